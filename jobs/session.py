@@ -1,0 +1,52 @@
+"""The one place that makes a SparkSession, with the settings that keep a night right and bounded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+from pyspark.sql import SparkSession
+
+#: Settings that the operator's own `spark:` section may override, except those in `_FIXED`.
+_DEFAULTS = {
+    "spark.master": "local[*]",
+    "spark.driver.memory": "4g",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.sql.shuffle.partitions": "16",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
+    # A worker that hangs would hang the job for ever: kill it when it has sent nothing for this long.
+    "spark.python.worker.idleTimeoutSeconds": "1800",
+    "spark.python.worker.killOnIdleTimeout": "true",
+    "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
+    "spark.python.worker.faulthandler.enabled": "true",
+    # Our own store has no use for the .crc files that Hadoop's checksummed local file system leaves beside each file.
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
+    "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
+    "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+}
+_FIXED = {
+    # Operators' own CASTs must give null (and a quarantined row), not end the night.
+    "spark.sql.ansi.enabled": "false",
+    "spark.sql.session.timeZone": "UTC",  # replaced by the shop's own zone
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.sources.partitionColumnTypeInference.enabled": "true",
+    "spark.sql.caseSensitive": "false",
+}
+
+
+def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] | None = None) -> SparkSession:
+    """Make (or get) the session; `timezone` is the shop's IANA zone, in which dates begin and end.
+
+    The Python of this process runs the workers too, so that they import the same packages.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    settings = _DEFAULTS | dict(conf or {}) | _FIXED | {"spark.sql.session.timeZone": timezone}
+    builder = SparkSession.builder.appName(app)
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark

@@ -1,0 +1,1 @@
+"""GPT-2: checkpoints, prompts, constrained generation, classification, training, metrics; usable without Spark."""
