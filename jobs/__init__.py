@@ -1,1 +1,1 @@
-"""Spark jobs: one module per table that it writes, the night that calls them in order, and the command line."""
+"""Spark jobs: one module per table that it writes, the night that calls them, the command line."""

@@ -1,4 +1,4 @@
-"""What a user can mend: every message names the table, file or key, the mend, and ends the process with its exit code."""
+"""What a user can mend: each message names the table, file or key and the mend."""
 
 from __future__ import annotations
 

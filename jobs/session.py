@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from pyspark.sql import SparkSession
 
@@ -21,12 +22,14 @@ _DEFAULTS = {
     "spark.python.worker.killOnIdleTimeout": "true",
     "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
     "spark.python.worker.faulthandler.enabled": "true",
-    # Our own store has no use for the .crc files that Hadoop's checksummed local file system leaves beside each file.
+    # Readers have no use for the .crc files that Hadoop's checksummed local file system leaves about.
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 _FIXED = {
+    # Spark's own warnings are for its developers; what concerns a user, our own messages say.
+    "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
     # Operators' own CASTs must give null (and a quarantined row), not end the night.
     "spark.sql.ansi.enabled": "false",
     "spark.sql.session.timeZone": "UTC",  # replaced by the shop's own zone
@@ -48,5 +51,4 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
     for key, value in settings.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
     return spark

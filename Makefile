@@ -1,0 +1,45 @@
+# Regulars: `make run` and `make test` set up everything they need; `make help` lists the rest.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+RUN_DATE ?= 2026-03-01
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check bench clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.installed ## make .venv and install the pinned packages into it
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Regulars needs Python 3.11 (found: $$($(PYTHON) --version 2>&1 || echo none)). Install it (for example: apt-get install python3.11 python3.11-venv) or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@java -version 2>&1 | grep -Eq 'version "(17|21)' || { \
+	  echo "Regulars needs Java 17 or 21 for Spark. Install it (for example: apt-get install openjdk-17-jre-headless) and see that 'java -version' finds it, or set JAVA_HOME."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test]'
+	@touch $@
+
+demo/regulars.yaml: | setup
+	$(BIN)/regulars sample --out demo
+
+demo/models/recommend/regulars.json demo/models/sentiment/regulars.json: | demo/regulars.yaml
+	$(BIN)/regulars train --config demo/regulars.yaml --as-of $(RUN_DATE)
+
+run: setup demo/regulars.yaml demo/models/recommend/regulars.json ## set up, then sample shop, training and one night under demo/
+	$(BIN)/regulars nightly --config demo/regulars.yaml --run-date $(RUN_DATE)
+
+test: setup ## set up, then the whole gate: lint, types, tests
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+check: setup ## lint, types and the tests that need no JVM: seconds
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -m 'not spark and not slow'
+
+clean: ## remove the demo, caches and the virtual environment
+	rm -rf demo $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist

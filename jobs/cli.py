@@ -1,0 +1,187 @@
+"""The `regulars` command: each verb reads one configuration file, and every ending says how to go on.
+
+Exit codes: 0 done; 1 a defect of ours; 2 wrong usage or configuration; 4 gate refused, old data kept; 5 input
+missing or unreadable; 75 another run holds the store; 130 interrupted, resumable.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from datetime import date
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from jobs.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.config import Config
+
+app = typer.Typer(
+    name="regulars",
+    help="Nightly next-purchase lists and review sentiment for a shop, by GPT-2 on Spark.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(soft_wrap=True)
+errors = Console(stderr=True, soft_wrap=True)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in a.b=c.")
+]
+DEFAULT_CONFIG = Path("regulars.yaml")
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Option(help="The folder to write the shop and its regulars.yaml into.")],
+    customers: Annotated[int, typer.Option(min=1)] = 2000,
+    products: Annotated[int, typer.Option(min=10)] = 400,
+    days: Annotated[int, typer.Option(min=2)] = 60,
+    seed: int = 0,
+) -> None:
+    """Write a realistic, dirty sample shop and a configuration that is ready to run."""
+    from jobs.sample import write_sample
+
+    info = write_sample(out, customers=customers, products=products, days=days, seed=seed)
+    console.print(f"Wrote a shop of {customers:,} customers and {products:,} products below {out}")
+    console.print(
+        f"Go on with: regulars train --config {out / 'regulars.yaml'} --as-of {info.last_day}",
+        highlight=False,
+    )
+
+
+@app.command()
+def train(
+    as_of: Annotated[str, typer.Option("--as-of", metavar="DATE", help="Use no event after this date.")],
+    task: Annotated[str, typer.Option(help="recommend, sentiment or all.")] = "all",
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Train GPT-2 on the shop's own tables and write the folders named under `models`."""
+    from jobs.train import train as run_training
+
+    if task not in ("recommend", "sentiment", "all"):
+        raise UsageError(f"--task is '{task}': it must be recommend, sentiment or all")
+    tasks = ("recommend", "sentiment") if task == "all" else (task,)
+    settings = _load(config, overrides)
+    run_training(_session("train", settings), settings, _date("--as-of", as_of), tasks, console)
+    console.print(f"Go on with: regulars nightly --config {config} --run-date {as_of}", highlight=False)
+
+
+@app.command()
+def nightly(
+    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Write every output table for one date: all of them or none."""
+    from jobs.nightly import run_night, show_summary
+
+    settings = _load(config, overrides)
+    day = _date("--run-date", run_date)
+    night = run_night(_session("nightly", settings), settings, day, console, str(config))
+    show_summary(night, console)
+
+
+@app.command()
+def backfill(
+    first: Annotated[str, typer.Option("--from", metavar="DATE", help="The first date, included.")],
+    last: Annotated[str, typer.Option("--to", metavar="DATE", help="The last date, included.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Run the night for each date from the first to the last, in order, as of that date."""
+    from jobs.backfill import run_backfill
+
+    settings = _load(config, overrides)
+    dates = _date("--from", first), _date("--to", last)
+    run_backfill(_session("backfill", settings), settings, *dates, console, str(config))
+
+
+@app.command()
+def evaluate(
+    run_date: Annotated[
+        str, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date.")
+    ],
+    days: Annotated[int, typer.Option(min=1, help="Judge them against this many days after it.")] = 14,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Judge published lists against what customers bought next, beside plain baselines."""
+    from jobs.evaluate import evaluate_time_split
+
+    settings = _load(config, overrides)
+    day = _date("--run-date", run_date)
+    evaluate_time_split(_session("evaluate", settings), settings, day, days, console, json_file)
+
+
+@app.command()
+def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
+    """Check Java, Python, packages, memory, disk, models and inputs, and say how to mend each."""
+    from jobs.doctor import examine
+
+    if not examine(config, overrides or [], console):
+        raise typer.Exit(2)
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake ends with one message and its exit code, never a stack trace."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result = app(standalone_mode=False)
+        code = result if isinstance(result, int) else 0
+    except UserError as error:
+        errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False)
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        errors.print("Interrupted: nothing was published. The same command goes on where it stopped.")
+        code = 130
+    except Exception as error:
+        code = _usage_error(error)
+    sys.exit(code)
+
+
+def _usage_error(error: Exception) -> int:
+    """Show what typer says of a wrong command line; anything else is a defect and keeps its trace."""
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    return 2
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _load(config: Path, overrides: list[str] | None) -> Config:
+    from jobs.config import load
+
+    return load(config, overrides or [])
+
+
+def _session(command: str, config: Config) -> SparkSession:
+    from jobs.session import create_session
+
+    return create_session(f"regulars {command}", timezone=config.timezone, conf=config.spark)
+
+
+def _date(option: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} is '{text}': give a date as YYYY-MM-DD, for example 2026-03-01") from None

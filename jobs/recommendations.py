@@ -1,0 +1,101 @@
+"""Writes `recommendations`: per customer the k products most likely wanted next, with log-probabilities.
+
+For the shop's mailings and analysts. Runs inside the night: `regulars nightly --run-date D`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.generate import Recommender
+
+TASK = "recommend"
+RESULT = "array<struct<item_id:string,score:double>>"
+
+
+def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int) -> DataFrame:
+    """Run the model over distinct requests (`prompt`, `excluded`), adding `result`, best candidate first.
+
+    `load` runs once per Python worker (it caches); a fake of three lines replaces it in tests.
+    """
+
+    @F.pandas_udf(RESULT)  # type: ignore[call-overload]
+    def generate(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.Series]:
+        model = load()
+        for prompts, excluded in batches:
+            lists = model.recommend(prompts.tolist(), [list(ids) for ids in excluded], candidates)
+            yield pd.Series([[(c.item_id, float(c.score)) for c in found] for found in lists], dtype=object)
+
+    return requests.withColumn("result", generate("prompt", "excluded"))
+
+
+def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:
+    """Join customers with their requests' results, drop what cannot be sold today, keep the best k.
+
+    `prompts` has `user_id`, `key`, `prompt_hash`; `results` one row per `key` as the ledger gives it.
+    """
+    sellable = items.where("available").select("item_id", "title")
+    candidates = (
+        prompts.select("user_id", "key", "prompt_hash")
+        .join(results.drop("prompt_hash"), on="key", how="inner")
+        .select("*", F.posexplode("result").alias("position", "candidate"))
+        .select("*", F.col("candidate.item_id").alias("item_id"), F.col("candidate.score").alias("score"))
+        .join(sellable, on="item_id", how="inner")
+    )
+    return (
+        candidates.withColumn("rank", _rank_within_customer())
+        .where(F.col("rank") <= k)
+        .select(
+            "user_id",
+            "rank",
+            "item_id",
+            "title",
+            "score",
+            "prompt_hash",
+            "model_version",
+            "catalogue_version",
+            "scored_on",
+            "why_scored",
+        )
+    )
+
+
+def short_lists(prompts: DataFrame, published: DataFrame, items: DataFrame, k: int) -> DataFrame:
+    """Count the customers with fewer than k rows by reason: columns `reason`, `customers`.
+
+    The only right reason is that fewer than k sellable products were left to the customer, either because
+    the catalogue is that small or because the rest was bought before; anything else is `unexplained`, and the
+    night fails on it.
+    """
+    sellable = items.where("available").select("item_id")
+    left = (
+        prompts.select("user_id", F.explode_outer("excluded").alias("item_id"))
+        .join(sellable.withColumn("is_sellable", F.lit(1)), on="item_id", how="left")
+        .groupBy("user_id")
+        .agg(F.coalesce(F.sum("is_sellable"), F.lit(0)).alias("bought_sellable"))
+        .crossJoin(sellable.agg(F.count("*").alias("sellable")))
+    )
+    rows = published.groupBy("user_id").agg(F.count("*").alias("rows"))
+    short = (
+        left.join(rows, on="user_id", how="left")
+        .fillna(0, subset=["rows"])
+        .where(F.col("rows") < k)
+        .withColumn("expected", F.least(F.lit(k), F.col("sellable") - F.col("bought_sellable")))
+    )
+    reason = (
+        F.when(F.col("rows") != F.col("expected"), "unexplained")
+        .when(F.col("sellable") < k, "catalogue_smaller_than_k")
+        .otherwise("fewer_than_k_not_bought_before")
+    )
+    return short.groupBy(reason.alias("reason")).agg(F.count("*").alias("customers"))
+
+
+def _rank_within_customer() -> Column:
+    # The engine's own order (best first, ties by item_id) is total, so its position decides.
+    return F.row_number().over(Window.partitionBy("user_id").orderBy("position"))

@@ -1,0 +1,90 @@
+"""Writes `sentiments`: per review of the date a label, three probabilities, and whether stars disagree.
+
+For analysts and product managers. Runs inside the night: `regulars nightly --run-date D`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from lm.redact import redact
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.classify import SentimentClassifier
+
+TASK = "sentiment"
+LABELS = ("negative", "neutral", "positive")
+RESULT = "struct<p_negative:double,p_neutral:double,p_positive:double>"
+
+
+def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
+    """Keep reviews written on run_date, or up to `lookback_days` before it, in the session's time zone."""
+    day = F.to_date("reviewed_at")
+    return reviews.where(day.between(F.date_sub(F.lit(run_date), lookback_days), F.lit(run_date)))
+
+
+def with_clean_text(reviews: DataFrame) -> DataFrame:
+    """Replace `text` by its redacted form, `prompt`, which the model reads: no personal data goes on."""
+
+    @F.pandas_udf("string")  # type: ignore[call-overload]
+    def clean(texts: pd.Series) -> pd.Series:
+        return texts.map(redact, na_action="ignore")
+
+    return reviews.withColumn("prompt", clean("text")).drop("text")
+
+
+def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
+    """Run the classifier over distinct requests (`prompt`), adding `result`, calibrated probabilities."""
+
+    @F.pandas_udf(RESULT)  # type: ignore[call-overload]
+    def classify(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+        model = load()
+        for texts in batches:
+            probabilities = np.asarray(model.classify(texts.tolist(), max_tokens), dtype=np.float64)
+            yield pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])
+
+    return requests.withColumn("result", classify("prompt"))
+
+
+def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels) -> DataFrame:
+    """Join reviews with their requests' results into the `sentiments` contract."""
+    scored = reviews.join(results, on="key", how="inner").select("*", "result.*")
+    return scored.withColumn("label", _most_probable()).select(
+        "review_id",
+        "user_id",
+        "item_id",
+        "label",
+        *(f"p_{label}" for label in LABELS),
+        "rating",
+        stars.disagree(F.col("rating")).alias("disagrees"),
+        "model_version",
+        "scored_on",
+    )
+
+
+class StarLabels:
+    """Which label the stars say, by the configured cut points, and when a text contradicts them."""
+
+    def __init__(self, negative: list[int], positive: list[int], confidence: float) -> None:
+        self.negative, self.positive, self.confidence = negative, positive, confidence
+
+    def disagree(self, rating: Column) -> Column:
+        """True where the opposite label's probability reaches the configured confidence; false if unrated."""
+        bad, good = rating.isin(self.negative), rating.isin(self.positive)
+        against = F.when(bad, F.col("p_positive")).when(good, F.col("p_negative")).otherwise(0.0)
+        return F.coalesce(against, F.lit(0.0)) >= self.confidence
+
+
+def _most_probable() -> Column:
+    best = F.greatest(*(F.col(f"p_{label}") for label in LABELS))
+    choice = F.lit(LABELS[-1])
+    for label in reversed(LABELS[:-1]):
+        choice = F.when(F.col(f"p_{label}") == best, label).otherwise(choice)
+    return choice
