@@ -109,9 +109,7 @@ def backfill(
 
 @app.command()
 def evaluate(
-    run_date: Annotated[
-        str, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date.")
-    ],
+    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date.")],
     days: Annotated[int, typer.Option(min=1, help="Judge them against this many days after it.")] = 14,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     config: ConfigFile = DEFAULT_CONFIG,

@@ -6,6 +6,7 @@ For the engineer who asks why a list looks as it does. Runs inside the night: `r
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
@@ -95,4 +96,4 @@ def _events_of(events: pa.ListArray) -> list[list[Event]]:
     )
     offsets = events.offsets.to_pylist()
     start = offsets[0]
-    return [rows[a - start : b - start] for a, b in zip(offsets, offsets[1:], strict=False)]
+    return [rows[a - start : b - start] for a, b in itertools.pairwise(offsets)]

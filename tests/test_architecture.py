@@ -75,9 +75,7 @@ def test_the_driver_plans_without_torch_and_lm_needs_no_spark() -> None:
         "[importlib.import_module('lm.' + p.stem) for p in pathlib.Path('lm').glob('[a-z]*.py')];"
         "assert 'pyspark' not in sys.modules, 'pyspark'"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -89,10 +87,7 @@ def test_top_level_is_as_prescribed() -> None:
 
 def test_files_stay_readable() -> None:
     long = {
-        str(p.relative_to(ROOT)): n
-        for r in ROOMS
-        for p in modules(r)
-        if (n := len(p.read_text().splitlines())) > 330
+        str(p.relative_to(ROOT)): n for r in ROOMS for p in modules(r) if (n := len(p.read_text().splitlines())) > 330
     }
     assert not long, f"split these by what they do: {long}"
 
