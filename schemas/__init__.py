@@ -1,0 +1,23 @@
+"""The data dictionary: one file a table, file name = table name; `contract("purchases")` gives its contract."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from schemas.contract import Column, Contract, Relation, Rule
+
+#: Tables that a shop provides; only purchases and items are needed (items can be derived from purchases).
+INPUTS = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts")
+
+#: Tables that Regulars writes, each below <store>/tables/<table>/run_date=YYYY-MM-DD/.
+OUTPUTS = ("prompts", "recommendations", "sentiments", "answers", "loyalty", "quarantine", "metrics", "runs")
+
+__all__ = ["INPUTS", "OUTPUTS", "Column", "Contract", "Relation", "Rule", "contract"]
+
+
+def contract(table: str) -> Contract:
+    """Return the contract of `table`; KeyError naming the tables that there are."""
+    if table not in INPUTS + OUTPUTS:
+        raise KeyError(f"there is no table {table}; there are {', '.join(INPUTS + OUTPUTS)}")
+    found: Contract = import_module(f"schemas.{table}").CONTRACT
+    return found

@@ -1,0 +1,22 @@
+"""One product of the catalogue."""
+
+from __future__ import annotations
+
+from schemas.contract import Column, Contract, Rule
+
+CONTRACT = Contract(
+    table="items",
+    grain="One product of the catalogue.",
+    key=("item_id",),
+    columns=(
+        Column("item_id", "string", doc="product"),
+        Column("title", "string", doc="name as customers see it"),
+        Column("category", "string", nullable=True, doc="category or path of categories"),
+        Column("price", "decimal(12,2)", nullable=True, doc="current price, in the shop's currency"),
+        Column("available", "boolean", default="true", doc="can be sold today"),
+    ),
+    rules=(
+        Rule("title_not_blank", "trim(title) <> ''", "title has no characters"),
+        Rule("price_not_negative", "price IS NULL OR price >= 0", "price is below 0"),
+    ),
+)

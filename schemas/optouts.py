@@ -1,0 +1,12 @@
+"""One customer who opted out."""
+
+from __future__ import annotations
+
+from schemas.contract import Column, Contract
+
+CONTRACT = Contract(
+    table="optouts",
+    grain="One customer who opted out.",
+    key=("user_id",),
+    columns=(Column("user_id", "string", doc="customer; no output of any kind is made for them"),),
+)

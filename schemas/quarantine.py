@@ -1,0 +1,22 @@
+"""One rejected input row.
+
+No value of the rejected row is kept, only the hash of its key: values may be personal data.
+"""
+
+from __future__ import annotations
+
+from schemas.contract import Column, Contract
+
+CONTRACT = Contract(
+    table="quarantine",
+    grain="One rejected input row.",
+    key=(),
+    columns=(
+        Column("table", "string", doc="input table"),
+        Column("rule", "string", doc="first rule that the row breaks"),
+        Column("key_hash", "string", doc="SHA-256 of the key columns' text, in hex"),
+        Column("source_file", "string", doc="file that the row was read from, with its partition folders"),
+        Column("detail", "string", doc="column and reason, without the value"),
+    ),
+    partition_by=("run_date",),
+)

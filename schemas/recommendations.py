@@ -1,0 +1,29 @@
+"""One customer and rank of the next-purchase list."""
+
+from __future__ import annotations
+
+from schemas.contract import Column, Contract, Relation, Rule
+
+CONTRACT = Contract(
+    table="recommendations",
+    grain="One customer and rank of the next-purchase list.",
+    key=("user_id", "rank"),
+    columns=(
+        Column("user_id", "string", doc="customer"),
+        Column("rank", "int", doc="1 is the best; no gaps"),
+        Column("item_id", "string", doc="product: in the catalogue and available on run_date"),
+        Column("title", "string", doc="its title on run_date"),
+        Column("score", "double", doc="log-probability (natural log) that it is bought next"),
+        Column("prompt_hash", "string", doc="prompt that was scored, as in prompts"),
+        Column("model_version", "string", doc="fingerprint of the model that scored it"),
+        Column("catalogue_version", "string", doc="catalogue that it was scored against"),
+        Column("scored_on", "date", doc="run_date on which the model really ran"),
+        Column("why_scored", "string", doc="why the model ran then, or that its result was still usable"),
+    ),
+    rules=(
+        Rule("rank_from_one", "rank >= 1", "rank is below 1"),
+        Rule("score_is_log_probability", "score <= 0 AND NOT isnan(score)", "score is above 0 or not a number"),
+    ),
+    relations=(Relation("item_id", "items", "item_id"),),
+    partition_by=("run_date",),
+)

@@ -1,0 +1,25 @@
+"""One review of one product."""
+
+from __future__ import annotations
+
+from schemas.contract import Column, Contract, Relation, Rule
+
+CONTRACT = Contract(
+    table="reviews",
+    grain="One review of one product.",
+    key=("review_id",),
+    columns=(
+        Column("review_id", "string", doc="review; of several rows with one id the newest as of the date counts"),
+        Column("user_id", "string", doc="customer who wrote it"),
+        Column("item_id", "string", doc="product, as in items"),
+        Column("rating", "int", nullable=True, doc="stars, 1 to 5; null where not rated"),
+        Column("text", "string", doc="the customer's words"),
+        Column("reviewed_at", "timestamp", doc="when it was written"),
+    ),
+    rules=(
+        Rule("rating_in_range", "rating IS NULL OR rating BETWEEN 1 AND 5", "rating is not 1 to 5"),
+        Rule("text_not_blank", "trim(text) <> ''", "text has no characters"),
+    ),
+    relations=(Relation("item_id", "items", "item_id"),),
+    time_column="reviewed_at",
+)
