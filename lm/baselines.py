@@ -1,0 +1,125 @@
+"""What a list must beat: popularity, buy-again and co-purchase, fitted on plain purchase lists; numpy only.
+
+A history is one customer's item ids in the order of purchase. Every function breaks ties by item id, so that the
+same purchases give the same lists whatever the order of the customers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Histories = Sequence[Sequence[str]]
+
+#: Distinct newest items of a customer that count as bought together: bounds the pairs at their square.
+_BASKET = 50
+#: Pairs counted at once (16 bytes each).
+_CHUNK = 4_000_000
+
+
+def popularity(histories: Histories, sellable: Collection[str] | None = None) -> list[str]:
+    """Items by number of purchases, most first; `sellable` keeps to items that may still be recommended."""
+    counts = Counter(item for history in histories for item in history)
+    return sorted(
+        (item for item in counts if sellable is None or item in sellable), key=lambda item: (-counts[item], item)
+    )
+
+
+def _first(ranked: Iterable[str], excluded: Collection[str], k: int) -> list[str]:
+    chosen: list[str] = []
+    for item in ranked:
+        if len(chosen) == k:
+            break
+        if item not in excluded:
+            chosen.append(item)
+    return chosen
+
+
+def recommend_popular(popular: Sequence[str], excluded: Sequence[Collection[str]], k: int) -> list[list[str]]:
+    """The k most popular items for each customer, without the customer's `excluded` ones."""
+    return [_first(popular, barred, k) for barred in excluded]
+
+
+def recommend_again(histories: Histories, popular: Sequence[str], k: int) -> list[list[str]]:
+    """Each customer's own items, most often bought first (then newest first), filled up with popular ones."""
+    sellable = set(popular)
+    lists = []
+    for history in histories:
+        times = Counter(item for item in history if item in sellable)
+        newest = {item: place for place, item in enumerate(history)}
+        own = sorted(times, key=lambda item: (-times[item], -newest[item]))[:k]
+        lists.append(own + _first(popular, set(own), k - len(own)))
+    return lists
+
+
+@dataclass(frozen=True)
+class CoPurchases:
+    """Item-to-item cosine of co-purchase as compressed rows: neighbours of item i are columns[starts[i]:starts[i+1]].
+
+    Item-based collaborative filtering: Sarwar et al. (WWW 2001); Linden et al., "Amazon.com Recommendations" (2003).
+    """
+
+    items: list[str]  # sorted
+    starts: NDArray[np.int64]  # (items + 1,)
+    columns: NDArray[np.int64]
+    cosines: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, histories: Histories) -> CoPurchases:
+        """Count, over customers, the pairs of distinct items that one customer bought (the newest 50 of each)."""
+        items = sorted({item for history in histories for item in history})
+        code = {item: row for row, item in enumerate(items)}
+        baskets = [_newest_distinct([code[item] for item in history]) for history in histories]
+        buyers = np.bincount(np.concatenate([*baskets, np.empty(0, np.int64)]), minlength=len(items))
+        pairs, counts = _count_pairs(baskets, len(items))
+        rows, columns = np.divmod(pairs, max(len(items), 1))
+        cosines = counts / np.sqrt(buyers[rows].astype(np.float64) * buyers[columns])
+        starts = np.searchsorted(rows, np.arange(len(items) + 1))
+        return cls(items, starts.astype(np.int64), columns, cosines)
+
+    def recommend(
+        self, histories: Histories, popular: Sequence[str], excluded: Sequence[Collection[str]], k: int
+    ) -> list[list[str]]:
+        """Items with the highest summed cosine to the customer's newest 50 items, filled up with popular ones."""
+        code = {item: row for row, item in enumerate(self.items)}
+        sellable = np.zeros(len(self.items), dtype=bool)
+        sellable[[code[item] for item in popular if item in code]] = True
+        lists = []
+        for history, barred in zip(histories, excluded, strict=True):
+            scores = np.zeros(len(self.items))
+            for row in _newest_distinct([code[item] for item in history if item in code]):
+                near = slice(self.starts[row], self.starts[row + 1])
+                scores[self.columns[near]] += self.cosines[near]
+            scores[[code[item] for item in barred if item in code]] = 0
+            scores[~sellable] = 0
+            found = np.flatnonzero(scores)
+            best = found[np.lexsort((found, -np.round(scores[found], 9)))][:k]  # sums differ in the last bits
+            own = [self.items[row] for row in best]
+            lists.append(own + _first(popular, {*own, *barred}, k - len(own)))
+        return lists
+
+
+def _newest_distinct(codes: Sequence[int]) -> NDArray[np.int64]:
+    newest = dict.fromkeys(reversed(codes))
+    return np.array(list(newest)[:_BASKET], dtype=np.int64)
+
+
+def _count_pairs(baskets: Sequence[NDArray[np.int64]], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted pair codes (row * n + column, row != column) and the number of baskets that hold each."""
+    pairs, counts = np.empty(0, np.int64), np.empty(0, np.int64)
+    pending: list[NDArray[np.int64]] = []
+    waiting = 0
+    for place, basket in enumerate(baskets):
+        codes = (basket[:, None] * n + basket[None, :])[~np.eye(len(basket), dtype=bool)]
+        pending.append(codes)
+        waiting += len(codes)
+        if waiting > _CHUNK or place == len(baskets) - 1:
+            new, times = np.unique(np.concatenate(pending), return_counts=True)
+            pairs, inverse = np.unique(np.concatenate([pairs, new]), return_inverse=True)
+            counts = np.bincount(inverse, np.concatenate([counts, times])).astype(np.int64)
+            pending, waiting = [], 0
+    return pairs, counts

@@ -1,0 +1,145 @@
+"""Ranking and classification metrics with bootstrap intervals; numpy only.
+
+Ranking functions return one value per customer, so that a mean, an interval or a slice is the caller's choice.
+Definitions follow Krichene & Rendle, "On Sampled Metrics for Item Recommendation" (KDD 2020), with full ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+#: One ranked list per customer, best first.
+Lists = Sequence[Sequence[Hashable]]
+#: One non-empty set of right items per customer.
+Relevant = Sequence[Collection[Hashable]]
+
+
+def _hits(lists: Lists, relevant: Relevant, k: int) -> NDArray[np.bool_]:
+    """(customers, k): is the item at this rank relevant?"""
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    if len(lists) != len(relevant):
+        raise ValueError(f"{len(lists)} lists but {len(relevant)} sets of relevant items")
+    hits = np.zeros((len(lists), k), dtype=bool)
+    for row, (items, wanted) in enumerate(zip(lists, relevant, strict=True)):
+        top = items[:k]
+        if len(set(top)) < len(top):
+            raise ValueError("a list names an item twice: every metric would count it twice")
+        for rank, item in enumerate(top):
+            hits[row, rank] = item in wanted
+    return hits
+
+
+def _sizes(relevant: Relevant) -> NDArray[np.int64]:
+    sizes = np.array([len(set(wanted)) for wanted in relevant], dtype=np.int64)
+    if (sizes == 0).any():
+        raise ValueError("a customer without relevant items has no recall: leave such customers out")
+    return sizes
+
+
+def hit_at_k(lists: Lists, relevant: Relevant, k: int) -> Floats:
+    """1 where at least one of the first k items is relevant, else 0."""
+    _sizes(relevant)
+    return _hits(lists, relevant, k).any(axis=1).astype(np.float64)
+
+
+def recall_at_k(lists: Lists, relevant: Relevant, k: int) -> Floats:
+    """Share of a customer's relevant items that the first k items hold (with one relevant item: hit@k)."""
+    return _hits(lists, relevant, k).sum(axis=1) / _sizes(relevant)
+
+
+def ndcg_at_k(lists: Lists, relevant: Relevant, k: int) -> Floats:
+    """Sum of 1/log2(rank+1) over relevant ranks <= k, over the same sum for a perfect list of min(k, n) hits.
+
+    Järvelin & Kekäläinen, "Cumulated gain-based evaluation of IR techniques" (TOIS 2002), binary gains.
+    """
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    ideal = np.cumsum(discounts)[np.minimum(_sizes(relevant), k) - 1]
+    return _hits(lists, relevant, k) @ discounts / ideal
+
+
+def reciprocal_rank(lists: Lists, relevant: Relevant, k: int) -> Floats:
+    """1 / rank of the first relevant item among the first k, else 0; its mean is MRR@k."""
+    _sizes(relevant)
+    hits = _hits(lists, relevant, k)
+    return np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0)
+
+
+def coverage(lists: Lists, catalogue_items: int, k: int) -> float:
+    """Share of the catalogue that appears in anyone's first k items."""
+    return len({item for items in lists for item in items[:k]}) / catalogue_items
+
+
+def mean_popularity(lists: Lists, purchases: Mapping[Hashable, int], k: int) -> Floats:
+    """Mean number of past purchases of a customer's first k items (0 for an empty list)."""
+    return np.array(
+        [np.mean([purchases.get(item, 0) for item in items[:k]]) if len(items) else 0.0 for items in lists],
+        dtype=np.float64,
+    )
+
+
+def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
+    """Share of rows whose predicted class is the label."""
+    return float(np.mean(np.asarray(labels) == np.asarray(predicted)))
+
+
+def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """(classes, classes) counts: row = label, column = prediction."""
+    codes = np.asarray(labels, dtype=np.int64) * classes + np.asarray(predicted, dtype=np.int64)
+    return np.bincount(codes, minlength=classes * classes).reshape(classes, classes)
+
+
+def macro_f1(labels: ArrayLike, predicted: ArrayLike, classes: int) -> float:
+    """Mean of the classes' F1 = 2 TP / (2 TP + FP + FN), over classes that occur among labels or predictions."""
+    counts = confusion_matrix(labels, predicted, classes)
+    support = counts.sum(axis=0) + counts.sum(axis=1)  # 2 TP + FP + FN
+    occurs = support > 0
+    return float(np.mean(2 * np.diag(counts)[occurs] / support[occurs])) if occurs.any() else 0.0
+
+
+def balanced_accuracy(labels: ArrayLike, predicted: ArrayLike, classes: int) -> float:
+    """Mean recall over the classes that occur among the labels."""
+    counts = confusion_matrix(labels, predicted, classes)
+    rows = counts.sum(axis=1)
+    return float(np.mean(np.diag(counts)[rows > 0] / rows[rows > 0])) if rows.any() else 0.0
+
+
+def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins: int = 15) -> float:
+    """Mean |confidence - accuracy| over equal-width bins of the top probability, weighted by rows.
+
+    Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017); `probabilities` is (rows, classes).
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == np.asarray(labels)
+    of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(of, confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / max(len(p), 1))
+
+
+def bootstrap_interval(
+    statistic: Callable[..., float], *columns: ArrayLike, seed: int = 0, resamples: int = 1000, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of `statistic(*columns)`, rows drawn with replacement (Efron 1979); seeded.
+
+    `columns` have one row a customer (or review); rows stay together, so pairs stay pairs.
+    """
+    arrays = [np.asarray(column) for column in columns]
+    rows = len(arrays[0])
+    if rows == 0:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(seed)
+    draws = (rng.integers(0, rows, rows) for _ in range(resamples))
+    values = [statistic(*(array[draw] for array in arrays)) for draw in draws]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float, float]:
+    """(mean, low, high) of one value per customer, with its 95% bootstrap interval."""
+    array = np.asarray(values, dtype=np.float64)
+    low, high = bootstrap_interval(lambda column: float(np.mean(column)), array, seed=seed)
+    return (float(np.mean(array)) if len(array) else float("nan")), low, high

@@ -1,0 +1,52 @@
+"""Byte-level BPE trained on a shop's own text, stored as an ordinary Hugging Face tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+#: GPT-2's one special token: ends and pads. Encoders neutralise "<|" in customers' text, so no text contains it.
+END_OF_TEXT = "<|endoftext|>"
+#: The 256 bytes and END_OF_TEXT are always in the vocabulary: any text in any language has an encoding.
+SMALLEST_VOCABULARY = 257
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Learn GPT-2's byte-level BPE (Radford et al. 2019) on `texts`; END_OF_TEXT is id 0.
+
+    Fewer than `vocab_size` tokens come out when the text has no more pairs that occur twice.
+    The result depends on the texts as a multiset, not on their order.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise ValueError(f"vocab_size must be at least {SMALLEST_VOCABULARY} (256 bytes and {END_OF_TEXT})")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_tokens: int) -> None:
+    """Write tokenizer.json and the tokenizer_config.json by which `AutoTokenizer.from_pretrained` finds it.
+
+    A tokenizer without END_OF_TEXT (another family's) is written without special tokens.
+    """
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config: dict[str, object] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_tokens,
+        "clean_up_tokenization_spaces": False,
+    }
+    if tokenizer.token_to_id(END_OF_TEXT) is not None:
+        config |= {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "pad", "unk")}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
