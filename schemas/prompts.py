@@ -14,7 +14,7 @@ CONTRACT = Contract(
         Column("prompt_hash", "string", doc="hash of prompt; equal text has an equal hash on every date"),
         Column("tokens", "int", doc="length of prompt in the model's tokens"),
         Column("events_used", "int", doc="events rendered into prompt"),
-        Column("events_dropped", "bigint", doc="older events that are not in prompt"),
+        Column("events_dropped", "int", doc="older events that are not in prompt"),
         Column("last_event_at", "timestamp", doc="newest event as of run_date"),
     ),
     rules=(

@@ -1,0 +1,262 @@
+"""The configuration file, `regulars.yaml`: every key, its type, its default and what it means.
+
+The descriptions are the manual of the file. Reading it, and the messages about mistakes, are in `jobs/config.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import zoneinfo
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas import INPUTS, contract
+
+#: Column that purchases may map beyond its contract: items are derived from it where no items table exists.
+TITLE = "title"
+
+Star = Annotated[int, Field(ge=1, le=5)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are errors, types are taken literally, values do not change later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Input(Section):
+    """Where one input table comes from and how its columns are made of the source's."""
+
+    path: str | list[str] = Field(description="file, folder, glob or URI that Spark reads, or a list of them")
+    format: str = Field(default="parquet", description="Spark data source: parquet, csv, json, orc, ...")
+    options: dict[str, str | bool | int | float] = Field(
+        default={}, description="options of Spark's reader for the format"
+    )
+    where: str | None = Field(
+        default=None,
+        description="Spark SQL over the source; other rows are left out before anything is read or counted",
+    )
+    columns: dict[str, str] | None = Field(
+        default=None,
+        description="contract column: a column of the source, or a Spark SQL expression over it; "
+        "without this key the source's columns have the contract's names",
+    )
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _path_or_paths(cls, value: object) -> object:
+        paths = value if isinstance(value, list) else [value]
+        if not paths or not all(isinstance(path, str) and path.strip() for path in paths):
+            raise ValueError("give a path, or a list of paths")
+        return value
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _scalar_options(cls, value: object) -> object:
+        if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
+            raise ValueError("give a mapping of option: value, such as {header: true}")
+        return value
+
+    @field_validator("columns", mode="before")
+    @classmethod
+    def _expressions(cls, value: object) -> object:
+        if value is None:
+            return None
+        if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
+            raise ValueError("give a mapping of contract column: Spark SQL expression")
+        return {name: _literal(expression) for name, expression in value.items()}
+
+    @property
+    def paths(self) -> list[str]:
+        """The path or paths, as a list."""
+        return [self.path] if isinstance(self.path, str) else list(self.path)
+
+
+class Models(Section):
+    """Checkpoints: a folder (which `regulars train` writes), a URI, or a hub id such as gpt2 or hf://org/name."""
+
+    recommend: str = Field(default="./models/recommend", description="model of the lists")
+    sentiment: str = Field(default="./models/sentiment", description="model of the review labels")
+
+
+class RecommendSettings(Section):
+    """How lists are made."""
+
+    k: Positive = Field(default=10, description="products per customer")
+    spares: int = Field(
+        default=5, ge=0, description="candidates kept beyond k, so that lists survive sold-out products"
+    )
+    prompt_tokens: int = Field(default=256, ge=16, description="budget of one prompt, in the model's tokens")
+    history_events: int = Field(
+        default=50, ge=1, le=100_000, description="newest events of a customer that a prompt may use"
+    )
+    exclude_purchased: bool = Field(default=True, description="never list what the customer bought before")
+    language: Literal["en", "zh"] = Field(default="en", description="language of the prompt's template")
+    beams: Positive | None = Field(
+        default=None, description="beams of the title decoder; default: chosen by the engine"
+    )
+
+
+class SentimentSettings(Section):
+    """How reviews are labelled."""
+
+    max_tokens: int = Field(default=256, ge=8, description="longest text in tokens; longer ones keep head and tail")
+    negative_stars: list[Star] = Field(default=[1, 2], description="ratings that count as negative")
+    positive_stars: list[Star] = Field(default=[4, 5], description="ratings that count as positive")
+    disagree_confidence: float = Field(
+        default=0.8, ge=0, le=1, description="probability from which text contradicts stars"
+    )
+    lookback_days: int = Field(default=0, ge=0, description="label reviews of so many days before run_date again")
+
+    @model_validator(mode="after")
+    def _stars_are_apart(self) -> SentimentSettings:
+        both = set(self.negative_stars) & set(self.positive_stars)
+        if both:
+            raise ValueError(f"{min(both)} is in negative_stars and in positive_stars: take it out of one")
+        return self
+
+
+class TrainSection(Section):
+    """What the trainings of both models have in common: GPT-2's shape and the optimiser."""
+
+    init: str | None = Field(
+        default=None, description="checkpoint to start from; default: a new model of the shape below"
+    )
+    n_embd: Positive = Field(default=64, description="width")
+    n_layer: Positive = Field(default=2, description="blocks")
+    n_head: Positive = Field(default=2, description="attention heads; divides n_embd")
+    vocab_size: int = Field(
+        default=4000, ge=300, description="size of the tokenizer that is trained on the shop's text"
+    )
+    max_tokens: int = Field(default=256, ge=16, description="longest training sequence, in tokens")
+    dropout: Share = Field(default=0.2, description="dropout of embeddings, attention and residuals")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
+    batch_tokens: Positive = Field(default=8192, description="tokens in one optimiser step")
+    max_epochs: Positive = Field(default=30, description="passes over the fine-tuning data, at most")
+    patience: Positive = Field(default=3, description="epochs without a better validation metric before it stops")
+    pretrain_epochs: int = Field(default=1, ge=0, description="passes over the shop's own text before fine-tuning")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> TrainSection:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+        return self
+
+
+class TrainRecommend(TrainSection):
+    """Training of the recommender."""
+
+    coding: Literal["item_tokens", "titles"] = Field(
+        default="item_tokens", description="how a product is written in tokens"
+    )
+
+
+class TrainSentiment(TrainSection):
+    """Training of the sentiment classifier."""
+
+    n_embd: Positive = Field(default=128, description="width")
+    vocab_size: int = Field(
+        default=8000, ge=300, description="size of the tokenizer that is trained on the shop's text"
+    )
+
+
+class TrainSettings(Section):
+    """Training of both models."""
+
+    seed: int = Field(default=0, ge=0, description="seed of everything random in training")
+    recommend: TrainRecommend = TrainRecommend()
+    sentiment: TrainSentiment = TrainSentiment()
+
+
+class LedgerSettings(Section):
+    """How results of the language model are kept."""
+
+    wave_minutes: float = Field(
+        default=5.0, gt=0, description="a finished wave of about so many minutes is kept on a crash"
+    )
+    max_age_days: int = Field(
+        default=30, ge=0, description="a list is scored again when its catalogue is older than this"
+    )
+
+
+class Config(Section):
+    """The whole file."""
+
+    store: str = Field(description="folder or URI of the tables, the ledger and the staging area")
+    timezone: str = Field(description="the shop's IANA time zone, in which dates begin and end")
+    inputs: dict[str, Input] = Field(description="input tables; purchases, and items or purchases.columns.title")
+    models: Models = Models()
+    recommend: RecommendSettings = RecommendSettings()
+    sentiment: SentimentSettings = SentimentSettings()
+    train: TrainSettings = TrainSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
+
+    @field_validator("timezone")
+    @classmethod
+    def _iana(cls, value: str) -> str:
+        if value not in zoneinfo.available_timezones():
+            raise ValueError(f"{value} is not an IANA time zone: write one such as Europe/London or Asia/Shanghai")
+        return value
+
+    @field_validator("spark", mode="before")
+    @classmethod
+    def _spark_texts(cls, value: object) -> object:
+        if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
+            raise ValueError("give a mapping of Spark setting: value, such as {spark.driver.memory: 8g}")
+        return {key: _literal(setting) for key, setting in value.items()}
+
+    @field_validator("inputs")
+    @classmethod
+    def _inputs_make_a_night(cls, inputs: dict[str, Input]) -> dict[str, Input]:
+        for table in inputs:
+            if table not in INPUTS:
+                raise ValueError(f"{table} is not an input table; {did_you_mean(table, INPUTS)}")
+        if "purchases" not in inputs:
+            raise ValueError("purchases is missing: name the table of what customers bought, with its path")
+        if "items" not in inputs and TITLE not in (inputs["purchases"].columns or {}):
+            raise ValueError(
+                "items is missing: name the catalogue, or map purchases.columns.title to the column with the "
+                "product's name so that the catalogue is derived from purchases"
+            )
+        return inputs
+
+    @model_validator(mode="after")
+    def _columns_fit_contracts(self) -> Config:
+        for table, source in self.inputs.items():
+            if source.columns is None:
+                continue
+            for name in source.columns:
+                if name not in columns_of(table):
+                    raise ValueError(
+                        f"inputs.{table}.columns.{name} is not a column of {table}; "
+                        f"{did_you_mean(name, columns_of(table))}"
+                    )
+            missing = [name for name in contract(table).required if name not in source.columns]
+            if missing:
+                raise ValueError(
+                    f"inputs.{table}.columns lacks {', '.join(missing)}: map each to a column or an expression"
+                )
+        return self
+
+
+def columns_of(table: str) -> tuple[str, ...]:
+    """Columns that `inputs.<table>.columns` may map."""
+    return contract(table).column_names + ((TITLE,) if table == "purchases" else ())
+
+
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Suggest the nearest of `choices`, and list them all."""
+    known = sorted(choices)
+    near = difflib.get_close_matches(name, known, n=1)
+    return (f"did you mean {near[0]}? " if near else "") + f"There are {', '.join(known)}."
+
+
+def _literal(value: object) -> str:
+    """Write a YAML scalar as Spark text: `true` for True, `1` for 1."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
