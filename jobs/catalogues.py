@@ -1,0 +1,28 @@
+"""Today's sellable products as the engine's flat arrays, built on the driver and mapped by the workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+
+from lm import catalogue
+from lm.prompt import PromptEncoder
+
+
+class SellableCatalogue:
+    """The products that a list may contain on the run date; the arrays are built only once a request needs them."""
+
+    def __init__(self, items: DataFrame) -> None:
+        rows = items.where("available").select("item_id", "title").toArrow()
+        self.item_ids: list[str] = rows.column("item_id").to_pylist()
+        self.titles: list[str] = rows.column("title").to_pylist()
+        self.version: str = catalogue.version(self.item_ids, self.titles)
+
+    def write(self, folder: str, encoder: PromptEncoder) -> str:
+        """Build the arrays for one model's tokens and save them; returns the folder."""
+        built = catalogue.Catalogue.build(self.item_ids, self.titles, encoder)
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        built.save(path)
+        return folder

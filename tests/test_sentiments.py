@@ -1,0 +1,72 @@
+"""Labels from probabilities, the date's reviews, and stars that contradict the text."""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import numpy as np
+import pytest
+
+from jobs import sentiments
+
+STARS = sentiments.StarLabels(negative=[1, 2], positive=[4, 5], confidence=0.8)
+
+
+class LengthModel:
+    """Longer texts are happier."""
+
+    def classify(self, texts, max_tokens):
+        happy = np.array([min(len(text), max_tokens) / 10 for text in texts])
+        return np.stack([1 - happy, np.zeros(len(texts)), happy], axis=1)
+
+
+def test_score_returns_three_probabilities_in_contract_order(spark):
+    requests = spark.createDataFrame([("k1", "x"), ("k2", "xxxxxxxxxxxxxxxx")], "key string, prompt string")
+    rows = {r.key: r.result for r in sentiments.score(requests, LengthModel, 10).collect()}
+    assert rows["k1"].p_positive == pytest.approx(0.1)
+    assert rows["k1"].p_negative == pytest.approx(0.9)
+    assert tuple(rows["k2"]) == (0.0, 0.0, 1.0)
+
+
+def test_labels_and_disagreement(spark):
+    cases = [  # probabilities, stars -> label, disagrees
+        ("r1", (0.9, 0.05, 0.05), 5, "negative", True),
+        ("r2", (0.7, 0.2, 0.1), 5, "negative", False),  # not confident enough
+        ("r3", (0.05, 0.05, 0.9), 1, "positive", True),
+        ("r4", (0.05, 0.05, 0.9), None, "positive", False),
+        ("r5", (0.9, 0.05, 0.05), 3, "negative", False),  # three stars contradict nothing
+        ("r6", (0.2, 0.6, 0.2), 4, "neutral", False),
+        ("r7", (0.5, 0.0, 0.5), 5, "negative", False),  # a tie goes to the more negative label
+    ]
+    reviews = spark.createDataFrame(
+        [(i, "u", "i", stars, i) for i, _, stars, _, _ in cases],
+        "review_id string, user_id string, item_id string, rating int, key string",
+    )
+    results = spark.createDataFrame(
+        [(i, p, "m", date(2026, 3, 1)) for i, p, _, _, _ in cases],
+        f"key string, result {sentiments.RESULT}, model_version string, scored_on date",
+    )
+    found = {r.review_id: (r.label, r.disagrees) for r in sentiments.labels(reviews, results, STARS).collect()}
+    assert found == {i: (label, disagrees) for i, _, _, label, disagrees in cases}
+
+
+def test_reviews_of_a_date_in_the_shops_time_zone(spark):
+    rows = [
+        ("before", datetime(2026, 2, 28, 23, 59)),
+        ("first", datetime(2026, 3, 1)),
+        ("last", datetime(2026, 3, 1, 23, 59)),
+    ]
+    reviews = spark.createDataFrame(rows, "review_id string, reviewed_at timestamp_ntz").selectExpr(
+        "review_id", "CAST(reviewed_at AS timestamp) AS reviewed_at"
+    )
+    day = date(2026, 3, 1)
+    assert {r.review_id for r in sentiments.reviews_of(reviews, day, 0).collect()} == {"first", "last"}
+    assert {r.review_id for r in sentiments.reviews_of(reviews, day, 1).collect()} == {"before", "first", "last"}
+
+
+def test_personal_data_is_gone_before_the_model_reads(spark):
+    reviews = spark.createDataFrame(
+        [("r1", "write to jane.doe@example.com"), ("r2", None)], "review_id string, text string"
+    )
+    rows = {r.review_id: r.prompt for r in sentiments.with_clean_text(reviews).collect()}
+    assert rows == {"r1": "write to [EMAIL]", "r2": None}
