@@ -1,0 +1,84 @@
+"""Batches bounded by tokens, and the few row counts that matrix products are run with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+GRAIN = 8
+"""Prompts are padded to a multiple of this many tokens, so that neighbours of near length share one shape."""
+
+
+def pack(lengths: Sequence[int], budget: int, extra: int = 0) -> list[list[int]]:
+    """Indices of `lengths` in batches, longest first, each of at most `budget` tokens (at least one row).
+
+    A row counts its length rounded up to GRAIN, plus `extra`. Rows of like length come to lie together, so
+    that one long row costs nothing but itself.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        cost = round_up(lengths[index], GRAIN) + extra
+        if not batches or cost > room:
+            batches.append([])
+            room = budget
+        batches[-1].append(index)
+        room -= cost
+    return batches
+
+
+def round_up(number: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `number`."""
+    return -(-number // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class RowTiles:
+    """The row counts of matrix products: tiles of `tile` rows, the last one padded up to a `multiple`.
+
+    A tile is small enough for the caches between two products and large enough to be worth packing the
+    weights for.
+    """
+
+    tile: int
+    multiple: int
+
+    def padded(self, rows: int) -> int:
+        """How many rows a buffer needs for `rows` rows."""
+        return round_up(rows, self.multiple)
+
+    def __call__(self, rows: int) -> Iterator[slice]:
+        """Slices that cover `rows` rows, itself a multiple of `multiple`."""
+        return (slice(start, min(start + self.tile, rows)) for start in range(0, rows, self.tile))
+
+
+FIXED_TILE = 128
+ROW_MULTIPLE = 16
+
+
+def rows_are_independent(product: Callable[[torch.Tensor], torch.Tensor], width: int, tile: int) -> bool:
+    """Whether a row of `product` (rows, width) -> (rows, …) has the same bits whatever rows stand beside it.
+
+    Tried with few, some and half of the tile's rows, at both ends of the tile.
+    """
+    x = torch.randn(tile, width, generator=torch.Generator().manual_seed(0))
+    whole = product(x)
+    for rows in (ROW_MULTIPLE, 3 * ROW_MULTIPLE, tile // 2 + ROW_MULTIPLE):
+        if 0 < rows < tile and not (
+            torch.equal(product(x[:rows]), whole[:rows]) and torch.equal(product(x[-rows:]), whole[-rows:])
+        ):
+            return False
+    return True
+
+
+def choose_tiles(products: Sequence[tuple[Callable[[torch.Tensor], torch.Tensor], int]], tile: int) -> RowTiles:
+    """Row counts with which results do not depend on the batch, for `products` given as (function, width).
+
+    Matrix libraries pick kernels by the row count, and kernels may round differently. Where this
+    processor's do not, any multiple of ROW_MULTIPLE is used; else every product has FIXED_TILE rows.
+    """
+    if all(rows_are_independent(product, width, tile) for product, width in products):
+        return RowTiles(tile, ROW_MULTIPLE)
+    return RowTiles(FIXED_TILE, FIXED_TILE)

@@ -1,0 +1,60 @@
+"""Where and how the model computes: device, number format, threads, and what malloc does with freed memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+import torch
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt's parameter numbers, from glibc's malloc.h
+LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no more
+
+
+def choose_device(device: str = "auto") -> torch.device:
+    """`auto` is the GPU that CUDA_VISIBLE_DEVICES leaves first, else the processor; other names as torch's."""
+    if device != "auto":
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where it is fast (AMX tiles, or a GPU that has it), else float32.
+
+    Raises ValueError for another name than auto, float32 and bfloat16.
+    """
+    if dtype == "auto":
+        if device.type == "cuda":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype {dtype}: use auto, float32 or bfloat16")
+    return torch.float32 if dtype == "float32" else torch.bfloat16
+
+
+def use_threads(threads: int | None = None) -> int:
+    """Set torch's threads to `threads`, else to OMP_NUM_THREADS (Spark: the task's CPUs); returns the number."""
+    if threads is None:
+        stated = os.environ.get("OMP_NUM_THREADS", "")
+        threads = int(stated) if stated.isdigit() and int(stated) > 0 else torch.get_num_threads()
+    if threads < 1:
+        raise ValueError(f"threads {threads}: use at least 1")
+    torch.set_num_threads(threads)
+    return threads
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep blocks up to 32 MiB for reuse instead of handing each back to the kernel.
+
+    By default every large temporary is mapped afresh and paged in zeroed, at every step. Elsewhere than
+    with glibc this does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # musl
+        return
+    mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+    mallopt(M_TRIM_THRESHOLD, 512 << 20)

@@ -1,0 +1,277 @@
+"""The engine over lm.gpt2: packed prompts, one key/value cache, and passes over a tree of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm import gpt2
+from lm.batching import FIXED_TILE, GRAIN, RowTiles, choose_tiles, round_up
+from lm.gpt2 import GPT2
+from lm.tree import Chains, Ints, Placement, Tree
+
+TILE = 512
+"""Rows of a matrix product: the MLP's hidden layer of one tile (6 MB for GPT-2 124M) stays in the cache."""
+LOGITS = 1 << 23
+"""Logits computed at once (32 MB in float32)."""
+
+
+class Group(NamedTuple):
+    """Consecutive prompts that are padded to the same length."""
+
+    start: int  # first prompt
+    stop: int
+    length: int  # padded tokens T
+    row: int  # first row of the packed prompts
+    slot: int  # first slot of the cache; each prompt has T + slots of them
+
+
+class Run(NamedTuple):
+    """Consecutive prompts that attend in one call of a pass: same padded length, rows and visible slots."""
+
+    row: int  # first row of the pass's queries
+    prompts: int
+    rows: int  # queries of each prompt, padded to a multiple of QUERY_GRAIN
+    slot: int  # first slot of the cache
+    stride: int  # slots of each prompt, the prompt's own tokens included
+    mask: Tensor  # (prompts, rows, padded length + visible slots)
+
+
+class Buffers:
+    """Named scratch memory that is kept between batches, because fresh memory is paged in at every use."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._flat: dict[str, Tensor] = {}
+        self._dtype, self._device = dtype, device
+
+    def get(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor of this shape with whatever it held before."""
+        numbers = int(np.prod(shape))
+        flat = self._flat.get(name)
+        if flat is None or len(flat) < numbers:
+            self._flat.pop(name, None)  # free before growing
+            flat = torch.empty(numbers, dtype=dtype or self._dtype, device=self._device)
+            self._flat[name] = flat
+        return flat[:numbers].view(shape)
+
+
+class GPT2Engine:
+    """Implements lm.engine.Engine. One batch of prompts lives at a time."""
+
+    def __init__(self, model: GPT2) -> None:
+        self.model = model
+        self.context, self.vocabulary = model.context, len(model.head)
+        self.device, self.dtype = model.wte.device, model.wte.dtype
+        self.buffers = Buffers(self.dtype, self.device)
+        self.head_tile = round_up(min(max(LOGITS // self.vocabulary, FIXED_TILE), TILE), FIXED_TILE)
+        self.tiles, self.head_tiles = self._choose_tiles()
+
+    def _choose_tiles(self) -> tuple[RowTiles, RowTiles]:
+        if self.device.type != "cpu":  # a GPU wants all rows at once
+            return RowTiles(1 << 16, 64), RowTiles(self.head_tile, FIXED_TILE)
+        if self.dtype != torch.float32:
+            return RowTiles(TILE, FIXED_TILE), RowTiles(self.head_tile, FIXED_TILE)
+        model, block = self.model, self.model.blocks[0]
+        E, inner = model.n_embd, model.inner
+        with torch.inference_mode():
+            layers = choose_tiles(
+                [
+                    (lambda x: torch.addmm(block.c_attn_bias, x, block.c_attn_weight), E),
+                    (lambda x: torch.addmm(block.c_attn_bias[E:], x, block.c_attn_weight[:, E:]), E),
+                    (lambda x: x.clone().addmm_(x, block.attn_c_proj_weight), E),
+                    (lambda x: torch.addmm(block.c_fc_bias, x, block.c_fc_weight), E),
+                    (lambda x: x[:, :E].clone().addmm_(x, block.mlp_c_proj_weight), inner),
+                ],
+                TILE,
+            )
+            head = choose_tiles([(lambda x: torch.mm(x, model.head.t()), E)], self.head_tile)
+        return layers, head
+
+    @torch.inference_mode()
+    def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> GPT2Prefilled:
+        """Compute prompts, best given in order of length; `slots` 0 keeps no keys and values."""
+        return GPT2Prefilled(self, prompts, slots)
+
+    @torch.inference_mode()
+    def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        """As lm.engine.Engine.logits."""
+        head = self.model.head[first : self.vocabulary if count is None else first + count]  # (count, E)
+        padded = self.buffers.get("states", self.head_tiles.padded(len(states)), self.model.n_embd)
+        padded[: len(states)] = states
+        padded[len(states) :] = 0
+        for rows in self.head_tiles(len(padded)):
+            out = self.buffers.get("logits", rows.stop - rows.start, len(head))
+            torch.mm(padded[rows], head.t(), out=out)
+            if self.dtype != torch.float32:
+                wide = self.buffers.get("logits32", *out.shape, dtype=torch.float32)
+                out = wide.copy_(out)
+            yield rows.start, out[: len(states) - rows.start]
+
+    def through_blocks(self, x: Tensor, layer: int, attended: Tensor) -> None:
+        """The rest of a layer after attention, tile by tile: x (N, E), attended (N, E) -> x."""
+        tile = min(self.tiles.tile, len(x))
+        inner = self.buffers.get("inner", tile, self.model.inner)
+        scratch = self.buffers.get("scratch", tile, self.model.inner)
+        for rows in self.tiles(len(x)):
+            n = rows.stop - rows.start
+            gpt2.finish_block(self.model, self.model.blocks[layer], x[rows], attended[rows], inner[:n], scratch[:n])
+
+
+class GPT2Prefilled:
+    """Implements lm.engine.Prefilled."""
+
+    def __init__(self, engine: GPT2Engine, prompts: Sequence[Sequence[int]], slots: int) -> None:
+        self.engine, self.model = engine, engine.model
+        self.tree = Tree(len(prompts), slots)
+        self.lengths: Ints = np.array([len(prompt) for prompt in prompts], np.int64)
+        self._padded = -(-self.lengths // GRAIN) * GRAIN
+        ends = np.cumsum(self._padded + slots)
+        self._base: Ints = ends - self._padded - slots  # first cache slot of each prompt
+        self._groups = self._group(slots)
+        total = int(ends[-1]) if slots and len(prompts) else 0
+        self._cache = engine.buffers.get("cache", len(self.model.blocks), total, 2 * self.model.n_embd)
+        self.states = self._prefill(prompts)
+
+    def _group(self, slots: int) -> list[Group]:
+        change = np.flatnonzero(np.diff(self._padded)) + 1
+        first_row = np.cumsum(self._padded) - self._padded
+        return [
+            Group(start, stop, int(self._padded[start]), int(first_row[start]), int(self._base[start]))
+            for start, stop in pairwise([0, *change.tolist(), len(self._padded)])
+            if start < stop
+        ]
+
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """The state after each prompt: (B, E). The last layer computes keys and values of all rows, but goes on
+        with each prompt's last row alone.
+        """
+        engine, model, buffers = self.engine, self.model, self.engine.buffers
+        if not prompts:
+            return torch.empty(0, model.n_embd, dtype=engine.dtype, device=engine.device)
+        x = self._embed_prompts(prompts)  # (N, E)
+        qkv = buffers.get("qkv", len(x), 3 * model.n_embd)
+        attended = buffers.get("attended", len(x), model.n_embd)
+        for layer, block in enumerate(model.blocks[:-1]):
+            for rows in engine.tiles(len(x)):
+                gpt2.queries_keys_values(model, block, x[rows], qkv[rows])
+            for group in self._groups:
+                rows = slice(group.row, group.row + (group.stop - group.start) * group.length)
+                whole = qkv[rows].view(-1, group.length, 3 * model.n_embd)  # (b, T, 3E)
+                attended[rows].view(len(whole), group.length, -1).copy_(gpt2.attend_causally(model, layer, whole))
+                self._remember(layer, group, whole[:, :, model.n_embd :])
+            engine.through_blocks(x, layer, attended)
+        return self._last_layer(x)
+
+    def _embed_prompts(self, prompts: Sequence[Sequence[int]]) -> Tensor:
+        """All prompts one after the other, each padded at its end to a multiple of GRAIN: (N, E)."""
+        model = self.model
+        N = self.engine.tiles.padded(int(self._padded.sum()))
+        ids, positions = np.zeros(N, np.int64), np.zeros(N, np.int64)
+        start = 0
+        for prompt, padded in zip(prompts, self._padded.tolist(), strict=True):
+            ids[start : start + len(prompt)] = prompt
+            positions[start : start + len(prompt)] = np.arange(len(prompt))
+            start += padded
+        x = self.engine.buffers.get("x", N, model.n_embd)
+        return gpt2.embed(model, self._tensor(ids), self._tensor(positions), x)
+
+    def _last_layer(self, x: Tensor) -> Tensor:
+        engine, model, E = self.engine, self.model, self.model.n_embd
+        layer, block, B = len(model.blocks) - 1, model.blocks[-1], len(self.lengths)
+        kv = engine.buffers.get("qkv", len(x), 2 * E)
+        for rows in engine.tiles(len(x)):
+            gpt2.keys_values(model, block, x[rows], kv[rows])
+        ends = np.cumsum(self._padded) - self._padded + self.lengths - 1  # (B,) row of each prompt's last token
+        last = torch.zeros(engine.tiles.padded(B), E, dtype=engine.dtype, device=engine.device)
+        last[:B] = x[self._tensor(ends)]
+        q = torch.cat([gpt2.queries(model, block, last[rows]) for rows in engine.tiles(len(last))])
+        attended = torch.zeros_like(last)
+        for group in self._groups:
+            n = group.stop - group.start
+            keys = kv[group.row : group.row + n * group.length].view(n, group.length, 2 * E)
+            self._remember(layer, group, keys)
+            within = np.arange(group.length) < self.lengths[group.start : group.stop, None]  # (b, T)
+            within = np.repeat(within[:, None], gpt2.QUERY_GRAIN, axis=1)  # (b, R, T)
+            repeated = q[group.start : group.stop, None].expand(-1, gpt2.QUERY_GRAIN, -1)  # (b, R, E)
+            attended[group.start : group.stop] = gpt2.attend(model, layer, repeated, keys, self._mask(within))[:, 0]
+        engine.through_blocks(last, layer, attended)
+        return gpt2.final_norm(model, last)[:B]
+
+    def _remember(self, layer: int, group: Group, kv: Tensor) -> None:
+        """Keep the keys and values (b, T, 2E) of a group's prompts."""
+        if self.tree.slots:
+            n, stride = len(kv), group.length + self.tree.slots
+            cached = self._cache[layer, group.slot : group.slot + n * stride].view(n, stride, -1)
+            cached[:, : group.length].copy_(kv)
+
+    @torch.inference_mode()
+    def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
+        """As lm.engine.Prefilled.extend."""
+        engine, model, E = self.engine, self.model, self.model.n_embd
+        placement = self.tree.place(chains)
+        n = len(chains.token)
+        N = engine.tiles.padded(n)
+        ids, positions = np.zeros(N, np.int64), np.zeros(N, np.int64)
+        ids[:n], positions[:n] = chains.token, self.lengths[placement.prompt] + placement.depth
+        x = gpt2.embed(model, self._tensor(ids), self._tensor(positions), engine.buffers.get("x", N, E))
+        qkv = engine.buffers.get("qkv", N, 3 * E)
+        attended = engine.buffers.get("attended", N, E).zero_()
+        slots = self._tensor(self._base[placement.prompt] + self._padded[placement.prompt] + placement.slot)
+        runs, queries, back = self._runs(placement)
+        q = engine.buffers.get("queries", len(queries), E)
+        answers = engine.buffers.get("answers", len(queries), E)
+        for layer, block in enumerate(model.blocks):
+            for rows in engine.tiles(N):
+                gpt2.queries_keys_values(model, block, x[rows], qkv[rows])
+            self._cache[layer].index_copy_(0, slots, qkv[:n, E:])
+            torch.index_select(qkv[:, :E], 0, queries, out=q)
+            for run in runs:
+                rows = slice(run.row, run.row + run.prompts * run.rows)
+                cached = self._cache[layer, run.slot : run.slot + run.prompts * run.stride]
+                kv = cached.view(run.prompts, run.stride, 2 * E)[:, : run.mask.shape[2]]
+                asked = q[rows].view(run.prompts, run.rows, E)
+                answers[rows] = gpt2.attend(model, layer, asked, kv, run.mask).reshape(-1, E)
+            torch.index_select(answers, 0, back, out=attended[:n])
+            engine.through_blocks(x, layer, attended)
+        return gpt2.final_norm(model, x)[:n], placement.last
+
+    def _runs(self, placement: Placement) -> tuple[list[Run], Tensor, Tensor]:
+        """Neighbouring prompts with equally many rows and slots, which attend in one call.
+
+        The shape of a call depends on a prompt's own length and rows, never on its neighbours'. Returns the
+        calls, the row that each of their queries is, and the query that each row is.
+        """
+        rows = np.bincount(placement.prompt, minlength=len(self.lengths))
+        seen = np.zeros(len(self.lengths), np.int64)
+        np.maximum.at(seen, placement.prompt, placement.slot + 1)
+        members = np.flatnonzero(rows)
+        shape = np.stack([self._padded[members], rows[members], seen[members], members - np.arange(len(members))])
+        cuts = np.flatnonzero((np.diff(shape) != 0).any(axis=0)) + 1
+        runs, queries, back = [], [], []
+        row = query = 0
+        for start, stop in pairwise([0, *cuts.tolist(), len(members)]):
+            first, n = int(members[start]), stop - start
+            R, S, T = int(rows[first]), int(seen[first]), int(self._padded[first])
+            padded = round_up(R, gpt2.QUERY_GRAIN)
+            each = np.minimum(np.arange(padded), R - 1) + row + R * np.arange(n)[:, None]  # (n, padded)
+            in_prompt = np.arange(T) < self.lengths[first : first + n, None, None]  # (n, 1, T)
+            sees = placement.sees[each, :S]  # (n, padded, S)
+            visible = np.concatenate([np.broadcast_to(in_prompt, (n, padded, T)), sees], axis=2)
+            runs.append(Run(query, n, padded, int(self._base[first]), T + self.tree.slots, self._mask(visible)))
+            queries.append(each.ravel())
+            back.append((query + np.arange(R) + padded * np.arange(n)[:, None]).ravel())
+            row, query = row + n * R, query + n * padded
+        return runs, self._tensor(np.concatenate(queries)), self._tensor(np.concatenate(back))
+
+    def _mask(self, visible: NDArray[np.bool_]) -> Tensor:
+        mask = np.where(visible, np.float32(0), np.float32(-np.inf))
+        return torch.from_numpy(mask).to(device=self.engine.device, dtype=self.engine.dtype)
+
+    def _tensor(self, numbers: Ints) -> Tensor:
+        return torch.from_numpy(numbers).to(self.engine.device)

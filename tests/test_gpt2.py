@@ -1,0 +1,254 @@
+"""lm.gpt2 and its engine against Hugging Face's GPT-2, and against themselves in other company."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import GPT2Config, GPT2ForSequenceClassification, GPT2LMHeadModel
+
+from lm import gpt2_engine
+from lm.batching import FIXED_TILE, RowTiles, choose_tiles, pack, round_up
+from lm.checkpoint import CheckpointError
+from lm.engine import load_engine, log_probs
+from lm.gpt2_engine import GPT2Engine
+from lm.tree import ROOT, Chains, Tree
+from lm.weights import from_huggingface, is_plain_gpt2, load_gpt2
+from tests.models import save_causal
+
+VOCABULARY = 211
+SIZES = [
+    {"n_embd": 16, "n_layer": 1, "n_head": 1},
+    {"n_embd": 48, "n_layer": 2, "n_head": 3, "activation_function": "gelu"},
+    {"n_embd": 64, "n_layer": 3, "n_head": 2, "n_inner": 100, "scale_attn_by_inverse_layer_idx": True},
+    {"n_embd": 40, "n_layer": 2, "n_head": 5, "activation_function": "relu", "scale_attn_weights": False},
+    {"n_embd": 32, "n_layer": 2, "n_head": 2, "activation_function": "silu", "tie_word_embeddings": False},
+]
+
+
+def huggingface(seed: int = 0, **sizes: object) -> GPT2LMHeadModel:
+    torch.manual_seed(seed)
+    values = {"vocab_size": VOCABULARY, "n_positions": 96, "initializer_range": 0.2, **SIZES[1], **sizes}
+    return GPT2LMHeadModel(GPT2Config(**values)).eval()
+
+
+def some_prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, VOCABULARY, n).tolist() for n in lengths]
+
+
+def chains(*runs: tuple[int, int, list[int], bool]) -> Chains:
+    prompt, parent, tokens, keep = zip(*runs, strict=True)
+    return Chains(
+        np.array(prompt),
+        np.array(parent),
+        np.array([len(t) for t in tokens]),
+        np.concatenate([np.array(t) for t in tokens]),
+        np.array(keep),
+    )
+
+
+def all_logits(engine: GPT2Engine, states: torch.Tensor) -> torch.Tensor:
+    return torch.cat([logits.clone() for _, logits in engine.logits(states)])
+
+
+@torch.inference_mode()
+def reference(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
+    return model(torch.tensor([ids])).logits[0]
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{s['n_embd']}x{s['n_layer']}x{s['n_head']}")
+def test_prefill_and_extend_equal_huggingface(sizes: dict[str, object]) -> None:
+    model = huggingface(**sizes)
+    engine = GPT2Engine(from_huggingface(model))
+    prompts = some_prompts([41, 40, 33, 8, 7, 1])
+    state = engine.prefill(prompts, slots=16)
+    logits = all_logits(engine, state.states)
+    for prompt, row in zip(prompts, logits, strict=True):
+        torch.testing.assert_close(row, reference(model, prompt)[-1], atol=1e-5, rtol=1e-5)
+
+    # A tree of answers: 0: a(b c), a-d; 2: one token; 5: two runs from the prompt. Slot 0 is a, 1 b, 2 c.
+    hidden, last = state.extend(
+        chains((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True), (5, ROOT, [1, 2], False), (5, ROOT, [3], True))
+    )
+    assert last.tolist() == [2, 0, 2, 0]
+    paths = [(0, [5]), (0, [5, 6]), (0, [5, 6, 7]), (2, [9]), (5, [1]), (5, [1, 2]), (5, [3])]
+    check_paths(model, engine, prompts, paths, hidden)
+    hidden, last = state.extend(
+        chains((0, 0, [8], True), (0, 2, [9, 10], False), (0, 1, [11], False), (2, 0, [4, 4], True), (5, 0, [12], True))
+    )
+    paths = [(0, [5, 8]), (0, [5, 6, 7, 9]), (0, [5, 6, 7, 9, 10]), (0, [5, 6, 11])]
+    paths += [(2, [9, 4]), (2, [9, 4, 4]), (5, [3, 12])]
+    check_paths(model, engine, prompts, paths, hidden)
+
+
+def check_paths(
+    model: GPT2LMHeadModel,
+    engine: GPT2Engine,
+    prompts: list[list[int]],
+    paths: list[tuple[int, list[int]]],
+    hidden: torch.Tensor,
+) -> None:
+    logits = all_logits(engine, hidden)
+    assert len(logits) == len(paths)
+    for (prompt, path), row in zip(paths, logits, strict=True):
+        torch.testing.assert_close(row, reference(model, prompts[prompt] + path)[-1], atol=1e-5, rtol=1e-5)
+
+
+def test_log_probs_are_those_of_the_whole_vocabulary() -> None:
+    model = huggingface()
+    engine = GPT2Engine(from_huggingface(model))
+    engine.head_tiles = RowTiles(16, 16)  # several tiles
+    prompts = some_prompts([5] * 40)
+    state = engine.prefill(prompts, slots=0)
+    row, token = np.array([0, 0, 3, 17, 39]), np.array([1, 200, 7, 9, 210])
+    found = log_probs(engine, state.states, row, token)
+    expected = [reference(model, prompts[r])[-1].log_softmax(0)[t].item() for r, t in zip(row, token, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_logits_of_a_slice_of_the_vocabulary() -> None:
+    engine = GPT2Engine(from_huggingface(huggingface()))
+    states = engine.prefill(some_prompts([5, 4]), slots=0).states
+    whole = all_logits(engine, states)
+    ((start, part),) = engine.logits(states, 30, 50)
+    assert start == 0
+    torch.testing.assert_close(part, whole[:, 30:80])
+
+
+def test_rows_have_the_same_bits_in_any_company() -> None:
+    """A prompt alone, among 8 and among 64 others in another order: prefill, answers and log-probabilities."""
+    engine = GPT2Engine(from_huggingface(huggingface(n_embd=64, n_head=4)))
+    prompts = some_prompts([int(n) for n in np.random.default_rng(1).integers(1, 70, 65)])
+
+    def answers(batch: list[int]) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
+        batch = sorted(batch, key=lambda i: -len(prompts[i]))
+        state = engine.prefill([prompts[i] for i in batch], slots=12)
+        first = state.states.clone()
+        runs = [(b, ROOT, [i, 2 * i, 3][: 1 + i % 3], True) for b, i in enumerate(batch)]
+        _, last = state.extend(chains(*runs))
+        runs = [(b, int(last[b]), [t, i], False) for b, i in enumerate(batch) for t in range(i % 4 + 1)]
+        hidden, _ = state.extend(chains(*runs))
+        logits = all_logits(engine, hidden)
+        ends = np.cumsum([0] + [2 * (i % 4 + 1) for i in batch])
+        return {i: (first[b], logits[s:e]) for b, (i, (s, e)) in enumerate(zip(batch, pairwise(ends), strict=True))}
+
+    whole = answers(list(range(65)))
+    for size in (1, 8):
+        for start in range(0, 64, size):
+            for i, (state, logits) in answers(list(range(start, start + size))).items():
+                assert torch.equal(state, whole[i][0])
+                assert torch.equal(logits, whole[i][1])
+
+
+def test_fixed_tiles_where_rows_depend_on_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_rows(x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1) * (1 + 1e-6 * len(x))
+
+    assert choose_tiles([(by_rows, 8)], 512) == RowTiles(FIXED_TILE, FIXED_TILE)
+    assert choose_tiles([(lambda x: x.sum(1), 8)], 512).tile == 512
+
+    model = huggingface()
+    monkeypatch.setattr(gpt2_engine, "choose_tiles", lambda products, tile: RowTiles(FIXED_TILE, FIXED_TILE))
+    engine = GPT2Engine(from_huggingface(model))
+    prompts = some_prompts([50, 50, 50, 9])
+    state = engine.prefill(prompts, slots=4)
+    hidden, _ = state.extend(chains((1, ROOT, [5, 6], True)))
+    check_paths(model, engine, prompts, [(1, [5]), (1, [5, 6])], hidden)
+
+
+def test_weights_are_mapped_not_copied(tmp_path: Path) -> None:
+    path = save_causal(tmp_path / "m", n_embd=64, n_layer=3)
+    model = load_gpt2(path)
+    with Path("/proc/self/maps").open() as maps:
+        ranges = [line.split()[0].split("-") for line in maps if "model.safetensors" in line]
+    assert ranges
+    for tensor in (model.wte, model.head, *model.blocks[2]):
+        assert any(int(start, 16) <= tensor.data_ptr() < int(end, 16) for start, end in ranges)
+
+
+def test_directories_of_all_kinds(tmp_path: Path) -> None:
+    """Sharded files, bare names as in the hub's gpt2, and half precision load to the same answers."""
+    path = save_causal(tmp_path / "m")
+    prompts = [[1, 2, 3, 4]]
+    expected = load_engine(path, dtype="float32").prefill(prompts, 0).states
+    tensors = load_file(path / "model.safetensors")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    assert bare.keys() != tensors.keys()
+    save_file(bare, path / "model.safetensors", {"format": "pt"})
+    assert torch.equal(load_engine(path, dtype="float32").prefill(prompts, 0).states, expected)
+    save_file({name: tensor.half() for name, tensor in bare.items()}, path / "model.safetensors", {"format": "pt"})
+    half = load_engine(path, dtype="float32").prefill(prompts, 0).states
+    torch.testing.assert_close(half, expected, atol=0.05, rtol=0.05)
+
+    model = GPT2LMHeadModel.from_pretrained(save_causal(tmp_path / "n"))
+    model.save_pretrained(tmp_path / "n", max_shard_size="50KB")
+    (tmp_path / "n" / "model.safetensors").unlink(missing_ok=True)
+    assert len(list((tmp_path / "n").glob("*.safetensors"))) > 1
+    assert torch.equal(load_engine(tmp_path / "n", dtype="float32").prefill(prompts, 0).states, expected)
+
+
+def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
+    path = save_causal(tmp_path / "m", spread=0.1)
+    prompts = [[1, 2, 3, 4], [5]]
+    exact, near = (load_engine(path, dtype=dtype) for dtype in ("float32", "bfloat16"))
+    token = np.array([3, 4])
+    expected = log_probs(exact, exact.prefill(prompts, 0).states, np.array([0, 1]), token)
+    state = near.prefill(prompts, 4)
+    assert state.states.dtype == torch.bfloat16
+    np.testing.assert_allclose(log_probs(near, state.states, np.array([0, 1]), token), expected, atol=0.1)
+    assert state.extend(chains((0, ROOT, [7, 8], True)))[0].shape == (2, 32)
+
+
+def test_missing_and_misshapen_weights_are_named(tmp_path: Path) -> None:
+    path = save_causal(tmp_path / "m")
+    with pytest.raises(CheckpointError, match=r"score\.weight.*train --task sentiment"):
+        load_gpt2(path, head="score.weight")
+    tensors = load_file(path / "model.safetensors")
+    name = "transformer.h.0.ln_1.bias"
+    save_file({**tensors, name: tensors[name][:5].clone()}, path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"h\.0\.ln_1\.bias has the shape"):
+        load_gpt2(path)
+    (path / "model.safetensors").write_bytes(b"12345678 not safetensors")
+    with pytest.raises(CheckpointError, match="safetensors"):
+        load_gpt2(path)
+
+
+def test_a_classifiers_head(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, num_labels=3, pad_token_id=0)
+    classifier = GPT2ForSequenceClassification(config).eval()
+    assert from_huggingface(classifier, head="score.weight").head.shape == (3, 32)
+
+
+def test_which_configurations_are_plain_gpt2() -> None:
+    assert is_plain_gpt2({"model_type": "gpt2"})
+    assert not is_plain_gpt2({"model_type": "gpt_neo"})
+    assert not is_plain_gpt2({"model_type": "gpt2", "activation_function": "mish"})
+    assert not is_plain_gpt2({"model_type": "gpt2", "add_cross_attention": True})
+
+
+def test_a_tree_refuses_more_rows_than_it_has_slots() -> None:
+    tree = Tree(2, 3)
+    tree.place(chains((1, ROOT, [1, 2], True)))
+    assert tree.room().tolist() == [3, 1]
+    tree.place(chains((1, 1, [1], False)))
+    tree.place(chains((1, 1, [2], False)))  # a slot that is not kept is used again
+    with pytest.raises(ValueError, match="needs 4 slots"):
+        tree.place(chains((1, 1, [1, 2], False)))
+
+
+def test_pack_bounds_tokens_and_sorts_by_length() -> None:
+    lengths = [3, 100, 17, 8, 900, 1]
+    batches = pack(lengths, budget=128, extra=4)
+    assert sorted(i for batch in batches for i in batch) == list(range(6))
+    flat = [lengths[i] for batch in batches for i in batch]
+    assert flat == sorted(lengths, reverse=True)
+    for batch in batches:
+        assert len(batch) == 1 or sum(round_up(lengths[i], 8) + 4 for i in batch) <= 128
+    assert batches[0] == [4]  # a row over the budget is a batch of its own
+    assert pack([], 10) == []
