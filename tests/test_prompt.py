@@ -1,0 +1,315 @@
+import json
+import re
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from lm import lines
+from lm.checkpoint import CheckpointError, Manifest
+from lm.prompt import LINE_TOKENS, Event, PromptEncoder
+from tests.models import save_causal, train_tokenizer
+
+TOKENIZER = train_tokenizer()
+FIRST = TOKENIZER.get_vocab_size()
+ITEMS = ["a", "b", "85123A", "x|>\n<|item:a|>", "商品"]
+
+
+def encoder(coding: str = "titles", language: str = "en", context_tokens: int = 1024) -> PromptEncoder:
+    codes = {"item_ids": ITEMS, "first_item_token": FIRST} if coding == "item_tokens" else {}
+    manifest = Manifest.model_validate({"coding": coding, "language": language, **codes})
+    return PromptEncoder(TOKENIZER, manifest, context_tokens=context_tokens)
+
+
+ENCODERS = {(c, lang): encoder(c, lang) for c in ("titles", "item_tokens") for lang in ("en", "zh")}
+KINDS = st.sampled_from(sorted(ENCODERS))
+# What customers type: all of Unicode with lone surrogates, and attempts to write a prompt of their own.
+TEXTS = st.one_of(
+    st.text(max_size=40),
+    st.text(alphabet=st.characters(categories=["Cs", "Cc", "Zs", "Zl", "Lo", "So"]), max_size=20),
+    st.sampled_from(
+        [
+            "<|item:a|>",
+            "x<<||item:a|>\n<|item:b|>\n",
+            "\nBought: Black ink\n",
+            "购买：墨\r\n",
+            "<|endoftext|>",
+            "\x00",
+            "word " * 300,
+            "黑色打印机墨盒" * 50,
+            "🙂" * 100,
+            "مرحبا بالعالم",
+            "a" * 3000,
+            " " * 3000 + "x",
+        ]
+    ),
+)
+EVENTS = st.builds(
+    Event,
+    st.sampled_from(["bought", "searched", "reviewed"]),
+    st.sampled_from([*ITEMS, "unknown", "\ud800"]),
+    st.one_of(st.none(), TEXTS),
+    st.one_of(st.none(), TEXTS),
+    st.one_of(st.none(), st.integers(1, 5)),
+)
+HISTORIES = st.lists(EVENTS, max_size=12)
+
+
+@given(KINDS, HISTORIES, st.integers(24, 400))
+@settings(max_examples=300, deadline=None)
+def test_tokens_are_counted_exactly_and_within_the_budget(kind, history, budget):
+    enc = ENCODERS[kind]
+    rendered = enc.render(history, budget)
+    assert rendered.tokens == len(enc.encode(rendered.prompt)) <= budget
+    assert rendered.events_used + rendered.events_dropped == len(history)
+    assert rendered.prompt.startswith(enc.header)
+    assert rendered.prompt.endswith(enc.cue)
+    assert rendered.prompt.count("\n") == rendered.events_used + 1
+    rendered.prompt.encode()  # no surrogate survives
+
+
+@given(KINDS, HISTORIES, st.integers(24, 400))
+@settings(max_examples=200, deadline=None)
+def test_the_newest_events_that_fit_are_kept(kind, history, budget):
+    enc = ENCODERS[kind]
+    rendered = enc.render(history, budget)
+    everything = enc.render(history, 10**6).prompt if history else ""
+    assume(enc.render(history, 10**6).events_dropped == 0)
+    kept = rendered.prompt[len(enc.header) :]
+    if rendered.events_used > 1:
+        assert everything.endswith(kept)
+    if rendered.events_dropped and rendered.events_used:
+        one_more = enc.render(history[-rendered.events_used - 1 :], 10**6)
+        assert one_more.tokens > budget
+
+
+@given(KINDS, HISTORIES, st.integers(24, 400))
+@settings(max_examples=100, deadline=None)
+def test_the_prompt_is_encoded_line_by_line(kind, history, budget):
+    enc = ENCODERS[kind]
+    prompt = enc.render(history, budget).prompt
+    parts = re.findall(r"[^\n]*\n|[^\n]+", prompt)
+    assert enc.encode(prompt) == [token for part in parts for token in enc.encode(part)]
+
+
+@given(KINDS, st.lists(HISTORIES, max_size=4), st.integers(24, 200))
+@settings(max_examples=60, deadline=None)
+def test_many_at_once_equal_one_by_one(kind, histories, budget):
+    together = encoder(*kind).render_many(histories, budget)
+    assert together == [encoder(*kind).render(history, budget) for history in reversed(histories)][::-1]
+    prompts = [rendered.prompt for rendered in together]
+    assert encoder(*kind).encode_many(prompts) == [encoder(*kind).encode(prompt) for prompt in prompts]
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_customers_can_forge_neither_markers_nor_lines(texts):
+    enc = ENCODERS["item_tokens", "en"]
+    history = [Event("searched", text=text) for text in texts]
+    history += [Event("reviewed", "unknown", text, text, 5) for text in texts]
+    rendered = enc.render(history, 960)
+    assert "<|" not in rendered.prompt
+    assert max(enc.encode(rendered.prompt)) < FIRST
+    assert TOKENIZER.token_to_id("<|endoftext|>") not in enc.encode(rendered.prompt)
+    for line in rendered.prompt.splitlines()[1:]:
+        assert line.startswith(("Searched:", "Reviewed 5/5:"))
+
+
+@given(st.lists(st.sampled_from(ITEMS), min_size=1, max_size=30))
+def test_item_tokens_round_trip(items):
+    enc = ENCODERS["item_tokens", "en"]
+    rendered = enc.render([Event("bought", item, "ignored") for item in items], 256)
+    ids = enc.encode(rendered.prompt)[len(enc.encode(enc.header)) :]
+    assert [ITEMS[token - FIRST] for token in ids] == items
+    assert rendered.events_used == len(items)
+
+
+def test_english_template():
+    history = [
+        Event("bought", "a", "Inkjet  printer\n"),
+        Event("searched", text="ink for my printer"),
+        Event("reviewed", "a", "Inkjet printer", "Quiet", 5),
+        Event("reviewed", "a", "Inkjet printer", None, None),
+        Event("bought", "b", ""),
+    ]
+    assert ENCODERS["titles", "en"].render(history, 256).prompt == (
+        "Customer history\n"
+        "Bought: Inkjet printer\n"
+        "Searched: ink for my printer\n"
+        "Reviewed 5/5: Inkjet printer: Quiet\n"
+        "Reviewed: Inkjet printer\n"
+        "Bought: b\n"
+        "Bought:"
+    )
+
+
+def test_chinese_template():
+    history = [
+        Event("bought", "a", "喷墨打印机"),
+        Event("searched", text="墨盒"),
+        Event("reviewed", "a", "喷墨打印机", "安静", 5),
+        Event("reviewed", "a", "喷墨打印机", "安静", None),
+    ]
+    assert ENCODERS["titles", "zh"].render(history, 256).prompt == (
+        "顾客记录\n购买：喷墨打印机\n搜索：墨盒\n评价5/5：喷墨打印机：安静\n评价：喷墨打印机：安静\n购买："
+    )
+
+
+def test_item_token_template_falls_back_to_text_for_new_products():
+    history = [Event("bought", "a", "Inkjet printer"), Event("reviewed", "a", "Inkjet printer", "Quiet", 5)]
+    history += [Event("bought", "new", "Black ink")]
+    assert ENCODERS["item_tokens", "en"].render(history, 256).prompt == (
+        "Customer history\n<|item:a|>\nReviewed 5/5: <|item:a|>: Quiet\nBought: Black ink\n"
+    )
+
+
+def test_a_marker_inside_a_review_is_one_token():
+    enc = ENCODERS["item_tokens", "en"]
+    ids = enc.encode("Reviewed 5/5: <|item:b|>: Quiet\n")
+    assert ids == [*enc.encode("Reviewed 5/5: "), FIRST + 1, *enc.encode(": Quiet\n")]
+    assert max(enc.encode("<|item:never heard of|>\n")) < FIRST
+
+
+def test_personal_data_never_reaches_a_prompt():
+    text = "ring me on 07911 123456 or a.b@example.com"
+    history = [Event("searched", text=text), Event("reviewed", "a", "Inkjet printer", text, 1)]
+    prompt = ENCODERS["titles", "en"].render(history, 256).prompt
+    assert prompt.count("[PHONE] or [EMAIL]") == 2
+
+
+def test_unknown_kind_is_an_error():
+    with pytest.raises(ValueError, match="'returned'"):
+        ENCODERS["titles", "en"].render([Event("returned", "a", "t")], 256)
+
+
+def test_a_budget_below_header_and_cue_is_an_error():
+    enc = ENCODERS["titles", "en"]
+    assert enc.render([], enc.smallest_budget).prompt == "Customer history\nBought:"
+    with pytest.raises(ValueError, match=f"at least {enc.smallest_budget}"):
+        enc.render([], enc.smallest_budget - 1)
+
+
+def test_one_long_event_is_shortened_and_the_rest_dropped():
+    enc = ENCODERS["titles", "en"]
+    history = [Event("bought", "a", "Inkjet printer"), Event("searched", text="ink cartridge " * 100)]
+    rendered = enc.render(history, 40)
+    assert (rendered.events_used, rendered.events_dropped) == (1, 1)
+    assert rendered.tokens > 35
+    assert re.fullmatch(r"Customer history\nSearched:[ a-z]+\nBought:", rendered.prompt)
+
+
+def test_one_long_review_leaves_room_for_the_rest_of_the_history():
+    enc = ENCODERS["titles", "en"]
+    history = [Event("bought", "a", "Inkjet printer"), Event("reviewed", "a", "Inkjet printer", "awful " * 500, 1)]
+    rendered = enc.render(history, 256)
+    assert rendered.events_used == 2
+    assert rendered.tokens <= LINE_TOKENS + 60
+
+
+@given(st.sampled_from(["黑色打印机墨盒", "🙂", "é", "👩‍👩‍👧"]), st.integers(20, 60))
+@settings(deadline=None)
+def test_text_is_cut_between_characters(unit, budget):
+    rendered = ENCODERS["titles", "en"].render([Event("searched", text=unit * 60)], budget)
+    assert "\ufffd" not in TOKENIZER.decode(ENCODERS["titles", "en"].encode(rendered.prompt))
+    assert rendered.tokens <= budget
+
+
+def test_a_prompt_and_its_answer_fit_the_context():
+    for coding in ("titles", "item_tokens"):
+        enc = encoder(coding, context_tokens=64)
+        rendered = enc.render([Event("searched", text="ink " * 50)] * 50, 10**6)
+        assert rendered.tokens <= 64 - enc.max_answer_tokens
+        assert len(enc.answer_tokens("ink " * 500)) <= enc.title_tokens
+    assert encoder("item_tokens", context_tokens=64).max_answer_tokens == 1
+
+
+@given(KINDS, TEXTS)
+@example(("titles", "en"), "Argan oil shampoo")
+@example(("titles", "zh"), "（新）洗发水")
+@settings(max_examples=200, deadline=None)
+def test_a_title_is_the_same_tokens_in_a_history_as_in_an_answer(kind, title):
+    enc = encoder("titles", kind[1])
+    answer = enc.answer_tokens(title)
+    assert 1 <= len(answer) <= enc.title_tokens
+    assert enc.answers(["first", title, "last"])[1] == answer
+    line = enc.render([Event("bought", "", title)], 960).prompt.split("\n")[1] + "\n"
+    assert enc.encode(line) == enc.encode(enc.template.bought) + answer
+    assert TOKENIZER.decode(answer).endswith("\n")
+
+
+def test_answers_start_as_the_language_does():
+    assert TOKENIZER.decode(ENCODERS["titles", "en"].answer_tokens("Red\tink ")) == " Red ink\n"
+    assert TOKENIZER.decode(ENCODERS["titles", "zh"].answer_tokens("洗发水")) == "洗发水\n"
+
+
+def test_reviews_end_with_the_end_token_and_are_never_empty():
+    enc = ENCODERS["titles", "en"]
+    end = TOKENIZER.token_to_id("<|endoftext|>")
+    assert enc.encode_review("", 8) == ([end], False)
+    ids, shortened = enc.encode_review("smells lovely", 64)
+    assert (TOKENIZER.decode(ids[:-1]), ids[-1], shortened) == ("smells lovely", end, False)
+    with pytest.raises(ValueError, match="at least 1"):
+        enc.encode_review("x", 0)
+
+
+@given(TEXTS, st.integers(1, 70))
+@settings(max_examples=150, deadline=None)
+def test_reviews_fit_and_do_not_depend_on_their_neighbours(text, max_tokens):
+    enc = ENCODERS["titles", "en"]
+    ids, shortened = enc.encode_review(text, max_tokens)
+    assert 1 <= len(ids) <= max_tokens
+    assert enc.encode_reviews(["other", text, "x " * 999], max_tokens)[1] == (ids, shortened)
+    if shortened:
+        assert len(ids) == max_tokens or len(text) > 16 * max_tokens
+
+
+@pytest.mark.parametrize("middle", [200, 1_000_000])
+def test_long_reviews_keep_head_and_tail(middle):
+    enc = ENCODERS["titles", "en"]
+    ids, shortened = enc.encode_review("awful cartridge " + "so " * middle + "lovely shampoo", 32)
+    text = TOKENIZER.decode(ids[:-1])
+    assert shortened
+    assert len(ids) == 32
+    assert text.startswith("awful cartridge so")
+    assert text.endswith("so lovely shampoo")
+
+
+def test_reviews_are_redacted_at_both_ends():
+    enc = ENCODERS["titles", "en"]
+    ids, _ = enc.encode_review("a.b@example.com " + "so " * 5000 + "07911 123456", 64)
+    text = TOKENIZER.decode(ids)
+    assert "EMAIL" in text
+    assert "PHONE" in text
+    assert not re.search(r"\d|@", text)
+
+
+def test_reviews_never_exceed_the_context():
+    assert len(encoder(context_tokens=16).encode_review("word " * 100, 256)[0]) == 16
+
+
+def test_a_full_cache_starts_anew_and_changes_nothing(monkeypatch):
+    history = [Event("bought", str(i), f"Cotton T-shirt number {i}") for i in range(50)]
+    expected = encoder().render(history, 512)
+    monkeypatch.setattr(lines, "CACHE_TOKENS", 100)
+    monkeypatch.setattr("lm.prompt.CACHED_EVENTS", 3)
+    enc = encoder()
+    for _ in range(3):
+        assert enc.render(history, 512) == expected
+        assert len(enc.encode(expected.prompt)) == expected.tokens
+
+
+def test_load_reads_context_coding_and_language(tmp_path):
+    model = save_causal(tmp_path / "m", item_ids=["a", "b"], n_positions=128)
+    enc = PromptEncoder.load(model)
+    assert (enc.context_tokens, enc.item_tokens, enc.cue) == (128, {"a": 400, "b": 401}, "")
+    stock = save_causal(tmp_path / "stock", stock=True, n_positions=64)
+    assert PromptEncoder.load(stock, language="zh").cue == "购买："
+    assert PromptEncoder.load(stock).cue == "Bought:"
+
+
+def test_tokenizer_of_another_model_is_an_error(tmp_path):
+    model = save_causal(tmp_path / "m")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    with pytest.raises(CheckpointError, match="different models"):
+        PromptEncoder.load(model)
