@@ -84,12 +84,13 @@ def nightly(
     overrides: Overrides = None,
 ) -> None:
     """Write every output table for one date: all of them or none."""
-    from jobs.nightly import run_night, show_summary
+    from jobs.nightly import run_night
+    from jobs.summary import show_summary
 
     settings = _load(config, overrides)
     day = _date("--run-date", run_date)
-    night = run_night(_session("nightly", settings), settings, day, console, str(config))
-    show_summary(night, console)
+    spark = _session("nightly", settings)
+    show_summary(spark, run_night(spark, settings, day, console, str(config)), console)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The models of a night: resolved and fingerprinted on the driver, loaded once per Python worker."""
+"""The models of a night: found and fingerprinted on the driver, loaded once per Python worker."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jobs.errors import ConfigurationError
 from lm import checkpoint
 from lm.catalogue import Catalogue
 from lm.prompt import PromptEncoder
+
+Language = Literal["en", "zh"]
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.classify import SentimentClassifier
@@ -20,40 +22,48 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint folder and the fingerprint under which the ledger knows its results."""
+    """A checkpoint folder, the fingerprint under which the ledger knows its results, its template's language."""
 
     path: str
     fingerprint: str
+    language: Language = "en"
 
-    @property
-    def manifest(self) -> checkpoint.Manifest:
-        """What regulars.json says of the checkpoint."""
-        return checkpoint.read_manifest(Path(self.path))
+    def encoder(self) -> PromptEncoder:
+        """Load (or take from this process's cache) the prompt encoder."""
+        return _encoder(self.path, self.language)
 
-    def encoder(self, language: str) -> PromptEncoder:
-        """Make the prompt encoder on the spot; for one per worker use `encoder_loader`."""
-        return _encoder(self.path, language)
-
-    def encoder_loader(self, language: str) -> Callable[[], PromptEncoder]:
+    def encoder_loader(self) -> Callable[[], PromptEncoder]:
         """A picklable loader of the prompt encoder, cached in each Python worker."""
-        return functools.partial(_encoder, self.path, language)
+        return functools.partial(_encoder, self.path, self.language)
 
 
-def find(key: str, model: str, config_file: str) -> Model:
-    """Resolve `models.<key>`; ConfigurationError with the mend where there is no usable checkpoint."""
+def find(key: str, model: str, config_file: str, language: Language | None = None) -> Model:
+    """Resolve `models.<key>`; ConfigurationError with the mend where there is no usable checkpoint.
+
+    `language` is the configured template's. A trained model answers in the language it was trained with, so another
+    one is a mistake; a stock model takes the configured one.
+    """
     try:
         path = checkpoint.resolve(model)
-        return Model(str(path), checkpoint.fingerprint(path))
+        fingerprint = checkpoint.fingerprint(path)
+        trained = checkpoint.read_manifest(path).language
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(
-            f"models.{key} ({model}): {error}\nTrain one with: regulars train --config {config_file}"
-            f" --as-of <date> --task {key}, or set models.{key} to a Hugging Face folder or hub id."
+            f"models.{key}: {error}\nTrain one with: regulars train --config {config_file} --task {key} --as-of <date>"
         ) from None
+    is_stock = not (path / checkpoint.MANIFEST_FILE).exists()
+    if language and not is_stock and language != trained:
+        raise ConfigurationError(
+            f"recommend.language is {language}, but models.{key} ({path}) was trained with {trained} prompts: set"
+            f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
+            f" {config_file} --task {key} --as-of <date>"
+        )
+    return Model(str(path), fingerprint, language or trained)
 
 
-def recommender_loader(model: Model, catalogue_dir: str) -> Callable[[], Recommender]:
+def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
     """A picklable loader of the engine over the memory-mapped catalogue, cached in each Python worker."""
-    return functools.partial(_recommender, model.path, catalogue_dir)
+    return functools.partial(_recommender, model, catalogue_dir, beams)
 
 
 def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
@@ -62,15 +72,15 @@ def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
 
 
 @functools.lru_cache(maxsize=2)
-def _encoder(path: str, language: str) -> PromptEncoder:
+def _encoder(path: str, language: Language) -> PromptEncoder:
     return PromptEncoder.load(Path(path), language=language)
 
 
 @functools.lru_cache(maxsize=1)
-def _recommender(path: str, catalogue_dir: str) -> Recommender:
+def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
     from lm.generate import Recommender
 
-    return Recommender.load(Path(path), Catalogue.load(Path(catalogue_dir)))
+    return Recommender.load(Path(model.path), Catalogue.load(Path(catalogue_dir)))
 
 
 @functools.lru_cache(maxsize=1)

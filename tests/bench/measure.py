@@ -1,0 +1,89 @@
+"""What every benchmark shares: this machine's ceilings, contenders run in turn, medians, one table and one JSON line.
+
+A contender is a function that does a fixed amount of work once; contenders run one after another in one process,
+round by round, so that drift of the machine meets all of them alike. Figures are ratios first, seconds second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+console = Console(stderr=True)
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """Parse the options that every benchmark has; `--data` names the folder of real data where one is used."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work: shows that it runs, not how fast")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--rounds", type=int, help="rounds in turn (default 3, quick 1)")
+    parser.add_argument("--data", type=Path, help="folder with the real data sets, where the benchmark uses them")
+    options = parser.parse_args()
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    return options
+
+
+def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each contender over `rounds`, all contenders once per round."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name, work in contenders.items():
+            started = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - started)
+            console.print(f"[dim]round {number + 1}/{rounds} {name}: {seconds[name][-1]:.2f} s[/dim]", highlight=False)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def matrix_ceiling(dtype: torch.dtype, rows: int = 4096, width: int = 768, seconds: float = 2.0) -> float:
+    """Best FLOP/s of the MLP-shaped product (rows, width) x (width, 4 width) seen within `seconds`."""
+    left, right = torch.randn(rows, width).to(dtype), torch.randn(4 * width, width).to(dtype)
+    flops, best, end = 2 * rows * width * 4 * width, 0.0, time.perf_counter() + seconds
+    with torch.inference_mode():
+        while True:
+            started = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            best = max(best, flops / (time.perf_counter() - started))
+            if time.perf_counter() > end:
+                return best
+
+
+def gpt2_flops(tokens: int, context: float, *, n_embd: int = 768, n_layer: int = 12) -> float:
+    """Multiply-adds x 2 of a GPT-2 forward without the logits: 24 d^2 a token and layer, and 4 d per attended key."""
+    return tokens * n_layer * (24 * n_embd**2 + 4 * n_embd * context)
+
+
+def machine() -> str:
+    """Name the processor and how many threads torch uses."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    amx = "with AMX" if torch.cpu._is_amx_tile_supported() else "no AMX"
+    return f"{name}, {torch.get_num_threads()} threads, {amx}, torch {torch.__version__}"
+
+
+def report(title: str, rows: Mapping[str, Mapping[str, str]], figures: Mapping[str, Any], as_json: bool) -> None:
+    """Print a table (one line a contender) and, for machines, the figures as the last line of standard output."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    table = Table("", *columns, title=f"{title}\n{machine()}")
+    for name, row in rows.items():
+        table.add_row(name, *(row.get(column, "") for column in columns))
+    console.print(table)
+    if as_json:
+        print(json.dumps(figures))
