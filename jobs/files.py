@@ -1,0 +1,257 @@
+"""Files of the store and of the shop, on this machine or on any file system that Hadoop knows, by one set of verbs.
+
+A path without a scheme and `file:` URIs are this machine's and go through the operating system, because Hadoop's
+local file system falls back from a rename to a copy and knows neither fsync nor an exchange. Everything else
+(`hdfs:`, `viewfs:`) goes through Hadoop's FileSystem and FileContext in the driver's JVM. Paths are taken literally:
+nothing is percent-decoded, and `for_reading` escapes what Spark would take for a glob.
+
+A missing file raises FileNotFoundError, an existing target FileExistsError, the rest OSError, on both sides.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.sql import SparkSession
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+_RENAME_EXCHANGE = 2  # linux/fs.h
+_AT_FDCWD = -100  # fcntl.h
+_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
+
+
+def local(path: str) -> Path | None:
+    """Return the path on this machine, absolute, or None where it lies on another file system."""
+    if path.startswith("file:"):
+        return Path("/" + path.removeprefix("file:").lstrip("/"))
+    return None if _SCHEME.match(path) else Path(path).absolute()
+
+
+def uri(path: str) -> str:
+    """Qualify a plain path as this machine's, whatever file system the cluster has for its default."""
+    here = local(path)
+    return path if here is None else f"file://{here}"
+
+
+def for_reading(path: str) -> str:
+    """Return the URI for Spark's readers, which would otherwise expand `[`, `{`, `*` and `?` in folder names."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", uri(path))
+
+
+def exists(spark: SparkSession, path: str) -> bool:
+    """Whether a file or folder is there."""
+    if here := local(path):
+        return here.exists()
+    with _java_errors(path):
+        return bool(_file_system(spark, path).exists(_path(spark, path)))
+
+
+def listdir(spark: SparkSession, folder: str) -> list[str]:
+    """Return the names in a folder, sorted; none where the folder does not exist."""
+    if here := local(folder):
+        return sorted(entry.name for entry in here.iterdir()) if here.is_dir() else []
+    if not exists(spark, folder):
+        return []
+    with _java_errors(folder):
+        found = _file_system(spark, folder).listStatus(_path(spark, folder))
+        return sorted(status.getPath().getName() for status in found)
+
+
+def size(spark: SparkSession, path: str) -> int:
+    """Length of one file in bytes."""
+    if here := local(path):
+        return here.stat().st_size
+    with _java_errors(path):
+        return int(_file_system(spark, path).getFileStatus(_path(spark, path)).getLen())
+
+
+def mkdirs(spark: SparkSession, folder: str) -> None:
+    """Make a folder and its parents; an existing one is fine."""
+    if here := local(folder):
+        here.mkdir(parents=True, exist_ok=True)
+        return
+    with _java_errors(folder):
+        _file_system(spark, folder).mkdirs(_path(spark, folder))
+
+
+def rename(spark: SparkSession, source: str, target: str) -> None:
+    """Move a file or folder in one step, making the target's parent; never into or over an existing target."""
+    if exists(spark, target):
+        raise FileExistsError(f"{source} cannot become {target}: that exists already")
+    mkdirs(spark, target.rpartition("/")[0])
+    if (here := local(source)) and (there := local(target)):
+        here.rename(there)
+        return
+    with _java_errors(source):
+        context = _file_context(spark, source)
+        context.rename(_path(spark, source), _path(spark, target), _rename_options(spark, overwrite=False))
+
+
+def exchange(one: str, other: str) -> bool:
+    """Swap two folders of one local file system in one step; False where that cannot be done (nothing changed)."""
+    here, there = local(one), local(other)
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if here is None or there is None or renameat2 is None:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(here), _AT_FDCWD, os.fsencode(there), _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _NO_EXCHANGE:
+        return False
+    raise OSError(code, f"{one} and {other} cannot be exchanged: {os.strerror(code)}")
+
+
+def delete(spark: SparkSession, path: str) -> None:
+    """Delete a file or a folder with all that is in it; one that is not there is fine."""
+    if here := local(path):
+        if here.is_dir() and not here.is_symlink():
+            shutil.rmtree(here)
+        else:
+            here.unlink(missing_ok=True)
+        return
+    with _java_errors(path):
+        _file_system(spark, path).delete(_path(spark, path), True)
+
+
+def read_text(spark: SparkSession, path: str) -> str:
+    """Read a small UTF-8 file."""
+    if here := local(path):
+        return here.read_text(encoding="utf-8")
+    with _java_errors(path):
+        stream = _file_system(spark, path).open(_path(spark, path))
+        try:
+            return str(_jvm(spark).org.apache.commons.io.IOUtils.toString(stream, "UTF-8"))
+        finally:
+            stream.close()
+
+
+def write_text(spark: SparkSession, path: str, text: str) -> None:
+    """Write a small UTF-8 file so that a reader, or a crash, finds the old text or the new one, never a part."""
+    scratch = f"{path}.{uuid4().hex[:8]}.tmp"
+    mkdirs(spark, path.rpartition("/")[0])
+    if (here := local(path)) and (temporary := local(scratch)):
+        temporary.write_text(text, encoding="utf-8")
+        _fsync(temporary)
+        temporary.replace(here)
+        _fsync(here.parent)
+        return
+    with _java_errors(path):
+        _write_bytes(_file_system(spark, path).create(_path(spark, scratch), False), text)
+        context = _file_context(spark, path)
+        context.rename(_path(spark, scratch), _path(spark, path), _rename_options(spark, overwrite=True))
+
+
+def create_text(spark: SparkSession, path: str, text: str) -> None:
+    """Write a small file that must not exist yet; of several processes that try, one succeeds (FileExistsError)."""
+    mkdirs(spark, path.rpartition("/")[0])
+    if here := local(path):
+        with here.open("x", encoding="utf-8") as file:
+            file.write(text)
+        return
+    with _java_errors(path):
+        _write_bytes(_file_system(spark, path).create(_path(spark, path), False), text)
+
+
+def modified_at(spark: SparkSession, path: str) -> float:
+    """When a file was last written or touched, in seconds since 1970 by the file system's own clock."""
+    if here := local(path):
+        return here.stat().st_mtime
+    with _java_errors(path):
+        return float(_file_system(spark, path).getFileStatus(_path(spark, path)).getModificationTime()) / 1000
+
+
+def touch(spark: SparkSession, path: str, at: float) -> None:
+    """Set when an existing file was last modified, in seconds since 1970."""
+    if here := local(path):
+        os.utime(here, (at, at))
+        return
+    with _java_errors(path):
+        _file_system(spark, path).setTimes(_path(spark, path), int(at * 1000), -1)
+
+
+def sync(folder: str) -> None:
+    """Have a local folder's files on the disk before this returns; elsewhere closing a file has done it."""
+    if here := local(folder):
+        for file in sorted(here.iterdir()):
+            _fsync(file)
+        _fsync(here)
+
+
+def digest(path: str) -> str | None:
+    """SHA-256 of a local file in hex; None elsewhere, where reading it all back would cost the network."""
+    here = local(path)
+    if here is None:
+        return None
+    with here.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _jvm(spark: SparkSession) -> Any:
+    return spark._jvm
+
+
+def _path(spark: SparkSession, path: str) -> Any:
+    return _jvm(spark).org.apache.hadoop.fs.Path(path)
+
+
+def _file_system(spark: SparkSession, path: str) -> Any:
+    return _path(spark, path).getFileSystem(spark._jsc.hadoopConfiguration())
+
+
+def _file_context(spark: SparkSession, path: str) -> Any:
+    contexts = _jvm(spark).org.apache.hadoop.fs.FileContext
+    return contexts.getFileContext(_path(spark, path).toUri(), spark._jsc.hadoopConfiguration())
+
+
+def _rename_options(spark: SparkSession, *, overwrite: bool) -> Any:
+    rename = getattr(_jvm(spark).org.apache.hadoop.fs, "Options$Rename")
+    gateway: Any = spark.sparkContext._gateway
+    options = gateway.new_array(rename, 1)
+    options[0] = rename.OVERWRITE if overwrite else rename.NONE
+    return options
+
+
+def _write_bytes(stream: Any, text: str) -> None:
+    try:
+        stream.write(bytearray(text.encode("utf-8")))
+        stream.hsync()
+    finally:
+        stream.close()
+
+
+@contextmanager
+def _java_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise os_error(error, path) from error
+
+
+def os_error(error: Py4JJavaError, path: str) -> OSError:
+    """Turn what Hadoop threw into Python's own exception for the same thing, naming the path."""
+    name = str(error.java_exception.getClass().getSimpleName())
+    said = f"{path}: {name}: {error.java_exception.getMessage()}"
+    if name in ("FileNotFoundException", "NoSuchFileException"):
+        return FileNotFoundError(said)
+    if name in ("FileAlreadyExistsException", "FileExistsException"):
+        return FileExistsError(said)
+    return OSError(said)
