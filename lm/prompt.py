@@ -23,7 +23,7 @@ from lm.checkpoint import (
 )
 from lm.lines import LineEncoder
 from lm.redact import redact
-from lm.template import FIELD_CHARACTERS, TEMPLATES, Event, clean, event_line, item_marker, spelled
+from lm.template import TEMPLATES, Event, clean, event_line, item_marker, spelled
 
 __all__ = ["Event", "PromptEncoder", "Rendered"]
 
@@ -107,7 +107,7 @@ class PromptEncoder:
     def answers(self, titles: Sequence[str]) -> list[list[int]]:
         """`answer_tokens` of many titles at once."""
         bought, space = self.template.bought, self.template.space
-        texts = [f"{space}{clean(title[:FIELD_CHARACTERS])}\n" for title in titles]
+        texts = [f"{space}{spelled(title, None)}\n" for title in titles]
         answers = self._lines.encode_texts(texts)
         for i, ids in enumerate(answers):
             if len(ids) > self.title_tokens:
