@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,22 +11,34 @@ GRAIN = 8
 """Prompts are padded to a multiple of this many tokens, so that neighbours of near length share one shape."""
 
 
-def pack(lengths: Sequence[int], budget: int, extra: int = 0) -> list[list[int]]:
+def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Indices of `lengths` in batches, longest first, each of at most `budget` tokens (at least one row).
 
-    A row counts its length rounded up to GRAIN, plus `extra`. Rows of like length come to lie together, so
-    that one long row costs nothing but itself.
+    Rows of like length come to lie together, so that one long row costs nothing but itself.
     """
-    batches: list[list[int]] = []
-    room = 0
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        cost = round_up(lengths[index], GRAIN) + extra
-        if not batches or cost > room:
-            batches.append([])
-            room = budget
-        batches[-1].append(index)
-        room -= cost
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    falling = [lengths[i] for i in order]
+    batches, start = [], 0
+    while start < len(order):
+        stop = start + fitting(falling[start:], budget)
+        batches.append(order[start:stop])
+        start = stop
     return batches
+
+
+def fitting(lengths: Iterable[int], budget: int, extra: int = 0, budget_with_extra: int | None = None) -> int:
+    """How many of the first rows make a batch: at most `budget` tokens, but at least one row.
+
+    A row counts its length rounded up to GRAIN; with `extra` added, rows may use `budget_with_extra`.
+    """
+    spent = rows = 0
+    for length in lengths:
+        spent += round_up(length, GRAIN)
+        rows += 1
+        over = budget_with_extra is not None and spent + rows * extra > budget_with_extra
+        if rows > 1 and (spent > budget or over):
+            return rows - 1
+    return rows
 
 
 def round_up(number: int, multiple: int) -> int:

@@ -6,7 +6,9 @@ import ctypes
 import os
 import sys
 
+import numpy as np
 import torch
+from torch import Tensor
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt's parameter numbers, from glibc's malloc.h
 LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no more
@@ -58,3 +60,26 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
     mallopt(M_TRIM_THRESHOLD, 512 << 20)
+
+
+class Buffers:
+    """Named scratch memory that is kept between batches, because fresh memory is paged in at every use."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._flat: dict[str, Tensor] = {}
+        self._dtype, self._device = dtype, device
+
+    def get(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor of this shape with whatever it held before."""
+        numbers = int(np.prod(shape))
+        flat = self._flat.get(name)
+        if flat is None or len(flat) < numbers:
+            self._flat.pop(name, None)  # free before growing
+            flat = torch.empty(numbers, dtype=dtype or self._dtype, device=self._device)
+            self._flat[name] = flat
+        return flat[:numbers].view(shape)
+
+    def replace(self, name: str, *shape: int) -> Tensor:
+        """A new tensor under the name of an old one, which its holders may still read."""
+        self._flat.pop(name, None)
+        return self.get(name, *shape)

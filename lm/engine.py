@@ -33,6 +33,7 @@ class Engine(Protocol):
 
     context: int  # positions: a prompt and its answer must fit
     vocabulary: int
+    row_bytes: int  # keys and values of one token
 
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> Prefilled:
         """Compute prompts (token ids, none empty), each with room for `slots` answer tokens."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lm import gpt2
 from lm.batching import FIXED_TILE, GRAIN, RowTiles, choose_tiles, round_up
+from lm.device import Buffers
 from lm.gpt2 import GPT2
 from lm.tree import Chains, Ints, Placement, Tree
 
@@ -43,22 +44,10 @@ class Run(NamedTuple):
     mask: Tensor  # (prompts, rows, padded length + visible slots)
 
 
-class Buffers:
-    """Named scratch memory that is kept between batches, because fresh memory is paged in at every use."""
-
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self._flat: dict[str, Tensor] = {}
-        self._dtype, self._device = dtype, device
-
-    def get(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """A tensor of this shape with whatever it held before."""
-        numbers = int(np.prod(shape))
-        flat = self._flat.get(name)
-        if flat is None or len(flat) < numbers:
-            self._flat.pop(name, None)  # free before growing
-            flat = torch.empty(numbers, dtype=dtype or self._dtype, device=self._device)
-            self._flat[name] = flat
-        return flat[:numbers].view(shape)
+def _stretch(cache: Tensor, group: Group, slots: int) -> Tensor:
+    """A group's part of a cache (layers, all, 2E): (layers, prompts, T + slots, 2E)."""
+    n, stride = group.stop - group.start, group.length + slots
+    return cache[:, group.slot : group.slot + n * stride].unflatten(1, (n, stride))
 
 
 class GPT2Engine:
@@ -68,6 +57,7 @@ class GPT2Engine:
         self.model = model
         self.context, self.vocabulary = model.context, len(model.head)
         self.device, self.dtype = model.wte.device, model.wte.dtype
+        self.row_bytes = 2 * len(model.blocks) * model.n_embd * model.wte.element_size()
         self.buffers = Buffers(self.dtype, self.device)
         self.head_tile = round_up(min(max(LOGITS // self.vocabulary, FIXED_TILE), TILE), FIXED_TILE)
         self.tiles, self.head_tiles = self._choose_tiles()
@@ -131,14 +121,34 @@ class GPT2Prefilled:
         self.tree = Tree(len(prompts), slots)
         self.lengths: Ints = np.array([len(prompt) for prompt in prompts], np.int64)
         self._padded = -(-self.lengths // GRAIN) * GRAIN
-        ends = np.cumsum(self._padded + slots)
-        self._base: Ints = ends - self._padded - slots  # first cache slot of each prompt
-        self._groups = self._group(slots)
-        total = int(ends[-1]) if slots and len(prompts) else 0
-        self._cache = engine.buffers.get("cache", len(self.model.blocks), total, 2 * self.model.n_embd)
+        self._lay_out()
+        self._cache = engine.buffers.get("cache", *self._cache_shape())
         self.states = self._prefill(prompts)
 
-    def _group(self, slots: int) -> list[Group]:
+    def _lay_out(self) -> None:
+        """Give each prompt its stretch of the cache: the prompt's tokens, then the tree's slots."""
+        self._slots = self.tree.slots
+        stride = self._padded + self._slots
+        self._base: Ints = np.cumsum(stride) - stride  # first cache slot of each prompt
+        self._groups = self._group()
+
+    def _cache_shape(self) -> tuple[int, int, int]:
+        total = int((self._padded + self._slots).sum()) if self._slots else 0
+        return len(self.model.blocks), total, 2 * self.model.n_embd
+
+    def _make_room(self) -> None:
+        """Move the cache to where every prompt has as many slots as the tree has come to have."""
+        if not self._slots:
+            raise ValueError("prompts computed with 0 slots keep no keys and values to go on from")
+        before, cache = self._groups, self._cache
+        had = self._slots
+        self._lay_out()
+        self._cache = self.engine.buffers.replace("cache", *self._cache_shape())
+        for old, new in zip(before, self._groups, strict=True):
+            source, target = (_stretch(c, g, s) for c, g, s in ((cache, old, had), (self._cache, new, self._slots)))
+            target[:, :, : new.length + had] = source
+
+    def _group(self) -> list[Group]:
         change = np.flatnonzero(np.diff(self._padded)) + 1
         first_row = np.cumsum(self._padded) - self._padded
         return [
@@ -205,16 +215,16 @@ class GPT2Prefilled:
 
     def _remember(self, layer: int, group: Group, kv: Tensor) -> None:
         """Keep the keys and values (b, T, 2E) of a group's prompts."""
-        if self.tree.slots:
-            n, stride = len(kv), group.length + self.tree.slots
-            cached = self._cache[layer, group.slot : group.slot + n * stride].view(n, stride, -1)
-            cached[:, : group.length].copy_(kv)
+        if self._slots:
+            _stretch(self._cache[layer : layer + 1], group, self._slots)[0, :, : group.length].copy_(kv)
 
     @torch.inference_mode()
     def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
         """As lm.engine.Prefilled.extend."""
         engine, model, E = self.engine, self.model, self.model.n_embd
         placement = self.tree.place(chains)
+        if self.tree.slots != self._slots:
+            self._make_room()
         n = len(chains.token)
         N = engine.tiles.padded(n)
         ids, positions = np.zeros(N, np.int64), np.zeros(N, np.int64)
@@ -263,7 +273,7 @@ class GPT2Prefilled:
             in_prompt = np.arange(T) < self.lengths[first : first + n, None, None]  # (n, 1, T)
             sees = placement.sees[each, :S]  # (n, padded, S)
             visible = np.concatenate([np.broadcast_to(in_prompt, (n, padded, T)), sees], axis=2)
-            runs.append(Run(query, n, padded, int(self._base[first]), T + self.tree.slots, self._mask(visible)))
+            runs.append(Run(query, n, padded, int(self._base[first]), T + self._slots, self._mask(visible)))
             queries.append(each.ravel())
             back.append((query + np.arange(R) + padded * np.arange(n)[:, None]).ravel())
             row, query = row + n * R, query + n * padded

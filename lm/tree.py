@@ -40,7 +40,7 @@ class Placement(NamedTuple):
 
 
 class Tree:
-    """The slots of `prompts` prompts, each with room for `slots` rows."""
+    """The slots of `prompts` prompts, each with room for `slots` rows at first; more are made when needed."""
 
     def __init__(self, prompts: int, slots: int) -> None:
         self.slots = slots
@@ -48,12 +48,8 @@ class Tree:
         self._sees: Bools = np.zeros((prompts, slots, slots), np.bool_)
         self._depth: Ints = np.zeros((prompts, slots), np.int64)
 
-    def room(self) -> Ints:
-        """(prompts,) how many more rows each prompt can take."""
-        return self.slots - self.used
-
     def place(self, chains: Chains) -> Placement:
-        """Give every row of the runs a slot; raises ValueError when a prompt's slots do not suffice."""
+        """Give every row of the runs a slot."""
         run = np.repeat(np.arange(len(chains.length)), chains.length)  # (N,)
         first = np.cumsum(chains.length) - chains.length  # (M,) row of each run's first token
         step = np.arange(len(run)) - first[run]  # (N,) place in its run
@@ -64,8 +60,7 @@ class Tree:
         begin = np.searchsorted(prompt, prompt[order])
         slot = np.empty(len(run), np.int64)
         slot[order] = self.used[prompt[order]] + np.arange(len(run)) - begin
-        if len(slot) and slot.max() >= self.slots:
-            raise ValueError(f"a prompt needs {slot.max() + 1} slots and has {self.slots}")
+        self._grow(int(slot.max(initial=-1)) + 1)
         np.add.at(self.used, chains.prompt[chains.keep], chains.length[chains.keep])
 
         follows = chains.parent >= 0  # (M,)
@@ -79,3 +74,12 @@ class Tree:
         self._sees[prompt, slot] = sees
         self._depth[prompt, slot] = depth
         return Placement(prompt, slot, depth, slot[first + chains.length - 1], sees)
+
+    def _grow(self, slots: int) -> None:
+        """Have at least `slots` slots a prompt, and twice as many as before when these do not suffice."""
+        if slots <= self.slots:
+            return
+        more = max(slots, 2 * self.slots) - self.slots
+        self._sees = np.pad(self._sees, ((0, 0), (0, more), (0, more)))
+        self._depth = np.pad(self._depth, ((0, 0), (0, more)))
+        self.slots += more
