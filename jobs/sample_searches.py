@@ -18,9 +18,10 @@ from jobs.sample_personal import personal
 from jobs.sample_random import Bools, Dice, Floats, Ints, hashed, normal, uniform
 from jobs.sample_reviews import with_typo
 
-_P_ANNOUNCED = 0.55
+_P_ANNOUNCED = 0.60
 _LEAD = (np.log(40 / 1440), 1.5)  # of the lognormal in days: half of the purchases follow within 40 minutes
-_P_IDLE = 0.50
+_P_IDLE = 0.45
+_IDLE_UNTIL = 0.75  # of the time between two purchases: what is searched for after that is bought
 _P_IDLE_LAST = 0.50
 _FORMS = (0.40, 0.60, 0.75)  # brand and word, with the variant, word and variant; the rest names the word alone
 _TYPOS = 0.04
@@ -53,9 +54,9 @@ def draw_searches(block: Block, bought: Purchases) -> Searches:
     key = people.key[bought.customer]
     gap = bought.day - bought.previous_day
     announced = (gap > 0) & (uniform(key, "announced", bought.step) < _P_ANNOUNCED)
-    lead = np.minimum(np.exp(_LEAD[0] + _LEAD[1] * normal(key, "lead", bought.step)), 0.8 * gap)
+    lead = np.minimum(np.exp(_LEAD[0] + _LEAD[1] * normal(key, "lead", bought.step)), (1 - _IDLE_UNTIL) * gap)
     idle = (gap > 0) & (uniform(key, "idle", bought.step) < _P_IDLE)
-    idle_day = bought.previous_day + gap * uniform(key, "idle moment", bought.step)
+    idle_day = bought.previous_day + _IDLE_UNTIL * gap * uniform(key, "idle moment", bought.step)
     last_day = people.joined.copy()
     last_day[bought.customer] = bought.day  # rows are in order of time: the last one stays
     last = (uniform(people.key, "idle at last") < _P_IDLE_LAST) | (people.purchases == 0)
