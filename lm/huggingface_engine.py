@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -101,3 +101,22 @@ class HuggingFacePrefilled:
             options = {"past_key_values": cache, "use_cache": True}
         mask = torch.ones(len(paths), len(before) + longest, dtype=torch.long, device=self.model.device)
         return self.model(input_ids=ids, attention_mask=mask, **options).logits[:, len(given) :]
+
+
+class HuggingFaceClassifier:
+    """Implements lm.classify.Classifier for any sequence classifier of transformers, one text at a time."""
+
+    def __init__(self, path: Path, dtype: torch.dtype, device: torch.device) -> None:
+        name: Literal["float32", "bfloat16"] = "float32" if dtype == torch.float32 else "bfloat16"
+        self.model = load_model(path, "classifier", dtype=name, device=str(device))
+        self.labels = int(self.model.config.num_labels)
+        # Else the head would look for the last token that is not padding, and GPT-2 pads with the end token.
+        self.model.config.get_text_config().pad_token_id = None
+
+    @torch.inference_mode()
+    def class_logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """As lm.classify.Classifier.class_logits."""
+        device = self.model.device
+        return torch.cat(
+            [self.model(input_ids=torch.tensor([list(ids)], device=device)).logits for ids in texts]
+        ).float()
