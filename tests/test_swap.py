@@ -1,0 +1,248 @@
+"""A crash at any point of a swap leaves whole folders, old or new, and the next command makes them all new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs import faults, files, swap
+from jobs.publish import recover
+from jobs.store import Store
+from jobs.swap import Intent
+from tests.test_files import NO_SPARK, mount
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: Passages of each point in one commit of the change below, with an exchange and without.
+EXCHANGED = {
+    "intent-opened": 1,
+    "swap-exchanged": 2,
+    "swap-done": 3,
+    "retired": 1,
+    "intent-closed": 1,
+    "trash-deleted": 1,
+}
+RENAMED = {**{k: n for k, n in EXCHANGED.items() if k != "swap-exchanged"}, "swap-moved-out": 2}
+CRASHES = [
+    (exchange, f"{point}:{nth}")
+    for exchange, points in ((True, EXCHANGED), (False, RENAMED))
+    for point, passages in points.items()
+    for nth in range(1, passages + 1)
+]
+
+OLD = {"tables/a": ["old a"], "tables/b": ["old b1", "old b2"], "ledger/w1": ["w1"]}
+NEW = {"tables/a": ["new a1", "new a2"], "tables/b": ["new b"], "tables/c": ["new c"]}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where the test must live on; nothing of ours catches it."""
+
+
+def prepare(root: Path) -> None:
+    """A store with two published folders and a wave, and a run that has staged three folders and retires the wave."""
+    for folder, texts in OLD.items():
+        fill(root / folder, texts)
+    for folder, texts in NEW.items():
+        fill(root / "staging/run" / folder, texts)
+
+
+def fill(folder: Path, texts: list[str]) -> None:
+    folder.mkdir(parents=True)
+    for number, text in enumerate(texts):
+        (folder / f"part-{number:05d}.parquet").write_text(text)
+
+
+def intent(spark: SparkSession, store: Store) -> Intent:
+    swaps = [swap.swap_of(spark, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}") for f in NEW]
+    return Intent("run", swaps, ("ledger/w1",))
+
+
+def contents(root: Path) -> dict[str, list[str]]:
+    """What a reader finds, by folder."""
+    parts = sorted([*root.glob("tables/*/*"), *root.glob("ledger/*/*")])
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        found.setdefault(str(part.parent.relative_to(root)), []).append(part.read_text())
+    return found
+
+
+def assert_whole(root: Path, *, may_be_missing: bool = False) -> None:
+    found = contents(root)
+    for folder in NEW:
+        allowed = [OLD.get(folder), NEW[folder]] + ([None] if may_be_missing else [])
+        assert found.get(folder) in allowed, folder
+
+
+def assert_all_new(root: Path) -> None:
+    assert contents(root) == NEW
+    left = [str(p.relative_to(root)) for p in root.rglob("*") if p.is_file() and "tables" not in p.parts]
+    assert left == []
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    def die() -> None:
+        raise Killed
+
+    monkeypatch.setattr(faults, "_kill", die)
+    monkeypatch.setattr(faults, "_passages", Counter())
+    return monkeypatch
+
+
+def commit_until(point: str, spark: SparkSession, store: Store, killed: pytest.MonkeyPatch) -> None:
+    faults._passages.clear()
+    killed.setenv(faults.VARIABLE, point)
+    with pytest.raises(Killed):
+        swap.commit(spark, store, intent(spark, store))
+    killed.delenv(faults.VARIABLE)
+
+
+@pytest.mark.parametrize(("exchange", "point"), CRASHES)
+def test_every_crash_is_finished_by_the_next_command(
+    tmp_path: Path, killed: pytest.MonkeyPatch, exchange: bool, point: str
+) -> None:
+    if not exchange:
+        killed.setattr(files, "exchange", lambda one, other: False)
+    prepare(tmp_path)
+    store = Store(str(tmp_path))
+    commit_until(point, NO_SPARK, store, killed)
+    assert_whole(tmp_path, may_be_missing=not exchange)
+    said = recover(NO_SPARK, store)
+    assert_all_new(tmp_path)
+    assert len(said) == (0 if point.startswith(("intent-closed", "trash-deleted")) else 1)
+    assert recover(NO_SPARK, store) == []
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_every_fault_point_was_meant(tmp_path: Path, killed: pytest.MonkeyPatch, exchange: bool) -> None:
+    """The list of crashes above is complete: a commit passes just these points."""
+    if not exchange:
+        killed.setattr(files, "exchange", lambda one, other: False)
+    prepare(tmp_path)
+    killed.setenv(faults.VARIABLE, "found-written:99")
+    swap.commit(NO_SPARK, Store(str(tmp_path)), intent(NO_SPARK, Store(str(tmp_path))))
+    assert faults._passages == (EXCHANGED if exchange else RENAMED)
+    assert_all_new(tmp_path)
+
+
+def test_a_crash_while_recovering_is_recovered_too(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path)
+    store = Store(str(tmp_path))
+    commit_until("swap-exchanged:1", NO_SPARK, store, killed)
+    for point in ("swap-exchanged", "swap-done:1", "retired", "intent-closed", "trash-deleted"):
+        faults._passages.clear()
+        killed.setenv(faults.VARIABLE, point)
+        try:
+            recover(NO_SPARK, store)
+        except Killed:
+            assert_whole(tmp_path)
+    killed.delenv(faults.VARIABLE)
+    recover(NO_SPARK, store)
+    assert_all_new(tmp_path)
+
+
+def test_a_real_kill_between_two_swaps(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    script = (
+        "import sys; from tests.test_swap import *; store = Store(sys.argv[1]);"
+        "swap.commit(NO_SPARK, store, intent(NO_SPARK, store))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    environment = os.environ | {faults.VARIABLE: "swap-done:1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    died = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert contents(tmp_path) == OLD | {"tables/a": NEW["tables/a"]}
+    assert recover(NO_SPARK, Store(str(tmp_path))) == [
+        "finished run run, which had been interrupted while publishing tables/a, tables/b, tables/c"
+    ]
+    assert_all_new(tmp_path)
+
+
+def test_a_store_copied_after_the_crash_recovers_in_its_new_place(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path / "here")
+    commit_until("swap-exchanged:2", NO_SPARK, Store(str(tmp_path / "here")), killed)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    recover(NO_SPARK, Store(str(tmp_path / "there")))
+    assert_all_new(tmp_path / "there")
+
+
+@pytest.mark.parametrize("damage", ["staged folder gone", "staged file cut", "staged file foreign"])
+@pytest.mark.parametrize(
+    ("exchange", "point"),
+    [(e, p) for e, p in CRASHES if p.startswith(("intent-opened", "swap")) and p != "swap-done:3"],
+)
+def test_lost_files_undo_the_run(
+    tmp_path: Path, killed: pytest.MonkeyPatch, point: str, damage: str, exchange: bool
+) -> None:
+    """Someone tidied up `staging`, or the disk did: what was swapped goes back, nothing is mixed."""
+    if not exchange:
+        killed.setattr(files, "exchange", lambda one, other: False)
+    prepare(tmp_path)
+    store = Store(str(tmp_path))
+    commit_until(point, NO_SPARK, store, killed)
+    last = tmp_path / "staging/run/tables/c"
+    if damage == "staged folder gone":
+        shutil.rmtree(last)
+    elif damage == "staged file cut":
+        os.truncate(last / "part-00000.parquet", 3)
+    else:
+        (last / "part-00000.parquet").write_text("NEW C")
+    said = recover(NO_SPARK, store)
+    assert said[0].startswith("undid run run, whose staged files are no longer whole")
+    assert contents(tmp_path) == OLD
+    assert [
+        p for p in tmp_path.rglob("*") if p.is_file() and p.parts[len(tmp_path.parts)] not in ("tables", "ledger")
+    ] == []
+
+
+def test_a_folder_that_was_not_there_is_gone_again_after_an_undo(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "staging/run/tables/a", ["new a"])
+    fill(tmp_path / "staging/run/tables/b", ["new b"])
+    store = Store(str(tmp_path))
+    swaps = [
+        swap.swap_of(NO_SPARK, store, f"{store.staging('run')}/tables/{t}", f"{store.root}/tables/{t}") for t in "ab"
+    ]
+    killed.setenv(faults.VARIABLE, "swap-done:1")
+    with pytest.raises(Killed):
+        swap.commit(NO_SPARK, store, Intent("run", swaps))
+    killed.delenv(faults.VARIABLE)
+    shutil.rmtree(tmp_path / "staging")
+    recover(NO_SPARK, store)
+    assert contents(tmp_path) == {}
+
+
+def test_what_dead_runs_left_behind_goes(tmp_path: Path) -> None:
+    for folder in ("staging/dead/x", "work/dead/y", "trash/dead/z", "tables/a/run_date=2026-03-01", "ledger/t/wave=1"):
+        fill(tmp_path / folder, ["1"])
+    fill(tmp_path / "intents", [])
+    (tmp_path / "intents/dead.json.1234.tmp").write_text('{"half":')
+    assert recover(NO_SPARK, Store(str(tmp_path))) == []
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["ledger/t/wave=1/part-00000.parquet", "tables/a/run_date=2026-03-01/part-00000.parquet"]
+
+
+@pytest.mark.parametrize("point", [f"{point}:1" for point in RENAMED])
+def test_elsewhere_every_crash_is_finished_too(
+    spark: SparkSession, tmp_path: Path, killed: pytest.MonkeyPatch, point: str
+) -> None:
+    prepare(tmp_path)
+    store = Store(mount(spark, tmp_path))
+    commit_until(point, spark, store, killed)
+    assert_whole(tmp_path, may_be_missing=True)
+    recover(spark, store)
+    assert_all_new(tmp_path)
+
+
+def test_an_unknown_fault_point_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(faults.VARIABLE, "swap-dome")
+    with pytest.raises(KeyError, match=r"swap-dome .* is no fault point"):
+        faults.point("swap-done")
