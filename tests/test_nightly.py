@@ -1,0 +1,168 @@
+"""A whole night on a small dirty sample shop with tiny random models: what readers find, and what a second run does."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from jobs.config import load
+from jobs.nightly import Night, run_night
+from jobs.sample import write_sample
+from jobs.summary import show_summary
+from tests.models import save_causal, save_classifier
+
+K = 10
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop of 150 customers with item-token and sentiment models of random weights."""
+    out = tmp_path_factory.mktemp("shop")
+    info = write_sample(out, customers=150, products=60, days=20, seed=1)
+    items = pd.read_parquet(out / "data/items")
+    # A tenth of the products is new to the model: they have no token and cannot be listed by item tokens alone.
+    known = sorted(items.item_id.dropna().unique())
+    save_causal(out / "models/recommend", item_ids=known)
+    save_classifier(out / "models/sentiment")
+    return info
+
+
+def night_of(spark, info, day: date, *overrides: str) -> tuple[Night, str]:
+    """Run a night and return it with everything that it printed."""
+    log = io.StringIO()
+    console = Console(file=log, width=200)
+    config = load(info.config, ["sentiment.lookback_days=30", *overrides])
+    night = run_night(spark, config, day, console, str(info.config))
+    show_summary(spark, night, console)
+    return night, log.getvalue()
+
+
+@pytest.fixture(scope="module")
+def first(spark, shop):
+    return night_of(spark, shop, shop.run_date)
+
+
+def table(info, name: str) -> pd.DataFrame:
+    return pd.read_parquet(Path(info.out) / "store/tables" / name)
+
+
+def test_every_customer_has_k_real_sellable_products_not_bought_before(first, shop):
+    lists, items = table(shop, "recommendations"), pd.read_parquet(shop.out / "data/items")
+    sellable = set(items[items.available.fillna(True)].item_id)
+    assert set(lists.item_id) <= sellable
+    purchases = pd.read_parquet(shop.out / "data/purchases").query("not (quantity <= 0)")  # a return is no purchase
+    day_after = pd.Timestamp(shop.run_date, tz="Europe/London") + pd.Timedelta(days=1)
+    past = purchases[pd.to_datetime(purchases.purchased_at, utc=True) < day_after]
+    bought = set(zip(past.user_id, past.item_id, strict=True))
+    assert not set(zip(lists.user_id, lists.item_id, strict=True)) & bought
+    optouts = set(pd.read_parquet(shop.out / "data/optouts").user_id)
+    assert optouts
+    assert not optouts & set(lists.user_id)
+    per_customer = lists.sort_values(["user_id", "rank"]).groupby("user_id")
+    assert (per_customer["rank"].apply(list).map(lambda ranks: ranks == list(range(1, len(ranks) + 1)))).all()
+    assert per_customer.score.apply(lambda s: s.is_monotonic_decreasing).all()
+    short = per_customer.size()[lambda n: n < K]
+    for user, rows in short.items():  # the only reason: that much is left of the catalogue for them
+        assert rows == len(sellable - set(past[past.user_id == user].item_id)), user
+    metrics = table(shop, "metrics")
+    assert metrics[metrics.metric == "short_lists"].n.sum() == len(short)
+
+
+def test_one_sentiment_per_valid_review(first, shop):
+    night, _ = first
+    labels = table(shop, "sentiments")
+    assert labels.review_id.is_unique
+    assert len(labels) == night.accounts["reviews"].used
+    assert len(labels) > 50
+    total = labels[["p_negative", "p_neutral", "p_positive"]].sum(axis=1)
+    assert (total.sub(1).abs() < 1e-9).all()
+    best = labels[["p_negative", "p_neutral", "p_positive"]].idxmax(axis=1).str.removeprefix("p_")
+    assert (best == labels.label).all()
+
+
+def test_every_input_row_is_accounted_for(first, shop):
+    night, _ = first
+    for name, account in night.accounts.items():
+        assert account.read == sum(len(pq.read_table(p)) for p in (shop.out / "data" / name).glob("*.parquet"))
+        left = account.quarantined + account.opted_out + account.duplicates + account.outside_window
+        assert account.read == account.used + left, name
+    rejected = table(shop, "quarantine")
+    assert len(rejected) == sum(account.quarantined for account in night.accounts.values())
+    assert {"purchases", "reviews"} <= set(rejected.table)
+
+
+def test_no_personal_data_comes_out(first, shop):
+    _, printed = first
+    planted = pd.read_parquet(shop.out / "truth/personal.parquet").value
+    assert len(planted) > 10
+    store = Path(shop.out) / "store"
+    files = [p for p in store.rglob("*.parquet") if "/work/" not in str(p)]
+    assert any("ledger" in str(p) for p in files)
+    texts = [printed]
+    for path in files:
+        frame = pq.read_table(path).to_pandas()
+        texts += [frame[c].astype(str).str.cat(sep="\n") for c in frame.columns]
+    everything = "\n".join(texts)
+    assert not [value for value in planted if value in everything]
+
+
+def test_plain_readers_agree(first, shop, spark):
+    folder = Path(shop.out) / "store/tables/recommendations"
+    pandas_rows = len(pd.read_parquet(folder))
+    assert pandas_rows == first[0].rows["recommendations"]
+    assert ds.dataset(folder, partitioning="hive").count_rows() == pandas_rows
+    glob = f"{folder}/**/*.parquet"
+    duck = duckdb.sql(f"SELECT count(*), min(run_date) FROM read_parquet('{glob}', hive_partitioning=true)").fetchone()
+    assert duck == (pandas_rows, shop.run_date)
+    read = spark.read.parquet(str(folder))
+    assert read.count() == pandas_rows
+    assert [r.run_date for r in read.select("run_date").distinct().collect()] == [shop.run_date]
+
+
+def test_again_scores_nothing_and_writes_the_same_bytes(first, shop, spark):
+    def digests():
+        found = sorted((Path(shop.out) / "store/tables").rglob("*.parquet"))
+        return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in found if "/runs/" not in str(p)}
+
+    before = digests()
+    night, _ = night_of(spark, shop, shop.run_date)
+    assert night.scored == {"recommend": 0, "sentiment": 0}
+    assert digests() == before
+    assert len(before) >= 5
+
+
+def test_customers_without_any_purchase_left_to_make_get_no_rows(spark, shop, tmp_path):
+    # With k as large as the catalogue every list is short, each for the stated reason, and the night goes through.
+    store = f"store={tmp_path / 'store'}"
+    night, _ = night_of(spark, shop, shop.run_date, store, "recommend.k=60", "recommend.spares=0")
+    metrics = pd.read_parquet(tmp_path / "store/tables/metrics")
+    short = metrics[metrics.metric == "short_lists"].set_index("slice").n
+    assert set(short.index) <= {"catalogue_smaller_than_k", "fewer_than_k_not_bought_before"}
+    assert short.sum() == night.customers
+
+
+def test_a_stock_gpt2_works_with_titles_and_no_training(spark, shop, tmp_path):
+    model = save_causal(tmp_path / "gpt2", stock=True)
+    assert not (model / "regulars.json").exists()
+    night, _ = night_of(
+        spark,
+        shop,
+        shop.run_date,
+        f"store={tmp_path / 'store'}",
+        f"models.recommend={model}",
+        "recommend.k=5",
+        "recommend.spares=0",
+        "recommend.prompt_tokens=96",
+    )
+    lists = pd.read_parquet(tmp_path / "store/tables/recommendations")
+    assert lists.groupby("user_id").size().eq(5).mean() > 0.9
+    assert night.scored["recommend"] > 0
