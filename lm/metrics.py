@@ -44,12 +44,12 @@ def _sizes(relevant: Relevant) -> NDArray[np.int64]:
 def hit_at_k(lists: Lists, relevant: Relevant, k: int) -> Floats:
     """1 where at least one of the first k items is relevant, else 0."""
     _sizes(relevant)
-    return _hits(lists, relevant, k).any(axis=1).astype(np.float64)
+    return np.asarray(_hits(lists, relevant, k).any(axis=1), dtype=np.float64)
 
 
 def recall_at_k(lists: Lists, relevant: Relevant, k: int) -> Floats:
     """Share of a customer's relevant items that the first k items hold (with one relevant item: hit@k)."""
-    return _hits(lists, relevant, k).sum(axis=1) / _sizes(relevant)
+    return np.asarray(_hits(lists, relevant, k).sum(axis=1) / _sizes(relevant))
 
 
 def ndcg_at_k(lists: Lists, relevant: Relevant, k: int) -> Floats:
@@ -59,7 +59,7 @@ def ndcg_at_k(lists: Lists, relevant: Relevant, k: int) -> Floats:
     """
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discounts)[np.minimum(_sizes(relevant), k) - 1]
-    return _hits(lists, relevant, k) @ discounts / ideal
+    return np.asarray(_hits(lists, relevant, k) @ discounts / ideal)
 
 
 def reciprocal_rank(lists: Lists, relevant: Relevant, k: int) -> Floats:

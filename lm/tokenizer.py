@@ -6,10 +6,12 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
-#: GPT-2's one special token: ends and pads. Encoders neutralise "<|" in customers' text, so no text contains it.
-END_OF_TEXT = "<|endoftext|>"
+from lm.checkpoint import END_OF_TEXT
+
+#: A classifier's own padding: it reads END_OF_TEXT, which Hugging Face would skip if it were the padding too.
+PADDING = "<|pad|>"
 #: The 256 bytes and END_OF_TEXT are always in the vocabulary: any text in any language has an encoding.
 SMALLEST_VOCABULARY = 257
 
@@ -33,14 +35,29 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.encode_special_tokens = True  # as lm.checkpoint loads it: a typed END_OF_TEXT is text
     return tokenizer
 
 
-def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_tokens: int) -> None:
-    """Write tokenizer.json and the tokenizer_config.json by which `AutoTokenizer.from_pretrained` finds it.
+def for_classifier(tokenizer: Tokenizer) -> Tokenizer:
+    """Make Hugging Face end each text with END_OF_TEXT, where the classifier reads, and pad with PADDING; in place."""
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if end is None:
+        raise ValueError(f"the tokenizer has no {END_OF_TEXT}: start from a GPT-2 checkpoint")
+    tokenizer.add_special_tokens([PADDING])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END_OF_TEXT}", special_tokens=[(END_OF_TEXT, end)]
+    )
+    return tokenizer
 
-    A tokenizer without END_OF_TEXT (another family's) is written without special tokens.
-    """
+
+def padding_of(tokenizer: Tokenizer) -> str | None:
+    """The token to pad with: PADDING, else END_OF_TEXT; None where the tokenizer (another family's) has neither."""
+    return next((token for token in (PADDING, END_OF_TEXT) if tokenizer.token_to_id(token) is not None), None)
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_tokens: int) -> None:
+    """Write tokenizer.json and the tokenizer_config.json by which `AutoTokenizer.from_pretrained` finds it."""
     tokenizer.save(str(directory / "tokenizer.json"))
     config: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -48,5 +65,6 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_tokens: int) -> No
         "clean_up_tokenization_spaces": False,
     }
     if tokenizer.token_to_id(END_OF_TEXT) is not None:
-        config |= {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "pad", "unk")}
+        config |= {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk")}
+        config["pad_token"] = padding_of(tokenizer)
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

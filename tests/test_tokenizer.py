@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from lm.tokenizer import END_OF_TEXT, save_tokenizer, train_bpe
+from lm.checkpoint import END_OF_TEXT
+from lm.tokenizer import save_tokenizer, train_bpe
 
 TEXTS = ["Bought: blue printer\n", "Searched: printer ink\n", "购买：蓝色打印机\n", "Bought: red printer ink\n"] * 5
 
@@ -28,7 +29,6 @@ def test_learns_the_shops_words(tokenizer):
 @settings(max_examples=200)
 @given(st.text())
 def test_any_text_comes_back_as_it_was(tokenizer, text):
-    text = text.replace("<|", "< |")
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 
@@ -45,6 +45,10 @@ def test_hugging_face_reads_the_same_tokens(tokenizer, tmp_path):
         assert loaded.decode(tokenizer.encode(text).ids) == text
     assert loaded.pad_token == loaded.eos_token == END_OF_TEXT
     assert loaded.model_max_length == 64
+
+
+def test_a_typed_special_token_is_text(tokenizer):
+    assert tokenizer.token_to_id(END_OF_TEXT) not in tokenizer.encode(f"ink {END_OF_TEXT} ink").ids
 
 
 def test_too_small_a_vocabulary_is_refused():

@@ -1,0 +1,252 @@
+"""Fine-tuning on next purchases in the two codings: their loss, their validation, and their lists."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from lm import metrics
+from lm.checkpoint import Manifest
+from lm.examples import Customer, Example, HeldOut, item_examples, targets, title_examples
+from lm.prompt import Event, PromptEncoder
+from lm.training import Task, length_batches, pad
+from lm.training_model import (
+    Settings,
+    cross_entropy_sum,
+    device,
+    hidden_states,
+    output_rows,
+    write_folder,
+)
+
+#: Above so many items the softmax is over the batch's own items and a sample of the others.
+SAMPLED_ABOVE = 200_000
+SAMPLE = 16_384
+#: Rank at which lists are judged.
+K = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendSettings(Settings):
+    """The recommender's training; customers whose last purchases are held out judge when to stop, and the result."""
+
+    coding: Literal["item_tokens", "titles"] = "item_tokens"
+    language: Literal["en", "zh"] = "en"
+    exclude_purchased: bool = True
+    held_out_share: float = 0.2
+    held_out_customers: int = 5_000  # at most
+    refit: bool = False
+
+
+class ItemTokens:
+    """One token an item; a softmax over the items alone wherever a purchase is predicted."""
+
+    def __init__(
+        self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendSettings
+    ) -> None:
+        self.model, self.encoder, self.settings = model, encoder, settings
+        self.first = encoder.manifest.first_item_token
+        self.item_ids = encoder.manifest.item_ids
+        self.token_of = {item: encoder.item_tokens[item] for item in items}
+
+    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
+        """Learn from `customers`; NDCG@10 on `validation` says when to stop."""
+        examples = item_examples(
+            customers, self.encoder, self.token_of, self.settings.max_tokens, new_only=self.settings.exclude_purchased
+        )
+        sampling = _Sampling.of(examples, self.first, len(self.item_ids))
+
+        def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
+            return _loss(self.model, batch, self.item_rows(), self.first, sampling)
+
+        def validate() -> dict[str, float]:
+            return _ranking(self.recommend(validation, K), validation)
+
+        batches = _Batches(self.settings, examples)
+        return Task(self.model, batches.of, loss, validate if validation else None, f"ndcg@{K}")
+
+    def item_rows(self) -> torch.Tensor:
+        """(items, n_embd) of the items' tokens."""
+        return output_rows(self.model)[self.first : self.first + len(self.item_ids)]
+
+    def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
+        """The k likeliest items for each held-out customer, as the night would list them."""
+        prompts = self.encoder.render_many([one.events for one in held], self.settings.max_tokens)
+        tokens = [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
+        lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+        sellable = torch.full((len(self.item_ids),), -torch.inf, device=device())
+        sellable[torch.tensor([token - self.first for token in self.token_of.values()])] = 0
+        lists: list[list[str]] = [[] for _ in held]
+        with torch.inference_mode():
+            for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
+                padded = pad([tokens[i] for i in batch], device())
+                last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
+                each = torch.arange(len(batch), device=padded.device)
+                states = hidden_states(self.model, padded)[each, last]
+                scores = (states @ self.item_rows().T).float() + sellable  # (B, items)
+                for row, place in enumerate(batch):
+                    if self.settings.exclude_purchased:
+                        barred = [self.token_of[i] - self.first for i in held[place].purchased if i in self.token_of]
+                        scores[row, torch.tensor(barred, dtype=torch.int64, device=scores.device)] = -torch.inf
+                best = scores.topk(min(k, scores.shape[1]), dim=1)
+                for place, values, codes in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
+                    pairs = zip(values, codes, strict=True)
+                    lists[place] = [self.item_ids[code] for value, code in pairs if value > -np.inf]
+        return lists
+
+
+class Titles:
+    """The title in the model's own tokens after the prompt of a night; each epoch draws one night per customer."""
+
+    def __init__(
+        self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendSettings
+    ) -> None:
+        self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
+
+    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
+        """Learn from `customers`; the likelihood of the right titles on `validation` says when to stop."""
+        nights = [
+            [(customer.events[: target.events], target.items) for target in found if target.weight == 1.0]
+            for customer in customers
+            if (found := targets(customer, self.items, new_only=self.settings.exclude_purchased))
+        ]
+
+        def batches(epoch: int) -> list[list[Example]]:
+            rng = np.random.default_rng((self.settings.seed, epoch))
+            drawn = [of[rng.integers(len(of))] for of in nights]
+            return _Batches(self.settings, self.examples([(e, i[rng.integers(len(i))]) for e, i in drawn])).of(epoch)
+
+        def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
+            return _loss(self.model, batch, output_rows(self.model), 0, None)
+
+        right = self.examples([(one.events, min(one.items)) for one in validation])
+
+        def validate() -> dict[str, float]:
+            sums = [loss(batch) for batch in _Batches(self.settings, right).of(0)]
+            return {"log_likelihood": -sum(float(total) for total, _ in sums) / sum(weight for _, weight in sums)}
+
+        return Task(self.model, batches, loss, validate if validation else None, "log_likelihood")
+
+    def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[Example]:
+        """Each night's prompt and answer."""
+        return title_examples(nights, self.encoder, self.items, self.settings.max_tokens)
+
+    def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
+        """The k likeliest titles for each held-out customer, by the engine that serves the night."""
+        from lm.catalogue import Catalogue
+        from lm.generate import Recommender
+
+        catalogue = Catalogue.build(list(self.items), list(self.items.values()), self.encoder)
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(self.model, self.encoder.tokenizer, self.encoder.manifest, Path(folder) / "model")
+            engine = Recommender.load(Path(folder) / "model", catalogue, dtype="float32")
+            prompts = self.encoder.render_many([one.events for one in held], self.settings.max_tokens)
+            barred = [sorted(one.purchased) if self.settings.exclude_purchased else [] for one in held]
+            lists = engine.recommend([prompt.prompt for prompt in prompts], barred, k)
+        return [[scored.item_id for scored in best] for best in lists]
+
+
+class _Batches:
+    """Examples grouped by like length, drawn anew each epoch."""
+
+    def __init__(self, settings: Settings, examples: Sequence[Example]) -> None:
+        self.settings, self.examples = settings, examples
+        self.lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
+
+    def of(self, epoch: int) -> list[list[Example]]:
+        groups = length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, epoch)
+        return [[self.examples[i] for i in group] for group in groups]
+
+
+@dataclass(frozen=True)
+class _Sampling:
+    """Items drawn in place of the whole softmax, by the 3/4 power of how often they are bought."""
+
+    cumulative: torch.Tensor  # (items,) of the drawing probability
+    probability: torch.Tensor  # (items,)
+
+    @classmethod
+    def of(cls, examples: Sequence[Example], first: int, items: int) -> _Sampling | None:
+        if items <= SAMPLED_ABOVE:
+            return None
+        counts = np.ones(items)
+        for example in examples:
+            np.add.at(counts, example.labels - first, 1)
+        probability = torch.from_numpy(counts**0.75 / (counts**0.75).sum())
+        return cls(probability.cumsum(0).to(device()), probability.to(device()))
+
+    def draw(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Candidates (C,), rising, among them every label, and the logits' correction (C,) by -log expected draws.
+
+        The labels of the batch are always in; with the others corrected, the sampled normalizer has the full
+        one's expectation (Bengio & Senécal, "Adaptive Importance Sampling", 2008).
+        """
+        points = torch.rand(SAMPLE, dtype=torch.float64, device=labels.device) * self.cumulative[-1]
+        drawn, times = torch.searchsorted(self.cumulative, points).unique(return_counts=True)
+        sure = labels.unique()
+        other = ~torch.isin(drawn, sure)
+        drawn, times = drawn[other], times[other]
+        correction = (times / (SAMPLE * self.probability[drawn])).log()
+        candidates, order = torch.cat([sure, drawn]).sort()
+        return candidates, torch.cat([torch.zeros_like(sure, dtype=torch.float32), correction.float()])[order]
+
+
+def _loss(
+    model: PreTrainedModel, batch: Sequence[Example], rows: torch.Tensor, first: int, sampling: _Sampling | None
+) -> tuple[torch.Tensor, float]:
+    """Weighted cross-entropy at the examples' positions over `rows`, whose first is token `first`; and the weight."""
+    tokens = pad([example.tokens for example in batch], device())  # (B, T)
+    flat = np.concatenate([row * tokens.shape[1] + example.positions for row, example in enumerate(batch)])
+    used, at = np.unique(flat, return_inverse=True)  # positions rise within an example and so does `at`
+    states = hidden_states(model, tokens).flatten(0, 1)[torch.from_numpy(used).to(tokens.device)]  # (P, n_embd)
+    labels = torch.from_numpy(np.concatenate([example.labels for example in batch]) - first).long().to(tokens.device)
+    weights = torch.from_numpy(np.concatenate([example.weights for example in batch])).to(tokens.device)
+    bias = None
+    if sampling is not None:
+        candidates, bias = sampling.draw(labels)
+        rows, labels = rows[candidates], torch.searchsorted(candidates, labels)
+    total = cross_entropy_sum(states, rows, torch.from_numpy(at).to(tokens.device), labels, weights, bias)
+    return total, float(weights.sum())
+
+
+def _ranking(lists: Sequence[Sequence[str]], held: Sequence[HeldOut]) -> dict[str, float]:
+    relevant = [one.items for one in held]
+    return {
+        f"recall@{K}": float(metrics.recall_at_k(lists, relevant, K).mean()),
+        f"ndcg@{K}": float(metrics.ndcg_at_k(lists, relevant, K).mean()),
+    }
+
+
+def add_items(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    items: Mapping[str, str],
+    settings: RecommendSettings,
+    before: Manifest,
+) -> Manifest:
+    """Give every item that `before` lacks a token, its embedding the mean of its title's tokens; the new manifest.
+
+    Items that `before` knows keep their token, even those that `items` lacks: histories still name them.
+    """
+    if settings.coding == "titles":
+        return Manifest(language=settings.language)
+    known = before.item_ids if before.coding == "item_tokens" else []
+    new = sorted(items.keys() - set(known))
+    vocabulary = model.get_input_embeddings().weight.detach()
+    first = before.first_item_token if known else max(tokenizer.get_vocab_size(), len(vocabulary))
+    titles = PromptEncoder(tokenizer, Manifest(language=settings.language)).answers([items[item] for item in new])
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.randn(len(new), vocabulary.shape[1], generator=generator).to(vocabulary) * 0.1 * vocabulary.std()
+    means = torch.stack([vocabulary[title].mean(dim=0) for title in titles]) if new else noise
+    model.resize_token_embeddings(first + len(known) + len(new), mean_resizing=False)
+    for rows in {id(rows): rows for rows in (model.get_input_embeddings().weight, output_rows(model))}.values():
+        rows.data[first + len(known) :] = means + noise
+    return Manifest(language=settings.language, coding="item_tokens", item_ids=[*known, *new], first_item_token=first)

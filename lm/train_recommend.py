@@ -1,0 +1,174 @@
+"""Train the recommender: byte-level BPE, pre-training on customers' histories as text, fine-tuning on next purchases.
+
+item_tokens: one token per item, its embedding started from the title, and a softmax over the items alone wherever
+a purchase is predicted (the loss that separates strong sequential recommenders from weak ones: Petrov & Macdonald,
+"gSASRec", RecSys 2023; Klenitskiy & Vasilev, RecSys 2023). titles: the title in the model's own tokens after the
+prompt of a night. Both read exactly what the night's prompt holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from lm import baselines, checkpoint, metrics
+from lm.checkpoint import Manifest
+from lm.examples import BOUGHT, Customer, HeldOut, hold_out, windows
+from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles, add_items
+from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
+from lm.template import TEMPLATES, event_line, spelled
+from lm.tokenizer import train_bpe
+from lm.training import Outcome, Report, fit
+from lm.training_files import TrainingError, fingerprint, replace_folder, work_folder
+from lm.training_model import Tokens, pretraining, schedule, start_model, write_folder
+
+
+@dataclass(frozen=True)
+class _Split:
+    training: list[Customer]
+    validation: list[HeldOut]
+    test: list[HeldOut]
+
+
+def train_recommend(
+    customers: Sequence[Customer],
+    items: Mapping[str, str],
+    settings: RecommendSettings,
+    out: Path,
+    *,
+    report: Report | None = None,
+    window: dict[str, Any] | None = None,
+) -> dict[str, float]:
+    """Train on `customers` (in a fixed order) to predict `items` (id -> title), and write the model folder `out`.
+
+    An older `out` stays until the new one is finished; a training that was cut goes on where it was. `window` is
+    noted in the manifest. Returns held-out recall@10 and NDCG@10 with intervals, beside the plain baselines'.
+    Raises TrainingError where there is too little to learn from.
+    """
+    items = dict(sorted(items.items()))
+    split = _split(customers, items, settings)
+    start = None if settings.init is None else checkpoint.resolve(settings.init)
+    tokenizer = (
+        train_bpe(_texts(split.training, items, settings), settings.vocab_size)
+        if start is None
+        else checkpoint.load_tokenizer(start)
+    )
+    room = TITLE_TOKENS if settings.coding == "titles" else 1  # the answer comes after the longest prompt
+    model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + room)
+    settings = replace(settings, max_tokens=min(settings.max_tokens, model.config.max_position_embeddings - room))
+    begun_from = {"from": start and checkpoint.fingerprint(start), "items": items}
+    of = fingerprint(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with work_folder(out, of) as work:
+        if settings.pretrain_epochs:
+            documents = _documents(split.training, tokenizer, settings)
+            fit(pretraining(model, documents, settings), schedule("pretrain", settings), work, report)
+        before = Manifest() if start is None else checkpoint.read_manifest(start)
+        manifest = add_items(model, tokenizer, items, settings, before)
+        encoder = PromptEncoder(tokenizer, manifest, context_tokens=model.config.max_position_embeddings)
+        coding = ItemTokens if settings.coding == "item_tokens" else Titles
+        outcome, figures = _fine_tune(coding(model, encoder, items, settings), split, customers, items, work, report)
+        notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
+        notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
+        new = out.with_name(out.name + ".new")
+        write_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
+        replace_folder(new, out)
+    return figures
+
+
+def _fine_tune(
+    tuning: ItemTokens | Titles,
+    split: _Split,
+    customers: Sequence[Customer],
+    items: Mapping[str, str],
+    work: Path,
+    report: Report | None,
+) -> tuple[Outcome, dict[str, float]]:
+    """Train on the split and judge it; with `refit` train anew on everything, for as long as was best."""
+    model, settings = tuning.model, tuning.settings
+    begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
+    model.eval()
+    figures = _figures(tuning.recommend(split.test, K), split, items, settings)
+    if settings.refit:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(begin[name])
+        again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
+        fit(tuning.task(customers, []), again, work, report)
+        model.eval()
+    return outcome, figures
+
+
+def _split(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> _Split:
+    """Hold out the last day of purchases of a seeded sample: half to stop by, half to report on."""
+    if not any(event.kind == BOUGHT and event.item_id in items for customer in customers for event in customer.events):
+        raise TrainingError("no customer has bought anything by this date: choose a later --as-of, or add purchases")
+    training = list(customers)
+    held: list[HeldOut] = []
+    most = min(int(len(customers) * settings.held_out_share), settings.held_out_customers)
+    for place in np.random.default_rng(settings.seed).permutation(len(customers)):
+        if len(held) >= most:
+            break
+        cut = hold_out(customers[place], items, new_only=settings.exclude_purchased)
+        if cut is not None:
+            training[place], one = cut
+            held.append(one)
+    if len(held) < 2:
+        raise TrainingError(
+            "too few customers bought on two days: the training cannot tell whether it learns; add days or customers"
+        )
+    return _Split(training, held[::2], held[1::2])
+
+
+def _texts(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> Iterator[str]:
+    """What the tokenizer learns from: the lines of every event, and every title once."""
+    template = TEMPLATES[settings.language]
+    lines: dict[Event, str] = {}
+    yield template.header
+    for item, title in items.items():
+        yield event_line(template, Event(BOUGHT, item, title), spelled(title, item), None)
+    for customer in customers:
+        for event in customer.events:
+            if event not in lines:
+                lines[event] = event_line(template, event, spelled(event.title, event.item_id), None)
+            yield lines[event]
+
+
+def _documents(customers: Sequence[Customer], tokenizer: Tokenizer, settings: RecommendSettings) -> list[Tokens]:
+    """Histories with titles as text, in windows."""
+    encoder = PromptEncoder(tokenizer, Manifest(language=settings.language))
+    of_customer = windows([customer.events for customer in customers], encoder, settings.max_tokens)
+    return [np.array(window.tokens, dtype=np.int32) for covered in of_customer for window in covered]
+
+
+def _figures(
+    lists: Sequence[Sequence[str]], split: _Split, items: Mapping[str, str], settings: RecommendSettings
+) -> dict[str, float]:
+    """Recall@10 and NDCG@10 on the held-out test customers with 95% intervals, and the baselines'."""
+    bought = [
+        [str(event.item_id) for event in customer.events if event.kind == BOUGHT and event.item_id in items]
+        for customer in split.training
+    ]
+    own = [[str(e.item_id) for e in one.events if e.kind == BOUGHT and e.item_id in items] for one in split.test]
+    barred = [one.purchased if settings.exclude_purchased else frozenset[str]() for one in split.test]
+    popular = baselines.popularity(bought)
+    rivals = {
+        "": lists,
+        "popularity_": baselines.recommend_popular(popular, barred, K),
+        "co_purchase_": baselines.CoPurchases.fit(bought).recommend(own, popular, barred, K),
+    }
+    relevant = [one.items for one in split.test]
+    figures = {"customers": float(len(relevant))}
+    for rival, of_rival in rivals.items():
+        for name, metric in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg_at_k)):
+            mean, low, high = metrics.mean_interval(metric(of_rival, relevant, K), seed=settings.seed)
+            key = f"{rival}{name}@{K}"
+            figures |= {key: mean, f"{key}_low": low, f"{key}_high": high}
+    return figures

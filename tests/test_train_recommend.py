@@ -1,0 +1,261 @@
+"""Training the recommender on a small shop in which what was bought decides what is bought next."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm import fine_tuning
+from lm.checkpoint import load_tokenizer, read_manifest
+from lm.examples import Customer
+from lm.fine_tuning import ItemTokens, K, RecommendSettings
+from lm.prompt import Event, PromptEncoder
+from lm.train_recommend import train_recommend
+from lm.training import Progress
+from lm.training_files import TrainingError
+from tests.models import save_causal
+
+ROOT = Path(__file__).parents[1]
+WORDS = ("red", "blue", "green", "black", "small", "large")
+GOODS = ("ink", "soap", "tea", "lamp", "pen")
+ITEMS = {f"i{n:02}": f"{WORDS[n % 6]} {GOODS[n // 6]}" for n in range(30)}
+TINY = RecommendSettings(
+    n_embd=24,
+    n_layer=1,
+    vocab_size=300,
+    max_tokens=80,
+    dropout=0.1,
+    learning_rate=1e-2,
+    batch_tokens=1500,
+    max_epochs=8,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def shop(customers=150, seed=0):
+    """After item n comes item 7n + 3, nine times of ten; a search for something stands before each purchase."""
+    rng = random.Random(seed)
+    histories = []
+    for _ in range(customers):
+        item, events, days = rng.randrange(30), [], []
+        for day in range(rng.randint(3, 7)):
+            events += [
+                Event("searched", None, None, rng.choice(GOODS)),
+                Event("bought", f"i{item:02}", ITEMS[f"i{item:02}"]),
+            ]
+            days += [day, day]
+            item = (7 * item + 3) % 30 if rng.random() < 0.9 else rng.randrange(30)
+        histories.append(Customer(events, days))
+    return histories
+
+
+def weights(path: Path) -> bytes:
+    return (path / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("models") / "recommend"
+    return out, train_recommend(shop(), ITEMS, TINY, out, window={"as_of": "2026-01-01"})
+
+
+def test_learns_more_than_popularity(trained):
+    _, figures = trained
+    assert figures["customers"] == 15
+    assert figures[f"ndcg@{K}"] > 2 * figures[f"popularity_ndcg@{K}"]
+    assert figures[f"recall@{K}_low"] > figures[f"popularity_recall@{K}"]
+    assert figures[f"ndcg@{K}_low"] <= figures[f"ndcg@{K}"] <= figures[f"ndcg@{K}_high"]
+
+
+def test_the_folder_is_an_ordinary_one_with_our_manifest(trained):
+    out, figures = trained
+    manifest = read_manifest(out)
+    assert manifest.item_ids == sorted(ITEMS)
+    assert manifest.first_item_token == load_tokenizer(out).get_vocab_size()
+    assert manifest.metrics == figures
+    assert manifest.training["window"] == {"as_of": "2026-01-01"}
+    assert manifest.training["settings"]["n_embd"] == 24
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert model.config.vocab_size == manifest.first_item_token + 30
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert AutoTokenizer.from_pretrained(out)("Searched: tea")["input_ids"]
+    assert [path.name for path in out.parent.iterdir()] == ["recommend"]  # no work left beside it
+
+
+def test_the_written_model_gives_the_lists_that_were_judged(trained):
+    out, _ = trained
+    one = shop()[0]
+    encoder = PromptEncoder.load(out)
+    tokens = encoder.encode(encoder.render(one.events, TINY.max_tokens).prompt)
+    manifest = read_manifest(out)
+    with torch.inference_mode():
+        logits = AutoModelForCausalLM.from_pretrained(out).eval()(torch.tensor([tokens])).logits[0, -1]
+    scores = logits[manifest.first_item_token :]
+    bought = {event.item_id for event in one.events if event.kind == "bought"}
+    allowed = [item for item in scores.argsort(descending=True).tolist() if manifest.item_ids[item] not in bought]
+    successor = (7 * int(one.events[-1].item_id[1:]) + 3) % 30
+    assert f"i{successor:02}" in [manifest.item_ids[item] for item in allowed[:3]]
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
+    short = RecommendSettings(**(vars(TINY) | {"max_epochs": 1}))
+    other = RecommendSettings(**(vars(short) | {"seed": 1}))
+    for name, settings in (("a", short), ("b", short), ("c", other)):
+        train_recommend(shop(60), ITEMS, settings, tmp_path / name)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+#: Mean loss of an epoch after each of its 20 steps: seed 0, float32, one thread.
+GOLDEN = json.loads(
+    "[3.3562, 3.3889, 3.3972, 3.3825, 3.3955, 3.3941, 3.3824, 3.3963, 3.4120, 3.4128,"
+    " 3.4083, 3.4028, 3.4035, 3.4019, 3.2812, 3.3261, 3.3301, 3.3458, 3.3282, 3.3419]"
+)
+
+
+def test_golden_loss_curve(tmp_path):
+    heard: list[Progress] = []
+    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 2, "batch_tokens": 400}))
+    train_recommend(shop(120), ITEMS, settings, tmp_path / "model", report=heard.append)
+    curve = [progress.loss for progress in heard if progress.stage == "finetune"][:20]
+    assert curve == pytest.approx(GOLDEN, abs=2e-3)
+
+
+def cut_training(out: str, kill_after: int) -> None:
+    """Train, and be killed after so many steps; a state is written after every step."""
+    from lm import training
+
+    training._SAVE_SECONDS = training._SAVE_COSTS = 0.0
+    torch.set_num_threads(1)
+    left = kill_after
+
+    def report(_: Progress) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_recommend(shop(60), ITEMS, RecommendSettings(**(vars(TINY) | {"max_epochs": 3})), Path(out), report=report)
+
+
+def test_kill_9_leaves_the_old_model_and_the_next_run_ends_as_if_undisturbed(tmp_path):
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    cut.mkdir()
+    (cut / "model.safetensors").write_bytes(b"the old model")
+    code = f"from tests.test_train_recommend import cut_training as t; t({str(cut)!r}, 9)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert weights(cut) == b"the old model"
+    assert (tmp_path / "cut.training" / "finetune.safetensors").exists()
+    heard: list[Progress] = []
+    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
+    train_recommend(shop(60), ITEMS, settings, cut, report=heard.append)
+    assert heard[0].stage == "finetune"  # the pre-training was not done again
+    train_recommend(shop(60), ITEMS, settings, whole)
+    assert weights(cut) == weights(whole)
+
+
+def test_a_refresh_keeps_old_tokens_and_adds_new_items(trained, tmp_path):
+    out, _ = trained
+    more = ITEMS | {"a-new": "green printer"}
+    settings = RecommendSettings(**(vars(TINY) | {"init": str(out), "max_epochs": 1, "pretrain_epochs": 0}))
+    train_recommend(shop(60), more, settings, tmp_path / "model")
+    old, new = read_manifest(out), read_manifest(tmp_path / "model")
+    assert new.item_ids == [*old.item_ids, "a-new"]
+    assert new.first_item_token == old.first_item_token
+    assert load_tokenizer(tmp_path / "model").to_str() == load_tokenizer(out).to_str()
+    assert new.training["settings"]["n_embd"] == 24
+
+
+def test_a_stock_gpt2_keeps_its_tokenizer_and_gets_item_tokens(tmp_path):
+    stock = save_causal(tmp_path / "stock", stock=True)
+    settings = RecommendSettings(**(vars(TINY) | {"init": str(stock), "max_epochs": 1}))
+    train_recommend(shop(60), ITEMS, settings, tmp_path / "model")
+    manifest = read_manifest(tmp_path / "model")
+    assert manifest.first_item_token == 400
+    assert load_tokenizer(tmp_path / "model").get_vocab() == load_tokenizer(stock).get_vocab()
+
+
+def test_items_start_from_their_titles(tmp_path):
+    tokenizer = load_tokenizer(save_causal(tmp_path / "m", stock=True))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    manifest = fine_tuning.add_items(
+        model, tokenizer, {"x": "Black ink cartridge", "y": "zz"}, TINY, read_manifest(tmp_path / "m")
+    )
+    assert manifest.item_ids == ["x", "y"]
+    rows = model.get_input_embeddings().weight.detach()
+    title = rows[tokenizer.encode(" Black ink cartridge\n").ids].mean(dim=0)
+    near = torch.nn.functional.cosine_similarity(rows[manifest.first_item_token :], title[None])
+    assert near[0] > 0.95 > near[1]
+
+
+def test_refit_learns_from_the_held_out_purchases_too(tmp_path):
+    heard: list[Progress] = []
+    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3, "refit": True}))
+    strict = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
+    figures = train_recommend(shop(60), ITEMS, settings, tmp_path / "refit", report=heard.append)
+    assert figures == train_recommend(shop(60), ITEMS, strict, tmp_path / "strict")
+    epochs = read_manifest(tmp_path / "refit").training["epochs"]
+    assert {p.epoch for p in heard if p.stage == "refit"} == set(range(epochs))
+    assert weights(tmp_path / "refit") != weights(tmp_path / "strict")
+
+
+def test_a_sampled_softmax_learns_too(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "SAMPLED_ABOVE", 10)
+    monkeypatch.setattr(fine_tuning, "SAMPLE", 12)
+    figures = train_recommend(shop(), ITEMS, TINY, tmp_path / "model")
+    assert figures[f"ndcg@{K}"] > 1.5 * figures[f"popularity_ndcg@{K}"]
+
+
+def test_the_sampled_normalizer_has_the_full_ones_expectation(monkeypatch):
+    monkeypatch.setattr(fine_tuning, "SAMPLED_ABOVE", 10)
+    monkeypatch.setattr(fine_tuning, "SAMPLE", 8)
+    torch.manual_seed(0)
+    sampling = fine_tuning._Sampling.of([], 0, 40)
+    scores, labels = torch.randn(40), torch.tensor([3, 17, 3])
+    found = []
+    for _ in range(4000):
+        candidates, correction = sampling.draw(labels)
+        assert set(labels.tolist()) <= set(candidates.tolist())
+        found.append((scores[candidates] + correction).exp().sum())
+    assert torch.stack(found).mean().item() == pytest.approx(scores.exp().sum().item(), rel=0.03)
+
+
+def test_bought_items_are_never_ranked_unless_allowed(trained):
+    out, _ = trained
+    one = shop()[0]
+    bought = frozenset(event.item_id for event in one.events if event.kind == "bought")
+    held = [fine_tuning.HeldOut(one.events, bought, frozenset({"i00"}))]
+    lists = {}
+    for exclude in (True, False):
+        model = AutoModelForCausalLM.from_pretrained(out).eval()
+        settings = RecommendSettings(**(vars(TINY) | {"exclude_purchased": exclude}))
+        (lists[exclude],) = ItemTokens(model, PromptEncoder.load(out), ITEMS, settings).recommend(held, 30)
+    assert not bought & set(lists[True])
+    assert len(lists[True]) == 30 - len(bought)
+    assert set(lists[False]) == set(ITEMS)
+
+
+def test_too_little_to_learn_from_is_said(tmp_path):
+    nothing = [Customer([Event("searched", None, None, "tea")], [0])]
+    with pytest.raises(TrainingError, match="no customer has bought anything"):
+        train_recommend(nothing, ITEMS, TINY, tmp_path / "model")
+    one_day = [Customer([Event("bought", "i00", ITEMS["i00"])], [0])] * 9
+    with pytest.raises(TrainingError, match="too few customers bought on two days"):
+        train_recommend(one_day, ITEMS, TINY, tmp_path / "model")

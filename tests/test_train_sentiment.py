@@ -1,0 +1,167 @@
+"""Training the classifier on reviews whose words fit their stars."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from lm.checkpoint import load_tokenizer, read_manifest
+from lm.classify import SentimentClassifier
+from lm.splits import part_of
+from lm.tokenizer import PADDING
+from lm.train_sentiment import (
+    UNRATED,
+    SentimentSettings,
+    calibrate,
+    negative_log_likelihood,
+    softmax,
+    train_sentiment,
+)
+from lm.training_files import TrainingError
+from tests.models import save_causal
+
+WORDS = (("awful", "broke", "refund"), ("fine", "average", "okay"), ("lovely", "great", "perfect"))
+FILLER = ("the", "lamp", "arrived", "on", "monday", "with", "a", "box", "and", "it", "was", "in", "my", "kitchen")
+TINY = SentimentSettings(
+    n_embd=24,
+    n_layer=1,
+    vocab_size=300,
+    max_tokens=40,
+    dropout=0.1,
+    learning_rate=1e-2,
+    batch_tokens=250,
+    max_epochs=12,
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def reviews(count=500, seed=0, shares=(0.2, 0.2, 0.6)):
+    rng = random.Random(seed)
+    labels = rng.choices((0, 1, 2), shares, k=count)
+    texts = [
+        " ".join([*rng.choices(FILLER, k=6), rng.choice(WORDS[label]), *rng.choices(FILLER, k=3)]) for label in labels
+    ]
+    return texts, labels
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("models") / "sentiment"
+    texts, labels = reviews()
+    unrated = [f"unheard words number {i}" for i in range(40)]
+    figures = train_sentiment(texts + unrated, labels + [UNRATED] * 40, TINY, out, window={"as_of": "2026-01-01"})
+    return out, figures
+
+
+def test_learns_what_the_words_say(trained):
+    _, figures = trained
+    assert figures["accuracy"] > 0.9 > figures["majority_accuracy"]
+    assert figures["macro_f1"] > 0.9 > 2 * figures["majority_macro_f1"]
+    assert figures["accuracy_low"] <= figures["accuracy"] <= figures["accuracy_high"]
+    assert 0 <= figures["expected_calibration_error"] < 0.1
+
+
+def test_the_engine_gives_the_probabilities_that_were_judged(trained):
+    out, figures = trained
+    texts, labels = reviews()
+    test = [i for i, text in enumerate(texts) if part_of(text) == "test"]
+    assert len(test) == figures["reviews"]
+    p = SentimentClassifier.load(out, dtype="float32", threads=1).classify([texts[i] for i in test], TINY.max_tokens)
+    right = p.argmax(axis=1) == np.array([labels[i] for i in test])
+    assert right.mean() == pytest.approx(figures["accuracy"])
+
+
+def test_hugging_face_alone_gives_the_same_probabilities_in_a_padded_batch(trained):
+    out, _ = trained
+    texts = ["awful", "it was lovely and great in my kitchen", "the lamp was okay"]
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    assert tokenizer.pad_token == PADDING
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)).logits
+    manifest = read_manifest(out)
+    theirs = softmax(logits.double().numpy() / manifest.temperature)
+    ours = SentimentClassifier.load(out, dtype="float32", threads=1).classify(texts, TINY.max_tokens)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
+
+
+def test_the_manifest_says_how_it_came_about(trained):
+    out, figures = trained
+    manifest = read_manifest(out)
+    assert (manifest.task, manifest.labels) == ("sentiment", ["negative", "neutral", "positive"])
+    assert manifest.metrics == figures
+    assert manifest.temperature != 1
+    assert manifest.training["window"] == {"as_of": "2026-01-01"}
+    assert len(manifest.training["lines"]) >= manifest.training["epochs"]
+    assert [path.name for path in out.parent.iterdir()] == ["sentiment"]
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    short = SentimentSettings(**(vars(TINY) | {"max_epochs": 1}))
+    for name in ("a", "b"):
+        train_sentiment(*reviews(200), short, tmp_path / name)
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_a_rare_class_is_not_given_up(tmp_path):
+    figures = train_sentiment(*reviews(900, shares=(0.06, 0.04, 0.9)), TINY, tmp_path / "model")
+    assert figures["majority_accuracy"] > 0.85
+    assert figures["balanced_accuracy"] > 0.8
+
+
+@pytest.mark.parametrize("stock", [True, False])
+def test_a_language_model_is_fine_tuned_with_its_own_tokenizer(tmp_path, stock):
+    start = save_causal(tmp_path / "start", stock=stock)
+    settings = SentimentSettings(**(vars(TINY) | {"init": str(start), "max_epochs": 2, "pretrain_epochs": 0}))
+    train_sentiment(*reviews(200), settings, tmp_path / "model")
+    before, after = (load_tokenizer(path).get_vocab() for path in (start, tmp_path / "model"))
+    assert after == before | {PADDING: len(before)}
+    again = SentimentSettings(**(vars(settings) | {"init": str(tmp_path / "model")}))
+    train_sentiment(*reviews(200), again, tmp_path / "again")
+    assert load_tokenizer(tmp_path / "again").get_vocab() == after
+
+
+def test_too_little_to_learn_from_is_said(tmp_path):
+    with pytest.raises(TrainingError, match="20 rated reviews are too few"):
+        train_sentiment(*reviews(20), TINY, tmp_path / "model")
+    texts, _ = reviews(200)
+    with pytest.raises(TrainingError, match="same sentiment"):
+        train_sentiment(texts, [2] * 200, TINY, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3)) * 2
+    labels = np.array([rng.choice(3, p=row) for row in softmax(logits)])
+    assert calibrate(logits, labels) == pytest.approx(1, abs=0.08)
+    assert calibrate(3 * logits, labels) == pytest.approx(3, abs=0.25)
+    best = calibrate(3 * logits, labels)
+    near = [negative_log_likelihood(3 * logits / (best * factor), labels) for factor in (0.95, 1, 1.05)]
+    assert near[1] == min(near)
+
+
+@given(st.text())
+def test_copies_of_a_text_are_in_one_part(text):
+    assert part_of(text) == part_of(f"  {text}\n") == part_of(" ".join(text)) == part_of(text.casefold())
+
+
+def test_parts_are_eight_one_one():
+    parts = [part_of(f"review number {i}") for i in range(10_000)]
+    shares = [parts.count(part) / 10_000 for part in ("train", "validation", "test")]
+    assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
