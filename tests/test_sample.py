@@ -19,9 +19,9 @@ from stdnum import iban, luhn
 from jobs import config
 from jobs.errors import UsageError
 from jobs.sample import TABLES, write_sample
-from jobs.sample_events import PURCHASE_DIRT
-from jobs.sample_opinions import QUESTION_DIRT, REVIEW_DIRT
-from jobs.sample_searches import SEARCH_DIRT
+from jobs.sample.events import PURCHASE_DIRT
+from jobs.sample.opinions import QUESTION_DIRT, REVIEW_DIRT
+from jobs.sample.searches import SEARCH_DIRT
 from schemas import contract
 from tests.sample_shop import CHINESE, CONTROL, EMAIL, Shop, share
 

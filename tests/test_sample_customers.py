@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from jobs.sample import write_sample
-from jobs.sample_catalogue import FAMILIES, build
-from jobs.sample_customers import draw_customers, simulate
+from jobs.sample.catalogue import FAMILIES, build
+from jobs.sample.customers import draw_customers, simulate
 from tests.sample_shop import CHINESE, Shop, share
 
 

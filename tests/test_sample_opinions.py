@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from jobs.sample import write_sample
-from jobs.sample_help_en import ENGLISH_HELP
-from jobs.sample_help_zh import CHINESE_HELP
+from jobs.sample.help_en import ENGLISH_HELP
+from jobs.sample.help_zh import CHINESE_HELP
 from tests.sample_shop import CHINESE, Shop, share
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.sample_customers import in_opening_hours
-from jobs.sample_events import Period
-from jobs.sample_random import keys, uniform
+from jobs.sample.customers import in_opening_hours
+from jobs.sample.events import Period
+from jobs.sample.random import keys, uniform
 
 
 def test_days_begin_and_end_in_the_shops_zone() -> None:

@@ -1,0 +1,181 @@
+"""Writes the sample shop: its input tables as Parquet and a `regulars.yaml` that is ready to run.
+
+For anyone who wants to see a night before connecting a shop, and for the tests. Alone:
+
+    regulars sample --out demo --customers 2000 --products 400 --days 60 --seed 0
+
+The same arguments give the same bytes. Blocks of customers are written one after another, so memory does not grow
+with the shop; a customer does the same in whichever block she comes. What was planted lies beside the data, in
+`truth/`: the reviews whose words contradict their stars, the personal data, the article that answers each question.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.errors import UsageError
+from jobs.sample import catalogue as catalogue_module
+from jobs.sample.catalogue import Catalogue
+from jobs.sample.customers import draw_customers, simulate
+from jobs.sample.events import Block, Period, numbered, purchases_table
+from jobs.sample.opinions import articles_table, questions_table, reviews_table
+from jobs.sample.random import Ints, keys, uniform
+from jobs.sample.searches import draw_searches, searches_table
+
+FIRST_DAY = date(2026, 1, 1)
+TIMEZONE = "Europe/London"
+TABLES = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts")
+_BLOCK = 16_384  # customers whose events are in memory at a time
+_OPTED_OUT = 0.01
+_FIRST_WORDS = "# A sample shop, "
+
+_TRUTHS = {
+    "contradictions": pa.schema({"review_id": pa.string()}),
+    "personal": pa.schema({"table": pa.string(), "kind": pa.string(), "value": pa.string()}),
+    "answers": pa.schema({"question_id": pa.string(), "article_id": pa.string()}),
+}
+
+
+@dataclass(frozen=True)
+class SampleInfo:
+    """What was written. `planted` counts rows by (table, kind): dirt, contradictions, personal data, opt-outs."""
+
+    out: Path
+    config: Path
+    first_day: date
+    last_day: date
+    rows: dict[str, int]
+    planted: dict[tuple[str, str], int]
+
+    @property
+    def run_date(self) -> date:
+        """A date for a first night: the last one of which the shop has all events."""
+        return self.last_day
+
+
+def write_sample(
+    out: str | Path,
+    customers: int = 2000,
+    products: int = 400,
+    days: int = 60,
+    seed: int = 0,
+    *,
+    block: int = _BLOCK,
+) -> SampleInfo:
+    """Write `out`/data/<table>/part-*.parquet, `out`/truth/*.parquet and, last, `out`/regulars.yaml.
+
+    An earlier sample in `out` is replaced. `block` is the number of customers in memory at a time; it decides how
+    rows are spread over files, nothing else. Raises UsageError where a number is too small or `out` holds a
+    configuration or tables that no sample wrote.
+    """
+    for name, value in (("customers", customers), ("products", products), ("days", days), ("block", block)):
+        if value < 1:
+            raise UsageError(f"--{name} is {value}: it must be 1 or more")
+    out = Path(out)
+    _clear(out)
+    period = Period(FIRST_DAY, days, TIMEZONE)
+    catalogue = catalogue_module.build(products, days, seed)
+    rows: Counter[str] = Counter(dict.fromkeys(TABLES, 0))
+    planted: Counter[tuple[str, str]] = Counter()
+    _write(out, "items", 0, catalogue.table(), rows)
+    _write(out, "articles", 0, articles_table(), rows)
+    with ExitStack() as stack:
+        truths = {
+            name: stack.enter_context(pq.ParquetWriter(out / "truth" / f"{name}.parquet", schema))
+            for name, schema in _TRUTHS.items()
+        }
+        for part, first in enumerate(range(0, customers, block)):
+            numbers = np.arange(first, min(first + block, customers))
+            for name, table in _block_tables(catalogue, period, seed, numbers, planted):
+                if name in truths:
+                    truths[name].write_table(table)
+                else:
+                    _write(out, name, part, table, rows)
+    config = out / "regulars.yaml"
+    config.write_text(_configuration(period, customers, products, seed), encoding="utf-8")
+    return SampleInfo(out, config, period.first_day, period.last_day, dict(rows), dict(planted))
+
+
+def _block_tables(
+    catalogue: Catalogue, period: Period, seed: int, numbers: Ints, planted: Counter[tuple[str, str]]
+) -> Iterator[tuple[str, pa.Table]]:
+    """The tables and truths of a block of customers, one at a time, with what was planted added to the counts."""
+    people = draw_customers(seed, numbers, period.days, catalogue)
+    block = Block(catalogue, people, period, planted)
+    bought = simulate(catalogue, people)
+    yield "purchases", purchases_table(block, bought)
+    yield "searches", searches_table(block, draw_searches(block, bought))
+    reviews = reviews_table(block, bought, seed)
+    yield "reviews", reviews.table
+    yield "contradictions", pa.table({"review_id": reviews.contradictions})
+    questions = questions_table(block, bought)
+    yield "questions", questions.table
+    yield "answers", questions.answered_by
+    yield "optouts", _optouts_table(seed, numbers, planted)
+    values = [(table, personal.kind, personal.value) for table, personal in block.personal]
+    columns = zip(*values, strict=True) if values else ((), (), ())
+    schema = _TRUTHS["personal"]
+    yield "personal", pa.table(dict(zip(schema.names, map(list, columns), strict=True)), schema=schema)
+
+
+def _optouts_table(seed: int, numbers: Ints, planted: Counter[tuple[str, str]]) -> pa.Table:
+    opted_out = numbers[uniform(keys(seed, "customer", numbers), "opted out") < _OPTED_OUT]
+    planted["optouts", "opted_out"] += len(opted_out)
+    return pa.table({"user_id": numbered("C", opted_out)})
+
+
+def _write(out: Path, table: str, part: int, rows: pa.Table, counts: Counter[str]) -> None:
+    folder = out / "data" / table
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, folder / f"part-{part:05d}.parquet")
+    counts[table] += rows.num_rows
+
+
+def _clear(out: Path) -> None:
+    """Take an earlier sample away, and nothing that is not one."""
+    config = out / "regulars.yaml"
+    if config.exists() and not config.read_text(encoding="utf-8", errors="replace").startswith(_FIRST_WORDS):
+        raise UsageError(f"{config} was not written by `regulars sample`: choose another folder with --out")
+    truth = out / "truth"  # made before the first table, so it tells the tables of a sample that was interrupted too
+    parts = [path for table in TABLES for path in (out / "data" / table).glob("*")]
+    for path in parts:
+        if not (truth.is_dir() and path.name.startswith("part-") and path.suffix == ".parquet"):
+            raise UsageError(f"{path} was not written by `regulars sample`: choose another folder with --out")
+    config.unlink(missing_ok=True)
+    for path in parts:
+        path.unlink()
+    truth.mkdir(parents=True, exist_ok=True)
+
+
+def _configuration(period: Period, customers: int, products: int, seed: int) -> str:
+    """The configuration file, with the comments that a newcomer needs."""
+    inputs = "\n".join(f"  {table}: {{path: data/{table}}}" for table in TABLES)
+    return f"""\
+{_FIRST_WORDS}{period.first_day} to {period.last_day}; a good run_date is {period.last_day}
+# Written by: regulars sample --customers {customers} --products {products} --days {period.days} --seed {seed}
+# Relative paths are relative to this file.
+
+store: ./store                # the nightly tables and the ledger are written here
+timezone: {period.timezone}       # in which a run_date begins and ends
+
+# Where each table is read from; format is parquet unless stated, columns have the contract's own names.
+# Only purchases and items are required.
+inputs:
+{inputs}
+
+# Folders that `regulars train` writes, or a hub id such as gpt2.
+models:
+  recommend: ./models/recommend
+  sentiment: ./models/sentiment
+
+recommend: {{k: 10, exclude_purchased: true}}
+"""

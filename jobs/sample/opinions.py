@@ -1,0 +1,221 @@
+"""What the sample shop's customers write: reviews, some of which contradict their stars, and questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.sample.catalogue import FAMILIES
+from jobs.sample.customers import Purchases, in_opening_hours
+from jobs.sample.events import Block, finished, item_ids, order_ids, with_control_characters
+from jobs.sample.goods import GROUPS
+from jobs.sample.help_en import ENGLISH_HELP
+from jobs.sample.help_zh import CHINESE_HELP
+from jobs.sample.personal import personal
+from jobs.sample.phrases_en import ENGLISH
+from jobs.sample.phrases_zh import CHINESE
+from jobs.sample.random import Bools, Dice, Floats, Ints, Keys, hashed, keys, normal, uniform
+from jobs.sample.reviews import long_review_text, review_text
+
+_STAR_LIMITS = (-1.70, -1.20, -0.65, 0.08)  # of the opinion, between one and two stars and so on
+_UNRATED = 0.04
+_CONTRADICTING = 0.036  # of the rows without three stars: 3% of all
+_PERSONAL = 0.015
+_ASKS = 0.031  # questions for a purchase
+_PERSONAL_IN_QUESTIONS = 0.08
+_ANONYMOUS = 0.15
+
+#: Shares of reviews that are dirty, one kind a row.
+REVIEW_DIRT = {
+    "duplicate": 0.004,
+    "unknown_item": 0.003,
+    "null_user": 0.003,
+    "future": 0.002,
+    "unparsable_rating": 0.003,
+    "rating_out_of_range": 0.003,
+    "blank_text": 0.002,
+    "long_text": 0.002,
+    "control_characters": 0.003,
+}
+#: Shares of questions that are dirty.
+QUESTION_DIRT = {"duplicate": 0.003, "future": 0.002, "blank_text": 0.002, "control_characters": 0.003}
+_UNPARSABLE = ("five", "4 stars", "5/5", "★★★★★", "N/A", "good", "3,5 of 5", "五星")
+_GROUP_OF_FAMILY = [group.name for group in GROUPS for _ in group.families]
+
+
+class Reviews(NamedTuple):
+    """The table, and the ids of rows whose words contradict their stars on purpose."""
+
+    table: pa.Table
+    contradictions: pa.Array
+
+
+class Questions(NamedTuple):
+    """The table, and the article that answers each question."""
+
+    table: pa.Table
+    answered_by: pa.Table
+
+
+def reviews_table(block: Block, bought: Purchases, seed: int) -> Reviews:
+    """Reviews of some purchases of the block, written days after; those due after the period are not there yet."""
+    people = block.people
+    eager = 0.06 + 0.34 * uniform(people.key, "eager to review") ** 2
+    rows, day = _written_after(block, bought, "review", eager[bought.customer], median_days=4.0)
+    customer, item, step = bought.customer[rows], bought.item[rows], bought.step[rows]
+    key = people.key[customer]
+    stars = _stars(block, customer, item, key, step, seed)
+    dirt = block.dirt("reviews", key, step, REVIEW_DIRT)
+    contradicts = (uniform(key, "contradicts", step) < _CONTRADICTING) & (stars != 3)
+    unrated = uniform(key, "unrated", step) < _UNRATED
+    word_stars = np.where(contradicts, 6 - stars, stars)
+    ids = pa.array([f"V{c:07d}-{s:03d}" for c, s in zip(people.numbers[customer], step, strict=True)], pa.string())
+    table = pa.table(
+        {
+            "review_id": ids,
+            "user_id": block.users(customer, dirt["null_user"]),
+            "item_id": item_ids(block.catalogue, item, dirt["unknown_item"], key, step),
+            "rating": _ratings(stars, unrated, dirt, hashed(key, "odd rating", step).tolist()),
+            "text": pa.array(_review_texts(block, customer, item, step, word_stars, dirt), pa.string()),
+            "reviewed_at": block.instants(day, dirt["future"], key, step),
+        }
+    )
+    block.planted["reviews", "unrated"] += int(
+        (unrated & ~dirt["unparsable_rating"] & ~dirt["rating_out_of_range"]).sum()
+    )
+    clean = ~np.any(list(dirt.values()), axis=0) & ~unrated
+    block.planted["reviews", "contradiction"] += int((contradicts & clean).sum())
+    return Reviews(finished(table, "reviewed_at", dirt["duplicate"]), ids.filter(pa.array(contradicts & clean)))
+
+
+def _written_after(
+    block: Block, bought: Purchases, what: str, share: Floats | float, median_days: float
+) -> tuple[Ints, Floats]:
+    """Which purchases are written about, and when: at least a day later, lognormal."""
+    key = block.people.key[bought.customer]
+    lag = 1 + median_days * np.exp(0.8 * normal(key, what + " lag", bought.step))
+    hour = in_opening_hours(uniform(key, what + " hour", bought.step))
+    day = np.floor(bought.day + lag) + hour
+    rows = np.flatnonzero((uniform(key, what, bought.step) < share) & (day < block.period.days))
+    return rows, day[rows]
+
+
+def _stars(block: Block, customer: Ints, item: Ints, key: Keys, step: Ints, seed: int) -> Ints:
+    """Stars 1 to 5 from the product's quality, the customer's mood and chance; leavers are less happy."""
+    quality = normal(keys(seed, "item", item), "quality")
+    mood = normal(block.people.key, "mood") - 0.8 * block.people.churned
+    opinion = 0.55 * quality + 0.5 * mood[customer] + normal(key, "opinion", step)
+    return 1 + np.searchsorted(_STAR_LIMITS, opinion).astype(np.int64)
+
+
+def _ratings(stars: Ints, unrated: Bools, dirt: dict[str, Bools], odd: list[int]) -> pa.Array:
+    """Ratings as the export has them: text, null where not rated."""
+    ratings: list[str | None] = [None if no else str(s) for s, no in zip(stars.tolist(), unrated.tolist(), strict=True)]
+    for row in np.flatnonzero(dirt["unparsable_rating"]).tolist():
+        ratings[row] = _UNPARSABLE[odd[row] % len(_UNPARSABLE)]
+    for row in np.flatnonzero(dirt["rating_out_of_range"]).tolist():
+        ratings[row] = ("0", "9", "-1", "6")[odd[row] % 4]
+    return pa.array(ratings, pa.string())
+
+
+def _review_texts(
+    block: Block, customer: Ints, item: Ints, step: Ints, word_stars: Ints, dirt: dict[str, Bools]
+) -> Iterator[str]:
+    key = block.people.key[customer]
+    private = uniform(key, "private review", step) < _PERSONAL
+    columns = (
+        hashed(key, "review text", step), block.people.chinese[customer], word_stars, block.catalogue.family[item],
+        private, dirt["blank_text"], dirt["long_text"], dirt["control_characters"],
+    )  # fmt: skip
+    for seed, chinese, stars, family, has_personal, blank, long, control in zip(
+        *(c.tolist() for c in columns), strict=True
+    ):
+        dice = Dice(seed)
+        phrases = CHINESE if chinese else ENGLISH
+        thing = dice.pick(FAMILIES[family].words_zh if chinese else FAMILIES[family].words)
+        group = _GROUP_OF_FAMILY[family]
+        if blank:
+            yield ("", " ")[dice.below(2)]
+            continue
+        if long:
+            yield long_review_text(dice, phrases, stars, group, thing, 2000 + dice.below(6000))
+            continue
+        text = review_text(dice, phrases, stars, group, thing)
+        if has_personal:
+            planted = personal(dice, chinese)
+            block.add_personal("reviews", planted)
+            text = text + phrases.joiner + planted.sentence
+        yield with_control_characters(dice, text) if control else text
+
+
+def questions_table(block: Block, bought: Purchases) -> Questions:
+    """Questions after purchases, each of one intent."""
+    people = block.people
+    rows, day = _written_after(block, bought, "question", _ASKS, median_days=1.5)
+    customer, step = bought.customer[rows], bought.step[rows]
+    key = people.key[customer]
+    dirt = block.dirt("questions", key, step, QUESTION_DIRT)
+    anonymous = uniform(key, "anonymous", step) < _ANONYMOUS
+    ids = pa.array([f"Q{c:07d}-{s:03d}" for c, s in zip(people.numbers[customer], step, strict=True)], pa.string())
+    asked = list(_asked(block, bought, rows, dirt))
+    table = pa.table(
+        {
+            "question_id": ids,
+            "user_id": block.users(customer, anonymous),
+            "text": pa.array([text for text, _ in asked], pa.string()),
+            "asked_at": block.instants(day, dirt["future"], key, step),
+        }
+    )
+    answered_by = pa.table({"question_id": ids, "article_id": pa.array([a for _, a in asked], pa.string())})
+    return Questions(finished(table, "asked_at", dirt["duplicate"]), answered_by)
+
+
+def _asked(block: Block, bought: Purchases, rows: Ints, dirt: dict[str, Bools]) -> Iterator[tuple[str, str]]:
+    """Text of each question and the id of the article that answers it."""
+    customer, step = bought.customer[rows], bought.step[rows]
+    orders = order_ids(block.people.numbers[customer], bought.order[rows]).to_pylist()
+    titles = block.catalogue.titles.take(pa.array(bought.item[rows])).to_pylist()
+    columns = (
+        hashed(block.people.key[customer], "question text", step), block.people.chinese[customer],
+        dirt["blank_text"], dirt["control_characters"],
+    )  # fmt: skip
+    listed = zip(orders, titles, *(c.tolist() for c in columns), strict=True)
+    for order, title, seed, chinese, blank, control in listed:
+        dice = Dice(seed)
+        intent = dice.pick(CHINESE_HELP if chinese else ENGLISH_HELP)
+        text = dice.pick(intent.questions).format(order=order, product=title, n=2 + dice.below(12))
+        greeting, thanks = (_GREETINGS_ZH, _THANKS_ZH) if chinese else (_GREETINGS, _THANKS)
+        text = dice.pick(greeting) + text + dice.pick(thanks)
+        if dice.chance(int(100 * _PERSONAL_IN_QUESTIONS)):
+            planted = personal(dice, chinese)
+            block.add_personal("questions", planted)
+            text = text + ("" if chinese else " ") + planted.sentence
+        if control:
+            text = with_control_characters(dice, text)
+        yield "" if blank else text, article_id(intent.intent, chinese)
+
+
+_GREETINGS = ("", "", "", "Hi, ", "Hello, ", "Good morning. ")
+_THANKS = ("", "", "", " Thanks", " Thank you!", " Please help.")
+_GREETINGS_ZH = ("", "", "你好,", "您好,", "请问,")
+_THANKS_ZH = ("", "", "谢谢", "急!")
+
+
+def article_id(intent: str, chinese: bool) -> str:
+    """Id of the help article of the intent in the language."""
+    return f"{intent}-{'zh' if chinese else 'en'}"
+
+
+def articles_table() -> pa.Table:
+    """One help article for each intent and language."""
+    articles = [(help_, zh) for zh, helps in ((False, ENGLISH_HELP), (True, CHINESE_HELP)) for help_ in helps]
+    return pa.table(
+        {
+            "article_id": pa.array([article_id(help_.intent, zh) for help_, zh in articles], pa.string()),
+            "title": pa.array([help_.title for help_, _ in articles], pa.string()),
+            "body": pa.array([help_.body for help_, _ in articles], pa.string()),
+        }
+    )
