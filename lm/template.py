@@ -87,7 +87,7 @@ def event_line(template: Template, event: Event, title: str, marker: str | None)
         return f"{marker}\n" if marker else f"{template.bought}{template.space}{title}\n"
     text = clean(redact(event.text or "", limit=FIELD_CHARACTERS))
     if event.kind == "searched":
-        return f"{template.searched}{template.space}{text}\n"
+        return f"{template.searched}{template.space}{text}".rstrip() + "\n"
     if event.kind == "reviewed":
         stars = "" if event.rating is None else f"{template.space}{event.rating:d}/5"
         parts = [template.reviewed + stars, marker or title, *([text] if text else [])]

@@ -47,7 +47,7 @@ TEXTS = st.one_of(
 EVENTS = st.builds(
     Event,
     st.sampled_from(["bought", "searched", "reviewed"]),
-    st.sampled_from([*ITEMS, "unknown", "\ud800"]),
+    st.sampled_from([*ITEMS, "unknown"]),
     st.one_of(st.none(), TEXTS),
     st.one_of(st.none(), TEXTS),
     st.one_of(st.none(), st.integers(1, 5)),
@@ -65,6 +65,7 @@ def test_tokens_are_counted_exactly_and_within_the_budget(kind, history, budget)
     assert rendered.prompt.startswith(enc.header)
     assert rendered.prompt.endswith(enc.cue)
     assert rendered.prompt.count("\n") == rendered.events_used + 1
+    assert all(line == line.strip() for line in rendered.prompt.split("\n"))
     rendered.prompt.encode()  # no surrogate survives
 
 
@@ -177,6 +178,11 @@ def test_personal_data_never_reaches_a_prompt():
     assert prompt.count("[PHONE] or [EMAIL]") == 2
 
 
+def test_an_item_without_any_readable_name_does_not_crash():
+    assert ENCODERS["titles", "en"].render([Event("bought", "\ud800", "\x00")], 256).events_used == 1
+    assert encoder("item_tokens").render([Event("reviewed", "\ud800")], 256).events_used == 1
+
+
 def test_unknown_kind_is_an_error():
     with pytest.raises(ValueError, match="'returned'"):
         ENCODERS["titles", "en"].render([Event("returned", "a", "t")], 256)
@@ -237,6 +243,13 @@ def test_a_title_is_the_same_tokens_in_a_history_as_in_an_answer(kind, title):
     assert TOKENIZER.decode(answer).endswith("\n")
 
 
+def test_a_title_is_encoded_apart_from_its_label():
+    joins = train_tokenizer(["购买：（新）洗发水", "（新）洗发水", "新）"] * 9)  # would merge ： with （
+    enc = PromptEncoder(joins, Manifest(language="zh"))
+    assert len(enc.encode_many(["搜索：（新）\n"])[0]) < len(enc.encode("搜索：")) + len(enc.encode("（新）\n"))
+    assert enc.encode("购买：（新）洗发水\n") == enc.encode("购买：") + enc.answer_tokens("（新）洗发水")
+
+
 def test_answers_start_as_the_language_does():
     assert TOKENIZER.decode(ENCODERS["titles", "en"].answer_tokens("Red\tink ")) == " Red ink\n"
     assert TOKENIZER.decode(ENCODERS["titles", "zh"].answer_tokens("洗发水")) == "洗发水\n"
@@ -281,6 +294,24 @@ def test_reviews_are_redacted_at_both_ends():
     assert "EMAIL" in text
     assert "PHONE" in text
     assert not re.search(r"\d|@", text)
+
+
+@pytest.mark.parametrize("after", range(500, 530, 3))
+def test_no_half_of_a_secret_begins_the_tail_of_a_review(after):
+    # 32 tokens look at the last 32 * 8 + 256 characters; one token here is 64 characters.
+    enc = PromptEncoder(train_tokenizer(["=" * 64] * 99), Manifest())
+    text = "a" * 1000 + " ring 07911 123456 or john.smith@example.com " + "=" * after
+    ids, shortened = enc.encode_review(text, 32)
+    assert shortened
+    assert not re.search(r"\d|@|\.com|smith", enc.tokenizer.decode(ids))
+
+
+def test_a_megabyte_costs_no_more_than_what_is_used_of_it():
+    enc = ENCODERS["titles", "en"]
+    history = [Event("searched", text="ink 1234567 " * 100_000), Event("bought", "a", "printer " * 200_000)]
+    history += [Event("reviewed", "a", "<| " * 400_000, "a@b.c " * 200_000, 5)]
+    assert [enc.render([event], 256).events_used for event in history] == [1, 1, 1]
+    assert enc.encode_review("a@b.c 07911 123456 " * 60_000, 64)[1]
 
 
 def test_reviews_never_exceed_the_context():
