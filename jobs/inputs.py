@@ -1,0 +1,277 @@
+"""Reads the shop's tables for one run_date: validated, deduplicated, opted-out customers gone, every row accounted for.
+
+Each source is scanned once; its surviving and its rejected rows are written once, below the run's work folder, and
+everything later reads them from there. Runs inside the night: `regulars nightly --run-date D`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import date, datetime, time, timedelta
+from functools import reduce
+from zoneinfo import ZoneInfo
+
+from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
+from pyspark.sql import functions as F
+
+import schemas
+from jobs.contracts import enforce
+from jobs.errors import GateRefused, InputError
+from jobs.settings import TITLE, Config, Input
+from jobs.sources import SOURCE_FILE, explained, input_columns, mapped, open_source
+from jobs.validation import RULE, details, unknown, validated
+
+#: Above this many products the catalogue's ids are no longer broadcast to every executor.
+_BROADCAST_ITEMS = 3_000_000
+_FIELD = "\x1f"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of each row of one table; `read` is counted at the source, the rest where it is decided."""
+
+    read: int
+    used: int
+    quarantined: int = 0
+    opted_out: int = 0
+    duplicates: int = 0
+    outside_window: int = 0
+
+    def __str__(self) -> str:
+        return ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The night's input: `used` holds contract columns per table, `quarantine` one row per rejected row."""
+
+    used: dict[str, DataFrame]
+    quarantine: DataFrame
+    accounts: dict[str, Account]
+    by_rule: dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """One table as written: used rows (RULE is null) and rejected ones."""
+
+    written: DataFrame
+    account: Account
+    by_rule: dict[str, int]
+
+    @property
+    def used(self) -> DataFrame:
+        return self.written.where(F.col(RULE).isNull())
+
+
+def read_inputs(spark: SparkSession, config: Config, run_date: date, work: str) -> Inputs:
+    """Read all configured tables as of the end of `run_date` in the shop's time zone, writing below `work`.
+
+    Each row has exactly one outcome, checked in this order: quarantined, opted out, outside the window, duplicate,
+    used. Raises InputError (a source is missing, unreadable, empty or does not fit) and GateRefused (the outcomes do
+    not add up to the rows read).
+    """
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    if zone != config.timezone:
+        raise ValueError(f"the session's time zone is {zone}, the shop's is {config.timezone}")
+    end = end_of(run_date, config.timezone)
+    tables: dict[str, _Read] = {}
+    for table in ("optouts", "items", "purchases", "searches", "reviews", "questions", "articles"):
+        if table in config.inputs:
+            tables[table] = _read(spark, table, config.inputs[table], tables, end, f"{work}/{table}")
+            if table in ("items", "purchases"):
+                _refuse_empty(table, config.inputs[table], tables[table], run_date)
+        if table == "purchases" and "items" not in tables:
+            tables["items"] = _derive_items(spark, tables["purchases"].used, f"{work}/items")
+    return Inputs(
+        used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != "optouts"},
+        quarantine=_quarantine({t: tables[t].written for t in tables if t in config.inputs}),
+        accounts={t: read.account for t, read in tables.items()},
+        by_rule={(t, rule): n for t, read in tables.items() for rule, n in sorted(read.by_rule.items())},
+    )
+
+
+def end_of(run_date: date, timezone: str) -> datetime:
+    """The first instant after `run_date` in `timezone`: events before it are seen."""
+    return datetime.combine(run_date + timedelta(days=1), time(), ZoneInfo(timezone))
+
+
+def is_before(instant: datetime, column: str) -> Column:
+    """`column` (timestamp) lies before `instant`, exact to the microsecond in any session time zone."""
+    return F.col(column) < F.timestamp_micros(F.lit(round(instant.timestamp()) * 1_000_000))
+
+
+def _read(
+    spark: SparkSession, table: str, source: Input, tables: Mapping[str, _Read], end: datetime, path: str
+) -> _Read:
+    """Scan the source once, write the rows that are used or rejected, and settle the account."""
+    with_title = table == "purchases" and "items" not in tables
+    columns = input_columns(table, with_title)
+    names = [column.name for column in columns]
+    read, decided, copies = Observation(), Observation(), Observation()
+
+    raw = mapped(open_source(spark, table, source), table, source, with_title).observe(read, _rows().alias("rows"))
+    key_texts = {f"__raw_{name}": F.col(name).cast("string") for name in schemas.contract(table).key}
+    rows = validated(raw.withColumns(key_texts), table, columns)
+    rows = _with_unknown_ids(rows, table, tables)
+    rows = _with_opted_out(rows, table, tables)
+    rows = _with_outcome(rows, table, end).observe(
+        decided, *(F.count_if(F.col("__outcome") == o).alias(o) for o in ("opted_out", "outside_window"))
+    )
+    rows = _without_outcome(rows, names, list(key_texts))
+    rows = _with_copy_number(rows, table, names).observe(copies, F.count_if(_is_copy()).alias("duplicates"))
+    rows = rows.where(~_is_copy()).select(*names, RULE, "key_hash", "source_file")
+
+    with explained(table, source, f"inputs.{table}", scan=True):
+        rows.write.mode("overwrite").parquet(path)
+    written = spark.read.schema(rows.schema).parquet(path)
+    counts = {row[RULE]: int(row["count"]) for row in written.groupBy(RULE).count().collect()}
+    used = counts.pop(None, 0)
+    account = Account(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
+    _refuse_imbalance(table, account)
+    return _Read(written, account, counts)
+
+
+def _rows() -> Column:
+    return F.count(F.lit(1))
+
+
+def _with_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, _Read]) -> DataFrame:
+    """Reject rows whose item is not in the catalogue; a derived catalogue holds every item by construction."""
+    for relation in schemas.contract(table).relations:
+        if relation.table not in tables:
+            continue
+        ids = tables[relation.table].used.select(F.col(relation.references).alias("__known"))
+        if tables[relation.table].account.used <= _BROADCAST_ITEMS:
+            ids = F.broadcast(ids)
+        is_unknown = F.col(RULE).isNull() & F.col("__known").isNull()
+        rows = (
+            rows.join(ids, on=F.col(relation.column) == F.col("__known"), how="left")
+            .withColumn(RULE, F.when(is_unknown, F.lit(unknown(relation))).otherwise(F.col(RULE)))
+            .drop("__known")
+        )
+    return rows
+
+
+def _with_opted_out(rows: DataFrame, table: str, tables: Mapping[str, _Read]) -> DataFrame:
+    if "optouts" not in tables or "user_id" not in rows.columns:
+        return rows.withColumn("__opted_out", F.lit(None).cast("string"))
+    gone = tables["optouts"].used.select(F.col("user_id").alias("__opted_out"))
+    return rows.join(gone, on=F.col("user_id") == F.col("__opted_out"), how="left")
+
+
+def _with_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
+    """The first outcome that applies, or null for rows that are used unless they repeat another."""
+    outcome = F.when(F.col(RULE).isNotNull(), "quarantined").when(F.col("__opted_out").isNotNull(), "opted_out")
+    time_column = schemas.contract(table).time_column
+    if time_column is not None:
+        outcome = outcome.when(~is_before(end, time_column), "outside_window")
+    return rows.withColumn("__outcome", outcome)
+
+
+def _without_outcome(rows: DataFrame, names: list[str], key_texts: list[str]) -> DataFrame:
+    """Keep rows that will be written, rejected ones with their origin: what is dropped here needs no shuffle."""
+    is_rejected = F.col(RULE).isNotNull()
+    key = F.concat_ws(_FIELD, *(F.coalesce(F.col(text), F.lit("")) for text in key_texts))
+    # The file's name, with the partition folders above it where the source has them.
+    file = F.regexp_extract(SOURCE_FILE, "(?:[^/=]+=[^/]*/)*[^/]+$", 0)
+    return rows.where(F.col("__outcome").isNull() | is_rejected).select(
+        *names,
+        RULE,
+        F.when(is_rejected, F.sha2(key, 256)).alias("key_hash"),
+        F.when(is_rejected, file).alias("source_file"),
+    )
+
+
+def _with_copy_number(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
+    """Number the rows of one key, newest first, then by every other column, so that the first is always the same.
+
+    One shuffle: rows of a customer land in one file, which lets histories aggregate before their own shuffle.
+    """
+    contract = schemas.contract(table)
+    home = ["user_id"] if "user_id" in contract.key else list(contract.key)
+    rest = [name for name in names if name not in contract.key]
+    newest = [F.col(contract.time_column).desc()] if contract.time_column in rest else []
+    # Rejected rows (of any key, or none) are spread by their whole content: no task gets all rows without a customer.
+    bucket = F.when(F.col(RULE).isNull(), F.xxhash64(*home)).otherwise(F.xxhash64(*names, RULE))
+    copies = (
+        Window.partitionBy("__bucket", "__rejected", *contract.key)
+        # The key comes last: a table without further columns needs some order too.
+        .orderBy(*newest, *(F.col(n).asc_nulls_last() for n in rest if n != contract.time_column), *contract.key)
+        .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    )
+    return (
+        rows.withColumns({"__bucket": bucket, "__rejected": F.col(RULE).isNotNull()})
+        .repartition("__bucket")
+        .withColumn("__copy", F.row_number().over(copies))
+    )
+
+
+def _is_copy() -> Column:
+    return F.col(RULE).isNull() & (F.col("__copy") > 1)
+
+
+def _quarantine(written: Mapping[str, DataFrame]) -> DataFrame:
+    """Gather the rejected rows of all tables, each with its rule's reason."""
+    rejected = [
+        rows.where(F.col(RULE).isNotNull()).select(
+            F.lit(table).alias("table"),
+            F.col(RULE).alias("rule"),
+            "key_hash",
+            "source_file",
+            F.element_at(
+                F.create_map(*(F.lit(text) for pair in details(table).items() for text in pair)), F.col(RULE)
+            ).alias("detail"),
+        )
+        for table, rows in written.items()
+    ]
+    return enforce(reduce(DataFrame.unionByName, rejected), schemas.contract("quarantine"))
+
+
+def _refuse_empty(table: str, source: Input, read: _Read, run_date: date) -> None:
+    """Without one usable purchase and one product there is no night."""
+    if read.account.used:
+        return
+    shown = ", ".join(source.paths)
+    if not read.account.read:
+        left = " after inputs.{table}.where" if source.where else ""
+        raise InputError(f"inputs.{table}: {shown} has no rows{left.format(table=table)}. Give a table with rows.")
+    worst = "".join(f"; {n} broke {rule} ({details(table).get(rule)})" for rule, n in read.by_rule.items())
+    raise InputError(
+        f"inputs.{table}: no row of {shown} can be used as of {run_date}: {read.account}{worst}. "
+        "Mend the mapping or the data, or run a date from which on there are rows."
+    )
+
+
+def _refuse_imbalance(table: str, account: Account) -> None:
+    if account.read != sum(getattr(account, f.name) for f in fields(account)) - account.read:
+        raise GateRefused(
+            f"the rows of {table} do not add up: {account}. Was the source written to while it was read? "
+            "Nothing was published; run the night again."
+        )
+
+
+def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> _Read:
+    """Make the catalogue of what was bought: each item's most frequent title, ties by text, else its id."""
+    title = F.btrim(F.col(TITLE))
+    counted = (
+        purchases.select("item_id", F.when(title != "", title).alias("title"))
+        .groupBy("item_id", "title")
+        .agg(_rows().alias("rows"))
+    )
+    # A null order is passed over, so rows without a title decide nothing.
+    order = F.when(F.col("title").isNotNull(), F.struct(-F.col("rows"), "title"))
+    best = counted.groupBy("item_id").agg(F.min_by("title", order).alias("title"))
+    items = best.select(
+        "item_id",
+        F.coalesce("title", "item_id").alias("title"),
+        F.lit(None).cast("string").alias("category"),
+        F.lit(None).cast("decimal(12,2)").alias("price"),
+        F.lit(True).alias("available"),
+        F.lit(None).cast("string").alias(RULE),
+    )
+    items.write.mode("overwrite").parquet(path)
+    written = spark.read.schema(items.schema).parquet(path)
+    n = written.count()
+    return _Read(written, Account(read=n, used=n), {})

@@ -1,0 +1,194 @@
+"""Opens the configured sources as DataFrames of contract columns, values untouched.
+
+For whoever maps a shop's files: each mistake in a path, a file or a mapping is an InputError that names the key and
+the mend. What the values are worth is decided in `jobs/validation.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from py4j.java_gateway import JavaObject, is_instance_of  # type: ignore[import-untyped]
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors import PySparkException
+from pyspark.logger import PySparkLogger
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import schemas
+from jobs.errors import InputError
+from jobs.settings import TITLE, Input
+
+#: Name of the column with the path of the file that a row came from.
+SOURCE_FILE = "__source_file"
+
+#: What readers do unless `options` says otherwise. CSV as RFC 4180 has it (quotes doubled, line breaks inside quotes;
+#: header names, not positions, decide); JSON numbers keep their text, so that one odd value does not retype a column.
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "csv": {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False},
+    "json": {"primitivesAsString": True},
+}
+_MEND = "Mend {key} in the configuration, then run the command again."
+_LISTED_COLUMNS = 30
+
+
+def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column, ...]:
+    """The contract's columns; `with_title` adds the one from which purchases derive items."""
+    columns = schemas.contract(table).columns
+    return (*columns, schemas.Column(TITLE, "string", nullable=True)) if with_title else columns
+
+
+def open_source(spark: SparkSession, table: str, source: Input) -> DataFrame:
+    """Open the source and keep the rows of `where`; InputError where it is missing, unreadable or empty of files."""
+    options = {**_OPTIONS.get(source.format.lower(), {}), **source.options}
+    with explained(table, source, f"inputs.{table}.path"):
+        df = spark.read.format(source.format).options(**options).load(source.paths)
+        if source.format.lower() in ("parquet", "orc"):
+            _refuse_files_of_zero_bytes(spark, df, table)
+    if source.where is None:
+        return df
+    with explained(table, source, f"inputs.{table}.where", df):
+        return df.where(F.expr(source.where))
+
+
+def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -> DataFrame:
+    """Select one column per contract column, still in the source's types, and SOURCE_FILE.
+
+    What the source does not give is null. Raises InputError for a column that is needed and missing, and for an
+    expression that Spark does not understand.
+    """
+    selected = []
+    for column in input_columns(table, with_title):
+        expression = (source.columns or {}).get(column.name)
+        if expression is None and source.columns is None and _find(df, column.name) is not None:
+            expression = column.name
+        if expression is None:
+            if not column.nullable and column.default is None:
+                raise InputError(
+                    f"inputs.{table}: {_shown(source)} has no column {column.name}, which {table} needs. "
+                    f"{_columns_of(df)} Map it: inputs.{table}.columns.{column.name}: <column or SQL expression>, "
+                    "then run the command again."
+                )
+            selected.append(F.lit(None).cast("string").alias(column.name))
+            continue
+        with explained(table, source, f"inputs.{table}.columns.{column.name}", df):
+            value = _value(df, expression).alias(column.name)
+            df.select(value)  # resolves it now, so that the mistake is blamed on this column
+        selected.append(value)
+    return df.select(*selected, df.metadataColumn("_metadata").getField("file_path").alias(SOURCE_FILE))
+
+
+@contextmanager
+def explained(table: str, source: Input, key: str, df: DataFrame | None = None, scan: bool = False) -> Iterator[None]:
+    """Turn what Spark says of the source into an InputError naming `key`.
+
+    While rows are scanned (`scan`) only errors of files and expressions are the source's; others pass through.
+    Messages about rows stay out (they quote values); those about files, columns and SQL text are given.
+    """
+    logger = PySparkLogger.getLogger("SQLQueryContextLogger")  # prints a JSON stack trace for each of them
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        explanation = _explanation(error, source, df, scan)
+        if explanation is None:
+            raise
+        raise InputError(f"{key}: {explanation} {_MEND.format(key=f'inputs.{table}')}") from None
+    finally:
+        logger.setLevel(level)
+
+
+def _explanation(
+    error: PySparkException | Py4JJavaError, source: Input, df: DataFrame | None, scan: bool
+) -> str | None:
+    condition, parameters, message = _condition(error)
+    if condition == "PATH_NOT_FOUND":
+        return f"there is no {parameters.get('path', _shown(source))}."
+    if condition == "UNABLE_TO_INFER_SCHEMA":
+        return f"{_shown(source)} holds no {source.format} data (an empty folder, or files of zero bytes)."
+    if condition in ("DATA_SOURCE_NOT_FOUND", "INVALID_DATA_SOURCE"):
+        return f"Spark knows no format {source.format}; use parquet, csv, json, orc or text."
+    if condition == "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
+        return (
+            f"column {parameters.get('column')} is {parameters.get('actualType')} in {parameters.get('path')} but "
+            f"{parameters.get('expectedType')} in other files: write all files with one type."
+        )
+    if condition.startswith("FAILED_READ_FILE"):
+        return (
+            f"{parameters.get('path')} cannot be read as {source.format}: it is truncated, damaged, gone or of "
+            "another format. Write it again or take it out of the folder."
+        )
+    if condition == "PARQUET_TYPE_ILLEGAL":
+        return (
+            f"a column of {_shown(source)} has the type {parameters.get('parquetType')}, which Spark does not read. "
+            'Write timestamps in microseconds (pandas: to_parquet(..., coerce_timestamps="us")).'
+        )
+    if condition.startswith("UNRESOLVED_COLUMN") and df is not None:
+        return f"{_shown(source)} has no column {parameters.get('objectName')}. {_columns_of(df)}"
+    state = error.getSqlState() if isinstance(error, PySparkException) else ""
+    if (state or "").startswith("22"):
+        return f"an expression fails on some row ({condition}): use the try_ form of the function that fails."
+    return None if scan else f"Spark says: {(message.splitlines() or [condition])[0]}"
+
+
+def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:
+    """Name, parameters and text of the error; of a failed job those of the unreadable file beneath it."""
+    if isinstance(error, PySparkException):
+        text = str(error).strip().removeprefix(f"[{error.getCondition()}] ")
+        return error.getCondition() or "", dict(error.getMessageParameters() or {}), text
+    found: tuple[str, dict[str, str], str] = ("", {}, "")
+    cause: JavaObject | None = error.java_exception
+    while cause is not None:
+        if _is_spark_throwable(cause) and cause.getCondition():
+            condition = str(cause.getCondition())
+            if not found[0] or condition.startswith("FAILED_READ_FILE"):
+                found = (condition, dict(cause.getMessageParameters()), str(cause.getMessage()))
+        cause = cause.getCause()
+    return found
+
+
+def _is_spark_throwable(exception: JavaObject) -> bool:
+    spark = SparkSession.getActiveSession()
+    assert spark is not None, "an exception of the JVM comes from a session"
+    return bool(is_instance_of(spark.sparkContext._gateway, exception, "org.apache.spark.SparkThrowable"))
+
+
+def _refuse_files_of_zero_bytes(spark: SparkSession, df: DataFrame, table: str) -> None:
+    """A file of zero bytes is a failed export; Spark would pass over it in silence."""
+    hadoop: Any = spark.sparkContext._jvm
+    conf = spark.sparkContext._jsc.hadoopConfiguration()
+    for name in df.inputFiles():
+        path = hadoop.org.apache.hadoop.fs.Path(hadoop.java.net.URI(name))
+        if path.getFileSystem(conf).getFileStatus(path).getLen() == 0:
+            raise InputError(
+                f"inputs.{table}.path: {name} has zero bytes, so its export failed. Write it again or take it out "
+                "of the folder, then run the command again."
+            )
+
+
+def _value(df: DataFrame, expression: str) -> Column:
+    """A name is a column, whatever characters it has (reviews.text in a CSV header); all else is SQL."""
+    name = _find(df, expression.strip())
+    return F.expr(expression) if name is None else F.col("`" + name.replace("`", "``") + "`")
+
+
+def _find(df: DataFrame, name: str) -> str | None:
+    if name in df.columns:
+        return name
+    return next((column for column in df.columns if column.lower() == name.lower()), None)
+
+
+def _columns_of(df: DataFrame) -> str:
+    names = df.columns
+    if not names:
+        return "It has no columns: is the file empty?"
+    more = f" and {len(names) - _LISTED_COLUMNS} more" if len(names) > _LISTED_COLUMNS else ""
+    return f"It has {', '.join(names[:_LISTED_COLUMNS])}{more}."
+
+
+def _shown(source: Input) -> str:
+    return ", ".join(source.paths)
