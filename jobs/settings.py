@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import zoneinfo
 from collections.abc import Iterable
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -184,6 +185,41 @@ class LedgerSettings(Section):
     )
 
 
+class LoyaltySettings(Section):
+    """Measures of loyalty, and the experiment that shows whether the lists bring customers back."""
+
+    control_share: Share = Field(
+        default=0.0, description="share of customers whose lists are computed but not published: the control group"
+    )
+    key: str = Field(
+        default="regulars", min_length=1, description="key of the hash that decides a customer's group; never change it"
+    )
+    starts_on: date | None = Field(
+        default=None, description="first run_date from which the control group's lists are withheld"
+    )
+    horizon_days: Positive = Field(
+        default=28, description="days after starts_on that are judged; before their end no winner is called"
+    )
+    confidence: float = Field(default=0.95, gt=0.5, lt=1, description="confidence of the intervals and of a winner")
+    power: float = Field(default=0.8, gt=0.5, lt=1, description="power behind detectable effects and sample sizes")
+    uplift_to_detect: float = Field(
+        default=0.02, gt=0, description="relative uplift for which the needed number of customers is reported"
+    )
+    fit_customers: Positive = Field(default=50_000, description="customers that the BG/NBD model is fitted on, at most")
+    min_repeat_customers: Positive = Field(
+        default=100, description="with fewer returning customers among them p_alive stays null"
+    )
+
+    @model_validator(mode="after")
+    def _start_is_fixed_beforehand(self) -> LoyaltySettings:
+        if self.control_share and self.starts_on is None:
+            raise ValueError(
+                "control_share needs starts_on: write the first run_date whose lists are withheld, so that the window "
+                "that decides is fixed before anyone sees it"
+            )
+        return self
+
+
 class Config(Section):
     """The whole file."""
 
@@ -195,6 +231,7 @@ class Config(Section):
     sentiment: SentimentSettings = SentimentSettings()
     train: TrainSettings = TrainSettings()
     ledger: LedgerSettings = LedgerSettings()
+    loyalty: LoyaltySettings = LoyaltySettings()
     spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
 
     @field_validator("timezone")

@@ -31,7 +31,7 @@ _FILL: dict[str, Any] = {
 _FIT: dict[str, dict[str, Any]] = {
     "recommendations": {"score": -1.0},
     "sentiments": {"label": "neutral", "p_neutral": 1.0, "disagrees": False},
-    "loyalty": {"group": "control"},
+    "loyalty": {"group": "control", "segment": "hibernating"},
 }
 
 
