@@ -6,16 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.checkpoint import read_json
 from lm.device import choose_device, choose_dtype, keep_freed_memory, use_threads
-from lm.tree import Chains, Ints, Tree
-
-Floats = NDArray[np.float64]
+from lm.tree import Chains, Floats, Ints, Tree
 
 
 class Prefilled(Protocol):
@@ -44,6 +39,9 @@ class Engine(Protocol):
         Yields (row, logits (n, count) float32) for consecutive rows; the tensor is overwritten by the next.
         """
 
+    def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
+        """log p(token[i] | states[row[i]]) over the whole vocabulary, `row` ascending: (M,), natural log, <= 0."""
+
 
 def load_engine(path: Path, *, dtype: str = "auto", threads: int | None = None, device: str = "auto") -> Engine:
     """The causal model of a directory: GPT-2 by lm.gpt2, any other by transformers."""
@@ -59,24 +57,3 @@ def load_engine(path: Path, *, dtype: str = "auto", threads: int | None = None, 
     from lm.huggingface_engine import load_huggingface_engine
 
     return load_huggingface_engine(path, number, place)
-
-
-def log_probs(engine: Engine, states: Tensor, row: Ints, token: Ints) -> Floats:
-    """log p(token[i] | state row[i]) over the whole vocabulary, for `row` ascending: (M,), natural log."""
-    found = np.empty(len(row), np.float64)
-    scratch: Tensor | None = None
-    for start, logits in engine.logits(states):
-        here = slice(*np.searchsorted(row, (start, start + len(logits))))
-        if here.start == here.stop:
-            continue
-        if scratch is None:
-            scratch = torch.empty_like(logits)  # the first tile is the largest
-        normalised = log_softmax(logits, scratch[: len(logits)])
-        at = (torch.from_numpy(row[here] - start), torch.from_numpy(token[here]))
-        found[here] = normalised[at[0].to(logits.device), at[1].to(logits.device)].cpu().numpy()
-    return found
-
-
-def log_softmax(logits: Tensor, out: Tensor) -> Tensor:
-    """Row-wise log-softmax of (n, vocabulary) float32 into `out`."""
-    return torch.ops.aten._log_softmax.out(logits, -1, False, out=out)

@@ -17,10 +17,10 @@ import torch
 from lm.batching import fitting
 from lm.catalogue import Catalogue
 from lm.checkpoint import CheckpointError
-from lm.engine import Engine, Floats, load_engine, log_softmax
+from lm.engine import Engine, load_engine
 from lm.prompt import PromptEncoder
 from lm.search import Search
-from lm.tree import Ints
+from lm.tree import Floats, Ints
 
 BATCH_TOKENS = 8192
 CACHE_BYTES = 1 << 30
@@ -143,7 +143,7 @@ class Recommender:
         k = min(k, len(sold))
         lists: list[list[Scored]] = []
         for start, logits in self.engine.logits(states, manifest.first_item_token, len(manifest.item_ids)):
-            scores = log_softmax(logits, torch.empty_like(logits))[:, sold.to(logits.device)]  # (n, sold items)
+            scores = logits.log_softmax(dim=1)[:, sold.to(logits.device)]  # (n, sold items)
             for i, rows in enumerate(excluded[start : start + len(scores)]):
                 scores[i, column[rows][column[rows] >= 0]] = -torch.inf
             if not k:

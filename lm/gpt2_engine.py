@@ -15,12 +15,11 @@ from lm import gpt2
 from lm.batching import FIXED_TILE, GRAIN, RowTiles, choose_tiles, round_up
 from lm.device import Buffers
 from lm.gpt2 import GPT2
-from lm.tree import Chains, Ints, Placement, Tree
+from lm.head import Head
+from lm.tree import Chains, Floats, Ints, Placement, Tree
 
 TILE = 512
 """Rows of a matrix product: the MLP's hidden layer of one tile (6 MB for GPT-2 124M) stays in the cache."""
-LOGITS = 1 << 23
-"""Logits computed at once (32 MB in float32)."""
 
 
 class Group(NamedTuple):
@@ -59,18 +58,18 @@ class GPT2Engine:
         self.device, self.dtype = model.wte.device, model.wte.dtype
         self.row_bytes = 2 * len(model.blocks) * model.n_embd * model.wte.element_size()
         self.buffers = Buffers(self.dtype, self.device)
-        self.head_tile = round_up(min(max(LOGITS // self.vocabulary, FIXED_TILE), TILE), FIXED_TILE)
-        self.tiles, self.head_tiles = self._choose_tiles()
+        self.head = Head(model.head, self.buffers)
+        self.tiles = self._choose_tiles()
 
-    def _choose_tiles(self) -> tuple[RowTiles, RowTiles]:
+    def _choose_tiles(self) -> RowTiles:
         if self.device.type != "cpu":  # a GPU wants all rows at once
-            return RowTiles(1 << 16, 64), RowTiles(self.head_tile, FIXED_TILE)
+            return RowTiles(1 << 16, 64)
         if self.dtype != torch.float32:
-            return RowTiles(TILE, FIXED_TILE), RowTiles(self.head_tile, FIXED_TILE)
+            return RowTiles(TILE, FIXED_TILE)
         model, block = self.model, self.model.blocks[0]
         E, inner = model.n_embd, model.inner
         with torch.inference_mode():
-            layers = choose_tiles(
+            return choose_tiles(
                 [
                     (lambda x: torch.addmm(block.c_attn_bias, x, block.c_attn_weight), E),
                     (lambda x: torch.addmm(block.c_attn_bias[E:], x, block.c_attn_weight[:, E:]), E),
@@ -80,28 +79,20 @@ class GPT2Engine:
                 ],
                 TILE,
             )
-            head = choose_tiles([(lambda x: torch.mm(x, model.head.t()), E)], self.head_tile)
-        return layers, head
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> GPT2Prefilled:
         """Compute prompts, best given in order of length; `slots` 0 keeps no keys and values."""
         return GPT2Prefilled(self, prompts, slots)
 
-    @torch.inference_mode()
     def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """As lm.engine.Engine.logits."""
-        head = self.model.head[first : self.vocabulary if count is None else first + count]  # (count, E)
-        padded = self.buffers.get("states", self.head_tiles.padded(len(states)), self.model.n_embd)
-        padded[: len(states)] = states
-        padded[len(states) :] = 0
-        for rows in self.head_tiles(len(padded)):
-            out = self.buffers.get("logits", rows.stop - rows.start, len(head))
-            torch.mm(padded[rows], head.t(), out=out)
-            if self.dtype != torch.float32:
-                wide = self.buffers.get("logits32", *out.shape, dtype=torch.float32)
-                out = wide.copy_(out)
-            yield rows.start, out[: len(states) - rows.start]
+        return self.head.logits(states, first, count)
+
+    @torch.inference_mode()
+    def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
+        """As lm.engine.Engine.log_probs."""
+        return self.head.log_probs(states, row, token)
 
     def through_blocks(self, x: Tensor, layer: int, attended: Tensor) -> None:
         """The rest of a layer after attention, tile by tile: x (N, E), attended (N, E) -> x."""

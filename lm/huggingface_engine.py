@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lm.checkpoint import load_model
-from lm.tree import ROOT, Chains, Ints, Tree
+from lm.tree import ROOT, Chains, Floats, Ints, Tree
 
 UNBOUNDED = 1 << 20  # the context of models without positions
 
@@ -47,6 +47,11 @@ class HuggingFaceEngine:
         stop = self.vocabulary if count is None else first + count
         if len(states):
             yield 0, states[:, first:stop].contiguous()
+
+    def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
+        """As lm.engine.Engine.log_probs."""
+        normalised = states.log_softmax(dim=1)
+        return normalised[torch.from_numpy(row), torch.from_numpy(token)].double().numpy()
 
 
 class HuggingFacePrefilled:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from lm.batching import fitting
-from lm.engine import Engine, Floats, load_engine
+from lm.engine import Engine, load_engine
 from lm.prompt import PromptEncoder
-from lm.tree import ROOT, Chains, Ints
+from lm.tree import ROOT, Chains, Floats, Ints
 
 BATCH_TOKENS = 8192
 CACHE_BYTES = 1 << 30

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm.engine import Engine, Floats, Prefilled, log_probs
-from lm.tree import ROOT, Bools, Chains, Ints
+from lm.engine import Engine, Prefilled
+from lm.tree import ROOT, Bools, Chains, Floats, Ints
 from lm.trie import Trie
 
 LONGEST_CHAIN = 32
@@ -242,7 +242,7 @@ class Search:
         """Enter computed rows into the table with their children and the children's log-probabilities."""
         edge, owner = self._children(prompt, node)
         token = self.trie.token[edge].astype(np.int64)
-        logp = log_probs(self.engine, states, owner, token)
+        logp = self.engine.log_probs(states, owner, token)
         count = np.bincount(owner, minlength=len(node))
         first = np.cumsum(count) - count + len(self._child.node)
         self._first, self._count, self._slot = (

@@ -293,6 +293,9 @@ class PathModel:
         for row in range(len(states)):
             yield row, states[row : row + 1].clone()
 
+    def log_probs(self, states: torch.Tensor, row: Ints, token: Ints) -> np.ndarray:
+        return states.log_softmax(1)[row, token].double().numpy()
+
 
 class PathState:
     def __init__(self, model: PathModel, prompts: int) -> None:

@@ -18,10 +18,10 @@ from transformers import (
     GPT2LMHeadModel,
 )
 
-from lm import gpt2_engine
+from lm import gpt2_engine, head
 from lm.batching import FIXED_TILE, RowTiles, choose_tiles, fitting, pack, round_up
 from lm.checkpoint import CheckpointError
-from lm.engine import load_engine, log_probs
+from lm.engine import load_engine
 from lm.gpt2_engine import GPT2Engine
 from lm.huggingface_engine import HuggingFaceEngine
 from lm.tree import ROOT, Chains, Tree
@@ -116,14 +116,15 @@ def check_paths(
         torch.testing.assert_close(row, reference(model, prompts[prompt] + path)[-1], atol=1e-5, rtol=1e-5)
 
 
-def test_log_probs_are_those_of_the_whole_vocabulary() -> None:
+def test_log_probs_are_those_of_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     model = huggingface()
     engine = GPT2Engine(from_huggingface(model))
-    engine.head_tiles = RowTiles(16, 16)  # several tiles
+    monkeypatch.setattr(head, "TILE", 16)  # several tiles of states and several chunks of the vocabulary
+    monkeypatch.setattr(engine.head, "_chunk", 50)
     prompts = some_prompts([5] * 40)
     state = engine.prefill(prompts, slots=0)
     row, token = np.array([0, 0, 3, 17, 39]), np.array([1, 200, 7, 9, 210])
-    found = log_probs(engine, state.states, row, token)
+    found = engine.log_probs(state.states, row, token)
     expected = [reference(model, prompts[r])[-1].log_softmax(0)[t].item() for r, t in zip(row, token, strict=True)]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -132,6 +133,7 @@ def test_logits_of_a_slice_of_the_vocabulary() -> None:
     engine = GPT2Engine(from_huggingface(huggingface()))
     states = engine.prefill(some_prompts([5, 4]), slots=0).states
     whole = all_logits(engine, states)
+    engine.head._chunk = 20
     ((start, part),) = engine.logits(states, 30, 50)
     assert start == 0
     torch.testing.assert_close(part, whole[:, 30:80])
@@ -216,10 +218,10 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
     prompts = [[1, 2, 3, 4], [5]]
     exact, near = (load_engine(path, dtype=dtype) for dtype in ("float32", "bfloat16"))
     token = np.array([3, 4])
-    expected = log_probs(exact, exact.prefill(prompts, 0).states, np.array([0, 1]), token)
+    expected = exact.log_probs(exact.prefill(prompts, 0).states, np.array([0, 1]), token)
     state = near.prefill(prompts, 4)
     assert state.states.dtype == torch.bfloat16
-    np.testing.assert_allclose(log_probs(near, state.states, np.array([0, 1]), token), expected, atol=0.1)
+    np.testing.assert_allclose(near.log_probs(state.states, np.array([0, 1]), token), expected, atol=0.1)
     assert state.extend(chains((0, ROOT, [7, 8], True)))[0].shape == (2, 32)
 
 
