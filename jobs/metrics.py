@@ -38,7 +38,9 @@ def night_metrics(outputs: Mapping[str, DataFrame], prompts: DataFrame, items: D
         total = labelled.agg(F.count("*").alias("n"))
         shares = labelled.groupBy(F.col("label").alias("slice")).agg(F.count("*").alias("rows")).crossJoin(total)
         parts += [
-            shares.select(F.lit("label_share").alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n"),
+            shares.select(
+                F.lit("label_share").alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n"
+            ),
             _one(labelled, "disagreements", F.avg(F.col("disagrees").cast("int")), F.count("*")),
         ]
     return reduce(DataFrame.unionByName, parts).where("value IS NOT NULL")
