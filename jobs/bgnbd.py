@@ -100,9 +100,7 @@ def p_alive(parameters: Parameters, frequency: Floats, recency: Floats, age: Flo
     return alive
 
 
-def expected_purchases(
-    parameters: Parameters, days: float, frequency: Floats, recency: Floats, age: Floats
-) -> Floats:
+def expected_purchases(parameters: Parameters, days: float, frequency: Floats, recency: Floats, age: Floats) -> Floats:
     """Purchase days expected in the next `days` (in the unit of `age`), given the counts: equation 10 of the paper.
 
     Written with Euler's transformation of 2F1, whose arguments do not grow with the customer's purchases.

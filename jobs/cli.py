@@ -112,15 +112,21 @@ def backfill(
 def evaluate(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date.")],
     days: Annotated[int, typer.Option(min=1, help="Judge them against this many days after it.")] = 14,
+    loyalty: Annotated[bool, typer.Option("--loyalty", help="Compare treated and control customers up to it.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
     """Judge published lists against what customers bought next, beside plain baselines."""
-    from jobs.evaluate import evaluate_time_split
-
     settings = _load(config, overrides)
     day = _date("--run-date", run_date)
+    if loyalty:
+        from jobs.evaluate_loyalty import evaluate_loyalty
+
+        evaluate_loyalty(_session("evaluate", settings), settings, day, console, json_file)
+        return
+    from jobs.evaluate import evaluate_time_split
+
     evaluate_time_split(_session("evaluate", settings), settings, day, days, console, json_file)
 
 

@@ -142,7 +142,7 @@ def ratio_mismatch(treated: int, control: int, control_share: float) -> float:
 def verdict(primary: Comparison, design: Design, days_seen: int, mismatch: float, leaked: int = 0) -> Verdict:
     """Call a winner on the primary outcome, or say why not; `leaked` counts control customers who were shown lists."""
     if mismatch < MISMATCH:
-        return Verdict("none", f"the groups' sizes do not fit the configured share (p = {mismatch:.1g}): mend that first")
+        return Verdict("none", f"the groups' sizes do not fit the configured share (p = {mismatch:.1g}): find out why")
     if leaked:
         return Verdict("none", f"lists of {leaked:,} control customers were published in the window: start a new one")
     if days_seen < design.horizon_days:
@@ -183,9 +183,8 @@ def _effect(treated: Moments, control: Moments, slopes: Floats, confidence: floa
     p_value = float(2 * stats.t.sf(abs(difference) / error, freedom)) if error else float(difference == 0)
     ratio, spread = _ratio(means, errors)
     wide = float(stats.t.ppf((1 + confidence) / 2, freedom)) * spread
-    return Effect(
-        difference, difference - reach, difference + reach, ratio - 1, ratio - 1 - wide, ratio - 1 + wide, error, p_value
-    )
+    low, high = difference - reach, difference + reach
+    return Effect(difference, low, high, ratio - 1, ratio - 1 - wide, ratio - 1 + wide, error, p_value)
 
 
 def _welch(errors: list[float], customers: list[int]) -> float:

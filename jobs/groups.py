@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from datetime import date
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs import files
+from jobs.errors import ConfigurationError
 from jobs.settings import LoyaltySettings
+from jobs.store import Store, published_dates
 
 TREATED, CONTROL = "treated", "control"
 
@@ -42,3 +45,20 @@ def published_lists(lists: DataFrame, settings: LoyaltySettings, run_date: date)
 def switched(before: DataFrame, settings: LoyaltySettings) -> int:
     """Count the customers of an earlier `loyalty` table whom these settings would put into another group."""
     return before.where(F.col("group") != group_of(F.col("user_id"), settings)).count()
+
+
+def refuse_switches(spark: SparkSession, store: Store, settings: LoyaltySettings) -> None:
+    """ConfigurationError if the newest table since the start has a customer in another group than these settings."""
+    if settings.starts_on is None:
+        return
+    dates = [day for day in published_dates(spark, store, "loyalty") if day >= settings.starts_on]
+    if not dates:
+        return
+    moved = switched(spark.read.parquet(files.for_reading(store.date_folder("loyalty", dates[-1]))), settings)
+    if moved:
+        raise ConfigurationError(
+            f"loyalty.key or loyalty.control_share was changed: {moved:,} customers of {dates[-1]} would switch group "
+            f"while the experiment of {settings.starts_on} runs. Put the old values back; or begin a new experiment: "
+            "set loyalty.starts_on to a date after the newest published one; or end it: remove loyalty.starts_on and "
+            "loyalty.control_share"
+        )

@@ -49,10 +49,10 @@ class LoyaltyModel:
     quintiles: Mapping[str, Sequence[float]]
 
 
-def measures(purchases: DataFrame, scores: DataFrame, run_date: date) -> DataFrame:
+def measures(purchases: DataFrame, scores: DataFrame | None, run_date: date) -> DataFrame:
     """One row per customer who bought: counts, spans, values and sentiment as of `run_date`.
 
-    `purchases` is the night's input, `scores` as `review_scores` gives them.
+    `purchases` is the night's input, `scores` as `review_scores` gives them, None in a shop without reviews.
     """
     days = purchases.groupBy("user_id", F.to_date("purchased_at").alias("day")).agg(
         F.sum(F.col("unit_price") * F.col("quantity")).alias("value")
@@ -66,11 +66,12 @@ def measures(purchases: DataFrame, scores: DataFrame, run_date: date) -> DataFra
         (F.sum("value").cast("double") / F.count("value")).alias("monetary_value"),
     )
     between = F.when(F.col("frequency") > 0, F.col("recency") / F.col("frequency"))
-    return (
-        bought.withColumn("days_between_purchases", between)
-        .join(_sentiment(scores, run_date), on="user_id", how="left")
-        .withColumn("reviews", F.coalesce("reviews", F.lit(0)).cast("int"))
-    )
+    bought = bought.withColumn("days_between_purchases", between)
+    if scores is None:
+        nothing = F.lit(None).cast("double")
+        return bought.withColumns({"reviews": F.lit(0), "sentiment": nothing, "sentiment_trend": nothing})
+    felt = bought.join(_sentiment(scores, run_date), on="user_id", how="left")
+    return felt.withColumn("reviews", F.coalesce("reviews", F.lit(0)).cast("int"))
 
 
 def review_scores(reviews: DataFrame, labels: DataFrame | None) -> DataFrame:
@@ -143,7 +144,8 @@ def model_metrics(spark: SparkSession, model: LoyaltyModel, loyalty: DataFrame) 
     """Rows for `metrics`: `bgnbd` by parameter, and `segment_share` by segment."""
     total = loyalty.agg(F.count("*").alias("n"))
     shares = loyalty.groupBy(F.col("segment").alias("slice")).agg(F.count("*").alias("rows")).crossJoin(total)
-    rows = shares.select(F.lit("segment_share").alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n")
+    share = (F.col("rows") / F.col("n")).alias("value")
+    rows = shares.select(F.lit("segment_share").alias("metric"), "slice", share, "n")
     if model.parameters is None:
         return rows
     found = [("bgnbd", name, value) for name, value in vars(model.parameters).items()]

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from jobs import files, ledger, models, parquet, prompts, recommendations, sentiments
+from jobs import files, groups, ledger, loyalty, models, parquet, prompts, recommendations, sentiments
 from jobs.catalogues import SellableCatalogue
 from jobs.config import Config
 from jobs.errors import GateRefused
@@ -68,6 +68,7 @@ def run_night(spark: SparkSession, config: Config, run_date: date, console: Cons
     with lock(spark, store, night.run_id):
         for line in recover(spark, store):
             console.print(line, highlight=False)
+        groups.refuse_switches(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts, night.quarantined = inputs.accounts, inputs.by_rule
@@ -81,8 +82,12 @@ def run_night(spark: SparkSession, config: Config, run_date: date, console: Cons
         if classifier:
             with stages.stage("sentiments"):
                 outputs["sentiments"] = _label(spark, config, night, inputs.used["reviews"], classifier, stages)
+        with stages.stage("loyalty"):
+            outputs["loyalty"], model = _loyalty(spark, config, night, inputs.used, outputs.get("sentiments"))
         with stages.stage("metrics"):
-            outputs["metrics"] = _metrics(spark, config, night, outputs, asked, inputs.used["items"])
+            outputs["metrics"] = _metrics(spark, config, night, outputs, asked, inputs.used["items"], model)
+        # Only now: the metrics above are of all lists that were computed, the control group's too.
+        outputs["recommendations"] = groups.published_lists(outputs["recommendations"], config.loyalty, run_date)
         outputs["runs"] = run_row(spark, night)
         with stages.stage("publishing"):
             night.rows = publish(spark, store, night.run_id, run_date, outputs)
@@ -192,6 +197,20 @@ def _label(
     return _kept(spark, sentiments.labels(asked, answers.rows, stars), night.work("labels"))[0]
 
 
+def _loyalty(
+    spark: SparkSession, config: Config, night: Night, used: dict[str, DataFrame], labels: DataFrame | None
+) -> tuple[DataFrame, loyalty.LoyaltyModel]:
+    """Measure every customer who bought, learn from a sample of them and score them all."""
+    scores = None
+    if "reviews" in used:
+        published = loyalty.labels_as_of(spark, night.store, night.run_date, labels)
+        scores = loyalty.review_scores(used["reviews"], published)
+    measures = loyalty.measures(used["purchases"], scores, night.run_date)
+    measured, _ = _kept(spark, measures, night.work("measures"))
+    model = loyalty.learn(measured, config.loyalty)
+    return _kept(spark, loyalty.score(measured, model, config.loyalty), night.work("loyalty"))[0], model
+
+
 def _metrics(
     spark: SparkSession,
     config: Config,
@@ -199,9 +218,12 @@ def _metrics(
     outputs: dict[str, DataFrame],
     asked: DataFrame,
     items: DataFrame,
+    model: loyalty.LoyaltyModel,
 ) -> DataFrame:
     """Compute the night's metrics and refuse lists that are short without a reason."""
-    rows, _ = _kept(spark, night_metrics(outputs, asked, items, config.recommend.k), night.work("metrics"))
+    found = night_metrics(outputs, asked, items, config.recommend.k)
+    found = found.unionByName(loyalty.model_metrics(spark, model, outputs["loyalty"]))
+    rows, _ = _kept(spark, found, night.work("metrics"))
     lost = rows.where("metric = 'short_lists' AND slice = 'unexplained'").first()
     if lost is not None:
         raise GateRefused(

@@ -28,7 +28,7 @@ CONTRACT = Contract(
         Column("frequency", "int", doc="purchase days after the first"),
         Column("age_days", "int", doc="days from the first purchase day to run_date"),
         Column("days_since_purchase", "int", doc="days from the last purchase day to run_date"),
-        Column("days_between_purchases", "double", nullable=True, doc="recency / frequency; null with one purchase day"),
+        Column("days_between_purchases", "double", nullable=True, doc="recency / frequency; null with one such day"),
         Column("monetary_value", "double", nullable=True, doc="mean value of a purchase day; null without prices"),
         Column("sentiment", "double", nullable=True, doc="mean review score, -1 to 1; null without scored reviews"),
         Column("sentiment_trend", "double", nullable=True, doc="least-squares change of that score in 30 days"),

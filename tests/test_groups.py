@@ -21,7 +21,8 @@ def settings(share: float = 0.2, key: str = "regulars") -> LoyaltySettings:
 
 def groups(spark, ids: list[str], chosen: LoyaltySettings, partitions: int = 2) -> dict[str, str]:
     rows = spark.createDataFrame([(i,) for i in ids], "user_id string").repartition(partitions)
-    return {row.user_id: row.group for row in rows.select("*", group_of(F.col("user_id"), chosen).alias("group")).collect()}
+    grouped = rows.withColumn("group", group_of(F.col("user_id"), chosen))
+    return {row.user_id: row.group for row in grouped.collect()}
 
 
 def test_groups_are_those_of_sha_256_computed_by_hand(spark):

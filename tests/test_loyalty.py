@@ -122,9 +122,7 @@ def test_scored_rows_keep_the_contract_and_agree_with_the_model(spark):
     found = scored.toPandas()
     counts = [found[name].to_numpy(float) for name in ("frequency", "recency", "age_days")]
     assert found.p_alive.to_numpy() == pytest.approx(bgnbd.p_alive(model.parameters, *counts))
-    assert found.expected_purchases.to_numpy() == pytest.approx(
-        bgnbd.expected_purchases(model.parameters, 30, *counts)
-    )
+    assert found.expected_purchases.to_numpy() == pytest.approx(bgnbd.expected_purchases(model.parameters, 30, *counts))
     assert (found.groupby("frequency").frequency_score.nunique() == 1).all(), "equal counts have equal scores"
     assert found.sort_values("days_since_purchase").recency_score.is_monotonic_decreasing
     assert found.sort_values("monetary_value").monetary_score.is_monotonic_increasing

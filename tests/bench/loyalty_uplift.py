@@ -103,7 +103,7 @@ def summary(customers: int, uplift: float, seeds: int) -> dict[str, float]:
             for kind, is_shown in zip(("plain", "cuped"), shown, strict=True):
                 figures[f"{outcome}.{kind}.shown"] = figures.get(f"{outcome}.{kind}.shown", 0) + is_shown
             reductions[outcome].append(one.variance_reduction)
-        figures["detectable"] = one.detectable if "detectable" not in figures else figures["detectable"]
+        figures["detectable"] = figures.get("detectable", one.detectable)
     return figures | {f"{outcome}.variance_reduction": float(np.mean(v)) for outcome, v in reductions.items()}
 
 
