@@ -83,12 +83,10 @@ class Catalogue:
         """
         if len(item_ids) != len(titles):
             raise ValueError(f"{len(item_ids)} item_ids and {len(titles)} titles")
-        table = pa.table(
-            {"item_id": pa.array(item_ids, pa.large_string()), "title": pa.array(titles, pa.large_string())}
-        )
-        table = table.take(pc.sort_indices(table, [("item_id", "ascending")])).combine_chunks()
-        ids, names = _strings(table, "item_id"), _strings(table, "title")
-        if pc.count_distinct(table["item_id"]).as_py() != len(ids):
+        order = pc.sort_indices(pa.array(item_ids, pa.large_string()))
+        ids = Strings(pa.array(item_ids, pa.large_string()).take(order))
+        names = Strings(pa.array(titles, pa.large_string()).take(order))
+        if len(pc.unique(ids.array)) != len(ids):
             raise ValueError("an item_id occurs twice in the catalogue")
         coding = encoder.manifest.coding
         if coding == "titles":

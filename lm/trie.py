@@ -7,6 +7,7 @@ stretch is a slice of `token`, and the items below a node are a slice of `items`
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,19 +18,17 @@ Int16s = NDArray[np.int16]
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 
+NOTHING: Int32s = np.zeros(0, np.int32)
+
 
 class _Level(NamedTuple):
-    """The nodes of one depth: their parents, the tokens that lead to them, the range of places below them."""
+    """The nodes of one depth in order: what leads to them and what lies below."""
 
-    parent: Int64s
-    label: Int64s
-    lo: Int64s
-    hi: Int64s
-
-    @classmethod
-    def root(cls, sequences: int) -> _Level:
-        zero = np.zeros(1, np.int64)
-        return cls(zero, zero, zero, zero + sequences)
+    parent: Int32s  # index in the level above
+    token: Int32s
+    lo: Int32s
+    own: Int32s
+    hi: Int32s
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,55 +60,62 @@ class Trie:
         start = np.cumsum(lengths) - lengths
         items = np.arange(len(lengths), dtype=np.int32)
         place: Int64s = np.arange(len(lengths))  # of the sequences that reach this level, in order
-        node: Int64s = np.zeros(len(lengths), np.int64)  # where each of them stands
-        levels = [_Level.root(len(lengths))]
-        nodes = 1
-        ended = [np.zeros(0, np.int64)]
-        while len(place):
-            depth = len(levels) - 1
+        node: Int64s = np.zeros(len(lengths), np.int64)  # where in the level each of them stands
+        parent = token = lo = np.zeros(1, np.int64)
+        hi = lo + len(lengths)
+        levels: list[_Level] = []
+        while len(lo):
             item = items[place]
-            longer = lengths[item] > depth
+            longer = lengths[item] > len(levels)
             following: Int64s = np.full(len(item), -1, np.int64)  # an end comes before every token
-            following[longer] = tokens[start[item[longer]] + depth]
+            following[longer] = tokens[start[item[longer]] + len(levels)]
             order = np.argsort((node << 32) + following, kind="stable")
             items[place] = item[order]
             node, following = node[order], following[order]
             goes_on = following >= 0
-            ended.append(node[~goes_on])
+            own = lo + np.bincount(node[~goes_on], minlength=len(lo))
+            levels.append(_Level(*(array.astype(np.int32) for array in (parent, token, lo, own, hi))))
             place, node, following = place[goes_on], node[goes_on], following[goes_on]
             first = np.flatnonzero(np.diff(node, prepend=-1) | np.diff(following, prepend=-1))
             count = np.diff(first, append=len(place))
-            levels.append(_Level(node[first], following[first], place[first], place[first] + count))
-            node = nodes + np.repeat(np.arange(len(first)), count)
-            nodes += len(first)
-        level = np.repeat(np.arange(len(levels)), [len(level.lo) for level in levels])
-        parent, label, lo, hi = (np.concatenate(arrays) for arrays in zip(*levels, strict=True))
-        own = lo + np.bincount(np.concatenate(ended), minlength=nodes)
-        # Depth first: a subtree's root has its least item, and of nodes with the same one the highest comes first.
-        order = np.argsort((lo << 16) + level, kind="stable")
-        number = np.empty(nodes, np.int32)
-        number[order] = np.arange(nodes, dtype=np.int32)
-        return cls._linked(number[parent[order[1:]]], label[order], lo[order], own[order], hi[order], items)
+            parent, token, lo, hi = node[first], following[first], place[first], place[first] + count
+            node = np.repeat(np.arange(len(first)), count)
+        return cls._depth_first(levels, lengths[items], items)
 
     @classmethod
-    def _linked(cls, parent: Int32s, label: Int64s, lo: Int64s, own: Int64s, hi: Int64s, items: Int32s) -> Trie:
-        """The edges of nodes that are in depth-first order; `parent` is that of every node but the root."""
-        nodes = len(lo)
+    def _depth_first(cls, levels: list[_Level], lengths: Int64s, items: Int32s) -> Trie:
+        """Number the nodes of all levels depth first and write their arrays in that order.
+
+        The nodes whose first sequence is i are the end of its path: the first nodes are those of sequence 0,
+        then come those that sequence 1 adds, and so on. `lengths` are in the order of `items`.
+        """
+        first_depth = np.full(len(items) + 1, -1, np.int64)
+        for depth, level in enumerate(levels):
+            new = level.lo[first_depth[level.lo] < 0]
+            first_depth[new] = depth
+        added = np.where(first_depth[:-1] >= 0, lengths - first_depth[:-1] + 1, 0)
+        number = np.concatenate([[0], np.cumsum(added)]) - first_depth  # of a node: number[lo] + depth
+        nodes = sum(len(level.lo) for level in levels)
+        lo, own, hi, degree = (np.empty(nodes, np.int32) for _ in range(4))
+        for depth, level in enumerate(levels):
+            here = number[level.lo] + depth
+            lo[here], own[here], hi[here] = level.lo, level.own, level.hi
+            following = levels[depth + 1].parent if depth + 1 < len(levels) else NOTHING
+            degree[here] = np.bincount(following, minlength=len(here))
+            levels[depth] = level._replace(own=NOTHING, hi=NOTHING)  # a big shop has ten million nodes
         ptr = np.zeros(nodes + 1, np.int64)
-        np.cumsum(np.bincount(parent, minlength=nodes), out=ptr[1:])
-        child = np.argsort(parent, kind="stable") + 1
-        stops = np.flatnonzero((np.diff(ptr) != 1) | (own > lo))  # a forced node's child is the next node
-        chain = stops[np.searchsorted(stops, np.arange(nodes))] - np.arange(nodes)
-        return cls(
-            ptr=ptr,
-            token=label[child].astype(np.int32),
-            child=child.astype(np.int32),
-            chain=chain.astype(np.int16),
-            lo=lo.astype(np.int32),
-            own=own.astype(np.int32),
-            hi=hi.astype(np.int32),
-            items=items,
-        )
+        np.cumsum(degree, out=ptr[1:])
+        token, child = (np.empty(nodes - 1, np.int32) for _ in range(2))
+        for depth, (above, level) in enumerate(pairwise(levels)):
+            sibling = np.arange(len(level.lo)) - np.searchsorted(level.parent, level.parent)
+            edge = ptr[number[above.lo[level.parent]] + depth] + sibling
+            token[edge], child[edge] = level.token, number[level.lo] + depth + 1
+        levels.clear()
+        forced = (degree == 1) & (own == lo)  # and then its child is the next node
+        stop = np.where(forced, np.int32(nodes), np.arange(nodes, dtype=np.int32))
+        stop = np.minimum.accumulate(stop[::-1])[::-1]  # the next node that is not forced
+        chain = (stop - np.arange(nodes, dtype=np.int32)).astype(np.int16)
+        return cls(ptr, token, child, chain, lo, own, hi, items)
 
     @property
     def nodes(self) -> int:
