@@ -138,24 +138,32 @@ def judged(
     """Compare the groups on every outcome that varies, and say who won or why no one can."""
     names = OUTCOMES + COVARIATES
     groups = moments(customers, names)
-    counts = [groups[group].customers if group in groups else 0 for group in (TREATED, CONTROL)]
-    if min(counts) < 2:
+    treated, control = (groups.get(group, Moments.of_nobody(len(names))) for group in (TREATED, CONTROL))
+    if min(treated.customers, control.customers) < 2:
         raise InputError(
-            f"of the customers of {starts_on} only {counts[0]} treated and {counts[1]} control ones are in the "
-            "purchases: a comparison needs at least two of each"
+            f"of the customers of {starts_on} only {treated.customers} treated and {control.customers} control ones "
+            "are in the purchases: a comparison needs at least two of each"
         )
     found = {}
     for position, outcome in enumerate(OUTCOMES):
         keep = [position, *range(len(OUTCOMES), len(names))]
-        found[outcome] = experiment.compare(*(_selected(groups[group], keep) for group in (TREATED, CONTROL)), design)
+        found[outcome] = experiment.compare(treated.only(keep), control.only(keep), design)
     felt = moments(customers.where("sentiment IS NOT NULL"), ("sentiment", *COVARIATES))
     if all(group in felt and felt[group].customers > 1 for group in (TREATED, CONTROL)):
         found["sentiment"] = experiment.compare(felt[TREATED], felt[CONTROL], design)
-    mismatch = experiment.ratio_mismatch(*counts, design.control_share)
-    verdict = experiment.verdict(found[PRIMARY], design, days_seen, mismatch, leaked)
+    mismatch = experiment.ratio_mismatch(treated.customers, control.customers, design.control_share)
     return LoyaltyReport(
-        starts_on, as_of, days_seen, design.horizon_days, *counts, mismatch, leaked, verdict, found
-    )  # fmt: skip
+        starts_on=starts_on,
+        as_of=as_of,
+        days_seen=days_seen,
+        horizon_days=design.horizon_days,
+        treated=treated.customers,
+        control=control.customers,
+        mismatch_p_value=mismatch,
+        leaked=leaked,
+        verdict=experiment.verdict(found[PRIMARY], design, days_seen, mismatch, leaked),
+        outcomes=found,
+    )
 
 
 def moments(customers: DataFrame, names: Sequence[str]) -> dict[str, Moments]:
@@ -179,10 +187,6 @@ def moments(customers: DataFrame, names: Sequence[str]) -> dict[str, Moments]:
         mean = np.array([row[f"mean {i}"] for i in range(len(names))], dtype=np.float64)
         found[row["group"]] = Moments(row["customers"], mean, covariance)
     return found
-
-
-def _selected(group: Moments, keep: Sequence[int]) -> Moments:
-    return Moments(group.customers, group.mean[list(keep)], group.covariance[np.ix_(keep, keep)])
 
 
 def _baseline(spark: SparkSession, store: Store, starts_on: date) -> DataFrame:

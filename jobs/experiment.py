@@ -10,6 +10,7 @@ is wrong far more often than 1 - confidence.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,16 @@ class Moments:
     def of(cls, values: Floats) -> Moments:
         """Of rows (n, m), one a customer."""
         return cls(len(values), values.mean(axis=0), np.atleast_2d(np.cov(values, rowvar=False)))
+
+    @classmethod
+    def of_nobody(cls, columns: int) -> Moments:
+        """Of a group without customers."""
+        return cls(0, np.zeros(columns), np.zeros((columns, columns)))
+
+    def only(self, columns: Sequence[int]) -> Moments:
+        """Of some columns, the outcome first."""
+        keep = list(columns)
+        return Moments(self.customers, self.mean[keep], self.covariance[np.ix_(keep, keep)])
 
 
 @dataclass(frozen=True)
