@@ -69,17 +69,18 @@ class Buffers:
         self._flat: dict[str, Tensor] = {}
         self._dtype, self._device = dtype, device
 
-    def get(self, name: str, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
-        """A tensor of this shape with whatever it held before."""
+    def get(self, name: str, *shape: int, dtype: torch.dtype | None = None, zero: bool = False) -> Tensor:
+        """A tensor of this shape with whatever it held before; with `zero`, new memory holds zeros."""
         numbers = int(np.prod(shape))
         flat = self._flat.get(name)
         if flat is None or len(flat) < numbers:
             self._flat.pop(name, None)  # free before growing
-            flat = torch.empty(numbers, dtype=dtype or self._dtype, device=self._device)
+            make = torch.zeros if zero else torch.empty
+            flat = make(numbers, dtype=dtype or self._dtype, device=self._device)
             self._flat[name] = flat
         return flat[:numbers].view(shape)
 
-    def replace(self, name: str, *shape: int) -> Tensor:
+    def replace(self, name: str, *shape: int, zero: bool = False) -> Tensor:
         """A new tensor under the name of an old one, which its holders may still read."""
         self._flat.pop(name, None)
-        return self.get(name, *shape)
+        return self.get(name, *shape, zero=zero)

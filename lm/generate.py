@@ -68,7 +68,7 @@ class Recommender:
         self._place[trie.items] = np.arange(len(trie.items))
         inner = int(np.count_nonzero(np.diff(trie.ptr)))
         self._exhaustive = inner <= EXHAUSTIVE_ROWS
-        self._slots = min(inner, 1024) if self._exhaustive else 128  # answer tokens kept; grows with experience
+        self._slots = 128  # answer tokens of each prompt that there is room for; grows with experience
 
     @classmethod
     def load(

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm import gpt2
-from lm.batching import FIXED_TILE, GRAIN, RowTiles, choose_tiles, round_up
+from lm.batching import FIXED_TILE, GRAIN, RowTiles, choose_tiles
 from lm.device import Buffers
 from lm.gpt2 import GPT2
 from lm.head import Head
-from lm.tree import Chains, Floats, Ints, Placement, Tree
+from lm.tree import SLOT_GRAIN, Chains, Floats, Ints, Placement, Tree
 
 TILE = 512
 """Rows of a matrix product: the MLP's hidden layer of one tile (6 MB for GPT-2 124M) stays in the cache."""
+MANY_QUERIES = 32
+"""More rows of a prompt than this are padded to a multiple of it, so that more prompts share a shape."""
 
 
 class Group(NamedTuple):
@@ -113,7 +115,7 @@ class GPT2Prefilled:
         self.lengths: Ints = np.array([len(prompt) for prompt in prompts], np.int64)
         self._padded = -(-self.lengths // GRAIN) * GRAIN
         self._lay_out()
-        self._cache = engine.buffers.get("cache", *self._cache_shape())
+        self._cache = engine.buffers.get("cache", *self._cache_shape(), zero=True)
         self.states = self._prefill(prompts)
 
     def _lay_out(self) -> None:
@@ -134,7 +136,7 @@ class GPT2Prefilled:
         before, cache = self._groups, self._cache
         had = self._slots
         self._lay_out()
-        self._cache = self.engine.buffers.replace("cache", *self._cache_shape())
+        self._cache = self.engine.buffers.replace("cache", *self._cache_shape(), zero=True)
         for old, new in zip(before, self._groups, strict=True):
             source, target = (_stretch(c, g, s) for c, g, s in ((cache, old, had), (self._cache, new, self._slots)))
             target[:, :, : new.length + had] = source
@@ -243,31 +245,33 @@ class GPT2Prefilled:
         return gpt2.final_norm(model, x)[:n], placement.last
 
     def _runs(self, placement: Placement) -> tuple[list[Run], Tensor, Tensor]:
-        """Neighbouring prompts with equally many rows and slots, which attend in one call.
+        """Neighbouring prompts with about as many rows and slots, which attend in one call.
 
         The shape of a call depends on a prompt's own length and rows, never on its neighbours'. Returns the
         calls, the row that each of their queries is, and the query that each row is.
         """
         rows = np.bincount(placement.prompt, minlength=len(self.lengths))
-        seen = np.zeros(len(self.lengths), np.int64)
-        np.maximum.at(seen, placement.prompt, placement.slot + 1)
         members = np.flatnonzero(rows)
-        shape = np.stack([self._padded[members], rows[members], seen[members], members - np.arange(len(members))])
+        rows = rows[members]
+        first_row = np.cumsum(rows) - rows
+        grain = np.where(rows > MANY_QUERIES, MANY_QUERIES, gpt2.QUERY_GRAIN)
+        queries_of = -(-rows // grain) * grain
+        slots = -(-(np.maximum.reduceat(placement.slot, first_row) + 1) // SLOT_GRAIN) * SLOT_GRAIN
+        shape = np.stack([self._padded[members], queries_of, slots, members - np.arange(len(members))])
         cuts = np.flatnonzero((np.diff(shape) != 0).any(axis=0)) + 1
         runs, queries, back = [], [], []
-        row = query = 0
+        query = 0
         for start, stop in pairwise([0, *cuts.tolist(), len(members)]):
-            first, n = int(members[start]), stop - start
-            R, S, T = int(rows[first]), int(seen[first]), int(self._padded[first])
-            padded = round_up(R, gpt2.QUERY_GRAIN)
-            each = np.minimum(np.arange(padded), R - 1) + row + R * np.arange(n)[:, None]  # (n, padded)
+            n, first = stop - start, int(members[start])
+            T, R, S = (int(size) for size in shape[:3, start])
+            place = np.arange(R)
+            each = np.minimum(place, rows[start:stop, None] - 1) + first_row[start:stop, None]  # (n, R) rows
             in_prompt = np.arange(T) < self.lengths[first : first + n, None, None]  # (n, 1, T)
-            sees = placement.sees[each, :S]  # (n, padded, S)
-            visible = np.concatenate([np.broadcast_to(in_prompt, (n, padded, T)), sees], axis=2)
-            runs.append(Run(query, n, padded, int(self._base[first]), T + self._slots, self._mask(visible)))
+            visible = np.concatenate([np.broadcast_to(in_prompt, (n, R, T)), placement.sees[each, :S]], axis=2)
+            runs.append(Run(query, n, R, int(self._base[first]), T + self._slots, self._mask(visible)))
             queries.append(each.ravel())
-            back.append((query + np.arange(R) + padded * np.arange(n)[:, None]).ravel())
-            row, query = row + n * R, query + n * padded
+            back.append((query + place + R * np.arange(n)[:, None])[place < rows[start:stop, None]])
+            query += n * R
         return runs, self._tensor(np.concatenate(queries)), self._tensor(np.concatenate(back))
 
     def _mask(self, visible: NDArray[np.bool_]) -> Tensor:

@@ -12,12 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lm.batching import round_up
+
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 ROOT = -1
 """The slot number that stands for the prompt itself."""
+SLOT_GRAIN = 32
+"""Prompts have a multiple of this many slots."""
 
 
 class Chains(NamedTuple):
@@ -44,6 +48,7 @@ class Tree:
     """The slots of `prompts` prompts, each with room for `slots` rows at first; more are made when needed."""
 
     def __init__(self, prompts: int, slots: int) -> None:
+        slots = round_up(slots, SLOT_GRAIN)
         self.slots = slots
         self.used: Ints = np.zeros(prompts, np.int64)  # kept rows, which come first
         self._sees: Bools = np.zeros((prompts, slots, slots), np.bool_)
@@ -80,7 +85,7 @@ class Tree:
         """Have at least `slots` slots a prompt, and twice as many as before when these do not suffice."""
         if slots <= self.slots:
             return
-        more = max(slots, 2 * self.slots) - self.slots
+        more = max(round_up(slots, SLOT_GRAIN), 2 * self.slots) - self.slots
         self._sees = np.pad(self._sees, ((0, 0), (0, more), (0, more)))
         self._depth = np.pad(self._depth, ((0, 0), (0, more)))
         self.slots += more
