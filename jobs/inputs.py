@@ -20,7 +20,7 @@ from jobs.contracts import enforce
 from jobs.errors import GateRefused, InputError
 from jobs.settings import TITLE, Config, Input
 from jobs.sources import SOURCE_FILE, explained, input_columns, mapped, open_source
-from jobs.validation import RULE, details, unknown, validated
+from jobs.validation import RULE, details, raw_name, unknown, validated
 
 #: Above this many products the catalogue's ids are no longer broadcast to every executor.
 _BROADCAST_ITEMS = 3_000_000
@@ -112,14 +112,13 @@ def _read(
     read, decided, copies = Observation(), Observation(), Observation()
 
     raw = mapped(open_source(spark, table, source), table, source, with_title).observe(read, _rows().alias("rows"))
-    key_texts = {f"__raw_{name}": F.col(name).cast("string") for name in schemas.contract(table).key}
-    rows = validated(raw.withColumns(key_texts), table, columns)
+    rows = validated(raw, table, columns)
     rows = _with_unknown_ids(rows, table, tables)
     rows = _with_opted_out(rows, table, tables)
     rows = _with_outcome(rows, table, end).observe(
         decided, *(F.count_if(F.col("__outcome") == o).alias(o) for o in ("opted_out", "outside_window"))
     )
-    rows = _without_outcome(rows, names, list(key_texts))
+    rows = _without_outcome(rows, table, names)
     rows = _with_copy_number(rows, table, names).observe(copies, F.count_if(_is_copy()).alias("duplicates"))
     rows = rows.where(~_is_copy()).select(*names, RULE, "key_hash", "source_file")
 
@@ -170,10 +169,11 @@ def _with_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
     return rows.withColumn("__outcome", outcome)
 
 
-def _without_outcome(rows: DataFrame, names: list[str], key_texts: list[str]) -> DataFrame:
+def _without_outcome(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
     """Keep rows that will be written, rejected ones with their origin: what is dropped here needs no shuffle."""
     is_rejected = F.col(RULE).isNotNull()
-    key = F.concat_ws(_FIELD, *(F.coalesce(F.col(text), F.lit("")) for text in key_texts))
+    texts = [F.col(raw_name(name)).cast("string") for name in schemas.contract(table).key]
+    key = F.concat_ws(_FIELD, *(F.coalesce(text, F.lit("")) for text in texts))
     # The file's name, with the partition folders above it where the source has them.
     file = F.regexp_extract(SOURCE_FILE, "(?:[^/=]+=[^/]*/)*[^/]+$", 0)
     return rows.where(F.col("__outcome").isNull() | is_rejected).select(

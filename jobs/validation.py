@@ -49,23 +49,36 @@ _HINTS = {
 
 
 def validated(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> DataFrame:
-    """Replace `columns` by their values in the contract's types and add RULE; further columns pass through.
+    """Replace `columns` by their values in the contract's types, and add RULE.
 
-    Raises InputError where a source column is of a type that cannot be read as the contract's.
+    Columns of `raw` beyond `columns` pass through; the raw values of the key are kept under `raw_name`. Raises
+    InputError where a source column is of a type that cannot be read as the contract's.
     """
     types = {field.name: field.dataType for field in raw.schema.fields}
     for column in columns:
         _refuse_unreadable(table, column, types[column.name])
-    broken = [F.when(_is_unparsable(c, types[c.name]), F.lit(f"{c.name}_unparsable")) for c in columns]
+    names = [column.name for column in columns]
+    contract = schemas.contract(table)
+    # Values are made in one projection and judged in the next, so that Spark computes each of them once.
     typed = raw.select(
         *(_typed(column, types[column.name]).alias(column.name) for column in columns),
-        F.coalesce(*broken).alias(RULE),
-        *(name for name in raw.columns if name not in {column.name for column in columns}),
+        *(F.col(name).alias(raw_name(name)) for name in names),
+        *(name for name in raw.columns if name not in names),
     )
+    unparsable = [
+        F.when(F.col(c.name).isNull() & ~_is_blank(c, types[c.name], raw_name(c.name)), F.lit(f"{c.name}_unparsable"))
+        for c in columns
+        if c.type != "string"
+    ]
     missing = [F.when(F.col(c.name).isNull(), F.lit(f"{c.name}_not_null")) for c in columns if not c.nullable]
-    rules = schemas.contract(table).rules
-    violated = [F.when(~is_true(rule.expression), F.lit(rule.name)) for rule in rules]
-    return typed.withColumn(RULE, F.coalesce(F.col(RULE), *missing, *violated))
+    violated = [F.when(~is_true(rule.expression), F.lit(rule.name)) for rule in contract.rules]
+    kept = [name for name in typed.columns if name not in {raw_name(n) for n in names if n not in contract.key}]
+    return typed.select(*kept, F.coalesce(F.lit(None).cast("string"), *unparsable, *missing, *violated).alias(RULE))
+
+
+def raw_name(column: str) -> str:
+    """Name under which the source's own value of a key column is kept."""
+    return f"__raw_{column}"
 
 
 def details(table: str) -> dict[str, str]:
@@ -101,7 +114,8 @@ def _typed(column: schemas.Column, found: DataType) -> Column:
     value = _cast(column, found)
     if column.default is None:
         return value
-    return F.when(_is_blank(column, found), F.expr(column.default).cast(column.type)).otherwise(value)
+    default = F.expr(column.default).cast(column.type)
+    return F.when(_is_blank(column, found, column.name), default).otherwise(value)
 
 
 def _cast(column: schemas.Column, found: DataType) -> Column:
@@ -120,25 +134,15 @@ def _cast(column: schemas.Column, found: DataType) -> Column:
 
 def _text(text: Column, is_id: bool) -> Column:
     """Valid UTF-8 without NUL; an id also without space around it, and null where nothing is left."""
-    clean = F.make_valid_utf8(text)
-    clean = F.when(F.contains(clean, F.lit("\0")), F.translate(clean, "\0", "")).otherwise(clean)
-    if not is_id:
-        return clean
-    trimmed = F.btrim(clean, F.lit(_SPACE))
-    return F.when(trimmed != "", trimmed)
+    clean = F.replace(F.make_valid_utf8(text), F.lit("\0"))
+    return F.nullif(F.btrim(clean, F.lit(_SPACE)), F.lit("")) if is_id else clean
 
 
-def _is_blank(column: schemas.Column, found: DataType) -> Column:
+def _is_blank(column: schemas.Column, found: DataType, name: str) -> Column:
     """The source gives nothing: null, NaN, or (where the contract wants no text) an empty text."""
-    raw = F.col(column.name)
+    raw = F.col(name)
     if isinstance(found, StringType) and column.type != "string":
         return raw.isNull() | (F.btrim(raw, F.lit(_SPACE)) == "")
     if found.typeName() in ("float", "double"):
         return raw.isNull() | F.isnan(raw)
     return raw.isNull()
-
-
-def _is_unparsable(column: schemas.Column, found: DataType) -> Column:
-    if column.type == "string":
-        return F.lit(False)
-    return ~_is_blank(column, found) & _cast(column, found).isNull()
