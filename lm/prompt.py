@@ -65,6 +65,8 @@ class PromptEncoder:
         self._events: dict[Event, tuple[str, int]] = {}
         self.header = self.template.header
         self.cue = "" if coded else self.template.bought
+        self._bought = self.template.bought + self.template.space
+        self._cue_tokens = self._lines.count(self.template.bought)
         self.title_tokens = min(TITLE_TOKENS, context_tokens // 4)
         self.max_answer_tokens = 1 if coded else self.title_tokens
         self.max_prompt_tokens = context_tokens - self.max_answer_tokens
@@ -107,11 +109,12 @@ class PromptEncoder:
     def answers(self, titles: Sequence[str]) -> list[list[int]]:
         """`answer_tokens` of many titles at once."""
         bought, space = self.template.bought, self.template.space
+        limit = self._cue_tokens + self.title_tokens
         texts = [f"{space}{spelled(title, None)}\n" for title in titles]
         answers = self._lines.encode_texts(texts)
         for i, ids in enumerate(answers):
             if len(ids) > self.title_tokens:
-                shortened = self._lines.shorten(bought + texts[i], self._lines.count(bought) + self.title_tokens)
+                shortened = self._lines.shorten(bought + texts[i], limit)
                 text = f"{space}\n" if shortened is None else shortened[len(bought) :]
                 answers[i] = self._lines.encode_texts([text])[0]
         return answers
@@ -168,7 +171,9 @@ class PromptEncoder:
 
     def _measure(self, events: Iterable[Event]) -> None:
         """Write the lines of new events and count their tokens, most of them in one batch."""
-        drafts = {event: self._line(event) for event in events}
+        titles = {event: self._title(event) for event in events}
+        self._lines.cache(f"{self._bought}{title}\n" for title in titles.values() if self._may_be_long(title))
+        drafts = {event: self._line(event, title) for event, title in titles.items()}
         self._lines.cache(drafts.values())
         for event, line in drafts.items():
             tokens = self._lines.count(line)
@@ -177,18 +182,20 @@ class PromptEncoder:
                 tokens = self._lines.count(line)
             self._events[event] = line, tokens
 
-    def _line(self, event: Event) -> str:
+    def _title(self, event: Event) -> str:
+        """What spells the event's product, if it is not spelled by its own token."""
+        return "" if event.kind == "searched" or event.item_id in self._markers else spelled(event.title, event.item_id)
+
+    def _may_be_long(self, title: str) -> bool:
+        return len(title.encode()) + 2 > self.title_tokens  # a token is at least a byte, and one is the newline's
+
+    def _line(self, event: Event, title: str) -> str:
+        if self._may_be_long(title):
+            line, limit = f"{self._bought}{title}\n", self._cue_tokens + self.title_tokens
+            if self._lines.count(line) > limit:
+                title = (self._lines.shorten(line, limit) or f"{self._bought}\n")[len(self._bought) : -1]
         marker = None if event.item_id is None else self._markers.get(event.item_id)
-        if marker is not None or event.kind == "searched":
-            return event_line(self.template, event, "", marker)
-        bought = self.template.bought + self.template.space
-        title = spelled(event.title, event.item_id)
-        # A token is at least a byte: most titles need no counting.
-        if len(title.encode()) + 2 > self.title_tokens:
-            limit = self._lines.count(self.template.bought) + self.title_tokens
-            if self._lines.count(f"{bought}{title}\n") > limit:
-                title = (self._lines.shorten(f"{bought}{title}\n", limit) or f"{bought}\n")[len(bought) : -1]
-        return event_line(self.template, event, title, None)
+        return event_line(self.template, event, title, marker)
 
     def encode_review(self, text: str, max_tokens: int) -> tuple[list[int], bool]:
         """The token ids of a review for the classifier, and whether it was shortened."""

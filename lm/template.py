@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from lm.redact import redact
 
-FIELD_CHARACTERS = 800
+FIELD_CHARACTERS = 600
 """Of one title, query or review: more than a line of a hundred tokens could never use."""
 
 # All that would break a line or cannot be UTF-8; whitespace of any kind is collapsed anyway.
