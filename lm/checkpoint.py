@@ -213,9 +213,7 @@ def tokenizer_files(path: Path) -> list[Path]:
     pair = [path / "vocab.json", path / "merges.txt"]
     if all(file.is_file() for file in pair):
         return pair
-    raise CheckpointError(
-        f"model {path} has no tokenizer: add tokenizer.json, or vocab.json and merges.txt"
-    )
+    raise CheckpointError(f"model {path} has no tokenizer: add tokenizer.json, or vocab.json and merges.txt")
 
 
 _digests: dict[tuple[str, int, int], str] = {}
