@@ -10,12 +10,14 @@ D. Of millions of customers Spark hands on only moments, one row per group.
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -92,7 +94,8 @@ def evaluate_loyalty(
         files.delete(spark, work)
     _show(report, design, console)
     if json_file is not None:
-        json_file.write_text(json.dumps(asdict(report), default=str, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps(_finite(asdict(report)), default=str, indent=2, allow_nan=False)
+        json_file.write_text(text + "\n", encoding="utf-8")
     return report
 
 
@@ -225,6 +228,13 @@ def _leaked(spark: SparkSession, store: Store, baseline: DataFrame, starts_on: d
     return control.join(shown.select("user_id").distinct(), on="user_id", how="left_semi").count()
 
 
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity and no not-a-number: null stands for both."""
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _within(day: Column, start: date, days: int) -> Column:
     """The `days` days after `start`, or, where negative, so many days that end with it."""
     first, last = sorted((start, start + timedelta(days=days)))
@@ -248,7 +258,7 @@ def _show(report: LoyaltyReport, design: Design, console: Console) -> None:
             f"{effect.relative:+.1%} ({effect.relative_low:+.1%} to {effect.relative_high:+.1%})",
             f"{one.variance_reduction:.0%} of variance",
             f"{one.detectable:.1%}",
-            f"{one.customers_needed:,}",
+            "" if one.customers_needed is None else f"{one.customers_needed:,}",
         )
     console.print(table)
     console.print(

@@ -75,8 +75,9 @@ class Comparison:
     variance_reduction: float
     #: Smallest relative effect that this many customers show with the configured power (with CUPED).
     detectable: float
-    #: Customers, of both groups together, that the uplift to detect needs (with CUPED).
-    customers_needed: int
+    #: Customers, of both groups together, that the uplift to detect needs (with CUPED);
+    #: None where control's mean is 0.
+    customers_needed: int | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def compare(treated: Moments, control: Moments, design: Design) -> Comparison:
         adjusted=adjusted,
         variance_reduction=1 - (adjusted.standard_error / plain.standard_error) ** 2 if plain.standard_error else 0.0,
         detectable=detectable,
-        customers_needed=math.ceil(needed) if math.isfinite(needed) else 0,
+        customers_needed=math.ceil(needed) if math.isfinite(needed) else None,
     )
 
 

@@ -96,10 +96,11 @@ def labels_as_of(spark: SparkSession, store: Store, run_date: date, tonight: Dat
     Tables of later dates are not looked at, so a backfilled date does not learn from the nights after it.
     """
     dates = [day for day in published_dates(spark, store, "sentiments") if day < run_date]
-    parts = [] if tonight is None else [_label_rows(tonight, run_date)]
-    parts += [
-        _label_rows(spark.read.parquet(files.for_reading(store.date_folder("sentiments", day))), day) for day in dates
-    ]
+    parts = [] if tonight is None else [_label_rows(tonight, F.lit(run_date))]
+    if dates:
+        reader = spark.read.option("basePath", files.uri(store.table("sentiments")))
+        before = reader.parquet(*(files.for_reading(store.date_folder("sentiments", day)) for day in dates))
+        parts.append(_label_rows(before, F.col("run_date")))
     if not parts:
         return None
     rows = reduce(DataFrame.unionByName, parts)
@@ -153,8 +154,8 @@ def model_metrics(spark: SparkSession, model: LoyaltyModel, loyalty: DataFrame) 
     return rows.unionByName(parameters.crossJoin(total))
 
 
-def _label_rows(labels: DataFrame, day: date) -> DataFrame:
-    return labels.select("review_id", "p_negative", "p_positive", F.lit(day).alias("labelled_for"))
+def _label_rows(labels: DataFrame, day: Column) -> DataFrame:
+    return labels.select("review_id", "p_negative", "p_positive", day.cast("date").alias("labelled_for"))
 
 
 def _sentiment(scores: DataFrame, run_date: date) -> DataFrame:

@@ -78,6 +78,7 @@ def test_an_outcome_that_no_one_has_is_no_effect():
     found = compare(nothing, nothing, DESIGN)
     assert (found.plain.difference, found.adjusted.p_value, found.variance_reduction) == (0.0, 1.0, 0.0)
     assert np.isnan(found.adjusted.relative)
+    assert found.customers_needed is None
 
 
 def test_one_customer_is_no_group():

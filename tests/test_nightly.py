@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 from jobs.config import load
+from jobs.errors import ConfigurationError
 from jobs.nightly import Night, run_night
 from jobs.sample import write_sample
 from jobs.summary import show_summary
@@ -166,3 +167,27 @@ def test_a_stock_gpt2_works_with_titles_and_no_training(spark, shop, tmp_path):
     lists = pd.read_parquet(tmp_path / "store/tables/recommendations")
     assert lists.groupby("user_id").size().eq(5).mean() > 0.9
     assert night.scored["recommend"] > 0
+
+
+def test_the_control_group_is_computed_but_not_published(spark, shop, tmp_path):
+    store, start = tmp_path / "store", f"loyalty.starts_on={shop.run_date}"
+    experiment = ["loyalty.control_share=0.3", start, "loyalty.min_repeat_customers=10"]
+    night, _ = night_of(spark, shop, shop.run_date, f"store={store}", *experiment)
+    prompts, lists, loyalty, metrics = (
+        pd.read_parquet(store / "tables" / name) for name in ("prompts", "recommendations", "loyalty", "metrics")
+    )
+    control = set(loyalty[loyalty.group == "control"].user_id)
+    assert 0.15 * len(loyalty) < len(control) < 0.45 * len(loyalty)
+    assert not control & set(lists.user_id)
+    assert control < set(prompts.user_id)
+    # Their lists went through the model and are in the ledger; that they are not published makes no list short.
+    assert night.scored["recommend"] + night.reused["recommend"] == night.customers == len(prompts)
+    assert metrics[metrics.metric == "short_lists"].n.sum() < len(control)
+    without = set(prompts.user_id) - set(lists.user_id)
+    assert control <= without
+    assert len(without) < 0.5 * len(prompts)
+    assert loyalty.p_alive.between(0, 1).all()
+    assert set(metrics.metric) >= {"bgnbd", "segment_share"}
+    # Another key would move customers between the groups: refused before anything is read.
+    with pytest.raises(ConfigurationError, match="would switch group"):
+        night_of(spark, shop, shop.run_date, f"store={store}", *experiment, "loyalty.key=another")
