@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 
 from jobs.errors import UsageError, UserError
+from lm.catalogue import CatalogueError
+from lm.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -145,7 +147,7 @@ def main() -> NoReturn:
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0
-    except UserError as error:
+    except (UserError, CheckpointError, CatalogueError) as error:
         errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False)
         code = error.exit_code
     except (KeyboardInterrupt, typer.Abort):

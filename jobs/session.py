@@ -17,6 +17,8 @@ _DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "16",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
+    # A task has its own cores already: tokenizers would start a thread per core in each of them.
+    "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
     # A worker that hangs would hang the job for ever: kill it when it has sent nothing for this long.
     "spark.python.worker.idleTimeoutSeconds": "1800",
     "spark.python.worker.killOnIdleTimeout": "true",
