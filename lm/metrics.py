@@ -7,6 +7,7 @@ Definitions follow Krichene & Rendle, "On Sampled Metrics for Item Recommendatio
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -74,7 +75,7 @@ def coverage(lists: Lists, catalogue_items: int, k: int) -> float:
     return len({item for items in lists for item in items[:k]}) / catalogue_items
 
 
-def mean_popularity(lists: Lists, purchases: Mapping[Hashable, int], k: int) -> Floats:
+def mean_popularity(lists: Lists, purchases: Mapping[Any, int], k: int) -> Floats:
     """Mean number of past purchases of a customer's first k items (0 for an empty list)."""
     return np.array(
         [np.mean([purchases.get(item, 0) for item in items[:k]]) if len(items) else 0.0 for items in lists],

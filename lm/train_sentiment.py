@@ -75,7 +75,7 @@ def train_sentiment(
         temperature = calibrate(task.logits(rated.rows("validation")), rated.labels[rated.rows("validation")])
         rows = rated.rows("test")
         p = softmax(task.logits(rows) / temperature)
-        figures = _figures(p, rated.labels[rows], settings.seed)
+        figures = classification_figures(p, rated.labels[rows], settings.seed)
         notes = {
             "settings": asdict(settings),
             "window": window or {},
@@ -195,7 +195,7 @@ def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     return float(np.exp((low + high) / 2))
 
 
-def _figures(p: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> dict[str, float]:
+def classification_figures(p: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
     """Held-out figures with 95% intervals, and the majority class's."""
     predicted, majority = p.argmax(axis=1), np.full_like(labels, np.bincount(labels).argmax())
 

@@ -30,6 +30,10 @@ class TrainingError(Exception):
     """The training cannot start or go on; the message says why and what mends it."""
 
 
+class TrainingBusy(TrainingError):
+    """Another process trains into the same folder."""
+
+
 @dataclass(frozen=True)
 class State:
     """Everything that decides how a training goes on: tensors by name, counters as JSON values."""
@@ -77,7 +81,7 @@ def fingerprint(settings: Mapping[str, Any], data: Iterable[bytes]) -> str:
 def work_folder(out: Path, of: str) -> Iterator[Path]:
     """The folder `<out>.training` for the training with fingerprint `of`; another training's leftovers are dropped.
 
-    Raises TrainingError while another process trains into the same `out`. Left in place on failure, to resume from.
+    Raises TrainingBusy while another process trains into the same `out`. Left in place on failure, to resume from.
     """
     work = out.with_name(out.name + ".training")
     work.mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,7 @@ def work_folder(out: Path, of: str) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TrainingError(f"another training writes {out}: wait for it, or end it and start again") from None
+            raise TrainingBusy(f"another training writes {out}: wait for it, or end it and start again") from None
         mark = work / "fingerprint"
         if not mark.exists() or mark.read_text(encoding="utf-8") != of:
             for left in work.iterdir():

@@ -1,0 +1,194 @@
+"""Trains GPT-2 on the shop's own tables and writes the model folders that the configuration names.
+
+For the data engineer, before the first night and whenever the shop has moved on. Alone:
+
+    regulars train --config regulars.yaml --as-of 2026-03-01 --task all
+
+A training that was killed goes on where it was with the same command; until it ends, the old model stays.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import DataFrame, SparkSession
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jobs import files, training_data
+from jobs.config import Config
+from jobs.errors import ConfigurationError, InputError, StoreBusy
+from jobs.inputs import read_inputs
+from jobs.store import Store
+from lm.checkpoint import CheckpointError
+
+if TYPE_CHECKING:
+    from lm import training
+
+#: Input tables that a training reads.
+_READ = ("purchases", "items", "searches", "reviews", "optouts")
+#: Seconds between two plain lines where there is no terminal to redraw.
+_LINE_EVERY = 15.0
+
+Figures = dict[str, float]
+
+
+def train(
+    spark: SparkSession, config: Config, as_of: date, tasks: Sequence[str], console: Console
+) -> dict[str, Figures]:
+    """Train `tasks` (recommend, sentiment) on events up to the end of `as_of`; the held-out figures of each.
+
+    Raises ConfigurationError (models.* is no folder, init is no checkpoint, no reviews for sentiment), InputError
+    (too little to learn from) and StoreBusy (another training writes the same folder).
+    """
+    # Threads that wait spinning for each other take the processor from Spark, and lose it to it: without this a
+    # training beside any other work takes ten times as long. Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    outs = {task: _folder(config, task) for task in tasks}
+    if "sentiment" in tasks and "reviews" not in config.inputs:
+        if "recommend" not in tasks:
+            raise ConfigurationError("inputs.reviews is missing: sentiment is learned from rated reviews")
+        console.print("No inputs.reviews: the sentiment model is left out.")
+        outs.pop("sentiment")
+    store = Store(config.store)
+    work = store.work(f"train-{as_of}-{uuid.uuid4().hex[:8]}")
+    needed = config.model_copy(update={"inputs": {t: i for t, i in config.inputs.items() if t in _READ}})
+    trainers: Mapping[str, Callable[..., Figures]] = {"recommend": _recommend, "sentiment": _sentiment}
+    figures = {}
+    try:
+        used = read_inputs(spark, needed, as_of, work).used
+        for task, out in outs.items():
+            with _explained(task), _Bar(console, task) as bar:
+                figures[task] = trainers[task](used, config, as_of, out, bar.update)
+            console.print(_table(task, figures[task]))
+            console.print(f"Wrote {out}", highlight=False)
+    finally:
+        files.delete(spark, work)
+    return figures
+
+
+def _recommend(
+    used: Mapping[str, DataFrame], config: Config, as_of: date, out: Path, report: training.Report
+) -> Figures:
+    from lm.fine_tuning import RecommendSettings
+    from lm.train_recommend import train_recommend
+
+    settings = RecommendSettings(
+        **config.train.recommend.model_dump(),
+        seed=config.train.seed,
+        language=config.recommend.language,
+        exclude_purchased=config.recommend.exclude_purchased,
+    )
+    collected = training_data.customers(used)
+    window = {"as_of": as_of.isoformat(), **collected.window}
+    items = training_data.titles(used)
+    return train_recommend(collected.customers, items, settings, out, report=report, window=window)
+
+
+def _sentiment(
+    used: Mapping[str, DataFrame], config: Config, as_of: date, out: Path, report: training.Report
+) -> Figures:
+    from lm.train_sentiment import SentimentSettings, train_sentiment
+
+    settings = SentimentSettings(
+        **config.train.sentiment.model_dump(), seed=config.train.seed, language=config.recommend.language
+    )
+    stars = config.sentiment
+    texts, labels = training_data.reviews(used, stars.negative_stars, stars.positive_stars)
+    window = {"as_of": as_of.isoformat(), "reviews": len(texts)}
+    return train_sentiment(texts, labels, settings, out, report=report, window=window)
+
+
+def _folder(config: Config, task: str) -> Path:
+    """Where the trained model goes: models.<task> must be a folder on this machine."""
+    model = getattr(config.models, task)
+    path = files.local(model)
+    if path is None or not Path(model.removeprefix("file:")).is_absolute():
+        raise ConfigurationError(
+            f"models.{task} is '{model}': a training writes a folder. Set models.{task} to one, such as "
+            f"./models/{task}; to start from '{model}' set train.{task}.init to it."
+        )
+    return path
+
+
+@contextmanager
+def _explained(task: str) -> Iterator[None]:
+    """Turn what lm raises into errors that name the key and the mend."""
+    from lm.training_files import TrainingBusy, TrainingError
+
+    try:
+        yield
+    except TrainingBusy as error:
+        raise StoreBusy(str(error)) from None
+    except TrainingError as error:
+        raise InputError(f"train {task}: {error}") from None
+    except CheckpointError as error:
+        raise ConfigurationError(f"train.{task}.init: {error}") from None
+
+
+class _Bar:
+    """Progress of one task: a live line on a terminal, a plain line every so often elsewhere."""
+
+    def __init__(self, console: Console, task: str) -> None:
+        self.console, self.task = console, task
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[told]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self.stages: dict[str, Any] = {}
+        self.printed = 0.0
+
+    def __enter__(self) -> _Bar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def update(self, now: training.Progress) -> None:
+        """Show the stage, the epoch, the loss, the newest validation and when it ends at the latest."""
+        shown = {name: value for name, value in now.metrics.items() if name not in ("loss", "seconds")}
+        told = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.3f}"
+        told += "".join(f" {name} {value:.3f}" for name, value in shown.items())
+        if now.stage not in self.stages:
+            self.stages[now.stage] = self.bar.add_task(f"  {self.task} {now.stage}", total=now.epochs, told=told)
+        done = now.epoch + now.step / now.steps
+        self.bar.update(self.stages[now.stage], completed=done, total=now.epochs, told=told)
+        if self.console.is_terminal or time.monotonic() - self.printed < _LINE_EVERY:
+            return
+        self.printed = time.monotonic()
+        left = f"at most {now.seconds_left / 60:.1f} minutes left"
+        self.console.print(f"  {self.task} {now.stage}: {told}, {left}", highlight=False)
+
+
+def _table(task: str, figures: Figures) -> Table:
+    """The held-out figures beside what is to be beaten."""
+    if task == "recommend":
+        title = f"Next purchases of {figures['customers']:,.0f} held-out customers"
+        rivals = {"GPT-2": "", "co-purchase": "co_purchase_", "popularity": "popularity_"}
+        metrics = {"recall@10": "recall@10", "NDCG@10": "ndcg@10"}
+    else:
+        title = f"{figures['reviews']:,.0f} held-out reviews"
+        rivals = {"GPT-2": "", "majority class": "majority_"}
+        metrics = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
+    table = Table("", *(f"{name} (95% interval)" for name in metrics), title=title, title_justify="left")
+    for rival, prefix in rivals.items():
+        table.add_row(rival, *(_cell(figures, prefix + key) for key in metrics.values()))
+    return table
+
+
+def _cell(figures: Figures, key: str) -> str:
+    interval = f" ({figures[key + '_low']:.3f}–{figures[key + '_high']:.3f})" if key + "_low" in figures else ""
+    return f"{figures[key]:.3f}{interval}"
