@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm import gpt2
-from lm.batching import FIXED_TILE, GRAIN, RowTiles, choose_tiles
+from lm.batching import GRAIN, ROW_MULTIPLE, RowTiles, choose_tiles
 from lm.device import Buffers
 from lm.gpt2 import GPT2
 from lm.head import Head
@@ -20,6 +20,8 @@ from lm.tree import SLOT_GRAIN, Chains, Floats, Ints, Placement, Tree
 
 TILE = 512
 """Rows of a matrix product: the MLP's hidden layer of one tile (6 MB for GPT-2 124M) stays in the cache."""
+BFLOAT16_TILE = 4096
+"""In bfloat16 the library reorders the weights at each product, which many rows make worth while."""
 MANY_QUERIES = 32
 """More rows of a prompt than this are padded to a multiple of it, so that more prompts share a shape."""
 
@@ -52,22 +54,25 @@ def _stretch(cache: Tensor, group: Group, slots: int) -> Tensor:
 
 
 class GPT2Engine:
-    """Implements lm.engine.Engine. One batch of prompts lives at a time."""
+    """Implements lm.engine.Engine. One batch of prompts lives at a time.
 
-    def __init__(self, model: GPT2) -> None:
+    `tiles` are the row counts of the matrix products; the default is chosen for the processor.
+    """
+
+    def __init__(self, model: GPT2, tiles: RowTiles | None = None) -> None:
         self.model = model
         self.context, self.vocabulary = model.context, len(model.head)
         self.device, self.dtype = model.wte.device, model.wte.dtype
         self.row_bytes = 2 * len(model.blocks) * model.n_embd * model.wte.element_size()
         self.buffers = Buffers(self.dtype, self.device)
         self.head = Head(model.head, self.buffers)
-        self.tiles = self._choose_tiles()
+        self.tiles = tiles or self._choose_tiles()
 
     def _choose_tiles(self) -> RowTiles:
         if self.device.type != "cpu":  # a GPU wants all rows at once
             return RowTiles(1 << 16, 64)
         if self.dtype != torch.float32:
-            return RowTiles(TILE, FIXED_TILE)
+            return RowTiles(BFLOAT16_TILE, 2 * ROW_MULTIPLE)
         model, block = self.model, self.model.blocks[0]
         E, inner = model.n_embd, model.inner
         with torch.inference_mode():

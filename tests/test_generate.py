@@ -302,9 +302,11 @@ class PathState:
         self.model, self.tree = model, Tree(prompts, 2)
         self.states = torch.stack([model.after(p, ()) for p in range(prompts)])
         self.paths: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.passes: list[int] = []  # rows of each
 
     def extend(self, chains: Chains) -> tuple[torch.Tensor, Ints]:
         placement = self.tree.place(chains)
+        self.passes.append(len(chains.token))
         rows, row = [], 0
         for prompt, parent, length in zip(chains.prompt, chains.parent, chains.length, strict=True):
             path = () if parent == ROOT else self.paths[int(prompt), int(parent)]
@@ -314,6 +316,29 @@ class PathState:
                 rows.append(self.model.after(int(prompt), path))
                 row += 1
         return torch.stack(rows), placement.last
+
+
+def test_forced_stretches_take_one_pass_and_ends_none() -> None:
+    """After the choice of a first token everything is forced: one pass, which leaves out each title's last token."""
+    codes = [[0, 1, 2, 3, 4, 1], [1, 1, 1, 1], [2, 3]]
+    trie = Trie.build(np.concatenate(codes).astype(np.int32), np.array([len(code) for code in codes]))
+    state = PathState(PathModel(1.0), 2)
+    hits = Search(PathModel(1.0), state, trie, [np.empty(0, np.int64)] * 2, 3).run(3, 0)
+    assert len(hits.place) == 6
+    assert state.passes == [2 * (5 + 3 + 1)]
+    assert state.tree.used.tolist() == [0, 0]  # nothing can follow them, so their slots are free again
+
+
+def test_a_proof_that_costs_too_much_is_not_begun() -> None:
+    codes = np.random.default_rng(0).integers(0, VOCABULARY, (60, 4)).astype(np.int32)
+    trie = Trie.build(codes.ravel(), np.full(60, 4))
+    rows = {}
+    for allowance in (0, 8, generate.UNLIMITED):
+        state = PathState(PathModel(0.1), 1)
+        hits = Search(PathModel(0.1), state, trie, [np.empty(0, np.int64)], 2).run(2, allowance)
+        rows[allowance] = sum(state.passes)
+        assert hits.proven.tolist() == [allowance == generate.UNLIMITED]
+    assert rows[0] == rows[8] < rows[generate.UNLIMITED]
 
 
 sequences = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=6), min_size=1, max_size=40)

@@ -17,8 +17,9 @@ from transformers import (
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
 )
+from transformers.activations import ACT2FN
 
-from lm import gpt2_engine, head
+from lm import device, gpt2, head
 from lm.batching import FIXED_TILE, RowTiles, choose_tiles, fitting, pack, round_up
 from lm.checkpoint import CheckpointError
 from lm.engine import load_engine
@@ -166,7 +167,7 @@ def test_rows_have_the_same_bits_in_any_company(threads: int, tried: int) -> Non
                 assert torch.equal(logits, whole[i][1])
 
 
-def test_fixed_tiles_where_rows_depend_on_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixed_tiles_where_rows_depend_on_their_number() -> None:
     def by_rows(x: torch.Tensor) -> torch.Tensor:
         return x.sum(1) * (1 + 1e-6 * len(x))
 
@@ -174,8 +175,7 @@ def test_fixed_tiles_where_rows_depend_on_their_number(monkeypatch: pytest.Monke
     assert choose_tiles([(lambda x: x.sum(1), 8)], 512).tile == 512
 
     model = huggingface()
-    monkeypatch.setattr(gpt2_engine, "choose_tiles", lambda products, tile: RowTiles(FIXED_TILE, FIXED_TILE))
-    engine = GPT2Engine(from_huggingface(model))
+    engine = GPT2Engine(from_huggingface(model), RowTiles(FIXED_TILE, FIXED_TILE))
     prompts = some_prompts([50, 50, 50, 9])
     state = engine.prefill(prompts, slots=4)
     hidden, _ = state.extend(chains((1, ROOT, [5, 6], True)))
@@ -281,6 +281,31 @@ def test_more_slots_than_reserved() -> None:
             check_paths(model, engine, prompts, [(p, [s + p for s in range(step + 1)]) for p in range(3)], hidden)
     with pytest.raises(ValueError, match="0 slots"):
         engine.prefill(prompts, slots=0).extend(chains((0, ROOT, [1], True)))
+
+
+@pytest.mark.parametrize("name", sorted(gpt2.ACTIVATIONS))
+def test_activations_are_huggingfaces(name: str) -> None:
+    x = torch.cat([torch.linspace(-9, 9, 1001), torch.tensor([-1e4, -60.0, 60.0, 1e4])])
+    expected = ACT2FN[name](x.double()).float()
+    torch.testing.assert_close(gpt2.ACTIVATIONS[name](x.clone(), torch.empty_like(x)), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_devices_formats_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = device.choose_device("cpu")
+    assert device.choose_dtype("float32", cpu) == torch.float32
+    assert device.choose_dtype("bfloat16", cpu) == torch.bfloat16
+    for has_amx, chosen in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_amx=has_amx: has_amx)
+        assert device.choose_dtype("auto", cpu) == chosen
+    with pytest.raises(ValueError, match="dtype float8"):
+        device.choose_dtype("float8", cpu)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert device.use_threads() == torch.get_num_threads() == 2
+    assert device.use_threads(1) == torch.get_num_threads() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert device.use_threads() == 1  # as it was
+    with pytest.raises(ValueError, match="threads 0"):
+        device.use_threads(0)
 
 
 def test_pack_bounds_tokens_and_sorts_by_length() -> None:
