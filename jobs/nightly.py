@@ -6,9 +6,11 @@ For the data engineer who schedules it: `regulars nightly --config regulars.yaml
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cache
+from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -28,6 +30,9 @@ from jobs.publish import publish, recover
 from jobs.runs import run_row, versions
 from jobs.store import Store
 from jobs.waves import Terms
+
+if TYPE_CHECKING:
+    from lm.generate import Recommender
 
 
 @dataclass
@@ -145,7 +150,7 @@ def _recommend(
     )
 
     @cache  # built only if something has to be scored, once for all waves
-    def load() -> models.Loader:
+    def load() -> Callable[[], Recommender]:
         folder = catalogue.write(night.work("catalogue"), model.encoder())
         return models.recommender_loader(model, folder, settings.beams)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.generate import Recommender
@@ -25,7 +26,7 @@ def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int)
     `load` runs once per Python worker (it caches); a fake of three lines replaces it in tests.
     """
 
-    @F.pandas_udf(RESULT)  # type: ignore[call-overload]
+    @pandas_udf(RESULT)
     def generate(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.Series]:
         model = load()
         for prompts, excluded in batches:
