@@ -208,7 +208,7 @@ def _with_expectations(measured: DataFrame, parameters: bgnbd.Parameters | None)
         nothing = F.lit(None).cast("double")
         return measured.withColumns({"p_alive": nothing, "expected_purchases": nothing})
 
-    @pandas_udf("struct<p_alive:double,expected_purchases:double>")
+    @pandas_udf("struct<p_alive:double,expected_purchases:double>")  # type: ignore[call-overload]
     def expect(batches: Iterator[tuple[pd.Series, pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
         for batch in batches:
             x, t_x, t = (series.to_numpy(np.float64) for series in batch)

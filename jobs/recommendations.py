@@ -26,7 +26,7 @@ def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int)
     `load` runs once per Python worker (it caches); a fake of three lines replaces it in tests.
     """
 
-    @pandas_udf(RESULT)
+    @pandas_udf(RESULT)  # type: ignore[call-overload]
     def generate(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.Series]:
         model = load()
         for prompts, excluded in batches:

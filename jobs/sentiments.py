@@ -34,7 +34,7 @@ def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFr
 def with_clean_text(reviews: DataFrame) -> DataFrame:
     """Replace `text` by its redacted form, `prompt`, which the model reads: no personal data goes on."""
 
-    @pandas_udf("string")
+    @pandas_udf("string")  # type: ignore[call-overload]
     def clean(texts: pd.Series) -> pd.Series:
         return texts.map(redact, na_action="ignore")
 
@@ -44,7 +44,7 @@ def with_clean_text(reviews: DataFrame) -> DataFrame:
 def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
     """Run the classifier over distinct requests (`prompt`), adding `result`, calibrated probabilities."""
 
-    @pandas_udf(RESULT)
+    @pandas_udf(RESULT)  # type: ignore[call-overload]
     def classify(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         model = load()
         for texts in batches:
