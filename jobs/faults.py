@@ -25,7 +25,6 @@ POINTS = (
     "swap-done",  # one date folder is swapped
     "retired",  # compaction: one old folder is away
     "intent-closed",  # all done but the cleaning
-    "trash-deleted",
 )
 
 _passages: Counter[str] = Counter()

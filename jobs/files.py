@@ -188,13 +188,17 @@ def sync(folder: str) -> None:
         _fsync(here)
 
 
-def digest(path: str) -> str | None:
-    """SHA-256 of a local file in hex; None elsewhere, where reading it all back would cost the network."""
-    here = local(path)
-    if here is None:
-        return None
-    with here.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def digest(spark: SparkSession, path: str) -> str:
+    """SHA-256 of a file's content in hex; the whole file is read."""
+    if here := local(path):
+        with here.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    with _java_errors(path):
+        stream = _file_system(spark, path).open(_path(spark, path))
+        try:
+            return str(_jvm(spark).org.apache.commons.codec.digest.DigestUtils.sha256Hex(stream))
+        finally:
+            stream.close()
 
 
 def _fsync(path: Path) -> None:

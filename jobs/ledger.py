@@ -112,6 +112,8 @@ def lookup(
     newest = (
         read(spark, store, terms.task, terms.result_type)
         .where(F.col("scored_on") <= F.lit(terms.run_date))
+        # The shuffle that the join needs; left to the aggregate, the wide rows would be sorted before it as well.
+        .repartition("key")
         .groupBy("key")
         .agg(F.max_by(F.struct(*payload), F.struct("scored_on", "wave")).alias("found"))
     )

@@ -17,9 +17,6 @@ from pyspark.sql.types import StructType
 
 from jobs import files
 
-#: Up to so many rows a folder is one file: readers then see one date as one thing, and globs stay short.
-ROWS_PER_FILE = 5_000_000
-
 
 class UnreadableParquet(Exception):
     """A file that was just written cannot be read back, or holds other columns or rows than were written."""
@@ -45,12 +42,11 @@ def gather(frame: DataFrame, by: Sequence[str]) -> DataFrame:
 def write(spark: SparkSession, frame: DataFrame, folder: str) -> list[Footer]:
     """Write partitions in order as `folder`/part-00000.parquet, part-00001...; return the reopened footers.
 
-    A partition is one file, or one per ROWS_PER_FILE rows. At least one file is written, so that an empty frame keeps
-    its schema.
+    At least one file is written, so that an empty frame keeps its schema.
     """
     scratch = f"{folder}.writing"
     files.delete(spark, scratch)
-    _all_optional(frame).write.options(compression="zstd", maxRecordsPerFile=ROWS_PER_FILE).parquet(files.uri(scratch))
+    _all_optional(frame).write.option("compression", "zstd").parquet(files.uri(scratch))
     parts = [name for name in files.listdir(spark, scratch) if name.endswith(".parquet")]
     files.mkdirs(spark, folder)
     for number, name in enumerate(parts):

@@ -26,7 +26,7 @@ def publish(
 
     Every frame is computed once. Rows are sorted by key, so equal data gives equal bytes however it was partitioned;
     an empty frame replaces the date's old rows by a file without rows. Raises ContractError or UnreadableParquet
-    before anything is changed. Afterwards nothing is left of the run's staging and work folders.
+    before anything is changed. Afterwards the run's staging and work folders are gone.
     """
     staged = {table: _stage(spark, store, run_id, run_date, table, frame) for table, frame in tables.items()}
     point("checked")
@@ -36,7 +36,7 @@ def publish(
 
 
 def recover(spark: SparkSession, store: Store) -> list[str]:
-    """Finish or undo what a dead run left open, and delete what dead runs left behind; one line for each intent.
+    """Finish or undo what a dead run left open, and delete what earlier runs left behind; one line for each intent.
 
     Call it under the lock, before the run makes any folder of its own: whoever holds the lock is the only run alive.
     """
@@ -53,7 +53,9 @@ def _stage(
     """Write one table where readers do not look, check it, and return what it is to replace and its rows.
 
     One pass: whatever computes the frame (perhaps a UDF) runs once, one task sorts the rows, and every promise of the
-    contract is counted on their way to the file.
+    contract is counted on their way to the file. A date is one file of one name however large it is: readers list a
+    folder and open its files one after the other, so several files could be of two versions, and another name could be
+    gone between the two.
     """
     agreed = contract(table)
     folder = f"{store.staging(run_id)}/{table}/run_date={run_date.isoformat()}"

@@ -1,8 +1,9 @@
 """Where everything of a store lies. Readers glob only `tables/`, so nothing unfinished is ever below it.
 
-<store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    what analysts read
+<store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    what analysts read: one file a date
         ledger/<task>/wave=<number>-<run_id>/part-00000.parquet  what the model has answered so far
-        staging/<run_id>/  work/<run_id>/  trash/<run_id>/       a run's own; gone when it is published
+        staging/<run_id>/  work/<run_id>/                        a run's own; gone when it is published
+        trash/<run_id>/                                          what it replaced; goes with the next command
         intents/<run_id>.json                                    a publish that was begun and not yet closed
         lock                                                     who writes now
 """
@@ -66,7 +67,7 @@ class Store:
         return f"{self.root}/work/{_checked(run_id)}"
 
     def trash(self, run_id: str) -> str:
-        """Where a run moves what it replaces, until it is done."""
+        """Where a run moves what it replaces; the next writing command deletes it."""
         return f"{self.root}/trash/{_checked(run_id)}"
 
     def intent(self, run_id: str) -> str:

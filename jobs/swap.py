@@ -26,7 +26,7 @@ class Swap:
     staged: str
     target: str
     replaces: bool  # whether the target was there before
-    contents: dict[str, tuple[int, str | None]]  # file name: bytes, and SHA-256 on a local file system
+    contents: dict[str, str]  # file name: SHA-256 of the file
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,7 @@ class Intent:
 def swap_of(spark: SparkSession, store: Store, staged: str, target: str) -> Swap:
     """Describe a checked staged folder, its files safe on the disk, and the folder whose place it will take."""
     files.sync(staged)
-    names = files.listdir(spark, staged)
-    contents = {name: (files.size(spark, f"{staged}/{name}"), files.digest(f"{staged}/{name}")) for name in names}
+    contents = {name: files.digest(spark, f"{staged}/{name}") for name in files.listdir(spark, staged)}
     return Swap(_relative(store, staged), _relative(store, target), files.exists(spark, target), contents)
 
 
@@ -133,30 +132,23 @@ def _close(spark: SparkSession, store: Store, intent: Intent) -> None:
 
 
 def _clean(spark: SparkSession, store: Store, run_id: str) -> None:
+    """Close the intent. The trash stays until the next writing command: a reader that was listing a folder when it
+    was swapped would find it empty, and believe that, if its files were deleted at once."""
     files.delete(spark, store.intent(run_id))
     point("intent-closed")
-    files.delete(spark, store.trash(run_id))
-    point("trash-deleted")
     files.delete(spark, store.staging(run_id))
 
 
 def _holds(spark: SparkSession, folder: str, swap: Swap) -> bool:
-    """Whether a folder holds exactly the files that were staged, byte for byte where that can be told cheaply."""
+    """Whether a folder holds exactly the files that were staged, byte for byte."""
     if files.listdir(spark, folder) != sorted(swap.contents):
         return False
-    return all(
-        files.size(spark, f"{folder}/{name}") == length and files.digest(f"{folder}/{name}") == digest
-        for name, (length, digest) in swap.contents.items()
-    )
+    return all(files.digest(spark, f"{folder}/{name}") == digest for name, digest in swap.contents.items())
 
 
 def _read(spark: SparkSession, path: str) -> Intent:
     raw = json.loads(files.read_text(spark, path))
-    swaps = [
-        Swap(s["staged"], s["target"], s["replaces"], {n: (size, sha) for n, (size, sha) in s["contents"].items()})
-        for s in raw["swaps"]
-    ]
-    return Intent(raw["run_id"], swaps, tuple(raw["retires"]))
+    return Intent(raw["run_id"], [Swap(**swap) for swap in raw["swaps"]], tuple(raw["retires"]))
 
 
 def _trash(store: Store, run_id: str, relative: str) -> str:

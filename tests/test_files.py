@@ -30,7 +30,7 @@ def mount(spark: SparkSession, folder: Path) -> str:
     return f"viewfs://{name}/store"
 
 
-@pytest.fixture(params=["local", "file", "viewfs"])
+@pytest.fixture(params=["local", "file", pytest.param("viewfs", marks=pytest.mark.spark)])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "viewfs":
         return mount(request.getfixturevalue("spark"), tmp_path)
@@ -112,9 +112,9 @@ def test_spark_reads_a_folder_whose_name_looks_like_a_glob(spark: SparkSession, 
     assert spark.read.parquet(files.for_reading(folder)).count() == 3
 
 
-def test_digest_and_sync_are_local_only(tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(b"abc")
-    assert files.digest(f"{tmp_path}/f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert files.digest("hdfs://shop/f") is None
-    files.sync(str(tmp_path))
-    files.sync("hdfs://shop/x")
+def test_digest_and_sync(session: SparkSession, root: str) -> None:
+    files.write_text(session, f"{root}/f", "abc")
+    assert files.digest(session, f"{root}/f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        files.digest(session, f"{root}/nothing")
+    files.sync(root)

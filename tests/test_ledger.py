@@ -153,7 +153,7 @@ def test_a_killed_run_loses_one_wave_at_most(
     monkeypatch.setattr(faults, "_kill", die)
     monkeypatch.setattr(waves, "FIRST_WAVE", 15)
     monkeypatch.setattr(waves, "next_size", lambda size, seconds, minutes: 15)
-    asked = requests(spark, [f"p{n}" for n in range(80)])
+    asked = requests(spark, [f"p{n}" for n in range(50)])
     sizes: list[int] = []
 
     def infer(frame: DataFrame) -> DataFrame:
@@ -171,9 +171,9 @@ def test_a_killed_run_loses_one_wave_at_most(
     lost = sizes[1]  # scored, but the kill came before its rename
     finished = ledger.results(spark, store, terms("last"), asked, infer)
     assert finished.reused == sizes[0] + sizes[2]
-    assert finished.scored == 80 - finished.reused
-    assert sum(sizes) == 80 + lost
-    assert finished.rows.count() == 80
+    assert finished.scored == 50 - finished.reused
+    assert sum(sizes) == 50 + lost
+    assert finished.rows.count() == 50
     names = sorted(p.name for p in Path(store.ledger("recommend")).iterdir())
     assert [name.split("-")[0] for name in names] == [f"wave={n:08d}" for n in range(1, len(names) + 1)]
 
@@ -218,19 +218,21 @@ def why(spark: SparkSession, store: Store, day: date, keys: str, **values: Any) 
 def test_a_date_uses_what_existed_on_it(spark: SparkSession, store: Store) -> None:
     first, second, third = DAY, DAY + timedelta(days=1), DAY + timedelta(days=2)
     write_wave(store, "00000001-a", [{"key": "x", "scored_on": first, "item": "old"}])
-    write_wave(store, "00000002-b", [{"key": "x", "scored_on": third, "item": "new"}, {"key": "y", "scored_on": third}])
-    write_wave(store, "00000003-c", [{"key": "x", "scored_on": third, "item": "newest"}])
+    write_wave(
+        store, "00000002-b", [{"key": "x", "scored_on": third, "item": "zebra"}, {"key": "y", "scored_on": third}]
+    )
+    write_wave(store, "00000003-c", [{"key": "x", "scored_on": third, "item": "apple"}])
     assert why(spark, store, first, "xyz") == {"x": (first, None), "y": (None, "new"), "z": (None, "new")}
     assert why(spark, store, second, "xxy") == {"x": (first, None), "y": (None, "new")}
     assert why(spark, store, third, "xy") == {"x": (third, None), "y": (third, None)}
     assert why(spark, store, first - timedelta(days=1), "xy") == {"x": (None, "new"), "y": (None, "new")}
     keys = spark.createDataFrame([("x",)], "key string")
     (row,) = ledger.lookup(spark, store, terms(day=third), keys).collect()
-    assert row["result"][0]["item_id"] == "newest"  # of two on one date the later wave
+    assert row["result"][0]["item_id"] == "apple"  # of two on one date the later wave
 
 
 def test_an_answer_lives_while_its_products_are_sold(spark: SparkSession, store: Store) -> None:
-    results = {"a": ["1", "2", "3"], "b": ["1", "8", "9"], "c": ["1"], "d": []}
+    results = {"a": ["1", "2", "3"], "b": ["1", "8", "9"], "c": ["1"], "d": [], "f": ["9", "1", "2"]}
     rows = [
         {"key": key, "scored_on": DAY, "result": [{"item_id": item, "score": -1.0} for item in items]}
         for key, items in results.items()
@@ -238,14 +240,15 @@ def test_an_answer_lives_while_its_products_are_sold(spark: SparkSession, store:
     write_wave(store, "00000001-a", rows)
     enough = enough_sellable(["1", "2", "3"], k=2)
     # The very same catalogue: asking again would give the same, however short the list is.
-    assert why(spark, store, DAY, "abcd", enough=enough) == dict.fromkeys("abcd", (DAY, None))
-    changed = why(spark, store, DAY, "abcde", enough=enough, catalogue_version="c2")
+    assert why(spark, store, DAY, "abcdf", enough=enough) == dict.fromkeys("abcdf", (DAY, None))
+    changed = why(spark, store, DAY, "abcdef", enough=enough, catalogue_version="c2")
     assert {key: reason for key, (_, reason) in changed.items()} == {
         "a": None,
         "b": "catalogue",
         "c": "catalogue",
         "d": "catalogue",
         "e": "new",
+        "f": None,
     }
 
 
@@ -298,12 +301,12 @@ def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_fr
         write_wave(store, f"{number + 1:08d}-n", [scored])
     keys = spark.createDataFrame([("x",), ("y",), ("z",), ("new",)], "key string")
 
-    def answers(days: range) -> list[Any]:
+    def answers(days: Sequence[int]) -> list[Any]:
         nights = [terms(day=DAY + timedelta(days=d), catalogue_version="c9", max_age_days=4) for d in days]
         found = [ledger.lookup(spark, store, night, keys).orderBy("key").collect() for night in nights]
         return [[(r["key"], r["result"], r["why_missing"]) for r in rows] for rows in found]
 
-    days = range(0 if keep_from is None else keep_from, 12, 2)
+    days = (0, 3, 7, 11) if keep_from is None else (keep_from, 11)
     before = answers(days)
     kept = compact(
         spark, store, "recommend", RESULT, "gc", None if keep_from is None else DAY + timedelta(days=keep_from)
@@ -356,6 +359,11 @@ def test_waves_cover_every_slot_once(counts: list[int], targets: list[int]) -> N
         sizes.append(size)
     assert done == sum(counts)
     assert 0 not in sizes or sizes == [0]
+
+
+def test_a_small_rest_goes_with_the_last_wave() -> None:
+    assert waves.next_stop([10] * 11, 0, 50) == 5
+    assert waves.next_stop([10] * 11, 5, 50) == 11  # 10 are left: no wave of their own
 
 
 @pytest.mark.parametrize(
