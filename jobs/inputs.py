@@ -53,7 +53,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Table:
     """One table as written: used rows (RULE is null) and rejected ones."""
 
     written: DataFrame
@@ -62,6 +62,7 @@ class _Read:
 
     @property
     def used(self) -> DataFrame:
+        """The rows that go on into the night."""
         return self.written.where(F.col(RULE).isNull())
 
 
@@ -76,10 +77,10 @@ def read_inputs(spark: SparkSession, config: Config, run_date: date, work: str) 
     if zone != config.timezone:
         raise ValueError(f"the session's time zone is {zone}, the shop's is {config.timezone}")
     end = end_of(run_date, config.timezone)
-    tables: dict[str, _Read] = {}
+    tables: dict[str, Table] = {}
     for table in ("optouts", "items", "purchases", "searches", "reviews", "questions", "articles"):
         if table in config.inputs:
-            tables[table] = _read(spark, table, config.inputs[table], tables, end, f"{work}/{table}")
+            tables[table] = read_table(spark, table, config.inputs[table], tables, end, f"{work}/{table}")
             if table in ("items", "purchases"):
                 _refuse_empty(table, config.inputs[table], tables[table], run_date)
         if table == "purchases" and "items" not in tables:
@@ -102,10 +103,13 @@ def is_before(instant: datetime, column: str) -> Column:
     return F.col(column) < F.timestamp_micros(F.lit(round(instant.timestamp()) * 1_000_000))
 
 
-def _read(
-    spark: SparkSession, table: str, source: Input, tables: Mapping[str, _Read], end: datetime, path: str
-) -> _Read:
-    """Scan the source once, write the rows that are used or rejected, and settle the account."""
+def read_table(
+    spark: SparkSession, table: str, source: Input, tables: Mapping[str, Table], end: datetime, path: str
+) -> Table:
+    """Scan one source once, write its used and rejected rows to `path`, and settle its account.
+
+    `tables` are those read before it: the catalogue and the opted-out customers that its rows are held against.
+    """
     with_title = table == "purchases" and "items" not in tables
     columns = input_columns(table, with_title)
     names = [column.name for column in columns]
@@ -129,14 +133,14 @@ def _read(
     used = counts.pop(None, 0)
     account = Account(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
     _refuse_imbalance(table, account)
-    return _Read(written, account, counts)
+    return Table(written, account, counts)
 
 
 def _rows() -> Column:
     return F.count(F.lit(1))
 
 
-def _with_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, _Read]) -> DataFrame:
+def _with_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, Table]) -> DataFrame:
     """Reject rows whose item is not in the catalogue; a derived catalogue holds every item by construction."""
     for relation in schemas.contract(table).relations:
         if relation.table not in tables:
@@ -153,7 +157,7 @@ def _with_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, _Read]) 
     return rows
 
 
-def _with_opted_out(rows: DataFrame, table: str, tables: Mapping[str, _Read]) -> DataFrame:
+def _with_opted_out(rows: DataFrame, table: str, tables: Mapping[str, Table]) -> DataFrame:
     if "optouts" not in tables or "user_id" not in rows.columns:
         return rows.withColumn("__opted_out", F.lit(None).cast("string"))
     gone = tables["optouts"].used.select(F.col("user_id").alias("__opted_out"))
@@ -229,7 +233,7 @@ def _quarantine(written: Mapping[str, DataFrame]) -> DataFrame:
     return enforce(reduce(DataFrame.unionByName, rejected), schemas.contract("quarantine"))
 
 
-def _refuse_empty(table: str, source: Input, read: _Read, run_date: date) -> None:
+def _refuse_empty(table: str, source: Input, read: Table, run_date: date) -> None:
     """Without one usable purchase and one product there is no night."""
     if read.account.used:
         return
@@ -252,7 +256,7 @@ def _refuse_imbalance(table: str, account: Account) -> None:
         )
 
 
-def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> _Read:
+def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> Table:
     """Make the catalogue of what was bought: each item's most frequent title, ties by text, else its id."""
     title = F.btrim(F.col(TITLE))
     counted = (
@@ -274,4 +278,4 @@ def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> _Read
     items.write.mode("overwrite").parquet(path)
     written = spark.read.schema(items.schema).parquet(path)
     n = written.count()
-    return _Read(written, Account(read=n, used=n), {})
+    return Table(written, Account(read=n, used=n), {})

@@ -7,6 +7,7 @@ the mend. What the values are worth is decided in `jobs/validation.py`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -31,8 +32,8 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "csv": {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False},
     "json": {"primitivesAsString": True},
 }
-_MEND = "Mend {key} in the configuration, then run the command again."
 _LISTED_COLUMNS = 30
+_SQLSTATE = re.compile(r"\s*SQLSTATE: \w+.*")
 
 
 def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column, ...]:
@@ -60,7 +61,7 @@ def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -
     What the source does not give is null. Raises InputError for a column that is needed and missing, and for an
     expression that Spark does not understand.
     """
-    selected = []
+    selected: dict[str, Column] = {}
     for column in input_columns(table, with_title):
         expression = (source.columns or {}).get(column.name)
         if expression is None and source.columns is None and _find(df, column.name) is not None:
@@ -72,13 +73,19 @@ def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -
                     f"{_columns_of(df)} Map it: inputs.{table}.columns.{column.name}: <column or SQL expression>, "
                     "then run the command again."
                 )
-            selected.append(F.lit(None).cast("string").alias(column.name))
+            selected[column.name] = F.lit(None).cast("string").alias(column.name)
             continue
         with explained(table, source, f"inputs.{table}.columns.{column.name}", df):
-            value = _value(df, expression).alias(column.name)
-            df.select(value)  # resolves it now, so that the mistake is blamed on this column
-        selected.append(value)
-    return df.select(*selected, df.metadataColumn("_metadata").getField("file_path").alias(SOURCE_FILE))
+            selected[column.name] = _value(df, expression).alias(column.name)
+    file = df.metadataColumn("_metadata").getField("file_path").alias(SOURCE_FILE)
+    try:
+        with _quiet():
+            return df.select(*selected.values(), file)
+    except PySparkException:
+        for name, value in selected.items():  # which of them is it?
+            with explained(table, source, f"inputs.{table}.columns.{name}", df):
+                df.select(value, file)
+        raise
 
 
 @contextmanager
@@ -88,51 +95,59 @@ def explained(table: str, source: Input, key: str, df: DataFrame | None = None, 
     While rows are scanned (`scan`) only errors of files and expressions are the source's; others pass through.
     Messages about rows stay out (they quote values); those about files, columns and SQL text are given.
     """
-    logger = PySparkLogger.getLogger("SQLQueryContextLogger")  # prints a JSON stack trace for each of them
+    try:
+        with _quiet():
+            yield
+    except (PySparkException, Py4JJavaError) as error:
+        explanation = _explanation(error, key, source, df, scan)
+        if explanation is None:
+            raise
+        raise InputError(f"{key}: {explanation}, then run the command again.") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """PySpark prints a JSON stack trace of each mistake in SQL, which the message that follows makes needless."""
+    logger = PySparkLogger.getLogger("SQLQueryContextLogger")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
         yield
-    except (PySparkException, Py4JJavaError) as error:
-        explanation = _explanation(error, source, df, scan)
-        if explanation is None:
-            raise
-        raise InputError(f"{key}: {explanation} {_MEND.format(key=f'inputs.{table}')}") from None
     finally:
         logger.setLevel(level)
 
 
 def _explanation(
-    error: PySparkException | Py4JJavaError, source: Input, df: DataFrame | None, scan: bool
+    error: PySparkException | Py4JJavaError, key: str, source: Input, df: DataFrame | None, scan: bool
 ) -> str | None:
     condition, parameters, message = _condition(error)
     if condition == "PATH_NOT_FOUND":
-        return f"there is no {parameters.get('path', _shown(source))}."
+        return f"there is no {parameters.get('path', _shown(source))}. Mend the path or bring the file"
     if condition == "UNABLE_TO_INFER_SCHEMA":
-        return f"{_shown(source)} holds no {source.format} data (an empty folder, or files of zero bytes)."
+        return f"{_shown(source)} is an empty folder, or files of zero bytes. Mend the path or bring the data"
     if condition in ("DATA_SOURCE_NOT_FOUND", "INVALID_DATA_SOURCE"):
-        return f"Spark knows no format {source.format}; use parquet, csv, json, orc or text."
+        return f"Spark knows no format {source.format}; use parquet, csv, json, orc"
     if condition == "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
         return (
             f"column {parameters.get('column')} is {parameters.get('actualType')} in {parameters.get('path')} but "
-            f"{parameters.get('expectedType')} in other files: write all files with one type."
+            f"{parameters.get('expectedType')} in other files. Write all files with one type"
         )
     if condition.startswith("FAILED_READ_FILE"):
         return (
-            f"{parameters.get('path')} cannot be read as {source.format}: it is truncated, damaged, gone or of "
-            "another format. Write it again or take it out of the folder."
+            f"{parameters.get('path')} cannot be read as {source.format}: it is truncated, damaged, gone, of another "
+            "format, or (CSV) has another header than the first file. Write it again or take it out of the folder"
         )
     if condition == "PARQUET_TYPE_ILLEGAL":
         return (
             f"a column of {_shown(source)} has the type {parameters.get('parquetType')}, which Spark does not read. "
-            'Write timestamps in microseconds (pandas: to_parquet(..., coerce_timestamps="us")).'
+            'Write timestamps in microseconds (pandas: to_parquet(..., coerce_timestamps="us"))'
         )
     if condition.startswith("UNRESOLVED_COLUMN") and df is not None:
-        return f"{_shown(source)} has no column {parameters.get('objectName')}. {_columns_of(df)}"
+        return f"{_shown(source)} has no column {parameters.get('objectName')}. {_columns_of(df)} Mend {key}"
     state = error.getSqlState() if isinstance(error, PySparkException) else ""
-    if (state or "").startswith("22"):
-        return f"an expression fails on some row ({condition}): use the try_ form of the function that fails."
-    return None if scan else f"Spark says: {(message.splitlines() or [condition])[0]}"
+    if (state or "").startswith(("22", "P0")):  # data exceptions, and errors that SQL raised on purpose
+        return f"an expression fails on some row ({condition}): use the try_ form of that function"
+    return None if scan else f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])} Mend {key}"
 
 
 def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:
