@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.batching import fitting
@@ -24,8 +25,6 @@ from lm.tree import ROOT, Chains, Floats, Ints
 BATCH_TOKENS = 8192
 CACHE_BYTES = 1 << 30
 """Of keys and values of one batch."""
-SORTED = (64, 1024)
-"""How many of the most likely tokens are sorted at first; rows for which that is too few sort all."""
 BLOCK = 256
 """Tokens whose probabilities are summed before one of them is looked for."""
 
@@ -173,12 +172,13 @@ class Sampler:
         return text[: min([text.find(stop) for stop in stops if stop in text], default=len(text))]
 
 
-def penalise(logits: Tensor, seen: list[int], penalty: float) -> None:
+def penalise(logits: Tensor, seen: Sequence[int], penalty: float) -> None:
     """Lower, in place, the logits (vocabulary,) of tokens that occurred (Keskar et al. 2019, as in Hugging Face)."""
     if penalty != 1.0:
-        ids = torch.tensor(sorted({token for token in seen if token < len(logits)}), device=logits.device)
-        before = logits[ids]
-        logits[ids] = torch.where(before < 0, before * penalty, before / penalty)
+        ids = np.unique(seen)
+        tokens = torch.from_numpy(ids[ids < len(logits)]).to(logits.device)
+        before = logits[tokens]
+        logits[tokens] = torch.where(before < 0, before * penalty, before / penalty)
 
 
 def next_tokens(logits: Tensor, rules: Sequence[Sampling], uniform: Floats) -> Ints:
@@ -186,62 +186,59 @@ def next_tokens(logits: Tensor, rules: Sequence[Sampling], uniform: Floats) -> I
 
     Every row is drawn for itself: of equal logits, rule and number the token is the same in any company.
     """
-    drawn = np.empty(len(rules), np.int64)
-    greedy = np.array([rule.temperature == 0 for rule in rules], np.bool_)
-    if greedy.any():
-        drawn[greedy] = logits[torch.from_numpy(greedy)].argmax(dim=1).cpu().numpy()
     temperature = torch.tensor([rule.temperature or 1.0 for rule in rules], device=logits.device)
     scaled = logits / temperature[:, None]
-    vocabulary = logits.shape[1]
-    top_k = np.array([rule.top_k if 0 < rule.top_k < vocabulary else 0 for rule in rules])
-    top_p = np.array([rule.top_p for rule in rules])
-    whole = ~greedy & (top_k == 0) & (top_p == 1)
-    if whole.any():
-        drawn[whole] = _from_all(scaled[torch.from_numpy(whole)].softmax(dim=1), uniform[whole])
-    waiting = ~greedy & ~whole
-    for width in (*SORTED, vocabulary):
-        tried = waiting if width == vocabulary else waiting & ((top_k <= width) & ((top_k > 0) | (width > SORTED[0])))
-        if tried.any():
-            rows = np.flatnonzero(tried)
-            token = _from_best(scaled[torch.from_numpy(rows)], top_k[rows], top_p[rows], uniform[rows], width)
-            drawn[rows] = token
-            waiting[rows[token >= 0]] = False
+    for n, rule in enumerate(rules):
+        if rule.temperature == 0:
+            keep_top_k(scaled[n], 1)
+        elif 0 < rule.top_k < logits.shape[1]:
+            keep_top_k(scaled[n], rule.top_k)
+    uniform = np.where([rule.temperature == 0 for rule in rules], 0.0, uniform)  # of equals the lowest id
+    p = scaled.softmax(dim=1).cpu().numpy()
+    for n, rule in enumerate(rules):
+        if rule.top_p < 1:
+            keep_top_p(p[n], rule.top_p)
+    return draw(p, uniform)
+
+
+def keep_top_k(logits: Tensor, k: int) -> None:
+    """Leave, in place, the k highest logits (vocabulary,) and those that tie with the lowest of them."""
+    logits[logits < logits.topk(k).values[-1]] = -torch.inf
+
+
+def keep_top_p(p: NDArray[np.float32], top_p: float) -> None:
+    """Leave, in place, the fewest of the most likely tokens that have the share `top_p` (Holtzman et al. 2020).
+
+    p (vocabulary,) is not sorted as a whole, which would take thirty times as long: positive floats are in the
+    order of their bits, so a histogram over their upper halves finds where the cut lies.
+    """
+    bucket = p.view(np.int32) >> 16
+    mass = np.bincount(bucket, weights=p)[::-1].cumsum()  # of the buckets from the most likely one on
+    wanted = top_p * mass[-1]
+    place = int(np.searchsorted(mass, wanted))
+    at_cut = np.flatnonzero(bucket == len(mass) - 1 - place)
+    at_cut = at_cut[np.argsort(-p[at_cut], kind="stable")]
+    share = (mass[place - 1] if place else 0.0) + p[at_cut].cumsum(dtype=np.float64)
+    p[bucket < len(mass) - 1 - place] = 0
+    p[at_cut[np.searchsorted(share, wanted) + 1 :]] = 0
+
+
+def draw(p: NDArray[np.float32], uniform: Floats) -> Ints:
+    """Tokens from weights p (n, vocabulary): first the block of tokens in which the number falls, then the token."""
+    blocks = np.add.reduceat(p, np.arange(0, p.shape[1], BLOCK), axis=1, dtype=np.float64)
+    drawn = np.empty(len(p), np.int64)
+    for n, (row, masses) in enumerate(zip(p, blocks.cumsum(axis=1), strict=True)):
+        aim = uniform[n] * masses[-1]
+        block = _place(masses, aim)
+        inside = row[block * BLOCK : (block + 1) * BLOCK].cumsum(dtype=np.float64)
+        drawn[n] = block * BLOCK + _place(inside, aim - (masses[block - 1] if block else 0.0))
     return drawn
 
 
-def _from_all(p: Tensor, uniform: Floats) -> Ints:
-    """Draw from probabilities (n, vocabulary): first the block of tokens, then the token."""
-    n, vocabulary = p.shape
-    main = vocabulary // BLOCK * BLOCK
-    sums = torch.cat([p[:, :main].view(n, -1, BLOCK).sum(dim=2), p[:, main:].sum(dim=1, keepdim=True)], dim=1)
-    mass = sums.double().cumsum(dim=1).cpu().numpy()  # (n, blocks)
-    aim = uniform * mass[:, -1]
-    block = (mass <= aim[:, None]).sum(axis=1)
-    block = np.minimum(block, (sums > 0).cpu().numpy().cumsum(axis=1).argmax(axis=1))  # rounding: no empty block
-    before = np.where(block > 0, mass[np.arange(n), block - 1], 0.0)
-    drawn = np.empty(n, np.int64)
-    for row, first in enumerate((block * BLOCK).tolist()):
-        inside = p[row, first : first + BLOCK].double().cumsum(dim=0).cpu().numpy()
-        place = int((inside <= aim[row] - before[row]).sum())
-        drawn[row] = first + min(place, int(inside.argmax()))
-    return drawn
-
-
-def _from_best(scaled: Tensor, top_k: Ints, top_p: Floats, uniform: Floats, width: int) -> Ints:
-    """Draw after cutting off by rank and by mass; -1 where more than the `width` best tokens are wanted."""
-    logp, token = scaled.log_softmax(dim=1).topk(min(width, scaled.shape[1]), dim=1)  # (n, width)
-    p = logp.double().exp().cpu().numpy()
-    rank = np.arange(p.shape[1])
-    p[(top_k[:, None] > 0) & (rank >= top_k[:, None])] = 0
-    total = np.where(top_k > 0, p.sum(axis=1), 1.0)
-    mass = p.cumsum(axis=1)
-    kept = (mass - p < top_p[:, None] * total[:, None]) & (p > 0)
-    kept[:, 0] = True
-    enough = (top_k > 0) | ~kept[:, -1] | (p.shape[1] == scaled.shape[1])
-    last = kept.sum(axis=1) - 1
-    aim = uniform * mass[np.arange(len(p)), last]
-    place = np.minimum((mass <= aim[:, None]).sum(axis=1), last)
-    return np.where(enough, token.cpu().numpy()[np.arange(len(p)), place], -1)
+def _place(masses: Floats, aim: float) -> int:
+    """The first place where the cumulated mass exceeds `aim`; rounding never leads past the last one with mass."""
+    last = int(np.searchsorted(masses, masses[-1]))
+    return min(int(np.searchsorted(masses, aim, side="right")), last)
 
 
 def _hash(prompt: str) -> int:

@@ -19,8 +19,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from lm import sampling
-from lm.sampling import Sample, Sampler, Sampling, next_tokens, penalise
+from lm.sampling import Sample, Sampler, Sampling, keep_top_p, next_tokens, penalise
 from tests.models import save_causal
 
 PROMPTS = [
@@ -83,14 +82,19 @@ def test_draws_follow_huggingfaces_distribution(
     assert np.abs(found - expected).max() <= 1.5 / 400
 
 
-def test_few_tokens_are_sorted_only_where_few_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A nearly flat distribution needs all tokens for top-p, and gets them."""
-    monkeypatch.setattr(sampling, "SORTED", (4, 8))
-    logits = torch.linspace(0, 0.1, 50)
-    rule = Sampling(top_p=0.9)
-    drawn = next_tokens(logits.repeat(100, 1), [rule] * 100, (np.arange(100) + 0.5) / 100)
-    kept = np.flatnonzero(huggingface_probabilities(logits, rule) > 0)
-    assert set(drawn.tolist()) == set(kept.tolist())
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 300), st.floats(0.01, 0.999), st.sampled_from([0.0, 0.01, 1.0, 6.0]), st.integers(0, 1000))
+def test_top_p_keeps_the_fewest_tokens_with_that_share(vocabulary: int, top_p: float, spread: float, seed: int) -> None:
+    """Flat and sharp distributions, against a plain sort; of equal tokens those with the lower id stay."""
+    logits = np.random.default_rng(seed).normal(size=vocabulary).round(1) * spread
+    p = torch.tensor(logits).softmax(0).float().numpy()
+    order = np.argsort(-p, kind="stable")
+    share = p[order].cumsum(dtype=np.float64)
+    expected = np.zeros_like(p)
+    kept = order[share - p[order] < top_p * share[-1] - 1e-12]
+    expected[kept] = p[kept]
+    keep_top_p(p, top_p)
+    assert (p == expected).all()
 
 
 def test_extreme_numbers_never_draw_an_impossible_token() -> None:
@@ -99,6 +103,8 @@ def test_extreme_numbers_never_draw_an_impossible_token() -> None:
     uniform = np.array([0.0, 0.5, np.nextafter(1.0, 0.0), 0.999])
     for rule in (Sampling(), Sampling(top_k=2), Sampling(top_p=0.5), Sampling(temperature=0)):
         assert set(next_tokens(logits, [rule] * 4, uniform).tolist()) <= {3, 150, 299}
+    assert next_tokens(logits, [Sampling(temperature=0)] * 4, uniform).tolist() == [150] * 4
+    logits[:, 299] = 2.0  # a tie
     assert next_tokens(logits, [Sampling(temperature=0)] * 4, uniform).tolist() == [150] * 4
 
 
