@@ -6,9 +6,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+
+# Other work on the machine makes any example slow now and then; a test is about what comes out, not about when.
+settings.register_profile("regulars", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("regulars")
 
 
 @pytest.fixture(scope="session")
