@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 _LOG_BOUND = 12.0
 #: The expectation divides by a - 1; so near to 1 the limit is taken from beside it.
 _NEAR_ONE = 1e-6
+#: The series of 2F1 ends where a term adds less than this; its terms shrink at least as fast as z ** n.
+_SERIES_END, _SERIES_TERMS = 1e-15, 10_000
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,26 @@ def expected_purchases(parameters: Parameters, days: float, frequency: Floats, r
     p = parameters
     a = p.a if abs(p.a - 1) > _NEAR_ONE else 1 + _NEAR_ONE
     z = days / (p.alpha + age + days)
-    remaining = (1 - z) ** (a - 1) * hyp2f1(a + p.b - 1 - p.r, a - 1, a + p.b + frequency - 1, z)
+    remaining = (1 - z) ** (a - 1) * _hyp2f1(a + p.b - 1 - p.r, a - 1, a + p.b + frequency - 1, z)
     expected = (a + p.b + frequency - 1) / (a - 1) * (1 - remaining) * p_alive(p, frequency, recency, age)
     nonnegative: Floats = np.maximum(expected, 0.0)
     return nonnegative
+
+
+def _hyp2f1(a: float, b: float, c: Floats, z: Floats) -> Floats:
+    """Gauss's 2F1 for 0 <= z < 1; scipy's overflows for many purchases (large c - a - b whole, z > 0.9)."""
+    value: Floats = np.array(hyp2f1(a, b, c, z), dtype=np.float64)
+    lost = ~np.isfinite(value)
+    if lost.any():  # c is large there, so the defining series converges fast
+        c, z = c[lost], z[lost]
+        term, total = np.ones_like(z), np.ones_like(z)
+        for n in range(_SERIES_TERMS):
+            term = term * ((a + n) * (b + n) / ((c + n) * (n + 1))) * z
+            total += term
+            if np.abs(term).max() < _SERIES_END:
+                break
+        value[lost] = total
+    return value
 
 
 def _terms(values: Floats, x: Floats, t_x: Floats, t: Floats) -> tuple[Floats, Floats]:
