@@ -134,7 +134,7 @@ class TrainSection(Section):
         default=4000, ge=300, description="size of the tokenizer that is trained on the shop's text"
     )
     max_tokens: int = Field(default=256, ge=16, description="longest training sequence, in tokens")
-    dropout: Share = Field(default=0.2, description="dropout of embeddings, attention and residuals")
+    dropout: Share = Field(default=0.2, description="dropout of embeddings and residuals")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
     batch_tokens: Positive = Field(default=8192, description="tokens in one optimiser step")
@@ -155,15 +155,27 @@ class TrainRecommend(TrainSection):
     coding: Literal["item_tokens", "titles"] = Field(
         default="item_tokens", description="how a product is written in tokens"
     )
+    learning_rate: float = Field(
+        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+    )
+    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
+    max_epochs: Positive = Field(default=8, description="passes over the fine-tuning data, at most")
+    purchase_epochs: int = Field(
+        default=8, ge=0, description="passes over the purchases alone, before those over whole prompts (item_tokens)"
+    )
+    refit: bool = Field(
+        default=False, description="train again on everything, the held-out purchases too, once it is judged"
+    )
 
 
 class TrainSentiment(TrainSection):
     """Training of the sentiment classifier."""
 
-    n_embd: Positive = Field(default=128, description="width")
-    vocab_size: int = Field(
-        default=8000, ge=300, description="size of the tokenizer that is trained on the shop's text"
+    learning_rate: float = Field(
+        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
+    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
+    max_epochs: Positive = Field(default=6, description="passes over the rated reviews, at most")
 
 
 class TrainSettings(Section):

@@ -26,7 +26,9 @@ BATCH_TOKENS = 8192
 CACHE_BYTES = 1 << 30
 """Of keys and values of one batch: fewer customers go together where each needs more."""
 EXHAUSTIVE_ROWS = 4096
-"""Tries with at most so many inner nodes are searched until the list is proven to be the best."""
+"""Tries with at most so many inner nodes are searched until the list is proven to be the best. With 180 titles
+and random weights that took 1.7 times the time of the beams alone, whose ten best were all right for nobody.
+"""
 UNLIMITED = 1 << 40
 PROOF_ROWS = 128
 """What a proof may cost a customer in larger tries, in token rows; a prompt is 256."""

@@ -67,8 +67,9 @@ def train_recommend(
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:
         if settings.pretrain_epochs:
-            documents = _documents(split.training, tokenizer, settings)
-            fit(pretraining(model, documents, settings), schedule("pretrain", settings), work, report)
+            documents = _documents(split.training, items, tokenizer, settings)
+            pretrain = schedule("pretrain", settings, settings.pretrain_epochs)
+            fit(pretraining(model, documents, settings), pretrain, work, report)
         before = Manifest() if start is None else checkpoint.read_manifest(start)
         manifest = add_items(model, tokenizer, items, settings, before)
         encoder = PromptEncoder(tokenizer, manifest, context_tokens=model.config.max_position_embeddings)
@@ -93,6 +94,7 @@ def _fine_tune(
     """Train on the split and judge it; with `refit` train anew on everything, for as long as was best."""
     model, settings = tuning.model, tuning.settings
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    _learn_purchases(tuning, split.training, "purchases", work, report)
     outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
     model.eval()
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
@@ -100,10 +102,19 @@ def _fine_tune(
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(begin[name])
+        _learn_purchases(tuning, customers, "refit-purchases", work, report)
         again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
         fit(tuning.task(customers, []), again, work, report)
         model.eval()
     return outcome, figures
+
+
+def _learn_purchases(
+    tuning: ItemTokens | Titles, customers: Sequence[Customer], stage: str, work: Path, report: Report | None
+) -> None:
+    settings = tuning.settings
+    if isinstance(tuning, ItemTokens) and settings.purchase_epochs:
+        fit(tuning.purchases_task(customers), schedule(stage, settings, settings.purchase_epochs), work, report)
 
 
 def _split(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> _Split:
@@ -128,7 +139,7 @@ def _split(customers: Sequence[Customer], items: Mapping[str, str], settings: Re
 
 
 def _texts(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> Iterator[str]:
-    """What the tokenizer learns from: the lines of every event, and every title once."""
+    """What the tokenizer learns from: every title once, and the line of every event."""
     template = TEMPLATES[settings.language]
     lines: dict[Event, str] = {}
     yield template.header
@@ -141,11 +152,16 @@ def _texts(customers: Sequence[Customer], items: Mapping[str, str], settings: Re
             yield lines[event]
 
 
-def _documents(customers: Sequence[Customer], tokenizer: Tokenizer, settings: RecommendSettings) -> list[Tokens]:
-    """Histories with titles as text, in windows."""
+def _documents(
+    customers: Sequence[Customer], items: Mapping[str, str], tokenizer: Tokenizer, settings: RecommendSettings
+) -> list[Tokens]:
+    """The text that is pre-trained on: whole histories where titles are spelled, else every different line once."""
     encoder = PromptEncoder(tokenizer, Manifest(language=settings.language))
-    of_customer = windows([customer.events for customer in customers], encoder, settings.max_tokens)
-    return [np.array(window.tokens, dtype=np.int32) for covered in of_customer for window in covered]
+    if settings.coding == "titles":
+        of_customer = windows([customer.events for customer in customers], encoder, settings.max_tokens)
+        return [np.array(window.tokens, dtype=np.int32) for covered in of_customer for window in covered]
+    lines = encoder.encode_many(sorted(set(_texts(customers, items, settings))))
+    return [np.array(line[: settings.max_tokens], dtype=np.int32) for line in lines]
 
 
 def _figures(

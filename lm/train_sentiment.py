@@ -68,7 +68,7 @@ def train_sentiment(
     of = fingerprint(asdict(settings) | begun_from, [*map(bytes, documents), rated.labels.tobytes()])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:
-        fit(pretraining(model, known, settings), schedule("pretrain", settings), work, report)
+        fit(pretraining(model, known, settings), schedule("pretrain", settings, settings.pretrain_epochs), work, report)
         task = _Classification(model, documents, rated, settings)
         outcome = fit(task.task(), schedule("finetune", settings), work, report)
         model.eval()

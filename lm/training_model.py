@@ -58,9 +58,9 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def schedule(stage: Literal["pretrain", "finetune", "refit"], settings: Settings) -> Schedule:
-    """The stage's schedule as the settings have it."""
-    epochs = settings.pretrain_epochs if stage == "pretrain" else settings.max_epochs
+def schedule(stage: str, settings: Settings, epochs: int | None = None) -> Schedule:
+    """The schedule of a stage with at most `epochs` (max_epochs where not given), otherwise as the settings have it."""
+    epochs = settings.max_epochs if epochs is None else epochs
     return Schedule(stage, epochs, settings.learning_rate, settings.weight_decay, settings.patience, settings.seed)
 
 
@@ -74,7 +74,8 @@ def start_model(
     torch.manual_seed(settings.seed)
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     loader = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
-    dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), settings.dropout)
+    # None in attention: with it the processor has no fast attention, and a step takes a third longer.
+    dropout = {"resid_pdrop": settings.dropout, "embd_pdrop": settings.dropout, "attn_pdrop": 0.0}
     if settings.init is None:
         end = tokenizer.token_to_id(END_OF_TEXT)
         config = GPT2Config(
@@ -99,9 +100,9 @@ def start_model(
             logging.set_verbosity_error()  # it would warn that the new head is random: that is what is wanted
             model = loader.from_pretrained(path, dtype=torch.float32, local_files_only=True, **names)
             logging.set_verbosity(verbosity)
-        for module in model.modules():
+        for name, module in model.named_modules():
             if isinstance(module, nn.Dropout):
-                module.p = settings.dropout
+                module.p = 0.0 if name.endswith("attn_dropout") else settings.dropout
         if tokenizer.get_vocab_size() > model.config.vocab_size:
             model.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
     model.config.pad_token_id = None  # Hugging Face warns of padding without a mask, which is right here
@@ -116,10 +117,13 @@ def _fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def hidden_states(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
-    """(B, T) tokens, padded on the right -> (B, T, n_embd) states after the last LayerNorm."""
+def hidden_states(model: PreTrainedModel, tokens: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+    """(B, T) tokens, padded on the right -> (B, T, n_embd) states after the last LayerNorm.
+
+    `places` (B, T) are the tokens' positions where they are not 0, 1, 2, ...
+    """
     # No mask: padding is to the right of everything that is read, and full attention has the faster kernel.
-    return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    return model.base_model(input_ids=tokens, position_ids=places, use_cache=False).last_hidden_state
 
 
 def output_rows(model: PreTrainedModel) -> torch.Tensor:

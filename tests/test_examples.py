@@ -15,6 +15,7 @@ from lm.examples import (
     Target,
     hold_out,
     item_examples,
+    purchase_examples,
     targets,
     title_examples,
     windows,
@@ -152,6 +153,34 @@ def test_a_long_history_is_windowed_and_no_target_is_lost(encoder):
     # A window's last state asks for what comes first in the next, whose own header asks nothing.
     assert sum(len(part.labels) for part in parts) == len(whole[0].labels)
     assert all(np.all(np.diff(part.positions) >= 0) for part in parts)
+
+
+@pytest.mark.parametrize("encoder", ["item_tokens"], indirect=True)
+def test_purchases_alone_stand_where_the_whole_prompt_has_them(encoder):
+    one = customer([bought("a")], [searched()], [searched(), bought("b"), bought("gone"), bought("c")])
+    (whole,) = item_examples([one], encoder, encoder.item_tokens, 80, new_only=True)
+    (alone,) = purchase_examples([one], encoder, encoder.item_tokens, 80, new_only=True)
+    header = encoder.encode(encoder.header)
+    assert alone.tokens.tolist() == [*header, *(encoder.item_tokens[item] for item in "abc")]
+    assert whole.tokens[alone.places].tolist() == alone.tokens.tolist()
+    # After the header a, after a's day b and c, after b within its day c.
+    token = encoder.item_tokens
+    assert list(zip(alone.positions.tolist(), alone.labels.tolist(), strict=True)) == [
+        (len(header) - 1, token["a"]),
+        (len(header), token["b"]),
+        (len(header), token["c"]),
+        (len(header) + 1, token["c"]),
+    ]
+    assert alone.weights.tolist() == pytest.approx([1, 0.5, 0.5, WITHIN_DAY])
+
+
+@pytest.mark.parametrize("encoder", ["item_tokens"], indirect=True)
+@pytest.mark.parametrize("budget", [60, 10_000])
+def test_no_purchase_is_left_out_of_the_windows(encoder, budget):
+    one = customer(*[[searched(), bought(item)] for item in "abc" * 20])
+    examples = purchase_examples([one], encoder, encoder.item_tokens, budget, new_only=False)
+    assert sum(len(example.labels) for example in examples) == 60
+    assert all(example.places.max() < budget for example in examples)
 
 
 @pytest.mark.parametrize("encoder", ["titles"], indirect=True)
