@@ -119,9 +119,9 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 
 
 def test_a_rare_class_is_not_given_up(tmp_path):
-    longer = SentimentSettings(**(vars(TINY) | {"max_epochs": 20, "patience": 20}))
-    figures = train_sentiment(*reviews(900, shares=(0.06, 0.04, 0.9)), longer, tmp_path / "model")
-    assert figures["majority_accuracy"] > 0.85
+    longer = SentimentSettings(**(vars(TINY) | {"patience": 12}))
+    figures = train_sentiment(*reviews(1500, shares=(0.07, 0.07, 0.86)), longer, tmp_path / "model")
+    assert figures["majority_accuracy"] > 0.8
     assert figures["balanced_accuracy"] > 0.8
 
 
