@@ -200,16 +200,12 @@ def _with_copy_number(rows: DataFrame, table: str, names: list[str]) -> DataFram
     # Rejected rows (of any key, or none) are spread by their whole content: no task gets all rows without a customer.
     bucket = F.when(F.col(RULE).isNull(), F.xxhash64(*home)).otherwise(F.xxhash64(*names, RULE))
     copies = (
-        Window.partitionBy("__bucket", "__rejected", *contract.key)
+        Window.partitionBy("__bucket", *contract.key)
         # The key comes last: a table without further columns needs some order too.
         .orderBy(*newest, *(F.col(n).asc_nulls_last() for n in rest if n != contract.time_column), *contract.key)
         .rowsBetween(Window.unboundedPreceding, Window.currentRow)
     )
-    return (
-        rows.withColumns({"__bucket": bucket, "__rejected": F.col(RULE).isNotNull()})
-        .repartition("__bucket")
-        .withColumn("__copy", F.row_number().over(copies))
-    )
+    return rows.withColumn("__bucket", bucket).repartition("__bucket").withColumn("__copy", F.row_number().over(copies))
 
 
 def _is_copy() -> Column:
