@@ -80,7 +80,7 @@ def _encoder(path: str, language: Language) -> PromptEncoder:
 def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
     from lm.generate import Recommender
 
-    return Recommender.load(Path(model.path), Catalogue.load(Path(catalogue_dir)))
+    return Recommender.load(Path(model.path), Catalogue.load(Path(catalogue_dir)), beams=beams)
 
 
 @functools.lru_cache(maxsize=1)

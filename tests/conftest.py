@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+
+# Threads that spin for each other make a test of half a second one of half a minute on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Other work on the machine makes any example slow now and then; a test is about what comes out, not about when.
 settings.register_profile("regulars", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +32,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "spark.master": "local[2]",
             "spark.driver.memory": "2g",
             "spark.sql.shuffle.partitions": "4",
+            # Many small plans, each run once: compiling them well costs twice the processor time of running them.
+            "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.sql.warehouse.dir": str(tmp_path_factory.mktemp("warehouse")),
         },
     )
