@@ -18,6 +18,8 @@ from lm.tokenizer import PADDING
 from lm.train_sentiment import (
     UNRATED,
     SentimentSettings,
+    _Classification,
+    _Rated,
     calibrate,
     negative_log_likelihood,
     softmax,
@@ -123,6 +125,15 @@ def test_a_rare_class_is_not_given_up(tmp_path):
     figures = train_sentiment(*reviews(1500, shares=(0.07, 0.07, 0.86)), longer, tmp_path / "model")
     assert figures["majority_accuracy"] > 0.8
     assert figures["balanced_accuracy"] > 0.8
+
+
+def test_a_class_a_quarter_as_frequent_weighs_twice():
+    labels = np.array([2] * 16 + [0] * 4 + [1])
+    rated = _Rated(labels, ["train"] * 21)
+    weights = _Classification(None, [np.array([1], np.int32)] * 21, rated, TINY).weights.numpy()
+    assert weights[0] / weights[2] == pytest.approx(2)
+    assert weights[1] / weights[2] == pytest.approx(4)
+    assert weights[labels].mean() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("stock", [True, False])
