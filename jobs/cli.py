@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import signal
 import sys
-from datetime import date
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
+from jobs import store_commands
 from jobs.errors import UsageError, UserError
+from jobs.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
 from lm.catalogue import CatalogueError
 from lm.checkpoint import CheckpointError
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
-    from jobs.config import Config
 
 app = typer.Typer(
     name="regulars",
@@ -32,14 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(soft_wrap=True)
 errors = Console(stderr=True, soft_wrap=True)
-
-ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in a.b=c.")
-]
-DEFAULT_CONFIG = Path("regulars.yaml")
 
 
 @app.command()
@@ -74,8 +63,8 @@ def train(
     if task not in ("recommend", "sentiment", "all"):
         raise UsageError(f"--task is '{task}': it must be recommend, sentiment or all")
     tasks = ("recommend", "sentiment") if task == "all" else (task,)
-    settings = _load(config, overrides)
-    run_training(_session("train", settings), settings, _date("--as-of", as_of), tasks, console)
+    settings = load_config(config, overrides)
+    run_training(session("train", settings), settings, parsed_date("--as-of", as_of), tasks, console)
     console.print(f"Go on with: regulars nightly --config {config} --run-date {as_of}", highlight=False)
 
 
@@ -89,25 +78,10 @@ def nightly(
     from jobs.nightly import run_night
     from jobs.summary import show_summary
 
-    settings = _load(config, overrides)
-    day = _date("--run-date", run_date)
-    spark = _session("nightly", settings)
+    settings = load_config(config, overrides)
+    day = parsed_date("--run-date", run_date)
+    spark = session("nightly", settings)
     show_summary(spark, run_night(spark, settings, day, console, str(config)), console)
-
-
-@app.command()
-def backfill(
-    first: Annotated[str, typer.Option("--from", metavar="DATE", help="The first date, included.")],
-    last: Annotated[str, typer.Option("--to", metavar="DATE", help="The last date, included.")],
-    config: ConfigFile = DEFAULT_CONFIG,
-    overrides: Overrides = None,
-) -> None:
-    """Run the night for each date from the first to the last, in order, as of that date."""
-    from jobs.backfill import run_backfill
-
-    settings = _load(config, overrides)
-    dates = _date("--from", first), _date("--to", last)
-    run_backfill(_session("backfill", settings), settings, *dates, console, str(config))
 
 
 @app.command()
@@ -120,16 +94,16 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Judge published lists against what customers bought next, beside plain baselines."""
-    settings = _load(config, overrides)
-    day = _date("--run-date", run_date)
+    settings = load_config(config, overrides)
+    day = parsed_date("--run-date", run_date)
     if loyalty:
         from jobs.evaluate_loyalty import evaluate_loyalty
 
-        evaluate_loyalty(_session("evaluate", settings), settings, day, console, json_file)
+        evaluate_loyalty(session("evaluate", settings), settings, day, console, json_file)
         return
     from jobs.evaluate import evaluate_time_split
 
-    evaluate_time_split(_session("evaluate", settings), settings, day, days, console, json_file)
+    evaluate_time_split(session("evaluate", settings), settings, day, days, console, json_file)
 
 
 @app.command()
@@ -139,6 +113,9 @@ def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> 
 
     if not examine(config, overrides or [], console):
         raise typer.Exit(2)
+
+
+app.command()(store_commands.backfill)
 
 
 def main() -> NoReturn:
@@ -173,22 +150,3 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 def _escape(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-def _load(config: Path, overrides: list[str] | None) -> Config:
-    from jobs.config import load
-
-    return load(config, overrides or [])
-
-
-def _session(command: str, config: Config) -> SparkSession:
-    from jobs.session import create_session
-
-    return create_session(f"regulars {command}", timezone=config.timezone, conf=config.spark)
-
-
-def _date(option: str, text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise UsageError(f"{option} is '{text}': give a date as YYYY-MM-DD, for example 2026-03-01") from None

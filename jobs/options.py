@@ -1,0 +1,47 @@
+"""What the commands share: options, consoles, and how a configuration file, a session and a date are read."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.config import Config
+
+console = Console(soft_wrap=True)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in a.b=c.")
+]
+DEFAULT_CONFIG = Path("regulars.yaml")
+
+
+def load_config(path: Path, overrides: list[str] | None) -> Config:
+    """Read the configuration; imported late, so that `--help` needs no pydantic."""
+    from jobs.config import load
+
+    return load(path, overrides or [])
+
+
+def session(command: str, config: Config) -> SparkSession:
+    """Make the Spark session of a command."""
+    from jobs.session import create_session
+
+    return create_session(f"regulars {command}", timezone=config.timezone, conf=config.spark)
+
+
+def parsed_date(option: str, text: str) -> date:
+    """Read an ISO date; UsageError naming the option."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} is '{text}': give a date as YYYY-MM-DD, for example 2026-03-01") from None
