@@ -22,14 +22,22 @@ from rich.table import Table
 console = Console(stderr=True)
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Parse the options that every benchmark has; `--data` names the folder of real data where one is used."""
+def arguments(description: str, **sizes: int) -> argparse.Namespace:
+    """Parse the options that every benchmark has; `--data` names the folder of real data where one is used.
+
+    `sizes` become options of their own with these defaults; --quick does a hundredth of each unless it is given.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work: shows that it runs, not how fast")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--rounds", type=int, help="rounds in turn (default 3, quick 1)")
     parser.add_argument("--data", type=Path, help="folder with the real data sets, where the benchmark uses them")
+    for name, size in sizes.items():
+        parser.add_argument(f"--{name}", type=int, help=f"default {size:,}, quick {max(1, size // 100):,}")
     options = parser.parse_args()
+    for name, size in sizes.items():
+        if getattr(options, name) is None:
+            setattr(options, name, max(1, size // 100) if options.quick else size)
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
