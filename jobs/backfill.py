@@ -1,39 +1,133 @@
-"""Backfill: the night for each date of a range, oldest first, each as of its own end.
+"""Backfill: the night for each date of a range that needs it, each as of its own end.
 
-For the data engineer after a fix or an outage: `regulars backfill --from D --to D`. What the ledger has answered is
-not scored again, so a repeated backfill costs little more than reading.
+For the data engineer after a fix or an outage: `regulars backfill --from D --to D --reprocess missing`. What the
+ledger has answered is not scored again, so a repeated date costs little more than reading. Dates that a backfill is
+going to run are noted below the store; `--reprocess failed` goes on with those that it did not publish.
 """
 
 from __future__ import annotations
 
+import shlex
+import uuid
+from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Literal
 
 from pyspark.sql import SparkSession
 from rich.console import Console
 
+from jobs.attempts import wait_for_turn
 from jobs.config import Config
-from jobs.errors import UsageError
-from jobs.nightly import Night, run_night
+from jobs.dates import DateState, Reprocess, days_between, selected, states
+from jobs.deadline import Deadline, DeadlinePassed
+from jobs.errors import StoreBusy, UsageError
+from jobs.nightly import run_night
+from jobs.runs import Night
+from jobs.store import Store
+from jobs.versions import current, own_config
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the operator chose; the defaults are those of the command."""
+
+    reprocess: Reprocess = "missing"
+    order: Literal["oldest", "newest"] = "oldest"
+    on_error: Literal["stop", "continue"] = "stop"
+    versions: Literal["own", "current"] = "current"
+    #: Dates before the first that are run again if they were ever run: rows that came late may belong to them.
+    lookback: int = 0
 
 
 def run_backfill(
-    spark: SparkSession, config: Config, first: date, last: date, console: Console, config_file: str
+    spark: SparkSession,
+    config: Config,
+    first: date,
+    last: date,
+    console: Console,
+    config_file: str,
+    choices: Choices | None = None,
+    deadline: Deadline | None = None,
 ) -> list[Night]:
-    """Run and publish every date from `first` to `last`, both included; stops at the first that fails.
+    """Run and publish the dates from `first` to `last`, both included, that `choices` asks for.
 
-    Raises UsageError for an empty range, and whatever the failing night raises; dates before it stay published.
+    Raises UsageError for an empty range, and what the first failing night raised: at once, or after the other dates
+    with `on_error` continue. After the deadline no date begins; the one that is running ends as a night does.
     """
+    choices, store = choices or Choices(), Store(config.store)
+    due = due_dates(spark, config, first, last, choices, config_file)
+    if not due:
+        console.print(f"Nothing to do: no date from {first} to {last} is {choices.reprocess}", highlight=False)
+        return []
+    mark = f"backfill-{uuid.uuid4().hex[:8]}"
+    for day in due:
+        wait_for_turn(spark, store, mark, day)
+    nights: list[Night] = []
+    failures: list[Exception] = []
+    try:
+        for number, (day, (state, reason)) in enumerate(due.items(), start=1):
+            if deadline and deadline.seconds_left() <= 0:
+                failures.append(DeadlinePassed(f"the deadline {deadline.text} passed before {day} began"))
+                break
+            console.print(f"[bold]{day}[/bold] ({number} of {len(due)}, {reason})", highlight=False)
+            try:
+                nights.append(_run(spark, config, state, console, config_file, choices, deadline))
+            except Exception as error:
+                failures.append(error)
+                console.print(f"{day}: [red]failed[/red]", highlight=False)
+                if choices.on_error == "stop" or isinstance(error, StoreBusy):
+                    break
+            else:
+                console.print(_said(nights[-1]), highlight=False)
+    finally:  # also when the operator interrupts it
+        _say_how_to_go_on(console, config_file, set(due), nights)
+    if failures:
+        raise failures[0]
+    return nights
+
+
+def due_dates(
+    spark: SparkSession, config: Config, first: date, last: date, choices: Choices, config_file: str
+) -> dict[date, tuple[DateState, str]]:
+    """The dates to run, in their order, each with its state and the reason; UsageError for an empty range."""
     if last < first:
         raise UsageError(f"--from {first} is after --to {last}: give the older date first")
-    nights = []
-    for number in range((last - first).days + 1):
-        day = first + timedelta(days=number)
-        console.print(f"[bold]{day}[/bold] ({number + 1} of {(last - first).days + 1})", highlight=False)
-        night = run_night(spark, config, day, console, config_file)
-        scored = ", ".join(f"{task} {n:,} scored" for task, n in night.scored.items())
+    store, (today, _) = Store(config.store), current(config, config_file)
+    start = first - timedelta(days=choices.lookback)
+    found = {state.run_date: state for state in states(spark, store, days_between(start, last), today)}
+    reasons = selected((state for day, state in found.items() if day >= first), choices.reprocess)
+    for day, state in found.items():
+        if day < first and state.state not in ("missing", "running"):
+            reasons[day] = "lookback"
+    return {day: (found[day], reasons[day]) for day in sorted(reasons, reverse=choices.order == "newest")}
+
+
+def _run(
+    spark: SparkSession,
+    config: Config,
+    state: DateState,
+    console: Console,
+    config_file: str,
+    choices: Choices,
+    deadline: Deadline | None,
+) -> Night:
+    """One date, with today's versions or those that it was published with; a date without any has today's."""
+    if choices.versions == "own" and state.run is not None:
+        config = own_config(spark, Store(config.store), config, state.run.versions)
+    return run_night(spark, config, state.run_date, console, config_file, deadline)
+
+
+def _said(night: Night) -> str:
+    scored = ", ".join(f"{task} {n:,} scored" for task, n in night.scored.items())
+    stages = sum(seconds for name, seconds in night.seconds.items() if "." not in name)
+    return f"{night.run_date}: published {sum(night.rows.values()):,} rows, {scored}, {stages:.0f} s"
+
+
+def _say_how_to_go_on(console: Console, config_file: str, due: set[date], nights: list[Night]) -> None:
+    left = sorted(due - {night.run_date for night in nights})
+    if left:
         console.print(
-            f"{day}: published {sum(night.rows.values()):,} rows, {scored}, {sum(night.seconds.values()):.0f} s",
+            f"{len(nights)} of {len(due)} dates are published, not {', '.join(map(str, left))}. Go on with: regulars"
+            f" backfill --config {shlex.quote(config_file)} --from {left[0]} --to {left[-1]} --reprocess failed",
             highlight=False,
         )
-        nights.append(night)
-    return nights

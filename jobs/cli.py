@@ -71,6 +71,7 @@ def train(
 @app.command()
 def nightly(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write.")],
+    deadline: store_commands.DeadlineOption = None,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
@@ -80,8 +81,9 @@ def nightly(
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
+    until = store_commands.parsed_deadline(deadline, settings)
     spark = session("nightly", settings)
-    show_summary(spark, run_night(spark, settings, day, console, str(config)), console)
+    show_summary(spark, run_night(spark, settings, day, console, str(config), until), console)
 
 
 @app.command()
@@ -115,7 +117,14 @@ def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> 
         raise typer.Exit(2)
 
 
-app.command()(store_commands.backfill)
+for command in (
+    store_commands.backfill,
+    store_commands.plan,
+    store_commands.status,
+    store_commands.rollback,
+    store_commands.gc,
+):
+    app.command()(command)
 
 
 def main() -> NoReturn:

@@ -148,6 +148,7 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
 def _inputs(config: Config) -> Iterator[Finding]:
     for table, source in config.inputs.items():
         paths = [source.path] if isinstance(source.path, str) else list(source.path)
-        missing = [path for path in paths if "://" not in path and not glob.glob(path)]  # noqa: PTH207  (paths may be absolute globs)
+        any_date = {path: path.replace("{run_date}", "*") for path in paths}
+        missing = [path for path in paths if "://" not in path and not glob.glob(any_date[path])]  # noqa: PTH207  (paths may be absolute globs)
         mend = f"inputs.{table}.path names nothing: {', '.join(missing)}" if missing else ""
         yield Finding(f"inputs.{table}", ", ".join(paths), mend)

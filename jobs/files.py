@@ -76,6 +76,18 @@ def size(spark: SparkSession, path: str) -> int:
         return int(_file_system(spark, path).getFileStatus(_path(spark, path)).getLen())
 
 
+def usage(spark: SparkSession, path: str) -> tuple[int, int]:
+    """Files and bytes of a file or of all that is in a folder; nothing where it does not exist."""
+    if here := local(path):
+        found = [here] if here.is_file() else [file for file in here.rglob("*") if file.is_file()]
+        return len(found), sum(file.stat().st_size for file in found)
+    if not exists(spark, path):
+        return 0, 0
+    with _java_errors(path):
+        summary = _file_system(spark, path).getContentSummary(_path(spark, path))
+        return int(summary.getFileCount()), int(summary.getLength())
+
+
 def mkdirs(spark: SparkSession, folder: str) -> None:
     """Make a folder and its parents; an existing one is fine."""
     if here := local(folder):

@@ -80,9 +80,10 @@ def read_inputs(spark: SparkSession, config: Config, run_date: date, work: str) 
     tables: dict[str, Table] = {}
     for table in ("optouts", "items", "purchases", "searches", "reviews", "questions", "articles"):
         if table in config.inputs:
-            tables[table] = read_table(spark, table, config.inputs[table], tables, end, f"{work}/{table}")
+            source = config.inputs[table].on(run_date)
+            tables[table] = read_table(spark, table, source, tables, end, f"{work}/{table}")
             if table in ("items", "purchases"):
-                _refuse_empty(table, config.inputs[table], tables[table], run_date)
+                _refuse_empty(table, source, tables[table], run_date)
         if table == "purchases" and "items" not in tables:
             tables["items"] = _derive_items(spark, tables["purchases"].used, f"{work}/items")
     return Inputs(

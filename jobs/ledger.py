@@ -25,18 +25,26 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import files, parquet
+from jobs.deadline import Deadline
 from jobs.faults import point
 from jobs.store import Store
 from jobs.waves import Progress, Terms, row_schema, score_missing
 
+#: Says of a column of results whether tonight's shop can still use each.
+Enough = Callable[[Column], Column]
+
 
 @dataclass(frozen=True)
 class Results:
-    """One row per distinct request: `key` and the ledger's columns; and how many were reused and scored."""
+    """One row per answered request: `key` and the ledger's columns; and how many were reused, scored and left."""
 
     rows: DataFrame
     reused: int
     scored: int
+    #: Requests that the deadline left unanswered.
+    late: int = 0
+    #: Wall-clock seconds of the waves.
+    model_seconds: float = 0.0
 
 
 def request_key(
@@ -61,15 +69,17 @@ def results(
     requests: DataFrame,
     infer: Callable[[DataFrame], DataFrame],
     *,
-    enough: Callable[[Column], Column] | None = None,
+    enough: Enough | None = None,
     wave_minutes: float = 5,
     progress: Progress | None = None,
+    deadline: Deadline | None = None,
 ) -> Results:
     """Answer every distinct request from the ledger, after the model scored those that it cannot answer.
 
     `requests` has `key`, `prompt_hash` and what `infer` reads; equal keys are equal requests. It is read twice, so it
     should lie in a file. `infer` adds `result` (of terms.result_type, never null) to the rows that it is given and
-    keeps the rest. `enough` says of a `result` column whether tonight's shop can still use it.
+    keeps the rest. `enough` says of a `result` column whether tonight's shop can still use it. No wave starts after
+    `deadline`; the requests that are left then have no row.
     """
     folder = f"{store.work(terms.run_id)}/{terms.task}_found"
     known = lookup(spark, store, terms, requests.select("key"), enough)
@@ -79,8 +89,9 @@ def results(
     missing = found.where(F.col("why_missing").isNotNull()).select("key", F.col("why_missing").alias("why_scored"))
     total = missing.count()
     rows = found.where(F.col("why_missing").isNull()).select(*terms.schema.names)
+    scored, seconds = 0, 0.0
     if total:
-        waves = score_missing(
+        waves, scored, seconds = score_missing(
             spark,
             store,
             terms,
@@ -90,10 +101,12 @@ def results(
             total=total,
             wave_minutes=wave_minutes,
             progress=progress,
+            deadline=deadline,
         )
+    if scored:
         new = spark.read.schema(terms.schema).parquet(*(files.for_reading(wave) for wave in waves))
         rows = rows.unionByName(new)
-    return Results(rows, asked - total, total)
+    return Results(rows, asked - total, scored, total - scored, seconds)
 
 
 def lookup(
@@ -101,7 +114,7 @@ def lookup(
     store: Store,
     terms: Terms,
     keys: DataFrame,
-    enough: Callable[[Column], Column] | None = None,
+    enough: Enough | None = None,
 ) -> DataFrame:
     """Return each distinct key with its newest answer as of the run date, and `why_missing`.
 
@@ -134,7 +147,7 @@ def read(spark: SparkSession, store: Store, task: str, result_type: str) -> Data
     return spark.read.schema(schema).parquet(files.for_reading(folder))
 
 
-def enough_sellable(item_ids: Iterable[str], k: int) -> Callable[[Column], Column]:
+def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
     """Say of a list result (array<struct<item_id, ...>>) whether at least k of its products are in `item_ids`.
 
     Arrow columns in, Arrow column out: each distinct id of a batch is looked up once, no row becomes Python objects.
@@ -153,7 +166,7 @@ def enough_sellable(item_ids: Iterable[str], k: int) -> Callable[[Column], Colum
     return lambda result: answer(result["item_id"])
 
 
-def _why_missing(terms: Terms, enough: Callable[[Column], Column] | None) -> Column:
+def _why_missing(terms: Terms, enough: Enough | None) -> Column:
     never_scored = F.col("scored_on").isNull()
     same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
     why = F.when(never_scored, "new").when(same_catalogue, F.lit(None))

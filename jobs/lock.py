@@ -121,6 +121,19 @@ def _file_lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]
             files.delete(spark, store.lock_file)
 
 
+def holder(spark: SparkSession, store: Store) -> Owner | None:
+    """Who writes to the store now, without taking the lock; None where nobody does or the process is seen to be gone.
+
+    Of another machine's process only the lock's age tells anything, and that only where the lock is a file of its own.
+    """
+    owner = _owner(_text(spark, store))
+    if owner is None or owner.is_dead():
+        return None
+    if files.local(store.root) is None and time.time() - files.modified_at(spark, store.lock_file) > _STALE_AFTER:
+        return None
+    return owner
+
+
 def _remove_if_stale(spark: SparkSession, store: Store) -> None:
     """Move a dead run's lock away; of several commands that try at once only one moves that very file."""
     text = _text(spark, store)

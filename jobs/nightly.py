@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,62 +15,47 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from jobs import files, groups, ledger, loyalty, models, parquet, prompts, recommendations, sentiments
+from jobs import gate, groups, ledger, loyalty, models, recommendations, requests, sentiments
+from jobs.attempts import attempt
+from jobs.carry import with_carried
 from jobs.catalogues import SellableCatalogue
 from jobs.config import Config
-from jobs.errors import GateRefused
-from jobs.histories import histories
-from jobs.inputs import Account, read_inputs
+from jobs.deadline import Deadline, DeadlinePassed
+from jobs.inputs import read_inputs
 from jobs.lock import lock
-from jobs.metrics import night_metrics
+from jobs.metrics import night_metrics, table_rows
 from jobs.models import Model
 from jobs.progress import Stages
 from jobs.publish import publish, recover
-from jobs.runs import run_row, versions
+from jobs.runs import Night, run_row
 from jobs.store import Store
-from jobs.waves import Terms
+from jobs.versions import find_models, save_settings, settings_version
 
 if TYPE_CHECKING:
     from lm.generate import Recommender
 
 
-@dataclass
-class Night:
-    """What one run did so far: its summary is printed from it, its `runs` row is made of it."""
-
-    run_id: str
-    run_date: date
-    store: Store
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    accounts: dict[str, Account] = field(default_factory=dict)
-    quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
-    #: Per task, requests that the ledger answered and those that went through the model.
-    reused: dict[str, int] = field(default_factory=dict)
-    scored: dict[str, int] = field(default_factory=dict)
-    customers: int = 0
-    tokens: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=versions)
-    rows: dict[str, int] = field(default_factory=dict)
-
-    def work(self, name: str) -> str:
-        """A folder of this run alone."""
-        return f"{self.store.work(self.run_id)}/{name}"
-
-
-def run_night(spark: SparkSession, config: Config, run_date: date, console: Console, config_file: str) -> Night:
+def run_night(
+    spark: SparkSession,
+    config: Config,
+    run_date: date,
+    console: Console,
+    config_file: str,
+    deadline: Deadline | None = None,
+) -> Night:
     """Run all stages for `run_date`, as of its end in the shop's time zone, and publish.
 
     Raises a UserError with its exit code for everything that the operator can mend. Whatever happens, readers keep
-    whole dates, and the next run goes on from the ledger.
+    whole dates, and the next run goes on from the ledger. After `deadline` the model is asked nothing more; what is
+    published then, `publish.at_deadline` says.
     """
     store = Store(config.store)
-    night = Night(f"{run_date}-{uuid.uuid4().hex[:8]}", run_date, store)
+    night = Night(f"{run_date}-{uuid.uuid4().hex[:8]}", run_date, store, deadline)
     stages = Stages(console)
     night.seconds = stages.seconds
-    recommender, classifier = _models(config, config_file)
-    with lock(spark, store, night.run_id):
-        for line in recover(spark, store):
+    with lock(spark, store, night.run_id), attempt(spark, store, night.run_id, run_date):
+        recommender, classifier = find_models(config, config_file)
+        for line in recover(spark, store, config.publish.keep_publishes):
             console.print(line, highlight=False)
         groups.refuse_switches(spark, store, config.loyalty)
         with stages.stage("inputs"):
@@ -81,7 +65,7 @@ def run_night(spark: SparkSession, config: Config, run_date: date, console: Cons
             asked = _prompts(spark, config, night, inputs.used, recommender)
         outputs = {"quarantine": inputs.quarantine, "prompts": asked}
         with stages.stage("recommendations"):
-            outputs["recommendations"] = _recommend(
+            outputs["recommendations"], late = _recommend(
                 spark, config, night, asked, inputs.used["items"], recommender, stages
             )
         if classifier:
@@ -90,37 +74,23 @@ def run_night(spark: SparkSession, config: Config, run_date: date, console: Cons
         with stages.stage("loyalty"):
             outputs["loyalty"], model = _loyalty(spark, config, night, inputs.used, outputs.get("sentiments"))
         with stages.stage("metrics"):
-            outputs["metrics"] = _metrics(spark, config, night, outputs, asked, inputs.used["items"], model)
+            outputs["metrics"] = _metrics(spark, config, night, outputs, asked, late, inputs.used["items"], model)
+            gate.refuse_short_lists(outputs["metrics"], store, config.recommend.k)
+            gate.refuse_drift(spark, store, run_date, outputs["metrics"], config.gate, unfinished=night.unfinished)
         # Only now: the metrics above are of all lists that were computed, the control group's too.
         outputs["recommendations"] = groups.published_lists(outputs["recommendations"], config.loyalty, run_date)
+        night.versions["settings"] = settings_version(config)
+        save_settings(spark, store, config)
         outputs["runs"] = run_row(spark, night)
         with stages.stage("publishing"):
             night.rows = publish(spark, store, night.run_id, run_date, outputs)
     return night
 
 
-def _models(config: Config, config_file: str) -> tuple[Model, Model | None]:
-    """Find what the night needs before it reads anything: a missing model should cost no minute."""
-    recommender = models.find("recommend", config.models.recommend, config_file, config.recommend.language)
-    if "reviews" not in config.inputs:
-        return recommender, None
-    return recommender, models.find("sentiment", config.models.sentiment, config_file)
-
-
 def _prompts(spark: SparkSession, config: Config, night: Night, used: dict[str, DataFrame], model: Model) -> DataFrame:
     """Render each customer's prompt and the key of the request that it makes."""
-    settings = config.recommend
-    rendered = prompts.prompts(histories(used, settings.history_events), model.encoder_loader(), settings.prompt_tokens)
-    if not settings.exclude_purchased:
-        rendered = prompts.without_exclusions(rendered)
-    key = ledger.request_key(
-        recommendations.TASK,
-        F.col("prompt"),
-        model_version=model.fingerprint,
-        settings={"candidates": settings.k + settings.spares, "beams": settings.beams},
-        exclusions=F.col("excluded_hash"),
-    )
-    asked, night.customers = _kept(spark, rendered.withColumn("key", key), night.work("prompts"))
+    asked = night.keep(spark, requests.list_requests(config, used, model), "prompts")
+    night.customers = night.computed["prompts"]
     night.tokens = asked.agg(F.sum("tokens")).first()[0] or 0  # type: ignore[index]
     night.versions["recommend"] = model.fingerprint
     return asked
@@ -134,20 +104,12 @@ def _recommend(
     items: DataFrame,
     model: Model,
     stages: Stages,
-) -> DataFrame:
-    """Score the requests that the ledger cannot answer and make today's lists."""
+) -> tuple[DataFrame, DataFrame | None]:
+    """Score the requests that the ledger cannot answer and make today's lists; also the customers left out, if any."""
     settings = config.recommend
     catalogue = SellableCatalogue(items)
     night.versions["catalogue"] = catalogue.version
-    terms = Terms(
-        recommendations.TASK,
-        recommendations.RESULT,
-        night.run_id,
-        night.run_date,
-        model.fingerprint,
-        catalogue.version,
-        config.ledger.max_age_days,
-    )
+    terms = requests.list_terms(config, night.run_id, night.run_date, model, catalogue.version)
 
     @cache  # built only if something has to be scored, once for all waves
     def load() -> Callable[[], Recommender]:
@@ -160,32 +122,33 @@ def _recommend(
             night.store,
             terms,
             asked,
-            lambda requests: recommendations.score(requests, load(), settings.k + settings.spares),
+            lambda missing: recommendations.score(missing, load(), settings.k + settings.spares),
             enough=ledger.enough_sellable(catalogue.item_ids, settings.k),
             wave_minutes=config.ledger.wave_minutes,
             progress=counter.update,
+            deadline=night.deadline,
         )
-    night.reused[terms.task], night.scored[terms.task] = answers.reused, answers.scored
-    lists = recommendations.lists(asked, answers.rows, items, settings.k)
-    return _kept(spark, lists, night.work("lists"))[0]
+    _note(night, config, terms.task, answers)
+    lists, late = recommendations.lists(asked, answers.rows, items, settings.k), None
+    if answers.late:
+        late = asked.join(answers.rows.select("key"), on="key", how="left_anti")
+        lists = with_carried(spark, night.store, night.run_date, lists, late, items, settings.k)
+    return night.keep(spark, lists, "recommendations"), late
 
 
 def _label(
-    spark: SparkSession, config: Config, night: Night, reviews: DataFrame, model: Model, stages: Stages
+    spark: SparkSession,
+    config: Config,
+    night: Night,
+    reviews: DataFrame,
+    model: Model,
+    stages: Stages,
 ) -> DataFrame:
     """Score the date's reviews that the ledger cannot answer and label them all."""
     settings = config.sentiment
-    terms = Terms(sentiments.TASK, sentiments.RESULT, night.run_id, night.run_date, model.fingerprint)
+    terms = requests.review_terms(night.run_id, night.run_date, model)
     night.versions["sentiment"] = model.fingerprint
-    key = ledger.request_key(
-        sentiments.TASK,
-        F.col("prompt"),
-        model_version=model.fingerprint,
-        settings={"max_tokens": settings.max_tokens},
-    )
-    due = sentiments.with_clean_text(sentiments.reviews_of(reviews, night.run_date, settings.lookback_days))
-    hashed = due.withColumns({"key": key, "prompt_hash": F.substring(F.sha2("prompt", 256), 1, 32)})
-    asked, _ = _kept(spark, hashed, night.work("reviews_due"))
+    asked = night.keep(spark, requests.review_requests(config, reviews, night.run_date, model), "reviews_due")
     load = models.classifier_loader(model)
     with stages.counter("reviews") as counter:
         answers = ledger.results(
@@ -193,13 +156,28 @@ def _label(
             night.store,
             terms,
             asked,
-            lambda requests: sentiments.score(requests, load, settings.max_tokens),
+            lambda missing: sentiments.score(missing, load, settings.max_tokens),
             wave_minutes=config.ledger.wave_minutes,
             progress=counter.update,
+            deadline=night.deadline,
         )
-    night.reused[terms.task], night.scored[terms.task] = answers.reused, answers.scored
+    _note(night, config, terms.task, answers)
     stars = sentiments.StarLabels(settings.negative_stars, settings.positive_stars, settings.disagree_confidence)
-    return _kept(spark, sentiments.labels(asked, answers.rows, stars), night.work("labels"))[0]
+    return night.keep(spark, sentiments.labels(asked, answers.rows, stars), "sentiments")
+
+
+def _note(night: Night, config: Config, task: str, answers: ledger.Results) -> None:
+    """Count what the ledger and the model answered; DeadlinePassed if that is not all and has to be."""
+    night.reused[task], night.scored[task], night.late[task] = answers.reused, answers.scored, answers.late
+    night.seconds[f"{task}.model"] = answers.model_seconds
+    if answers.late and config.publish.at_deadline == "keep":
+        assert night.deadline is not None, "only a deadline leaves requests unanswered"
+        raise DeadlinePassed(
+            f"the deadline {night.deadline.text} passed with {answers.late:,} of "
+            f"{answers.late + answers.scored + answers.reused:,} {task} requests not scored. Nothing was published, the"
+            " old data stays; what was scored is kept. The same command without --deadline goes on from there; --set "
+            "publish.at_deadline=carry publishes with the earlier lists of those customers."
+        )
 
 
 def _loyalty(
@@ -211,9 +189,9 @@ def _loyalty(
         published = loyalty.labels_as_of(spark, night.store, night.run_date, labels)
         scores = loyalty.review_scores(used["reviews"], published)
     measures = loyalty.measures(used["purchases"], scores, night.run_date)
-    measured, _ = _kept(spark, measures, night.work("measures"))
+    measured = night.keep(spark, measures, "measures")
     model = loyalty.learn(measured, config.loyalty)
-    return _kept(spark, loyalty.score(measured, model, config.loyalty), night.work("loyalty"))[0], model
+    return night.keep(spark, loyalty.score(measured, model, config.loyalty), "loyalty"), model
 
 
 def _metrics(
@@ -222,25 +200,14 @@ def _metrics(
     night: Night,
     outputs: dict[str, DataFrame],
     asked: DataFrame,
+    late: DataFrame | None,
     items: DataFrame,
     model: loyalty.LoyaltyModel,
 ) -> DataFrame:
-    """Compute the night's metrics and refuse lists that are short without a reason."""
-    found = night_metrics(outputs, asked, items, config.recommend.k)
+    """Compute the night's metrics, over all that was computed."""
+    tables = {name: rows for name, rows in night.computed.items() if name in outputs}
+    tables["quarantine"] = sum(night.quarantined.values())
+    found = night_metrics(outputs, asked, items, config.recommend.k, late)
+    found = found.unionByName(table_rows(spark, tables))
     found = found.unionByName(loyalty.model_metrics(spark, model, outputs["loyalty"]))
-    rows, _ = _kept(spark, found, night.work("metrics"))
-    lost = rows.where("metric = 'short_lists' AND slice = 'unexplained'").first()
-    if lost is not None:
-        raise GateRefused(
-            f"{lost['n']:,} customers have fewer than {config.recommend.k} products in their lists although more could"
-            " be sold to them. Nothing was published, the old data stays. Was the ledger below the store changed by"
-            f" hand? Remove {night.store.ledger(recommendations.TASK)} to score everything again, then run the same"
-            " command."
-        )
-    return rows
-
-
-def _kept(spark: SparkSession, frame: DataFrame, folder: str) -> tuple[DataFrame, int]:
-    """Write what is read more than once, so that whatever computes it runs once; returns it and its rows."""
-    written = parquet.write(spark, frame, folder)
-    return spark.read.schema(frame.schema).parquet(files.for_reading(folder)), sum(f.rows for f in written)
+    return night.keep(spark, found, "metrics")

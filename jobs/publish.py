@@ -15,7 +15,7 @@ from jobs import files, parquet
 from jobs.contracts import ContractError, enforce, is_true, struct_type
 from jobs.faults import point
 from jobs.store import Store
-from jobs.swap import Intent, Swap, commit, recover_intents, swap_of
+from jobs.swap import Intent, Swap, closed_intents, commit, next_publish, recover_intents, swap_of
 from schemas import Contract, contract
 
 
@@ -30,21 +30,34 @@ def publish(
     """
     staged = {table: _stage(spark, store, run_id, run_date, table, frame) for table, frame in tables.items()}
     point("checked")
-    commit(spark, store, Intent(run_id, [swap for swap, _ in staged.values()]))
+    swaps = [swap for swap, _ in staged.values()]
+    commit(spark, store, Intent(run_id, swaps, number=next_publish(spark, store)))
     files.delete(spark, store.work(run_id))
     return {table: rows for table, (_, rows) in staged.items()}
 
 
-def recover(spark: SparkSession, store: Store) -> list[str]:
+def recover(spark: SparkSession, store: Store, keep_publishes: int = 0) -> list[str]:
     """Finish or undo what a dead run left open, and delete what earlier runs left behind; one line for each intent.
 
-    Call it under the lock, before the run makes any folder of its own: whoever holds the lock is the only run alive.
+    What the last `keep_publishes` publishes replaced stays. Call it under the lock, before the run makes any folder of
+    its own: whoever holds the lock is the only run alive.
     """
     done = recover_intents(spark, store)
-    for room in ("staging", "work", "trash"):
-        for run_id in files.listdir(spark, f"{store.root}/{room}"):
-            files.delete(spark, f"{store.root}/{room}/{run_id}")
+    for folder in left_behind(spark, store, keep_publishes):
+        files.delete(spark, folder)
     return done
+
+
+def left_behind(spark: SparkSession, store: Store, keep_publishes: int) -> list[str]:
+    """The folders of ended runs that nobody needs, except what the last `keep_publishes` publishes replaced."""
+    publishes = closed_intents(spark, store)
+    kept = {intent.run_id for intent in publishes[len(publishes) - min(keep_publishes, len(publishes)) :]}
+    return [
+        f"{store.root}/{room}/{run_id}"
+        for room in ("staging", "work", "trash")
+        for run_id in files.listdir(spark, f"{store.root}/{room}")
+        if room != "trash" or run_id not in kept
+    ]
 
 
 def _stage(

@@ -67,12 +67,14 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
     )
 
 
-def short_lists(prompts: DataFrame, published: DataFrame, items: DataFrame, k: int) -> DataFrame:
+def short_lists(
+    prompts: DataFrame, published: DataFrame, items: DataFrame, k: int, late: DataFrame | None = None
+) -> DataFrame:
     """Count the customers with fewer than k rows by reason: columns `reason`, `customers`.
 
-    The only right reason is that fewer than k sellable products were left to the customer, either because
-    the catalogue is that small or because the rest was bought before; anything else is `unexplained`, and the
-    night fails on it.
+    The only right reasons are that fewer than k sellable products were left to the customer, either because the
+    catalogue is that small or because the rest was bought before, and that a deadline came first (`late` has the
+    `user_id` of such customers); anything else is `unexplained`, and the night fails on it.
     """
     sellable = items.where("available").select("item_id")
     left = (
@@ -89,8 +91,13 @@ def short_lists(prompts: DataFrame, published: DataFrame, items: DataFrame, k: i
         .where(F.col("rows") < k)
         .withColumn("expected", F.least(F.lit(k), F.col("sellable") - F.col("bought_sellable")))
     )
+    is_late = F.lit(False)
+    if late is not None:
+        short = short.join(late.select("user_id", F.lit(True).alias("is_late")), on="user_id", how="left")
+        is_late = F.coalesce("is_late", F.lit(False))
     reason = (
-        F.when(F.col("rows") != F.col("expected"), "unexplained")
+        F.when(is_late, "deadline")
+        .when(F.col("rows") != F.col("expected"), "unexplained")
         .when(F.col("sellable") < k, "catalogue_smaller_than_k")
         .otherwise("fewer_than_k_not_bought_before")
     )

@@ -32,7 +32,10 @@ class Section(BaseModel):
 class Input(Section):
     """Where one input table comes from and how its columns are made of the source's."""
 
-    path: str | list[str] = Field(description="file, folder, glob or URI that Spark reads, or a list of them")
+    path: str | list[str] = Field(
+        description="file, folder, glob or URI that Spark reads, or a list of them; {run_date} in it becomes the date "
+        "of the night, for sources that are kept as one snapshot a date, such as items"
+    )
     format: str = Field(default="parquet", description="Spark data source: parquet, csv, json, orc, ...")
     options: dict[str, str | bool | int | float] = Field(
         default={}, description="options of Spark's reader for the format"
@@ -75,6 +78,11 @@ class Input(Section):
     def paths(self) -> list[str]:
         """The path or paths, as a list."""
         return [self.path] if isinstance(self.path, str) else list(self.path)
+
+    def on(self, run_date: date) -> Input:
+        """The source as the night of `run_date` reads it."""
+        paths = [path.replace("{run_date}", run_date.isoformat()) for path in self.paths]
+        return self.model_copy(update={"path": paths})
 
 
 class Models(Section):
@@ -197,6 +205,44 @@ class LedgerSettings(Section):
     )
 
 
+class GateSettings(Section):
+    """What a night may differ from the nights before it; beyond these limits nothing is published."""
+
+    dates: Positive = Field(default=7, description="newest published dates before run_date that it is held against")
+    min_dates: Positive = Field(default=3, description="with fewer published dates before it a night is not judged")
+    min_rows: Positive = Field(default=100, description="tables and label mixes of fewer rows are not judged")
+    max_drop: float = Field(
+        default=0.3, ge=0, le=1, description="share by which a table's rows may fall below their smallest number"
+    )
+    max_rise: float = Field(
+        default=1.0, ge=0, description="share by which a table's rows may rise above their largest number"
+    )
+    max_label_shift: float = Field(
+        default=0.15, ge=0, le=1, description="how far each label's share may be from its share in those dates"
+    )
+
+
+class PublishSettings(Section):
+    """How dates are replaced."""
+
+    keep_publishes: int = Field(
+        default=30, ge=0, description="publishes for which what they replaced is kept for `regulars rollback`"
+    )
+    at_deadline: Literal["carry", "keep"] = Field(
+        default="carry",
+        description="when --deadline passes: publish, customers who were not scored keeping the list of the date "
+        "before (carry), or publish nothing (keep)",
+    )
+
+
+class GcSettings(Section):
+    """What `regulars gc` keeps."""
+
+    ledger_days: Positive = Field(
+        default=90, description="dates so far back from the newest published one can be repeated without the model"
+    )
+
+
 class LoyaltySettings(Section):
     """Measures of loyalty, and the experiment that shows whether the lists bring customers back."""
 
@@ -243,6 +289,9 @@ class Config(Section):
     sentiment: SentimentSettings = SentimentSettings()
     train: TrainSettings = TrainSettings()
     ledger: LedgerSettings = LedgerSettings()
+    gate: GateSettings = GateSettings()
+    publish: PublishSettings = PublishSettings()
+    gc: GcSettings = GcSettings()
     loyalty: LoyaltySettings = LoyaltySettings()
     spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
 

@@ -3,8 +3,11 @@
 <store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    what analysts read: one file a date
         ledger/<task>/wave=<number>-<run_id>/part-00000.parquet  what the model has answered so far
         staging/<run_id>/  work/<run_id>/                        a run's own; gone when it is published
-        trash/<run_id>/                                          what it replaced; goes with the next command
+        trash/<run_id>/                                          what it replaced, kept for rollback
         intents/<run_id>.json                                    a publish that was begun and not yet closed
+        attempts/YYYY-MM-DD.json                                 a date's run that has not published yet, or failed
+        settings/<version>.json                                  the settings that a date was published with
+        scratch/<name>/                                          of commands that hold no lock, such as plan
         lock                                                     who writes now
 """
 
@@ -67,12 +70,33 @@ class Store:
         return f"{self.root}/work/{_checked(run_id)}"
 
     def trash(self, run_id: str) -> str:
-        """Where a run moves what it replaces; the next writing command deletes it."""
+        """Where a run moves what it replaces, kept for `publish.keep_publishes` publishes."""
         return f"{self.root}/trash/{_checked(run_id)}"
+
+    def replaced(self, run_id: str) -> str:
+        """The closed intent of a run, beside what it replaced."""
+        return f"{self.trash(run_id)}/publish.json"
 
     def intent(self, run_id: str) -> str:
         """A run's intent record."""
         return f"{self.intents}/{_checked(run_id)}.json"
+
+    @property
+    def attempts(self) -> str:
+        """The folder of dates whose run has not published."""
+        return f"{self.root}/attempts"
+
+    def attempt(self, run_date: date) -> str:
+        """The record of a date's run that has not published."""
+        return f"{self.attempts}/{run_date.isoformat()}.json"
+
+    def settings(self, version: str) -> str:
+        """The settings of one version."""
+        return f"{self.root}/settings/{_checked(version)}.json"
+
+    def scratch(self, name: str) -> str:
+        """Where a command that holds no lock keeps what it needs for itself."""
+        return f"{self.root}/scratch/{_checked(name)}"
 
 
 def published_dates(spark: SparkSession, store: Store, table: str) -> list[date]:

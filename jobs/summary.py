@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from jobs import files
-from jobs.nightly import Night
+from jobs.runs import Night
 
 #: Rows of each kind that are shown: enough to see what the tables look like.
 _SAMPLES = 5
@@ -27,6 +27,8 @@ def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
     console.print(_work(night))
     for task in sorted(night.scored):
         done = f"{night.scored[task]:,} requests through the model, {night.reused[task]:,} answered by the ledger"
+        if night.late.get(task):
+            done += f", [bold]{night.late[task]:,} not answered before the deadline[/bold]"
         console.print(f"{task}: {done}", highlight=False)
     console.print(f"{night.customers:,} customers, {night.tokens:,} prompt tokens", highlight=False)
     for table in ("recommendations", "sentiments"):

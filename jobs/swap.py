@@ -31,11 +31,16 @@ class Swap:
 
 @dataclass(frozen=True)
 class Intent:
-    """What one run is about to change; `retires` are folders that go once every swap is done."""
+    """What one run is about to change; `retires` are folders that go once every swap is done.
+
+    Publishes are numbered from 1 in their order, whatever the clock says; 0 is a change that nobody rolls back. A
+    closed intent stays in the trash beside what it replaced.
+    """
 
     run_id: str
     swaps: Sequence[Swap]
     retires: Sequence[str] = field(default=())
+    number: int = 0
 
 
 def swap_of(spark: SparkSession, store: Store, staged: str, target: str) -> Swap:
@@ -52,6 +57,18 @@ def commit(spark: SparkSession, store: Store, intent: Intent) -> None:
     for swap in intent.swaps:
         _put_in_place(spark, store, intent.run_id, swap)
     _close(spark, store, intent)
+
+
+def closed_intents(spark: SparkSession, store: Store) -> list[Intent]:
+    """The publishes whose replaced folders are still in the trash, oldest first."""
+    records = [store.replaced(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
+    found = [_read(spark, record) for record in records if files.exists(spark, record)]
+    return sorted((intent for intent in found if intent.number), key=lambda intent: intent.number)
+
+
+def next_publish(spark: SparkSession, store: Store) -> int:
+    """The number of the next publish."""
+    return 1 + max((intent.number for intent in closed_intents(spark, store)), default=0)
 
 
 def recover_intents(spark: SparkSession, store: Store) -> list[str]:
@@ -74,7 +91,8 @@ def _recover(spark: SparkSession, store: Store, intent: Intent) -> str:
     if not all(here or there for here, there in zip(staged, placed, strict=True)):
         for swap, is_placed in zip(intent.swaps, placed, strict=True):
             _undo(spark, store, intent.run_id, swap, is_placed=is_placed)
-        _clean(spark, store, intent.run_id)
+        files.delete(spark, store.intent(intent.run_id))
+        files.delete(spark, store.staging(intent.run_id))
         return f"undid run {intent.run_id}, whose staged files are no longer whole: the old data stays in {targets}"
     for swap, is_placed in zip(intent.swaps, placed, strict=True):
         if is_placed:
@@ -93,7 +111,7 @@ def _put_in_place(spark: SparkSession, store: Store, run_id: str, swap: Swap) ->
             _discard_old(spark, store, run_id, swap)
             point("swap-done")
             return
-        files.rename(spark, target, _trash(store, run_id, swap.target))
+        files.rename(spark, target, trash(store, run_id, swap.target))
         point("swap-moved-out")
     files.rename(spark, staged, target)
     point("swap-done")
@@ -103,7 +121,7 @@ def _discard_old(spark: SparkSession, store: Store, run_id: str, swap: Swap) -> 
     """After an exchange the old folder lies where the new one was staged."""
     left = f"{store.root}/{swap.staged}"
     if files.exists(spark, left):
-        files.rename(spark, left, _trash(store, run_id, swap.target))
+        files.rename(spark, left, trash(store, run_id, swap.target))
 
 
 def _undo(spark: SparkSession, store: Store, run_id: str, swap: Swap, *, is_placed: bool) -> None:
@@ -111,7 +129,7 @@ def _undo(spark: SparkSession, store: Store, run_id: str, swap: Swap, *, is_plac
     staged, target = f"{store.root}/{swap.staged}", f"{store.root}/{swap.target}"
     if is_placed:
         _discard_old(spark, store, run_id, swap)
-    old = _trash(store, run_id, swap.target)
+    old = trash(store, run_id, swap.target)
     if files.exists(spark, old):
         if files.exists(spark, target):
             if files.exchange(old, target):
@@ -126,17 +144,11 @@ def _undo(spark: SparkSession, store: Store, run_id: str, swap: Swap, *, is_plac
 def _close(spark: SparkSession, store: Store, intent: Intent) -> None:
     for folder in intent.retires:
         if files.exists(spark, f"{store.root}/{folder}"):
-            files.rename(spark, f"{store.root}/{folder}", _trash(store, intent.run_id, folder))
+            files.rename(spark, f"{store.root}/{folder}", trash(store, intent.run_id, folder))
             point("retired")
-    _clean(spark, store, intent.run_id)
-
-
-def _clean(spark: SparkSession, store: Store, run_id: str) -> None:
-    """Close the intent. The trash stays until the next writing command: a reader that was listing a folder when it
-    was swapped would find it empty, and believe that, if its files were deleted at once."""
-    files.delete(spark, store.intent(run_id))
+    files.rename(spark, store.intent(intent.run_id), store.replaced(intent.run_id))
     point("intent-closed")
-    files.delete(spark, store.staging(run_id))
+    files.delete(spark, store.staging(intent.run_id))
 
 
 def _holds(spark: SparkSession, folder: str, swap: Swap) -> bool:
@@ -148,10 +160,12 @@ def _holds(spark: SparkSession, folder: str, swap: Swap) -> bool:
 
 def _read(spark: SparkSession, path: str) -> Intent:
     raw = json.loads(files.read_text(spark, path))
-    return Intent(raw["run_id"], [Swap(**swap) for swap in raw["swaps"]], tuple(raw["retires"]))
+    return Intent(raw["run_id"], [Swap(**swap) for swap in raw["swaps"]], tuple(raw["retires"]), raw["number"])
 
 
-def _trash(store: Store, run_id: str, relative: str) -> str:
+def trash(store: Store, run_id: str, relative: str) -> str:
+    """Where a run moved the folder that it replaced or retired. It stays there for a while: a reader that was listing
+    it when it was swapped would find it empty, and believe that, if its files were deleted at once."""
     return f"{store.trash(run_id)}/{relative}"
 
 

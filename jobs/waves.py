@@ -7,6 +7,7 @@ because nothing is known of the speed yet; the following are sized by the speed 
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -21,6 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, StringType, StructType, _parse_datatype_string
 
 from jobs import files, parquet
+from jobs.deadline import Deadline
 from jobs.faults import point
 from jobs.store import Store
 
@@ -88,14 +90,18 @@ def score_missing(
     total: int,
     wave_minutes: float,
     progress: Progress | None,
-) -> list[str]:
-    """Score the `total` keys of `missing` (`key`, `why_scored`) and return the ledger folders of the waves."""
+    deadline: Deadline | None = None,
+) -> tuple[list[str], int, float]:
+    """Score the `total` keys of `missing` (`key`, `why_scored`), as many as there is time for before the deadline.
+
+    Returns the ledger folders of the waves, the requests scored and the wall-clock seconds of the waves.
+    """
     waiting = _write_requests(spark, store, terms, requests, missing, total)
     point("requests-written")
     counts = _count_slots(waiting)
     waves: list[str] = []
-    start, done, target = 0, 0, FIRST_WAVE
-    while done < total:
+    start, done, target, spent = 0, 0, FIRST_WAVE, 0.0
+    while done < total and (deadline is None or deadline.seconds_left() > 0):
         stop = next_stop(counts, start, target)
         size = sum(counts[start:stop])
         batch = waiting.where((F.col("slot") >= start) & (F.col("slot") < stop)).drop("slot")
@@ -106,8 +112,11 @@ def score_missing(
         done, start = done + size, stop
         if progress:
             progress(done, total)
-        target = next_size(size, time.monotonic() - began, wave_minutes)
-    return waves
+        seconds = time.monotonic() - began
+        spent += seconds
+        left = math.inf if deadline is None else max(deadline.seconds_left() / 60, 0.0)
+        target = next_size(size, seconds, min(wave_minutes, left))
+    return waves, done, spent
 
 
 def next_stop(counts: Sequence[int], start: int, target: int) -> int:

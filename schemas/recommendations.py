@@ -14,11 +14,11 @@ CONTRACT = Contract(
         Column("item_id", "string", doc="product: in the catalogue and available on run_date"),
         Column("title", "string", doc="its title on run_date"),
         Column("score", "double", doc="log-probability (natural log) that it is bought next"),
-        Column("prompt_hash", "string", doc="prompt that was scored, as in prompts"),
+        Column("prompt_hash", "string", doc="prompt that was scored, as in prompts of scored_on"),
         Column("model_version", "string", doc="fingerprint of the model that scored it"),
         Column("catalogue_version", "string", doc="catalogue that it was scored against"),
         Column("scored_on", "date", doc="run_date on which the model really ran"),
-        Column("why_scored", "string", doc="why the model ran then, or that its result was still usable"),
+        Column("why_scored", "string", doc="new, catalogue, age: why the model ran then; carried: an earlier list"),
     ),
     rules=(
         Rule("rank_from_one", "rank >= 1", "rank is below 1"),

@@ -10,13 +10,15 @@ CONTRACT = Contract(
     key=("run_id",),
     columns=(
         Column("run_id", "string", doc="run"),
-        Column("status", "string", doc="published, or how it ended"),
+        Column("status", "string", doc="published, or deadline: published with requests left out"),
         Column("started_at", "timestamp", doc="when it started"),
         Column("finished_at", "timestamp", doc="when it ended"),
-        Column("rows", "map<string,bigint>", doc="row counts such as purchases.read, purchases.used"),
+        Column("rows", "map<string,bigint>", doc="counts such as purchases.read, recommend.scored"),
         Column("tokens", "bigint", doc="tokens that went through a language model"),
-        Column("seconds", "map<string,double>", doc="wall-clock seconds of each stage"),
-        Column("versions", "map<string,string>", doc="packages, models and catalogue"),
+        Column(
+            "seconds", "map<string,double>", doc="wall-clock seconds of each stage; <task>.model: of the model alone"
+        ),
+        Column("versions", "map<string,string>", doc="packages, models, settings and catalogue"),
     ),
     partition_by=("run_date",),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from jobs import faults, ledger, waves
 from jobs.compact import compact
+from jobs.deadline import Deadline
 from jobs.ledger import enough_sellable, request_key
 from jobs.publish import recover
 from jobs.store import Store
@@ -340,6 +341,51 @@ def test_a_killed_compaction_is_finished(
     recover(spark, store)
     assert [p.name for p in Path(store.ledger("recommend")).iterdir()] == ["wave=00000008-gc"]
     assert ledger.read(spark, store, "recommend", RESULT).count() == 6
+
+
+class CountingDeadline(Deadline):
+    """One that passes after so many looks at the clock."""
+
+    def seconds_left(self) -> float:
+        looks.append(1)
+        return 2.0 - len(looks)
+
+
+looks: list[int] = []
+
+
+def test_after_the_deadline_no_wave_starts(spark: SparkSession, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waves, "FIRST_WAVE", 15)
+    asked = requests(spark, [f"p{n}" for n in range(50)])
+    passed = Deadline(datetime(2020, 1, 1, tzinfo=UTC), "05:30")
+    none = ledger.results(spark, store, terms("one"), asked, never, deadline=passed)
+    assert (none.reused, none.scored, none.late, none.model_seconds) == (0, 0, 50, 0.0)
+    assert none.rows.count() == 0
+    assert not Path(store.ledger("recommend")).exists()
+    looks.clear()
+    soon = CountingDeadline(passed.at, "05:30")
+    some = ledger.results(spark, store, terms("two"), asked, listing("a"), deadline=soon)
+    assert 15 <= some.scored < 50
+    assert some.late == 50 - some.scored
+    assert some.model_seconds > 0
+    assert some.rows.count() == some.scored
+    rest = ledger.results(spark, store, terms("three"), asked, listing("a"))
+    assert (rest.reused, rest.scored, rest.late) == (some.scored, some.late, 0)
+
+
+def test_answers_that_no_kept_date_uses_are_dropped(spark: SparkSession, store: Store) -> None:
+    """Old ones stay while a published date's prompts still ask for them."""
+    for number, (key, days) in enumerate((("used", 0), ("gone", 0), ("used", 1), ("young", 9))):
+        row = {"key": key, "prompt_hash": f"hash of {key}", "scored_on": DAY + timedelta(days=days)}
+        write_wave(store, f"{number + 1:08d}-n", [row])
+    prompts = spark.createDataFrame([("hash of used",), ("hash of used",), ("hash of new",)], "prompt_hash string")
+    assert compact(spark, store, "recommend", RESULT, "gc", DAY + timedelta(days=5), prompts) == (4, 2)
+    left = ledger.read(spark, store, "recommend", RESULT).orderBy("key").collect()
+    assert [(row["key"], row["scored_on"]) for row in left] == [
+        ("used", DAY + timedelta(days=1)),
+        ("young", DAY + timedelta(days=9)),
+    ]
+    assert compact(spark, store, "recommend", RESULT, "gc2", DAY + timedelta(days=5)) == (2, 1)
 
 
 @given(

@@ -1,0 +1,115 @@
+"""`regulars gc`: frees what no run, rollback or repeated date needs, and merges the ledger's waves.
+
+For the data engineer, now and then, when no night runs. What it keeps is the configuration's `gc` and `publish`
+sections; `--dry-run` measures and changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame, SparkSession
+from rich.console import Console
+from rich.table import Table
+
+from jobs import compact, files, ledger, recommendations, sentiments
+from jobs.config import Config
+from jobs.lock import holder, lock
+from jobs.publish import left_behind, recover
+from jobs.store import Store, published_dates
+
+
+@dataclass(frozen=True)
+class Freed:
+    """One kind of thing that goes: files or rows, and bytes (of the ledger in a dry run: estimated)."""
+
+    what: str
+    count: str
+    size: int
+
+
+def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dry_run: bool) -> list[Freed]:
+    """Free, or with `dry_run` only measure, and print one line for each kind; StoreBusy while a run writes."""
+    store, run_id = Store(config.store), f"gc-{uuid.uuid4().hex[:8]}"
+    with nullcontext() if dry_run else lock(spark, store, run_id):
+        freed = [_left_behind(spark, store, config, dry_run=dry_run)]
+        freed.append(_scratch(spark, store, dry_run=dry_run))
+        keep_from = _keep_from(spark, store, config)
+        for task in files.listdir(spark, f"{store.root}/ledger"):
+            freed.append(_ledger(spark, store, config, task, run_id, keep_from, dry_run=dry_run))
+    console.print(_table(freed, dry_run=dry_run))
+    if keep_from is not None:
+        console.print(f"Dates from {keep_from} on can be repeated without the model.", highlight=False)
+    return freed
+
+
+def _left_behind(spark: SparkSession, store: Store, config: Config, *, dry_run: bool) -> Freed:
+    owner = holder(spark, store) if dry_run else None
+    folders = [
+        folder
+        for folder in left_behind(spark, store, config.publish.keep_publishes)
+        if owner is None or not folder.endswith(f"/{owner.run_id}")
+    ]
+    sizes = [files.usage(spark, folder) for folder in folders]
+    if not dry_run:
+        recover(spark, store, config.publish.keep_publishes)
+    return Freed(
+        "staging, work and trash of ended runs", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes)
+    )
+
+
+def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
+    """What plan and the like left when they were killed; a live one would lose its files and end with an error."""
+    count, size = files.usage(spark, f"{store.root}/scratch")
+    if not dry_run:
+        files.delete(spark, f"{store.root}/scratch")
+    return Freed("scratch", f"{count:,} files", size)
+
+
+def _keep_from(spark: SparkSession, store: Store, config: Config) -> date | None:
+    """Counted back from the newest published date, not from the clock: a store at rest loses nothing more."""
+    dates = published_dates(spark, store, "recommendations")
+    return dates[-1] - timedelta(days=config.gc.ledger_days) if dates else None
+
+
+def _ledger(
+    spark: SparkSession, store: Store, config: Config, task: str, run_id: str, keep_from: date | None, *, dry_run: bool
+) -> Freed:
+    result_type = compact.result_type_of(spark, store, task)
+    if result_type is None:
+        return Freed(f"ledger of {task}", "0 rows", 0)
+    in_use = None
+    if task == recommendations.TASK and keep_from is not None:
+        in_use = _prompts_since(spark, store, keep_from)
+    elif task == sentiments.TASK and keep_from is not None:
+        keep_from -= timedelta(days=config.sentiment.lookback_days)
+    _, size = files.usage(spark, store.ledger(task))
+    waves = len(files.listdir(spark, store.ledger(task)))
+    if dry_run:
+        before = compact.rows_of(spark, store, task)
+        rows = ledger.read(spark, store, task, result_type)
+        after = compact.kept(rows, result_type, before, keep_from, in_use).count()
+        left = round(size * after / before) if before else size
+    else:
+        before, after = compact.compact(spark, store, task, result_type, f"{run_id}-{task}", keep_from, in_use)
+        # Only commands that hold the lock read the ledger: nobody is listing the old waves.
+        files.delete(spark, store.trash(f"{run_id}-{task}"))
+        _, left = files.usage(spark, store.ledger(task))
+    return Freed(f"ledger of {task}", f"{before - after:,} of {before:,} rows in {waves} waves", size - left)
+
+
+def _prompts_since(spark: SparkSession, store: Store, keep_from: date) -> DataFrame:
+    """The prompts of every published date that stays repeatable."""
+    dates = [day for day in published_dates(spark, store, "prompts") if day >= keep_from]
+    folders = [files.for_reading(store.date_folder("prompts", day)) for day in dates]
+    return spark.read.parquet(*folders).select("prompt_hash")
+
+
+def _table(freed: list[Freed], *, dry_run: bool) -> Table:
+    table = Table("would go" if dry_run else "freed", "how much", "MB")
+    for one in freed:
+        table.add_row(one.what, one.count, f"{one.size / 1e6:,.1f}")
+    return table

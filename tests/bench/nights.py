@@ -1,0 +1,197 @@
+"""What a night costs when little changed, when it is resumed, and what publishing takes of it.
+
+    python -m tests.bench.nights [--customers 20000] [--layers 12] [--width 768] [--quick] [--json]
+
+Nights of one sample shop, one after another, with a GPT-2 of random weights (124M parameters by default): the first;
+the next date without any new event; the one after it, for which 5% of the customers bought something. Then, in a
+second store, the first night killed once half of its requests are kept, and gone on with. A night of a tiny shop runs
+before them all, so that none pays for starting and compiling.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from jobs import faults, models, waves
+from jobs.config import Config, load
+from jobs.models import Model
+from jobs.nightly import run_night
+from jobs.runs import Night
+from jobs.sample import write_sample
+from jobs.session import create_session
+from tests.bench.measure import arguments, console, report
+from tests.models import save_causal, save_classifier
+
+CHANGED = 0.05
+PRODUCTS, DAYS = 400, 30
+#: Waves that a night is cut into, so that there is a half to be killed at.
+WAVES = 8
+QUIET = Console(quiet=True)
+
+KILLED = """
+import sys
+from datetime import date
+from jobs import waves
+from tests.bench.nights import load, run_night, session, QUIET
+waves.FIRST_WAVE = int(sys.argv[3])
+config = load(sys.argv[1], sys.argv[4:])
+run_night(session(), config, date.fromisoformat(sys.argv[2]), QUIET, sys.argv[1])
+"""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One night: its wall-clock seconds, those of the model alone, and what it did."""
+
+    seconds: float
+    model: float
+    night: Night
+
+
+class Shop:
+    """A sample shop, its models of random weights and the settings of its nights."""
+
+    def __init__(self, folder: Path, customers: int, shape: dict[str, int]) -> None:
+        self.folder = folder
+        info = write_sample(folder, customers=customers, products=PRODUCTS, days=DAYS)
+        self.config_file, self.first = str(info.config), info.run_date
+        ids = sorted(pd.read_parquet(folder / "data/items").item_id.unique())
+        save_causal(folder / "models/recommend", item_ids=ids, n_positions=512, **shape)
+        save_classifier(folder / "models/sentiment", n_positions=512, **shape)
+
+    def config(self, *overrides: str) -> Config:
+        """The shop's configuration; the gate is for shops that live longer than this."""
+        return load(self.config_file, ["gate.min_dates=1000", *overrides])
+
+    def buy(self, day: date, share: float) -> int:
+        """On `day` a share of the customers buys one product each; returns how many."""
+        purchases = self.folder / "data/purchases"
+        rows = pq.read_table(purchases)
+        past = rows.to_pandas().dropna(subset=["user_id", "item_id"]).drop_duplicates("user_id")
+        some = past.sort_values("user_id").head(round(len(past) * share))
+        at = pd.Timestamp(day, tz="Europe/London") + pd.Timedelta(hours=12)
+        bought = some.assign(purchased_at=at, order_id=[f"bench-{n}" for n in range(len(some))], quantity=1)
+        bought["purchased_at"] = bought.purchased_at.astype(past.purchased_at.dtype)
+        bought.to_parquet(purchases / "bench.parquet", index=False)
+        return len(some)
+
+
+def session() -> SparkSession:
+    """The product's own session, with room for the driver."""
+    return create_session("bench", timezone="Europe/London", conf={"spark.driver.memory": "4g"})
+
+
+def night(spark: SparkSession, shop: Shop, day: date, *overrides: str) -> Timed:
+    """Run one night and time it."""
+    started = time.perf_counter()
+    done = run_night(spark, shop.config(*overrides), day, QUIET, shop.config_file)
+    seconds = time.perf_counter() - started
+    model = sum(value for name, value in done.seconds.items() if name.endswith(".model"))
+    console.print(f"[dim]{day} {' '.join(overrides)}: {seconds:.1f} s, model {model:.1f} s[/dim]", highlight=False)
+    return Timed(seconds, model, done)
+
+
+def counting(spark: SparkSession) -> tuple[Any, Callable[[], None]]:
+    """Count the prompts that reach the recommender inside the UDF; call the second to stop."""
+    rows = spark.sparkContext.accumulator(0)
+    plain = models.recommender_loader
+
+    class Counting:
+        def __init__(self, model: Any) -> None:
+            self.model = model
+
+        def recommend(self, prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> Any:
+            rows.add(len(prompts))
+            return self.model.recommend(prompts, excluded, k)
+
+    def loader(model: Model, folder: str, beams: int | None) -> Callable[[], Any]:
+        load_model = plain(model, folder, beams)
+        return lambda: Counting(load_model())
+
+    models.recommender_loader = loader
+
+    def stop() -> None:
+        models.recommender_loader = plain
+
+    return rows, stop
+
+
+def kept(store: Path) -> int:
+    """Requests that the ledger of lists has answered."""
+    return sum(pq.read_metadata(part).num_rows for part in (store / "ledger/recommend").glob("*/*.parquet"))
+
+
+def kill_at_half(shop: Shop, day: date, store: Path, requests: int, *overrides: str) -> float:
+    """Kill a night where half of the requests should be kept, and again until they are; returns the share that is."""
+    root, nth = str(Path(__file__).parents[2]), WAVES // 2 + 1
+    waves.FIRST_WAVE = max(1, requests // WAVES // 2)
+    settings = [shop.config_file, str(day), str(waves.FIRST_WAVE), "gate.min_dates=1000", *overrides]
+    while kept(store) < 0.45 * requests:
+        environment = os.environ | {faults.VARIABLE: f"wave-committed:{nth}", "PYTHONPATH": root}
+        command = [sys.executable, "-c", KILLED, *settings]
+        died = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if died.returncode != -signal.SIGKILL:
+            raise RuntimeError(f"the night was to be killed, it ended with {died.returncode}: {died.stderr[-2000:]}")
+        nth = 1
+    return kept(store) / requests
+
+
+def measure(spark: SparkSession, folder: Path, customers: int, shape: dict[str, int]) -> dict[str, float]:
+    """Run all nights and return the figures as ratios, and the first night's seconds."""
+    warm_up = Shop(folder / "warm-up", 50, {"n_embd": 32, "n_layer": 1, "n_head": 2})
+    night(spark, warm_up, warm_up.first)
+    shop = Shop(folder / "shop", customers, shape)
+    rows, stop = counting(spark)
+    first = night(spark, shop, shop.first)
+    stop()
+    distinct = first.night.scored["recommend"]
+    figures = {
+        "first night, seconds": first.seconds,
+        "first night, model seconds": first.model,
+        "rows through the UDF / distinct requests": rows.value / distinct,
+        "publishing's share of the first night": first.night.seconds["publishing"] / first.seconds,
+    }
+    bought = shop.buy(shop.first + timedelta(days=2), CHANGED)
+    for days, name in ((1, "0% changed"), (2, f"{bought / customers:.0%} changed")):
+        again = night(spark, shop, shop.first + timedelta(days=days))
+        figures[f"{name}: requests scored"] = again.night.scored["recommend"]
+        figures[f"{name}: model time / first night's"] = again.model / first.model
+        figures[f"{name}: whole time / first night's"] = again.seconds / first.seconds
+    store = folder / "killed"
+    overrides = (f"store={store}", f"ledger.wave_minutes={first.model / 60 / WAVES:.4f}")
+    figures["killed: share of requests kept"] = kill_at_half(shop, shop.first, store, distinct, *overrides)
+    resumed = night(spark, shop, shop.first, *overrides)
+    figures["killed and resumed: whole time / first night's"] = resumed.seconds / first.seconds
+    return figures
+
+
+def main() -> None:
+    options = arguments(__doc__ or "", customers=20_000, layers=12, width=768)
+    if options.quick:
+        options.layers, options.width = max(2, options.layers), max(64, options.width)
+    shape = {"n_embd": options.width, "n_layer": options.layers, "n_head": max(2, options.width // 64)}
+    spark = session()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = measure(spark, Path(folder), options.customers, shape)
+    spark.stop()
+    rows = {name: {"": f"{value:,.3f}"} for name, value in figures.items()}
+    report(f"Nights of {options.customers:,} customers, GPT-2 {shape}", rows, figures | shape, options.json)
+
+
+if __name__ == "__main__":
+    main()

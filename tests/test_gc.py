@@ -1,0 +1,84 @@
+"""What gc frees, that a dry run frees nothing, and that what stays is what a repeated date needs."""
+
+from __future__ import annotations
+
+import io
+from datetime import date, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from rich.console import Console
+
+from jobs import ledger
+from jobs.config import Config
+from jobs.errors import StoreBusy
+from jobs.gc import Freed, collect_garbage
+from jobs.lock import lock
+from jobs.publish import publish
+from jobs.store import Store
+from tests.rows import frame
+from tests.test_ledger import RESULT, write_wave
+from tests.test_swap import fill
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+DAY = date(2026, 3, 1)
+
+
+def digests(root: str) -> dict[str, str]:
+    files = sorted(path for path in Path(root).rglob("*") if path.is_file() and path.name != "lock")
+    return {str(path): sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def collect(spark: SparkSession, config: Config, *, dry_run: bool) -> tuple[dict[str, Freed], str]:
+    log = io.StringIO()
+    freed = collect_garbage(spark, config, Console(file=log, width=200), dry_run=dry_run)
+    return {one.what: one for one in freed}, log.getvalue()
+
+
+def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    inputs = {"purchases": {"path": "p"}, "items": {"path": "i"}}
+    limits = {"gc": {"ledger_days": 3}, "publish": {"keep_publishes": 1}}
+    config = Config.model_validate({"store": store.root, "timezone": "UTC", "inputs": inputs} | limits)
+    for number in range(3):  # the newest publish replaces the one before it
+        lists = {"recommendations": frame(spark, "recommendations", [{}])}
+        prompts = {"prompts": frame(spark, "prompts", [{"prompt_hash": "hash of used"}])}
+        publish(spark, store, f"r{number}", DAY + timedelta(days=5 + number // 2), lists | prompts)
+    for number, (key, days) in enumerate((("used", 0), ("gone", 0), ("young", 5))):
+        row = {"key": key, "prompt_hash": f"hash of {key}", "scored_on": DAY + timedelta(days=days)}
+        write_wave(store, f"{number + 1:08d}-n", [row])
+    for folder in ("staging/dead", "work/dead/x", "scratch/plan-1"):
+        fill(tmp_path / folder, ["12345678"])
+    fill(tmp_path / "work/running", ["12345678"])
+
+    before = digests(store.root)
+    with lock(spark, store, "running"):  # what a live run has is not counted, and gc itself waits
+        said, _ = collect(spark, config, dry_run=True)
+        with pytest.raises(StoreBusy):
+            collect(spark, config, dry_run=False)
+    assert digests(store.root) == before
+    runs = "staging, work and trash of ended runs"
+    assert (said[runs].count, said["scratch"]) == ("6 files", Freed("scratch", "1 files", 8))
+    assert said["ledger of recommend"].count == "1 of 3 rows in 3 waves"
+
+    fill(tmp_path / "work/dead/y", ["12345678"])
+    done, printed = collect(spark, config, dry_run=False)
+    assert done[runs].count == "8 files"
+    assert done["ledger of recommend"].count == said["ledger of recommend"].count
+    assert "Dates from 2026-03-04 on can be repeated without the model." in printed
+    after = digests(store.root)
+    assert {path: sha for path, sha in after.items() if "/tables/" in path} == {
+        path: sha for path, sha in before.items() if "/tables/" in path
+    }
+    rooms = {Path(path).relative_to(store.root).parts[0] for path in after}
+    assert rooms == {"tables", "ledger", "trash"}
+    assert [p.name for p in (tmp_path / "trash").iterdir()] == ["r2"]
+    kept = {row["key"] for row in ledger.read(spark, store, "recommend", RESULT).collect()}
+    assert kept == {"used", "young"}
+    again, _ = collect(spark, config, dry_run=False)
+    assert again[runs].size == again["scratch"].size == 0
+    assert again["ledger of recommend"].count == "0 of 2 rows in 1 waves"
