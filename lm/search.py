@@ -28,6 +28,7 @@ LONGEST_CHAIN = 32
 """Forced tokens (nodes with one child) that are computed ahead in one pass."""
 PROOF_WIDTH = 32
 """Nodes of a prompt that one pass of the proof expands."""
+UNBOUNDED = 1 << 40
 ROWS_PER_NODE = 4
 """What closing one open node is reckoned to cost when the proof is weighed; too high gives up too early."""
 
@@ -114,7 +115,7 @@ class Search:
             waits[live.prompt[live.row < 0]] = True
             ready = ~waits[live.prompt]
             if not ready.any():
-                live = self._compute(live)
+                live = self._compute(live, width)
                 continue
             children = self._step(live.take(ready))
             order, rank = rank_within(children.prompt, children.score)
@@ -136,7 +137,7 @@ class Search:
                 return proven
             order, rank = rank_within(open_nodes.prompt, open_nodes.score)
             rest = [open_nodes.take(np.sort(order[rank >= PROOF_WIDTH]))]
-            live = self._compute(open_nodes.take(np.sort(order[rank < PROOF_WIDTH])))
+            live = self._compute(open_nodes.take(np.sort(order[rank < PROOF_WIDTH])), UNBOUNDED)
             while len(live.prompt):
                 children = self._step(live)
                 rest.append(children.take(children.row < 0))
@@ -188,13 +189,15 @@ class Search:
         first, last = (np.searchsorted(self._excluded, prompt * self.places + bound) for bound in (lo, hi))
         return last - first == hi - lo
 
-    def _compute(self, nodes: Nodes) -> Nodes:
-        """Compute the nodes that have no row yet, each with the forced tokens after it, in one pass."""
+    def _compute(self, nodes: Nodes, width: int) -> Nodes:
+        """Compute the nodes that have no row yet in one pass, each with the forced tokens after it that a beam of
+        `width` is sure to come to.
+        """
         missing = np.flatnonzero(nodes.row < 0)
         if not len(missing):
             return nodes
         new = nodes.take(missing)
-        length = self._chain_lengths(new.node)
+        length = np.minimum(self._chain_lengths(new.node), 1 + self._horizon(nodes, width)[new.prompt])
         node, owner = ranges(new.node, length)  # forced nodes are numbered one after the other
         token = self._tokens(new, node, owner)
         last = np.cumsum(length) - 1
@@ -218,6 +221,23 @@ class Search:
         last = node + chain
         is_leaf = self.trie.ptr[last + 1] == self.trie.ptr[last]  # nothing follows a leaf: it needs no row
         return np.minimum(chain + ~is_leaf, LONGEST_CHAIN)
+
+    def _horizon(self, nodes: Nodes, width: int) -> Ints:
+        """Down to which depth below them none of a prompt's nodes can drop out of a beam of `width`: (B,).
+
+        Forced tokens beyond it may turn out to be computed for nothing. While its forced stretch lasts a node has
+        one descendant at each depth, after that at most as many as items end below it.
+        """
+        chain = self.trie.chain[nodes.node].astype(np.int64)
+        order = np.lexsort((chain, nodes.prompt))
+        prompt, chain = nodes.prompt[order], chain[order]
+        more = np.cumsum(self.trie.items_below(nodes.node[order]).astype(np.int64) - 1)
+        first = np.searchsorted(prompt, prompt)
+        more = more - np.where(first > 0, more[first - 1], 0)  # what the prompt's nodes up to this one may grow by
+        crowded = np.bincount(prompt)[prompt] + more > width
+        horizon = np.full(self.prompts, LONGEST_CHAIN)
+        np.minimum.at(horizon, prompt[crowded], chain[crowded])
+        return horizon
 
     def _tokens(self, first: Nodes, node: Ints, owner: Ints) -> Ints:
         """The tokens on the edges into chained nodes; `first` are the nodes at which the chains begin."""
