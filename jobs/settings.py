@@ -166,11 +166,9 @@ class TrainRecommend(TrainSection):
     learning_rate: float = Field(
         default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
-    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
-    max_epochs: Positive = Field(default=8, description="passes over the fine-tuning data, at most")
-    purchase_epochs: int = Field(
-        default=8, ge=0, description="passes over the purchases alone, before those over whole prompts (item_tokens)"
-    )
+    batch_tokens: Positive = Field(default=4096, description="tokens in one optimiser step, at most")
+    max_epochs: Positive = Field(default=12, description="passes over the fine-tuning data, at most")
+    patience: Positive = Field(default=4, description="epochs without a better validation metric before it stops")
     refit: bool = Field(
         default=False, description="train again on everything, the held-out purchases too, once it is judged"
     )

@@ -86,6 +86,7 @@ def _recommend(
         seed=config.train.seed,
         language=config.recommend.language,
         exclude_purchased=config.recommend.exclude_purchased,
+        history_events=config.recommend.history_events,
     )
     collected = training_data.customers(used)
     window = {"as_of": as_of.isoformat(), **collected.window}

@@ -1,16 +1,17 @@
 """From customers' events to training examples: what the recommender reads, and what it must predict where.
 
 A night's prompt ends with a customer's last day, and the list is for the days after it. So the state after the last
-event of every day learns the items of the next day of purchases, whatever searches lie between: the same question,
-asked at the same place, as at night. Inside a day every event also learns the next purchase, with less weight.
-Where every event counts as a day of its own this is plain next-item prediction, as the papers have it.
+event of every day learns the items of the next day of purchases: the same question, asked at the same place, as at
+night. Inside a day every event also learns the next purchase, with less weight. Where every event counts as a day of
+its own this is plain next-item prediction, as the papers have it.
 """
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,10 @@ from lm.prompt import Event, PromptEncoder
 
 #: Weight of predicting the next purchase inside a day, beside 1 for the question that the night asks.
 WITHIN_DAY = 0.5
+#: Share of examples whose purchases follow the bare header.
+ALONE = 0.5
+#: Purchases after a prompt that an example goes on with, at most.
+FOLLOWING = 64
 BOUGHT = "bought"
 
 
@@ -46,7 +51,6 @@ class Example:
     positions: NDArray[np.int32]  # (L,) the state at this token predicts ...
     labels: NDArray[np.int32]  # (L,) ... this token id
     weights: NDArray[np.float32]  # (L,)
-    places: NDArray[np.int32] | None = None  # (T,) of each token in the whole prompt, where it is a part of one
 
 
 def targets(customer: Customer, known: Collection[str], *, new_only: bool) -> list[Target]:
@@ -94,94 +98,89 @@ def hold_out(customer: Customer, known: Collection[str], *, new_only: bool) -> t
     return None
 
 
-class Window(NamedTuple):
-    """A stretch of a customer's events as a prompt, and where each event ends in it."""
+def windows(histories: Sequence[Sequence[Event]], encoder: PromptEncoder, max_tokens: int) -> list[list[list[int]]]:
+    """Cover each history by the tokens of prompts of at most `max_tokens`, each exactly what a night would render.
 
-    tokens: list[int]
-    first: int  # place of the first event that the window holds
-    ends: list[int]  # position of the last token of the header, then of each event
-
-
-def windows(histories: Sequence[Sequence[Event]], encoder: PromptEncoder, max_tokens: int) -> list[list[Window]]:
-    """Cover each history once by prompts of at most `max_tokens`, each exactly what a night would render.
-
-    The newest window is the prompt of all events; the next is the prompt of those that did not fit, and so on.
+    The newest window is the prompt of all events; the next is the prompt of those that did not fit, and so on. For
+    codings in which a prompt keeps the order of events: then every event is in one window.
     """
-    found: list[list[Window]] = [[] for _ in histories]
+    found: list[list[list[int]]] = [[] for _ in histories]
     left = {place: len(history) for place, history in enumerate(histories) if history}
     while left:
         prompts = encoder.render_many([histories[place][:end] for place, end in left.items()], max_tokens)
-        for (place, end), rendered in zip(list(left.items()), prompts, strict=True):
-            first = end - max(rendered.events_used, 1)  # an event of which nothing fits is passed over
-            lines = encoder.encode_many(_lines(rendered.prompt))
-            ends = np.cumsum([len(line) for line in lines])[: rendered.events_used + 1] - 1
-            found[place].append(Window([token for line in lines for token in line], first, ends.tolist()))
-            left[place] = first
+        tokens = encoder.encode_many([rendered.prompt for rendered in prompts])
+        for (place, end), rendered, ids in zip(list(left.items()), prompts, tokens, strict=True):
+            found[place].append(ids)
+            left[place] = end - max(rendered.events_used, 1)  # an event of which nothing fits is passed over
         left = {place: end for place, end in left.items() if end > 0}
     return found
 
 
+class Purchases(NamedTuple):
+    """What a customer's purchases teach; a purchase is counted by its number among them."""
+
+    customer: Customer
+    places: list[int]  # of the purchases among the events
+    tokens: list[int]  # of their items
+    targets: dict[int, Target]  # by the number of purchases before
+    nights: list[int]  # purchases, but the first, that are the first of their day: the night before asks for them
+
+
+def purchases_of(customer: Customer, token_of: Mapping[str, int], *, new_only: bool) -> Purchases | None:
+    """What there is to learn from a customer, None if nothing."""
+    events, days = customer
+    places = [i for i, event in enumerate(events) if event.kind == BOUGHT and event.item_id in token_of]
+    alone = Customer([events[place] for place in places], [days[place] for place in places])
+    found = {target.events: target for target in targets(alone, token_of, new_only=new_only)}
+    nights = [number for number, target in found.items() if number and target.weight == 1.0]
+    tokens = [token_of[str(event.item_id)] for event in alone.events]
+    return Purchases(customer, places, tokens, found, nights) if found else None
+
+
 def item_examples(
-    customers: Sequence[Customer],
+    learned: Sequence[Purchases],
     encoder: PromptEncoder,
     token_of: Mapping[str, int],
     max_tokens: int,
-    *,
-    new_only: bool,
+    history_events: int,
+    rng: np.random.Generator,
 ) -> list[Example]:
-    """Windows of every customer, with the items that the state after each event must predict."""
-    examples = []
-    of_customer = windows([customer.events for customer in customers], encoder, max_tokens)
-    for customer, covered in zip(customers, of_customer, strict=True):
-        at = {target.events: target for target in targets(customer, token_of, new_only=new_only)}
-        for window in covered:
-            begin = 0 if window.first == 0 else 1  # only a new customer has no event: no other header predicts
-            pairs = [
-                (window.ends[i], token_of[item], target.weight / len(target.items))
-                for i in range(begin, len(window.ends))
-                if (target := at.get(window.first + i)) is not None
-                for item in target.items
-            ]
-            if pairs:
-                examples.append(_example(window.tokens, pairs))
-    return examples
+    """One example a customer: the prompt of a night that `rng` draws, and after it what was then bought, item by item.
 
-
-def purchase_examples(
-    customers: Sequence[Customer],
-    encoder: PromptEncoder,
-    token_of: Mapping[str, int],
-    max_tokens: int,
-    *,
-    new_only: bool,
-) -> list[Example]:
-    """The purchases of each window alone, each at the place that it has in the whole prompt: a tenth of the tokens.
-
-    What follows what is learned from these in a tenth of the time; how to read the text between them comes after.
+    The state after the prompt is asked what the night asks; those after the following purchases go on asking, though
+    what was searched and written since is not before them: nothing of the future ever is. Half of the examples (and
+    those of customers who bought on one day) have the header alone before the purchases, so that what follows what is
+    learned without the text in the way.
     """
+    begun = [_begin(one, max_tokens, rng) for one in learned]
+    histories = [
+        [] if before is None else one.customer.events[max(0, before - history_events) : before]
+        for one, (_, before) in zip(learned, begun, strict=True)
+    ]
+    prompts = encoder.encode_many([rendered.prompt for rendered in encoder.render_many(histories, max_tokens)])
     examples = []
-    of_customer = windows([customer.events for customer in customers], encoder, max_tokens)
-    for customer, covered in zip(customers, of_customer, strict=True):
-        events, days = customer
-        bought = [i for i, event in enumerate(events) if event.kind == BOUGHT and event.item_id in token_of]
-        alone = Customer([events[place] for place in bought], [days[place] for place in bought])
-        after = {target.events: target for target in targets(alone, token_of, new_only=new_only)}
-        ordinal = {place: number for number, place in enumerate(bought, start=1)}
-        for window in covered:
-            held = [i for i in range(1, len(window.ends)) if window.first + i - 1 in ordinal]
-            places = [*range(window.ends[0] + 1), *(window.ends[i] for i in held)]
-            asked = [(window.ends[0], 0)] if window.first == 0 else []
-            asked += [(window.ends[0] + 1 + n, ordinal[window.first + i - 1]) for n, i in enumerate(held)]
-            pairs = [
-                (position, token_of[item], after[number].weight / len(after[number].items))
-                for position, number in asked
-                if number in after
-                for item in after[number].items
-            ]
-            if pairs:
-                example = _example([window.tokens[place] for place in places], pairs)
-                examples.append(replace(example, places=np.array(places, dtype=np.int32)))
+    for one, (start, before), prompt in zip(learned, begun, prompts, strict=True):
+        most = min(max_tokens if before is None else FOLLOWING, encoder.context_tokens - len(prompt))
+        following = one.tokens[start : start + most]
+        first = start + (before is None and start > 0)  # only a new customer has no purchase: no other header predicts
+        pairs = [
+            (len(prompt) - 1 + number - start, token_of[item], target.weight / len(target.items))
+            for number in range(first, start + len(following) + 1)
+            if (target := one.targets.get(number)) is not None
+            for item in target.items
+        ]
+        if pairs:
+            examples.append(_example([*prompt, *following], pairs))
     return examples
+
+
+def _begin(one: Purchases, max_tokens: int, rng: np.random.Generator) -> tuple[int, int | None]:
+    """The purchase that comes first after the prompt, and how many events the prompt may hold (None: the header)."""
+    if one.nights and rng.random() >= ALONE:
+        start = one.nights[rng.integers(len(one.nights))]
+        days = one.customer.days
+        return start, bisect.bisect_left(days, days[one.places[start]])
+    return int(rng.integers(max(0, len(one.tokens) - max_tokens) + 1)), None
 
 
 def title_examples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,8 @@ from transformers import PreTrainedModel
 
 from lm import metrics
 from lm.checkpoint import Manifest
-from lm.examples import Customer, Example, HeldOut, item_examples, purchase_examples, targets, title_examples
-from lm.prompt import Event, PromptEncoder
+from lm.examples import FOLLOWING, Customer, Example, HeldOut, item_examples, purchases_of, targets, title_examples
+from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.training import Task, length_batches, pad
 from lm.training_model import (
     Settings,
@@ -32,6 +32,9 @@ SAMPLED_ABOVE = 200_000
 SAMPLE = 16_384
 #: Rank at which lists are judged.
 K = 10
+#: Customers in a step: few enough for so many steps in an epoch, but no fewer than this.
+STEPS = 128
+FEWEST = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +46,13 @@ class RecommendSettings(Settings):
     exclude_purchased: bool = True
     held_out_share: float = 0.2
     held_out_customers: int = 5_000  # at most
-    purchase_epochs: int = 8  # over the purchases alone, before the whole prompts (item_tokens)
+    history_events: int = 50  # newest events of a customer that a prompt may use
     refit: bool = False
+
+    @property
+    def room(self) -> int:
+        """Positions that training needs beyond the longest prompt: for the answer, or for the purchases after it."""
+        return TITLE_TOKENS if self.coding == "titles" else FOLLOWING
 
 
 class ItemTokens:
@@ -59,24 +67,17 @@ class ItemTokens:
         self.token_of = {item: encoder.item_tokens[item] for item in items}
 
     def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
-        """Learn from `customers`; NDCG@10 on `validation` says when to stop."""
-        examples = item_examples(
-            customers, self.encoder, self.token_of, self.settings.max_tokens, new_only=self.settings.exclude_purchased
-        )
-        return self._task(examples, validation, self.settings)
+        """Learn from `customers`, other nights of theirs each epoch; NDCG@10 on `validation` says when to stop."""
+        settings = self.settings
+        found = (purchases_of(one, self.token_of, new_only=settings.exclude_purchased) for one in customers)
+        learned = [one for one in found if one is not None]
+        sampling = _Sampling.of([token - self.first for one in learned for token in one.tokens], len(self.item_ids))
 
-    def purchases_task(self, customers: Sequence[Customer]) -> Task[list[Example]]:
-        """Learn from the purchases alone what follows what: most of what there is to learn, in a tenth of the time."""
-        examples = purchase_examples(
-            customers, self.encoder, self.token_of, self.settings.max_tokens, new_only=self.settings.exclude_purchased
-        )
-        # As many questions in a step as with the whole prompts, which are some four times as long.
-        return self._task(examples, [], replace(self.settings, batch_tokens=max(1, self.settings.batch_tokens // 4)))
-
-    def _task(
-        self, examples: Sequence[Example], validation: Sequence[HeldOut], settings: RecommendSettings
-    ) -> Task[list[Example]]:
-        sampling = _Sampling.of(examples, self.first, len(self.item_ids))
+        def batches(epoch: int) -> list[list[Example]]:
+            rng = np.random.default_rng((settings.seed, epoch))
+            bounds = settings.max_tokens, settings.history_events
+            drawn = item_examples(learned, self.encoder, self.token_of, *bounds, rng)
+            return _batches(drawn, settings, epoch, most=max(FEWEST, len(drawn) // STEPS))
 
         def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
             return _loss(self.model, batch, self.item_rows(), self.first, sampling)
@@ -84,8 +85,11 @@ class ItemTokens:
         def validate() -> dict[str, float]:
             return _ranking(self.recommend(validation, K), validation)
 
-        batches = _Batches(settings, examples)
-        return Task(self.model, batches.of, loss, validate if validation else None, f"ndcg@{K}")
+        return Task(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
+
+    def newest(self, held: Sequence[HeldOut]) -> list[Sequence[Event]]:
+        """The events of each customer that a night would read."""
+        return [one.events[-self.settings.history_events :] for one in held]
 
     def item_rows(self) -> torch.Tensor:
         """(items, n_embd) of the items' tokens."""
@@ -93,7 +97,7 @@ class ItemTokens:
 
     def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
         """The k likeliest items for each held-out customer, as the night would list them."""
-        prompts = self.encoder.render_many([one.events for one in held], self.settings.max_tokens)
+        prompts = self.encoder.render_many(self.newest(held), self.settings.max_tokens)
         tokens = [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         sellable = torch.full((len(self.item_ids),), -torch.inf, device=device())
@@ -136,7 +140,7 @@ class Titles:
         def batches(epoch: int) -> list[list[Example]]:
             rng = np.random.default_rng((self.settings.seed, epoch))
             drawn = [of[rng.integers(len(of))] for of in nights]
-            return _Batches(self.settings, self.examples([(e, i[rng.integers(len(i))]) for e, i in drawn])).of(epoch)
+            return _batches(self.examples([(e, i[rng.integers(len(i))]) for e, i in drawn]), self.settings, epoch)
 
         def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
             return _loss(self.model, batch, output_rows(self.model), 0, None)
@@ -144,7 +148,7 @@ class Titles:
         right = self.examples([(one.events, min(one.items)) for one in validation])
 
         def validate() -> dict[str, float]:
-            sums = [loss(batch) for batch in _Batches(self.settings, right).of(0)]
+            sums = [loss(batch) for batch in _batches(right, self.settings, 0)]
             return {"log_likelihood": -sum(float(total) for total, _ in sums) / sum(weight for _, weight in sums)}
 
         return Task(self.model, batches, loss, validate if validation else None, "log_likelihood")
@@ -168,16 +172,13 @@ class Titles:
         return [[scored.item_id for scored in best] for best in lists]
 
 
-class _Batches:
-    """Examples grouped by like length, drawn anew each epoch."""
-
-    def __init__(self, settings: Settings, examples: Sequence[Example]) -> None:
-        self.settings, self.examples = settings, examples
-        self.lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
-
-    def of(self, epoch: int) -> list[list[Example]]:
-        groups = length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, epoch)
-        return [[self.examples[i] for i in group] for group in groups]
+def _batches(
+    examples: Sequence[Example], settings: Settings, epoch: int, most: int | None = None
+) -> list[list[Example]]:
+    """Examples grouped by like length, at most `most` together, drawn anew each epoch."""
+    lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
+    groups = length_batches(lengths, settings.batch_tokens, settings.seed, epoch, most)
+    return [[examples[i] for i in group] for group in groups]
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,10 @@ class _Sampling:
     probability: torch.Tensor  # (items,)
 
     @classmethod
-    def of(cls, examples: Sequence[Example], first: int, items: int) -> _Sampling | None:
+    def of(cls, bought: Sequence[int], items: int) -> _Sampling | None:
         if items <= SAMPLED_ABOVE:
             return None
-        counts = np.ones(items)
-        for example in examples:
-            np.add.at(counts, example.labels - first, 1)
+        counts = 1.0 + np.bincount(np.array(bought, dtype=np.int64), minlength=items)
         probability = torch.from_numpy(counts**0.75 / (counts**0.75).sum())
         return cls(probability.cumsum(0).to(device()), probability.to(device()))
 
@@ -220,8 +219,7 @@ def _loss(
     tokens = pad([example.tokens for example in batch], device())  # (B, T)
     flat = np.concatenate([row * tokens.shape[1] + example.positions for row, example in enumerate(batch)])
     used, at = np.unique(flat, return_inverse=True)  # positions rise within an example and so does `at`
-    places = [example.places for example in batch if example.places is not None]
-    states = hidden_states(model, tokens, pad(places, device()) if places else None).flatten(0, 1)
+    states = hidden_states(model, tokens).flatten(0, 1)
     states = states[torch.from_numpy(used).to(tokens.device)]  # (P, n_embd)
     labels = torch.from_numpy(np.concatenate([example.labels for example in batch]) - first).long().to(tokens.device)
     weights = torch.from_numpy(np.concatenate([example.weights for example in batch])).to(tokens.device)

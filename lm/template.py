@@ -6,7 +6,9 @@
     Bought: Black ink cartridge           购买：黑色墨盒
     Bought:                               购买：
 
-The last line is the cue: the answer follows it. No line says when: unchanged events give unchanged prompts.
+The last line is the cue: the answer follows it. Where products have tokens of their own the purchases are one
+`<|item:ID|>` each, stand together at the end, and there is no cue. No line says when: unchanged events give
+unchanged prompts.
 A change of these words is a new `lm.checkpoint.TEMPLATE_VERSION`, for models are trained on them.
 """
 

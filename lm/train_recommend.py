@@ -59,9 +59,9 @@ def train_recommend(
         if start is None
         else checkpoint.load_tokenizer(start)
     )
-    room = TITLE_TOKENS if settings.coding == "titles" else 1  # the answer comes after the longest prompt
-    model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + room)
-    settings = replace(settings, max_tokens=min(settings.max_tokens, model.config.max_position_embeddings - room))
+    model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + settings.room)
+    longest = model.config.max_position_embeddings - (TITLE_TOKENS if settings.coding == "titles" else 1)
+    settings = replace(settings, max_tokens=min(settings.max_tokens, longest))
     begun_from = {"from": start and checkpoint.fingerprint(start), "items": items}
     of = fingerprint(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,6 @@ def _fine_tune(
     """Train on the split and judge it; with `refit` train anew on everything, for as long as was best."""
     model, settings = tuning.model, tuning.settings
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    _learn_purchases(tuning, split.training, "purchases", work, report)
     outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
     model.eval()
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
@@ -102,19 +101,10 @@ def _fine_tune(
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(begin[name])
-        _learn_purchases(tuning, customers, "refit-purchases", work, report)
         again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
         fit(tuning.task(customers, []), again, work, report)
         model.eval()
     return outcome, figures
-
-
-def _learn_purchases(
-    tuning: ItemTokens | Titles, customers: Sequence[Customer], stage: str, work: Path, report: Report | None
-) -> None:
-    settings = tuning.settings
-    if isinstance(tuning, ItemTokens) and settings.purchase_epochs:
-        fit(tuning.purchases_task(customers), schedule(stage, settings, settings.purchase_epochs), work, report)
 
 
 def _split(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> _Split:
@@ -159,7 +149,7 @@ def _documents(
     encoder = PromptEncoder(tokenizer, Manifest(language=settings.language))
     if settings.coding == "titles":
         of_customer = windows([customer.events for customer in customers], encoder, settings.max_tokens)
-        return [np.array(window.tokens, dtype=np.int32) for covered in of_customer for window in covered]
+        return [np.array(window, dtype=np.int32) for covered in of_customer for window in covered]
     lines = encoder.encode_many(sorted(set(_texts(customers, items, settings))))
     return [np.array(line[: settings.max_tokens], dtype=np.int32) for line in lines]
 

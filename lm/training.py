@@ -101,9 +101,12 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, torch.bfloat16) if has_fast_bfloat16(device) else nullcontext()
 
 
-def length_batches(lengths: NDArray[np.int64], batch_tokens: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+def length_batches(
+    lengths: NDArray[np.int64], batch_tokens: int, seed: int, epoch: int, most: int | None = None
+) -> list[NDArray[np.int64]]:
     """Indices grouped by like length, so that little is padding: rows x longest row <= batch_tokens (one row always).
 
+    No group has more than `most` rows.
     The grouping and the order of groups are drawn anew each epoch, from (seed, epoch) alone.
     """
     rng = np.random.default_rng((seed, epoch))
@@ -114,7 +117,8 @@ def length_batches(lengths: NDArray[np.int64], batch_tokens: int, seed: int, epo
     longest = 0
     for place, length in enumerate(lengths[order]):
         longest = max(longest, int(length))
-        if place > start and longest * (place - start + 1) > batch_tokens:
+        rows = place - start
+        if rows and (longest * (rows + 1) > batch_tokens or rows == most):
             groups.append(order[start:place])
             start, longest = place, int(length)
     if start < len(order):

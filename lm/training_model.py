@@ -117,13 +117,10 @@ def _fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def hidden_states(model: PreTrainedModel, tokens: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
-    """(B, T) tokens, padded on the right -> (B, T, n_embd) states after the last LayerNorm.
-
-    `places` (B, T) are the tokens' positions where they are not 0, 1, 2, ...
-    """
+def hidden_states(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    """(B, T) tokens, padded on the right -> (B, T, n_embd) states after the last LayerNorm."""
     # No mask: padding is to the right of everything that is read, and full attention has the faster kernel.
-    return model.base_model(input_ids=tokens, position_ids=places, use_cache=False).last_hidden_state
+    return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
 
 
 def output_rows(model: PreTrainedModel) -> torch.Tensor:

@@ -15,7 +15,7 @@ from lm.examples import (
     Target,
     hold_out,
     item_examples,
-    purchase_examples,
+    purchases_of,
     targets,
     title_examples,
     windows,
@@ -108,79 +108,97 @@ def encoder(request):
 
 @settings(max_examples=150, deadline=None)
 @given(events=EVENTS, budget=st.integers(30, 120))
+@pytest.mark.parametrize("encoder", ["titles"], indirect=True)
 def test_windows_are_prompts_of_the_night_and_cover_every_event_once(encoder, events, budget):
     (covered,) = windows([events], encoder, budget)
     end = len(events)
     for window in covered:  # newest first
         rendered = encoder.render(events[:end], budget)
-        assert window.tokens == encoder.encode(rendered.prompt)
-        assert len(window.tokens) <= budget
-        assert window.first == end - rendered.events_used
-        # The prompt as it stood after each event, without the cue, is the prefix that ends there.
-        for i, position in enumerate(window.ends):
-            shorter = encoder.render(events[window.first : window.first + i], budget)
-            if i < rendered.events_used or i == 0:
-                prefix = encoder.encode(shorter.prompt[: len(shorter.prompt) - len(encoder.cue)])
-                assert window.tokens[: position + 1] == prefix
-        end = window.first
+        assert window == encoder.encode(rendered.prompt)
+        assert len(window) <= budget
+        end -= rendered.events_used
     assert end == 0
 
 
+class Draws:
+    """In place of a random generator: the share that decides about the text, then the drawn numbers."""
+
+    def __init__(self, share: float, number: int = 0) -> None:
+        self.share, self.number = share, number
+
+    def random(self) -> float:
+        return self.share
+
+    def integers(self, below: int) -> int:
+        return min(self.number, below - 1)
+
+
+def lesson(encoder, one, draws, max_tokens=120, *, new_only=True, history_events=50):
+    learned = purchases_of(one, encoder.item_tokens, new_only=new_only)
+    (example,) = item_examples([learned], encoder, encoder.item_tokens, max_tokens, history_events, draws)
+    pairs = list(zip(example.positions.tolist(), example.labels.tolist(), strict=True))
+    return example.tokens.tolist(), pairs, example.weights.tolist()
+
+
+ONE = customer([bought("a"), searched("secret")], [searched()], [searched("later"), bought("b"), bought("c")])
+
+
 @pytest.mark.parametrize("encoder", ["item_tokens"], indirect=True)
-def test_an_item_example_asks_at_the_ends_of_events(encoder):
-    one = customer([bought("a")], [searched(), bought("b")])
+def test_after_a_nights_prompt_comes_what_was_bought_then(encoder):
     token = encoder.item_tokens
-    (example,) = item_examples([one], encoder, token, 64, new_only=True)
-    header = len(encoder.encode(encoder.header))
-    query = len(encoder.encode("Searched: ink for my printer\n"))
-    assert example.tokens.tolist()[header] == token["a"]
-    assert len(example.tokens) == header + 1 + query + 1
-    # After the header: a. After a's day: b, over the search. After the search: b, as a question within a day.
-    assert example.positions.tolist() == [header - 1, header, header + query]
-    assert example.labels.tolist() == [token["a"], token["b"], token["b"]]
-    assert example.weights.tolist() == pytest.approx([1, 1, WITHIN_DAY])
+    tokens, pairs, weights = lesson(encoder, ONE, Draws(0.9))
+    prompt = encoder.encode(encoder.render(ONE.events[:3], 120).prompt)  # up to the day of b and c
+    assert encoder.encode("Searched: later\n") not in [tokens[i : i + 40] for i in range(len(tokens))]
+    assert tokens == [*prompt, token["b"], token["c"]]
+    assert pairs == [(len(prompt) - 1, token["b"]), (len(prompt) - 1, token["c"]), (len(prompt), token["c"])]
+    assert weights == pytest.approx([0.5, 0.5, WITHIN_DAY])
 
 
 @pytest.mark.parametrize("encoder", ["item_tokens"], indirect=True)
-def test_a_long_history_is_windowed_and_no_target_is_lost(encoder):
-    items = ["a", "b", "c"] * 20
-    one = customer(*[[searched(), bought(item)] for item in items])
-    whole = item_examples([one], encoder, encoder.item_tokens, 10_000, new_only=False)
-    parts = item_examples([one], encoder, encoder.item_tokens, 60, new_only=False)
-    assert len(whole) == 1
-    assert len(parts) > 3
-    assert all(len(part.tokens) <= 60 for part in parts)
-    # A window's last state asks for what comes first in the next, whose own header asks nothing.
-    assert sum(len(part.labels) for part in parts) == len(whole[0].labels)
-    assert all(np.all(np.diff(part.positions) >= 0) for part in parts)
+def test_half_the_time_the_purchases_follow_the_bare_header(encoder):
+    token, header = encoder.item_tokens, encoder.encode(encoder.header)
+    tokens, pairs, weights = lesson(encoder, ONE, Draws(0.1))
+    assert tokens == [*header, *(token[item] for item in "abc")]
+    end = len(header) - 1
+    assert pairs == [(end, token["a"]), (end + 1, token["b"]), (end + 1, token["c"]), (end + 2, token["c"])]
+    assert weights == pytest.approx([1, 0.5, 0.5, WITHIN_DAY])
 
 
 @pytest.mark.parametrize("encoder", ["item_tokens"], indirect=True)
-def test_purchases_alone_stand_where_the_whole_prompt_has_them(encoder):
-    one = customer([bought("a")], [searched()], [searched(), bought("b"), bought("gone"), bought("c")])
-    (whole,) = item_examples([one], encoder, encoder.item_tokens, 80, new_only=True)
-    (alone,) = purchase_examples([one], encoder, encoder.item_tokens, 80, new_only=True)
+def test_a_long_history_is_learned_in_parts_that_start_anywhere(encoder):
+    one = customer(*[[searched(), bought(item)] for item in "abc" * 40])
+    tokens, pairs, _ = lesson(encoder, one, Draws(0.1, 7), 60, new_only=False)
     header = encoder.encode(encoder.header)
-    assert alone.tokens.tolist() == [*header, *(encoder.item_tokens[item] for item in "abc")]
-    assert whole.tokens[alone.places].tolist() == alone.tokens.tolist()
-    # After the header a, after a's day b and c, after b within its day c.
-    token = encoder.item_tokens
-    assert list(zip(alone.positions.tolist(), alone.labels.tolist(), strict=True)) == [
-        (len(header) - 1, token["a"]),
-        (len(header), token["b"]),
-        (len(header), token["c"]),
-        (len(header) + 1, token["c"]),
-    ]
-    assert alone.weights.tolist() == pytest.approx([1, 0.5, 0.5, WITHIN_DAY])
+    assert tokens[: len(header)] == header
+    assert len(tokens) == len(header) + 60
+    # From the header alone only a new customer's first purchase is asked for.
+    assert [position for position, _ in pairs] == list(range(len(header), len(tokens)))
+    _, first, _ = lesson(encoder, one, Draws(0.1, 0), 60, new_only=False)
+    assert first[0] == (len(header) - 1, encoder.item_tokens["a"])
 
 
 @pytest.mark.parametrize("encoder", ["item_tokens"], indirect=True)
-@pytest.mark.parametrize("budget", [60, 10_000])
-def test_no_purchase_is_left_out_of_the_windows(encoder, budget):
-    one = customer(*[[searched(), bought(item)] for item in "abc" * 20])
-    examples = purchase_examples([one], encoder, encoder.item_tokens, budget, new_only=False)
-    assert sum(len(example.labels) for example in examples) == 60
-    assert all(example.places.max() < budget for example in examples)
+@settings(max_examples=100, deadline=None)
+@given(
+    days=st.lists(st.lists(st.one_of(st.builds(bought, st.sampled_from("abc")), st.just(searched())), min_size=1)),
+    seed=st.integers(0, 1000),
+    new_only=st.booleans(),
+)
+def test_no_example_knows_what_it_is_asked(encoder, days, seed, new_only):
+    one = customer(*days)
+    learned = purchases_of(one, encoder.item_tokens, new_only=new_only)
+    if learned is None:
+        return
+    item_of = {token: item for item, token in encoder.item_tokens.items()}
+    examples = item_examples([learned], encoder, encoder.item_tokens, 80, 50, np.random.default_rng(seed))
+    for example in examples:
+        assert len(example.tokens) <= 80 + 64
+        order = [item_of[token] for token in example.tokens.tolist() if token in item_of]
+        # Items in an example are in the order in which they were bought, so what comes later was bought later.
+        assert "".join(order) in "".join(str(event.item_id) for event in one.events if event.kind == "bought")
+        if new_only:
+            for position, label in zip(example.positions, example.labels, strict=True):
+                assert label not in example.tokens[: position + 1]
 
 
 @pytest.mark.parametrize("encoder", ["titles"], indirect=True)

@@ -55,6 +55,10 @@ EVENTS = st.builds(
 HISTORIES = st.lists(EVENTS, max_size=12)
 
 
+def of_one_token(enc, history):
+    return [event for event in history if event.kind == "bought" and event.item_id in enc.item_tokens]
+
+
 @given(KINDS, HISTORIES, st.integers(24, 400))
 @settings(max_examples=300, deadline=None)
 def test_tokens_are_counted_exactly_and_within_the_budget(kind, history, budget):
@@ -73,14 +77,15 @@ def test_tokens_are_counted_exactly_and_within_the_budget(kind, history, budget)
 @settings(max_examples=200, deadline=None)
 def test_the_newest_events_that_fit_are_kept(kind, history, budget):
     enc = ENCODERS[kind]
+    purchases, others = of_one_token(enc, history), [e for e in history if e not in of_one_token(enc, history)]
     rendered = enc.render(history, budget)
-    everything = enc.render(history, 10**6).prompt if history else ""
     assume(enc.render(history, 10**6).events_dropped == 0)
-    kept = rendered.prompt[len(enc.header) :]
-    if rendered.events_used > 1:
-        assert everything.endswith(kept)
-    if rendered.events_dropped and rendered.events_used:
-        one_more = enc.render(history[-rendered.events_used - 1 :], 10**6)
+    kept = rendered.prompt.count("\n") - 1 - len(purchases)  # budgets here hold every purchase of one token
+    if kept > 1:
+        whole = enc.render([*others[-kept:], *purchases], 10**6)
+        assert rendered.prompt == whole.prompt
+    if rendered.events_dropped and kept > 0:
+        one_more = enc.render([*others[-kept - 1 :], *purchases], 10**6)
         assert one_more.tokens > budget
 
 
@@ -160,8 +165,23 @@ def test_item_token_template_falls_back_to_text_for_new_products():
     history = [Event("bought", "a", "Inkjet printer"), Event("reviewed", "a", "Inkjet printer", "Quiet", 5)]
     history += [Event("bought", "new", "Black ink")]
     assert ENCODERS["item_tokens", "en"].render(history, 256).prompt == (
-        "Customer history\n<|item:a|>\nReviewed 5/5: <|item:a|>: Quiet\nBought: Black ink\n"
+        "Customer history\nReviewed 5/5: <|item:a|>: Quiet\nBought: Black ink\n<|item:a|>\n"
     )
+
+
+def test_purchases_of_one_token_are_taken_first_and_stand_last():
+    enc = ENCODERS["item_tokens", "en"]
+    history = [Event("bought", "a"), Event("searched", text="ink"), Event("bought", "b"), Event("searched", text="tea")]
+    assert enc.render(history, 256).prompt == (
+        "Customer history\nSearched: ink\nSearched: tea\n<|item:a|>\n<|item:b|>\n"
+    )
+    room = len(enc.encode("Searched: tea\n"))
+    assert enc.render(history, enc.smallest_budget + 2 + room).prompt == (
+        "Customer history\nSearched: tea\n<|item:a|>\n<|item:b|>\n"
+    )
+    shortest = enc.render(history, enc.smallest_budget + 1)
+    assert shortest.prompt == "Customer history\n<|item:b|>\n"
+    assert (shortest.events_used, shortest.events_dropped) == (1, 3)
 
 
 def test_a_marker_inside_a_review_is_one_token():
