@@ -6,16 +6,24 @@ are views of the mapped safetensors file: the workers of a host share one copy i
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lm.checkpoint import CheckpointError, read_json, weight_files
 from lm.gpt2 import ACTIVATIONS, GPT2, Block
+
+KEPT_SECONDS = 7 * 24 * 3600
 
 
 def is_plain_gpt2(config: Mapping[str, Any]) -> bool:
@@ -32,16 +40,17 @@ def load_gpt2(
 ) -> GPT2:
     """The GPT-2 in a directory; `head` is `score.weight` for a classifier.
 
-    Tensors that already have `dtype` stay mapped on a processor; others are converted, which copies them.
+    On a processor the tensors stay mapped, of a file converted to `dtype` if the directory's own have another.
     Raises CheckpointError when a file cannot be read, or a weight is missing or of another size.
     """
     stored: dict[str, Tensor] = {}
     for file in weight_files(path):
-        try:
-            with safe_open(str(file), framework="pt", device="cpu") as opened:
-                stored |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no dict
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file} cannot be read as safetensors: copy the model directory again") from error
+        tensors = _mapped(file)
+        others = any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in tensors.values())
+        if others and torch.device(device).type == "cpu":
+            with contextlib.suppress(OSError):  # no room for a file: each worker converts for itself
+                tensors = _mapped(_converted(file, tensors, dtype))
+        stored |= tensors
     try:
         return _assemble(read_json(path / "config.json"), stored, head, dtype, device)
     except KeyError as error:
@@ -50,6 +59,37 @@ def load_gpt2(
             f"model {path} has no weight {error.args[0]}: "
             f"train it with `regulars train --task {task}`, or copy it again"
         ) from error
+
+
+def _mapped(file: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(str(file), framework="pt", device="cpu") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read as safetensors: copy the model directory again") from error
+
+
+def _converted(file: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Path:
+    """A file of the same tensors in another number format, made once a host and user: workers share its pages too.
+
+    It is named after the file's place, size and time; those not opened for a week are removed when one is made.
+    """
+    stat = file.stat()
+    source = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {dtype}"
+    folder = Path(tempfile.gettempdir()) / f"regulars-weights-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise CheckpointError(f"{folder} belongs to another user: remove it, or set TMPDIR to a folder of your own")
+    target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:32]}.safetensors"
+    if not target.exists():
+        for old in folder.glob("*.safetensors"):
+            if time.time() - max(old.stat().st_atime, old.stat().st_mtime) > KEPT_SECONDS:
+                old.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".writing", delete=False) as written:
+            name = Path(written.name)
+        save_file({key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}, name)
+        name.replace(target)  # two workers may make it at once: either file is whole
+    return target
 
 
 def from_huggingface(model: nn.Module, *, head: str = "lm_head.weight") -> GPT2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -223,6 +224,25 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
     assert state.states.dtype == torch.bfloat16
     np.testing.assert_allclose(near.log_probs(state.states, np.array([0, 1]), token), expected, atol=0.1)
     assert state.extend(chains((0, ROOT, [7, 8], True)))[0].shape == (2, 32)
+
+
+def test_weights_of_another_format_are_converted_once_and_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = save_causal(tmp_path / "m")
+    expected = load_file(path / "model.safetensors")["transformer.wte.weight"].bfloat16()
+    first = load_gpt2(path, dtype=torch.bfloat16)
+    assert torch.equal(first.wte, expected)
+    (made,) = (tmp_path / f"regulars-weights-{os.getuid()}").iterdir()
+    written = made.stat().st_mtime_ns
+    again = load_gpt2(path, dtype=torch.bfloat16)
+    assert made.stat().st_mtime_ns == written
+    again.wte[0, 0] = 5  # a private page: neither the file nor another worker sees it
+    assert torch.equal(load_gpt2(path, dtype=torch.bfloat16).wte, expected)
+    assert str(made) in Path("/proc/self/maps").read_text()
+    save_causal(path, seed=1)
+    assert not torch.equal(load_gpt2(path, dtype=torch.bfloat16).wte, expected)
 
 
 def test_missing_and_misshapen_weights_are_named(tmp_path: Path) -> None:
