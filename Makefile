@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN_DATE ?= 2026-03-01
+BENCHES = $(patsubst tests/bench/%.py,%,$(shell grep -l '^if __name__' tests/bench/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test check bench clean
@@ -40,6 +41,14 @@ check: setup ## lint, types and the tests that need no JVM: seconds
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -m 'not spark and not slow'
+
+# Figures need a machine that does nothing else; DATA is a folder with the real data sets, QUICK=1 shows that all run.
+bench: setup ## set up with the other libraries, then every benchmark (make bench DATA=folder QUICK=1)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test,bench]'
+	@status=0; for name in $(BENCHES); do \
+	  echo "== $$name"; \
+	  $(BIN)/python -m tests.bench.$$name --json $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA)) || status=1; \
+	done; exit $$status
 
 clean: ## remove the demo, caches and the virtual environment
 	rm -rf demo $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build dist

@@ -7,19 +7,25 @@ round by round, so that drift of the machine meets all of them alike. Figures ar
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
 
 console = Console(stderr=True)
+BUSY = 0.05
+_shares_elsewhere: list[float] = []
 
 
 def arguments(description: str, **sizes: int) -> argparse.Namespace:
@@ -43,7 +49,11 @@ def arguments(description: str, **sizes: int) -> argparse.Namespace:
 
 
 def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median seconds of each contender over `rounds`, all contenders once per round."""
+    """Median seconds of each contender over `rounds`, all contenders once per round.
+
+    Says which share of the processors other processes took meanwhile: figures of a busy machine are none.
+    """
+    begun = _busy()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, work in contenders.items():
@@ -51,7 +61,26 @@ def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[st
             work()
             seconds[name].append(time.perf_counter() - started)
             console.print(f"[dim]round {number + 1}/{rounds} {name}: {seconds[name][-1]:.2f} s[/dim]", highlight=False)
+    elsewhere = _elsewhere(begun)
+    _shares_elsewhere.append(elsewhere)
+    if elsewhere > BUSY:
+        console.print(f"[yellow]other processes took {elsewhere:.0%} of the processors meanwhile[/yellow]")
     return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def _busy() -> tuple[float, float, float]:
+    """Seconds of the clock, of all processors at work, and of them for this process and its children."""
+    times, usage = psutil.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = usage.ru_utime + usage.ru_stime
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):
+            own += sum(process.cpu_times()[:2])
+    return time.perf_counter(), sum(times) - times.idle - times.iowait, own
+
+
+def _elsewhere(begun: tuple[float, float, float]) -> float:
+    wall, busy, own = (now - then for now, then in zip(_busy(), begun, strict=True))
+    return max(0.0, busy - own) / (wall * (os.cpu_count() or 1))
 
 
 def matrix_ceiling(dtype: torch.dtype, rows: int = 4096, width: int = 768, seconds: float = 2.0) -> float:
@@ -94,4 +123,5 @@ def report(title: str, rows: Mapping[str, Mapping[str, str]], figures: Mapping[s
         table.add_row(name, *(row.get(column, "") for column in columns))
     console.print(table)
     if as_json:
-        print(json.dumps(figures))
+        about = {"machine": machine(), "busy_elsewhere": max(_shares_elsewhere, default=0.0)}
+        print(json.dumps({**figures, **about}))

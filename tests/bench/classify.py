@@ -1,0 +1,107 @@
+"""Sentiment of real reviews, GPT-2 124M head: ours against Hugging Face's pipeline, both in a pandas UDF, local[2].
+
+    python -m tests.bench.classify [--data FOLDER] [--quick] [--json]
+
+The pipeline takes 32 texts at a time, as its documentation shows. Both keep their model in the Python worker, and
+a first small run that loads it is not counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from tests.bench import material
+from tests.bench.clocked import prefill_flops
+from tests.bench.measure import arguments, in_turn, matrix_ceiling, report
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+BATCH, MAX_TOKENS, TASKS = 32, 256, 8
+
+
+def main() -> None:
+    from jobs import models, sentiments
+    from jobs.session import create_session
+    from lm.prompt import PromptEncoder
+
+    options = arguments(__doc__ or "")
+    torch.manual_seed(0)
+    count = 96 if options.quick else 512
+    ceilings = {name: matrix_ceiling(getattr(torch, name)) for name in ("float32", "bfloat16")}
+    with tempfile.TemporaryDirectory() as folder:
+        path = material.save_classifier(Path(folder) / "model", options.data)
+        spark = create_session("bench", conf={"spark.master": "local[2]", "spark.ui.enabled": "false"})
+        texts = material.reviews(options.data, count)
+        encoded = PromptEncoder.load(path).encode_reviews(texts, MAX_TOKENS)
+        lengths = [len(ids) for ids, _ in encoded]
+        # Through a file, so that no task starts from the driver's memory.
+        reviews = spark.createDataFrame(pd.DataFrame({"prompt": texts})).repartition(TASKS)
+        reviews.write.mode("overwrite").parquet(f"{folder}/reviews")
+        reviews = spark.read.parquet(f"{folder}/reviews")
+        load = models.classifier_loader(models.Model(str(path), "bench"))
+        contenders: dict[str, Callable[[DataFrame], DataFrame]] = {
+            "ours": lambda rows: sentiments.score(rows, load, MAX_TOKENS),
+            "Hugging Face pipeline": lambda rows: with_pipeline(rows, str(path)),
+        }
+
+        def run(name: str, rows: DataFrame) -> None:
+            target = f"{folder}/{name.replace(' ', '_')}"
+            contenders[name](rows).write.mode("overwrite").parquet(target)
+
+        for name in contenders:
+            run(name, reviews.limit(4).repartition(2))
+        seconds = in_turn({name: functools.partial(run, name, reviews) for name in contenders}, options.rounds)
+        rates = {name: count / spent for name, spent in seconds.items()}
+        spark.stop()
+    flops = sum(prefill_flops(length) for length in lengths)
+    figures: dict[str, Any] = {
+        "vs_hf_pipeline": rates["ours"] / rates["Hugging Face pipeline"],
+        "reviews_per_second": rates,
+        "reviews": count,
+        "mean_tokens": sum(lengths) / count,
+        "longest_tokens": max(lengths),
+        "ceiling_fraction": flops / seconds["ours"] / max(ceilings.values()),
+        "matrix_ceiling": ceilings,
+    }
+    rows = {name: {"reviews/s": f"{rate:.3g}"} for name, rate in rates.items()}
+    rows["ours"]["of the ceiling"] = f"{figures['ceiling_fraction']:.0%}"
+    report(
+        f"Sentiment of {count} reviews of {figures['mean_tokens']:.0f} tokens on average", rows, figures, options.json
+    )
+
+
+def with_pipeline(rows: DataFrame, path: str) -> DataFrame:
+    """What the documentation shows: a pandas UDF around `pipeline`."""
+    from pyspark.sql.functions import pandas_udf
+
+    @pandas_udf("string")  # type: ignore[call-overload]
+    def label(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
+        classify = _pipeline(path)
+        for texts in batches:
+            found = classify(texts.tolist(), batch_size=BATCH, truncation=True, max_length=MAX_TOKENS)
+            yield pd.Series([one["label"] for one in found])
+
+    return rows.withColumn("label", label("prompt"))
+
+
+@functools.cache
+def _pipeline(path: str) -> Any:
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    made = pipeline("text-classification", model=path, tokenizer=path, device="cpu")
+    made.tokenizer.pad_token = made.tokenizer.eos_token
+    return made
+
+
+if __name__ == "__main__":
+    main()
