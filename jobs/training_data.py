@@ -52,7 +52,7 @@ def customers(used: Mapping[str, DataFrame]) -> Histories:
     for batch in table.to_batches(max_chunksize=4096):
         for row in batch.to_pylist():
             made = [Event(*(event[name] for name in Event._fields)) for event in row["events"]]
-            collected.append(Customer([known.setdefault(event, event) for event in made], row["days"]))
+            collected.append(Customer([known.setdefault(event, event) for event in made], row["days"], row["moments"]))
         first = min(filter(None, [first, min(batch["first_on"].to_pylist(), default=None)]), default=None)
         last = max(filter(None, [last, max(batch["last_on"].to_pylist(), default=None)]), default=None)
     window = {
@@ -67,12 +67,14 @@ def customers(used: Mapping[str, DataFrame]) -> Histories:
 def _histories_with_days(rows: DataFrame) -> DataFrame:
     """One row a customer, by id; days and dates are those of the session's (the shop's) time zone."""
     days = F.transform("events", lambda event: F.unix_date(event["at"].cast("date")))
+    moments = F.transform("events", lambda event: F.unix_micros(event["at"]))
     on = F.transform("events", lambda event: event["at"].cast("date"))
     events = F.transform("events", lambda event: F.struct(*(event[name].alias(name) for name in Event._fields)))
     return rows.select(
         "user_id",
         events.alias("events"),
         days.alias("days"),
+        moments.alias("moments"),
         F.array_min(on).alias("first_on"),
         F.array_max(on).alias("last_on"),
     ).orderBy("user_id")

@@ -29,10 +29,20 @@ BOUGHT = "bought"
 
 
 class Customer(NamedTuple):
-    """One customer's events, oldest first, and the number of the day of each (any epoch)."""
+    """One customer's events, oldest first, and the number of the day of each (any epoch).
+
+    Events of equal `moments` (a basket; none where not given) stand in an order that means nothing.
+    """
 
     events: Sequence[Event]
     days: Sequence[int]
+    moments: Sequence[int] | None = None
+
+    def upto(self, end: int) -> Customer:
+        """The first `end` events."""
+        return self._replace(
+            events=self.events[:end], days=self.days[:end], moments=self.moments and self.moments[:end]
+        )
 
 
 class Target(NamedTuple):
@@ -58,44 +68,32 @@ def targets(customer: Customer, known: Collection[str], *, new_only: bool) -> li
 
     With `new_only` an item that the customer had bought before is no target: such lists leave it out.
     """
-    events, days = customer
+    events, days, _ = customer
+    moments = range(len(events)) if customer.moments is None else customer.moments
     first: dict[str, int] = {}
     bought_on: dict[int, dict[str, None]] = {}
+    baskets: dict[int, list[int]] = {}  # places of the purchases of each moment
     for place, (event, day) in enumerate(zip(events, days, strict=True)):
         if event.kind == BOUGHT and event.item_id is not None:
             first.setdefault(event.item_id, place)
             bought_on.setdefault(day, {})[event.item_id] = None
+            baskets.setdefault(moments[place], []).append(place)
     found = []
     following: int | None = None  # place of the next purchase
     for before in range(len(events), -1, -1):
         if following is not None:
-            night = before == 0 or days[before] > days[before - 1]
-            items = bought_on[days[following]] if night else [str(events[following].item_id)]
+            basket = baskets[moments[following]]
+            if before == 0 or days[before] > days[before - 1]:
+                items, weight = list(bought_on[days[following]]), 1.0
+            else:  # any of what is left of the basket may be said to come next; a basket weighs what one purchase does
+                items = [str(events[place].item_id) for place in basket if place >= before]
+                weight = WITHIN_DAY / (len(basket) if following > basket[0] else 1)
             wanted = tuple(item for item in items if item in known and not (new_only and first[item] < before))
             if wanted:
-                found.append(Target(before, wanted, 1.0 if night else WITHIN_DAY))
+                found.append(Target(before, wanted, weight))
         if before and events[before - 1].kind == BOUGHT and events[before - 1].item_id is not None:
             following = before - 1
     return found[::-1]
-
-
-class HeldOut(NamedTuple):
-    """A customer as the night before the last day of (new) purchases saw them, and what they bought on it."""
-
-    events: Sequence[Event]
-    purchased: frozenset[str]  # before that day
-    items: frozenset[str]
-
-
-def hold_out(customer: Customer, known: Collection[str], *, new_only: bool) -> tuple[Customer, HeldOut] | None:
-    """Cut off a customer's last day with a purchase to predict; what is left never saw it. None without such a day."""
-    events, days = customer
-    for target in reversed(targets(customer, known, new_only=new_only)):
-        cut = target.events
-        if target.weight == 1.0 and cut > 0:
-            purchased = frozenset(str(event.item_id) for event in events[:cut] if event.kind == BOUGHT)
-            return Customer(events[:cut], days[:cut]), HeldOut(events[:cut], purchased, frozenset(target.items))
-    return None
 
 
 def windows(histories: Sequence[Sequence[Event]], encoder: PromptEncoder, max_tokens: int) -> list[list[list[int]]]:
@@ -123,16 +121,21 @@ class Purchases(NamedTuple):
     places: list[int]  # of the purchases among the events
     tokens: list[int]  # of their items
     targets: dict[int, Target]  # by the number of purchases before
-    nights: list[int]  # purchases, but the first, that are the first of their day: the night before asks for them
+    nights: list[int]  # first purchases of a day with more than purchases before it: the night before asks for them
 
 
 def purchases_of(customer: Customer, token_of: Mapping[str, int], *, new_only: bool) -> Purchases | None:
     """What there is to learn from a customer, None if nothing."""
-    events, days = customer
+    events, days, moments = customer
     places = [i for i, event in enumerate(events) if event.kind == BOUGHT and event.item_id in token_of]
-    alone = Customer([events[place] for place in places], [days[place] for place in places])
+    alone = Customer(
+        [events[place] for place in places],
+        [days[place] for place in places],
+        moments and [moments[place] for place in places],
+    )
     found = {target.events: target for target in targets(alone, token_of, new_only=new_only)}
-    nights = [number for number, target in found.items() if number and target.weight == 1.0]
+    # Where a prompt would hold no text it is the header and the purchases, which are learned from the header on.
+    nights = [number for number, target in found.items() if number and target.weight == 1.0 and places[number] > number]
     tokens = [token_of[str(event.item_id)] for event in alone.events]
     return Purchases(customer, places, tokens, found, nights) if found else None
 

@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from lm import metrics
 from lm.checkpoint import Manifest
-from lm.examples import FOLLOWING, Customer, Example, HeldOut, item_examples, purchases_of, targets, title_examples
+from lm.examples import FOLLOWING, Customer, Example, item_examples, purchases_of, targets, title_examples
+from lm.held_out import HeldOut
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.training import Task, length_batches, pad
 from lm.training_model import (
@@ -44,6 +45,7 @@ class RecommendSettings(Settings):
     coding: Literal["item_tokens", "titles"] = "item_tokens"
     language: Literal["en", "zh"] = "en"
     exclude_purchased: bool = True
+    protocol: Literal["time-split", "leave-one-out"] = "time-split"
     held_out_share: float = 0.2
     held_out_customers: int = 5_000  # at most
     history_events: int = 50  # newest events of a customer that a prompt may use

@@ -9,7 +9,7 @@ prompt of a night. Both read exactly what the night's prompt holds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,15 @@ from tokenizers import Tokenizer
 
 from lm import baselines, checkpoint, metrics
 from lm.checkpoint import Manifest
-from lm.examples import BOUGHT, Customer, HeldOut, hold_out, windows
+from lm.examples import BOUGHT, Customer, windows
 from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles, add_items
+from lm.held_out import Split, split_of
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.template import TEMPLATES, event_line, spelled
 from lm.tokenizer import train_bpe
 from lm.training import Outcome, Report, fit
-from lm.training_files import TrainingError, fingerprint, replace_folder, work_folder
+from lm.training_files import fingerprint, replace_folder, work_folder
 from lm.training_model import Tokens, pretraining, schedule, start_model, write_folder
-
-
-@dataclass(frozen=True)
-class _Split:
-    training: list[Customer]
-    validation: list[HeldOut]
-    test: list[HeldOut]
 
 
 def train_recommend(
@@ -52,7 +46,7 @@ def train_recommend(
     Raises TrainingError where there is too little to learn from.
     """
     items = dict(sorted(items.items()))
-    split = _split(customers, items, settings)
+    split = split_of(customers, items, settings)
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     tokenizer = (
         train_bpe(_texts(split.training, items, settings), settings.vocab_size)
@@ -74,7 +68,7 @@ def train_recommend(
         manifest = add_items(model, tokenizer, items, settings, before)
         encoder = PromptEncoder(tokenizer, manifest, context_tokens=model.config.max_position_embeddings)
         coding = ItemTokens if settings.coding == "item_tokens" else Titles
-        outcome, figures = _fine_tune(coding(model, encoder, items, settings), split, customers, items, work, report)
+        outcome, figures = _fine_tune(coding(model, encoder, items, settings), split, items, work, report)
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
         new = out.with_name(out.name + ".new")
@@ -85,13 +79,12 @@ def train_recommend(
 
 def _fine_tune(
     tuning: ItemTokens | Titles,
-    split: _Split,
-    customers: Sequence[Customer],
+    split: Split,
     items: Mapping[str, str],
     work: Path,
     report: Report | None,
 ) -> tuple[Outcome, dict[str, float]]:
-    """Train on the split and judge it; with `refit` train anew on everything, for as long as was best."""
+    """Train on the split and judge it; with `refit` train anew on all it may know, for as long as was best."""
     model, settings = tuning.model, tuning.settings
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
@@ -102,30 +95,9 @@ def _fine_tune(
             for name, parameter in model.named_parameters():
                 parameter.copy_(begin[name])
         again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
-        fit(tuning.task(customers, []), again, work, report)
+        fit(tuning.task(split.refit, []), again, work, report)
         model.eval()
     return outcome, figures
-
-
-def _split(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> _Split:
-    """Hold out the last day of purchases of a seeded sample: half to stop by, half to report on."""
-    if not any(event.kind == BOUGHT and event.item_id in items for customer in customers for event in customer.events):
-        raise TrainingError("no customer has bought anything by this date: choose a later --as-of, or add purchases")
-    training = list(customers)
-    held: list[HeldOut] = []
-    most = min(int(len(customers) * settings.held_out_share), settings.held_out_customers)
-    for place in np.random.default_rng(settings.seed).permutation(len(customers)):
-        if len(held) >= most:
-            break
-        cut = hold_out(customers[place], items, new_only=settings.exclude_purchased)
-        if cut is not None:
-            training[place], one = cut
-            held.append(one)
-    if len(held) < 2:
-        raise TrainingError(
-            "too few customers bought on two days: the training cannot tell whether it learns; add days or customers"
-        )
-    return _Split(training, held[::2], held[1::2])
 
 
 def _texts(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> Iterator[str]:
@@ -155,7 +127,7 @@ def _documents(
 
 
 def _figures(
-    lists: Sequence[Sequence[str]], split: _Split, items: Mapping[str, str], settings: RecommendSettings
+    lists: Sequence[Sequence[str]], split: Split, items: Mapping[str, str], settings: RecommendSettings
 ) -> dict[str, float]:
     """Recall@10 and NDCG@10 on the held-out test customers with 95% intervals, and the baselines'."""
     bought = [

@@ -11,9 +11,7 @@ from lm.checkpoint import Manifest
 from lm.examples import (
     WITHIN_DAY,
     Customer,
-    HeldOut,
     Target,
-    hold_out,
     item_examples,
     purchases_of,
     targets,
@@ -52,6 +50,17 @@ def test_the_end_of_a_day_predicts_the_next_day_of_purchases():
     ]
 
 
+def test_a_basket_has_no_order_and_weighs_what_one_purchase_does():
+    events = [searched(), bought("a"), bought("b"), bought("c")]
+    one = Customer(events, [0, 0, 0, 0], [5, 9, 9, 9])
+    assert targets(one, KNOWN, new_only=False) == [
+        Target(0, ("a", "b", "c"), 1.0),
+        Target(1, ("a", "b", "c"), WITHIN_DAY),
+        Target(2, ("b", "c"), WITHIN_DAY / 3),
+        Target(3, ("c",), WITHIN_DAY / 3),
+    ]
+
+
 def test_where_every_event_is_a_day_it_is_the_next_purchase():
     one = customer([bought("a")], [bought("b")], [bought("a")])
     assert targets(one, KNOWN, new_only=False) == [Target(0, ("a",), 1), Target(1, ("b",), 1), Target(2, ("a",), 1)]
@@ -69,20 +78,6 @@ def test_new_only_never_predicts_what_was_bought_before():
 def test_unknown_items_are_read_but_never_predicted():
     one = customer([bought("gone")], [bought("a")])
     assert targets(one, KNOWN, new_only=True) == [Target(1, ("a",), 1.0)]
-
-
-def test_hold_out_cuts_before_the_last_day_of_purchases():
-    one = customer([bought("a")], [searched()], [searched("secret"), bought("b"), bought("a")], [searched("later")])
-    left, held = hold_out(one, KNOWN, new_only=True)
-    assert left == Customer([bought("a"), searched()], [0, 1])
-    assert held == HeldOut([bought("a"), searched()], frozenset("a"), frozenset("b"))
-    _, held = hold_out(one, KNOWN, new_only=False)
-    assert held.items == frozenset("ab")
-
-
-@pytest.mark.parametrize("one", [customer(), customer([bought("a")]), customer([bought("a")], [bought("a")])])
-def test_nothing_is_held_out_of_one_day_or_of_repeats(one):
-    assert hold_out(one, KNOWN, new_only=True) is None
 
 
 EVENTS = st.lists(

@@ -18,6 +18,7 @@ from lm import fine_tuning
 from lm.checkpoint import load_tokenizer, read_manifest
 from lm.examples import Customer
 from lm.fine_tuning import ItemTokens, K, RecommendSettings
+from lm.held_out import HeldOut
 from lm.prompt import Event, PromptEncoder
 from lm.train_recommend import train_recommend
 from lm.training import Progress
@@ -241,7 +242,7 @@ def test_bought_items_are_never_ranked_unless_allowed(trained):
     out, _ = trained
     one = shop()[0]
     bought = frozenset(event.item_id for event in one.events if event.kind == "bought")
-    held = [fine_tuning.HeldOut(one.events, bought, frozenset({"i00"}))]
+    held = [HeldOut(one.events, bought, frozenset({"i00"}))]
     lists = {}
     for exclude in (True, False):
         model = AutoModelForCausalLM.from_pretrained(out).eval()
