@@ -64,8 +64,13 @@ def refuse_drift(
     dates = [day for day in published_dates(spark, store, "metrics") if day < run_date][-settings.dates :]
     if len(dates) < settings.min_dates:
         return
-    before = [_figures(spark.read.parquet(files.for_reading(store.date_folder("metrics", day)))) for day in dates]
-    found = judge(_figures(metrics), before, settings, unfinished)
+    reader = spark.read.option("basePath", files.uri(store.table("metrics")))
+    earlier = reader.parquet(*(files.for_reading(store.date_folder("metrics", day)) for day in dates))
+    before: dict[date, list[Figure]] = {day: [] for day in dates}
+    for row in _judged(earlier, "run_date").collect():
+        before[row["run_date"]].append(Figure(*row[:4]))
+    tonight = [Figure(*row) for row in _judged(metrics).collect()]
+    found = judge(tonight, list(before.values()), settings, unfinished)
     if found:
         raise GateRefused(_message(found, dates))
 
@@ -163,6 +168,5 @@ def _slices(before: Iterable[Iterable[Figure]], metric: str) -> list[str]:
     return sorted({figure.slice for day in before for figure in day if figure.metric == metric})
 
 
-def _figures(metrics: DataFrame) -> list[Figure]:
-    rows = metrics.where(metrics["metric"].isin(ROWS, LABEL_SHARE)).select("metric", "slice", "value", "n").collect()
-    return [Figure(*row) for row in rows]
+def _judged(metrics: DataFrame, *more: str) -> DataFrame:
+    return metrics.where(metrics["metric"].isin(ROWS, LABEL_SHARE)).select("metric", "slice", "value", "n", *more)

@@ -69,8 +69,9 @@ class Table:
 def read_inputs(spark: SparkSession, config: Config, run_date: date, work: str) -> Inputs:
     """Read all configured tables as of the end of `run_date` in the shop's time zone, writing below `work`.
 
-    Each row has exactly one outcome, checked in this order: quarantined, opted out, outside the window, duplicate,
-    used. Raises InputError (a source is missing, unreadable, empty or does not fit) and GateRefused (the outcomes do
+    Each row has exactly one outcome, checked in this order: quarantined (unless it happened after the window), opted
+    out, outside the window, duplicate, used.
+    Raises InputError (a source is missing, unreadable, empty or does not fit) and GateRefused (the outcomes do
     not add up to the rows read).
     """
     zone = spark.conf.get("spark.sql.session.timeZone")
@@ -166,12 +167,20 @@ def _with_opted_out(rows: DataFrame, table: str, tables: Mapping[str, Table]) ->
 
 
 def _with_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
-    """The first outcome that applies, or null for rows that are used unless they repeat another."""
-    outcome = F.when(F.col(RULE).isNotNull(), "quarantined").when(F.col("__opted_out").isNotNull(), "opted_out")
+    """The first outcome that applies, or null for rows that are used unless they repeat another.
+
+    A rejected row that happened after the window is outside it: on its own date it was not there yet, and a date that
+    is repeated later must reject just the same rows.
+    """
     time_column = schemas.contract(table).time_column
-    if time_column is not None:
-        outcome = outcome.when(~is_before(end, time_column), "outside_window")
-    return rows.withColumn("__outcome", outcome)
+    is_later = F.lit(False) if time_column is None else F.coalesce(~is_before(end, time_column), F.lit(False))
+    outcome = (
+        F.when(F.col(RULE).isNotNull() & ~is_later, "quarantined")
+        .when(F.col("__opted_out").isNotNull(), "opted_out")
+        .when(is_later, "outside_window")
+    )
+    rows = rows.withColumn("__outcome", outcome)
+    return rows.withColumn(RULE, F.when(F.col("__outcome") == "quarantined", F.col(RULE)))
 
 
 def _without_outcome(rows: DataFrame, table: str, names: list[str]) -> DataFrame:

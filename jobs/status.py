@@ -30,8 +30,8 @@ _LOOKS: dict[State, tuple[str, str]] = {
     "running": ("▶", "bold blue"),
     "missing": ("·", "dim"),
 }
-#: Dates of the list below the calendar unless a range is given.
-_LISTED = 14
+#: Dates of the calendar and of the list below it unless a range is given.
+_SHOWN, _LISTED = 26 * 7, 14
 
 
 def show_status(
@@ -42,13 +42,14 @@ def show_status(
     first: date | None = None,
     last: date | None = None,
 ) -> list[DateState]:
-    """Print the dates from `first` to `last`; without them the whole span of the store, the last of them listed."""
+    """Print the dates from `first` to `last`; without them the last half year of the store, its end listed."""
     store = Store(config.store)
     span = known_span(spark, store)
     if span is None and (first is None or last is None):
         console.print(f"Nothing was ever published or tried in {store.root}", highlight=False)
         return []
-    start, end = first or span[0], last or span[1]  # type: ignore[index]
+    end = last or span[1]  # type: ignore[index]
+    start = first or max(span[0], end - timedelta(days=_SHOWN))  # type: ignore[index]
     if end < start:
         raise UsageError(f"--from {start} is after --to {end}: give the older date first")
     today, problems = current(config, config_file)

@@ -49,7 +49,8 @@ def nightly(capfd, shop: Path, *more: str, day: str = "2026-01-06") -> tuple[int
 def test_help_is_the_manual(capfd):
     code, output = run(capfd, "--help")
     assert code == 0
-    for verb in ("sample", "train", "nightly", "backfill", "evaluate", "doctor"):
+    verbs = ("sample", "train", "nightly", "backfill", "evaluate", "doctor", "plan", "status", "rollback", "gc")
+    for verb in verbs:
         assert verb in output
 
 
@@ -62,6 +63,13 @@ def test_help_is_the_manual(capfd):
         (["nightlyy"], ["nightlyy"]),
         (["train", "--as-of", "2026-01-01", "--task", "answer"], ["--task", "answer"]),
         (["sample", "--out", "x", "--customers", "0"], ["customers"]),
+        (["nightly", "--run-date", "2026-01-05", "--deadline", "25:00"], ["--deadline", "25:00", "HH:MM"]),
+        (["backfill", "--from", "2026-01-05", "--to", "soon"], ["--to", "soon", "YYYY-MM-DD"]),
+        (["backfill", "--from", "2026-01-05", "--to", "2026-01-06", "--reprocess", "some"], ["reprocess", "stale"]),
+        (["plan"], ["--run-date", "--from"]),
+        (["plan", "--run-date", "2026-01-05", "--from", "2026-01-05", "--to", "2026-01-06"], ["--run-date", "--from"]),
+        (["status", "--from", "yesterday"], ["--from", "yesterday"]),
+        (["rollback"], ["--run-date"]),
     ],
 )
 def test_wrong_usage_is_2(capfd, shop, arguments, names):

@@ -74,6 +74,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Input
         {"order_id": "rule before opt-out", "user_id": "gone", "quantity": "0"},
         {"order_id": "opt-out before window", "user_id": "gone", "purchased_at": "2999-01-01"},
         {"order_id": "bad time", "purchased_at": "soon"},
+        {"order_id": "window before rule", "quantity": "0", "purchased_at": "2026-07-02 10:00:00"},
     ]
     reviews = [
         {"review_id": "edited", "text": "first", "reviewed_at": "2026-06-01 10:00:00"},
@@ -97,7 +98,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Input
 
 def test_accounts(shop: Inputs) -> None:
     assert shop.accounts == {
-        "purchases": Account(12, used=3, quarantined=4, opted_out=2, duplicates=1, outside_window=2),
+        "purchases": Account(13, used=3, quarantined=4, opted_out=2, duplicates=1, outside_window=3),
         "reviews": Account(7, used=2, quarantined=2, opted_out=1, duplicates=1, outside_window=1),
         "items": Account(3, used=2, quarantined=1),
         "optouts": Account(3, used=1, quarantined=1, duplicates=1),
@@ -170,12 +171,13 @@ def outcomes(rows: list[dict[str, Any]], gone: set[str]) -> tuple[Account, dict[
             else None
         )  # fmt: skip
         key = (row["user_id"], row["item_id"], row["purchased_at"])
-        if rule:
+        is_later = row["purchased_at"] != "junk" and row["purchased_at"] > "2026-06-30 23:59:59"
+        if rule and not is_later:
             rules[rule] = rules.get(rule, 0) + 1
             counts["quarantined"] += 1
         elif row["user_id"] in gone:
             counts["opted_out"] += 1
-        elif row["purchased_at"] > "2026-06-30 23:59:59":
+        elif is_later:
             counts["outside_window"] += 1
         elif key in used:
             counts["duplicates"] += 1

@@ -2,7 +2,7 @@
 
     python -m tests.bench.ledger [--keys 10000000] [--quick] [--json]
 
-The ledger is filled with lists of 15 products in waves of 500,000. The look-up asks for nine tenths of the keys and as
+The ledger is filled with lists of 15 products in twenty waves. The look-up asks for nine tenths of the keys and as
 many new ones as were left out, against another catalogue, so that every list's products are held against it.
 """
 
@@ -25,13 +25,13 @@ from jobs.waves import Terms, row_schema
 from tests.bench.measure import arguments, console, report
 
 RESULT = "array<struct<item_id:string,score:double>>"
-ITEMS, LISTED, WAVE = 20_000, 15, 500_000
+ITEMS, LISTED, WAVES = 20_000, 15, 20
 DAY = date(2026, 3, 1)
 
 
 def keys(spark: SparkSession, first: int, last: int) -> DataFrame:
     """Keys as real ones are: 64 hexadecimal digits without any pattern."""
-    return spark.range(first, last, numPartitions=4).select(F.sha2(F.col("id").cast("string"), 256).alias("key"))
+    return spark.range(first, last, numPartitions=2).select(F.sha2(F.col("id").cast("string"), 256).alias("key"))
 
 
 def answers(keys_: DataFrame, run_id: str) -> DataFrame:
@@ -55,12 +55,6 @@ def answers(keys_: DataFrame, run_id: str) -> DataFrame:
     )
 
 
-def write_wave(spark: SparkSession, store: Store, number: int, rows: DataFrame) -> None:
-    """One wave as a night writes it: one file, sorted by key."""
-    folder = f"{store.ledger('recommend')}/wave={number:08d}-bench"
-    parquet.write(spark, parquet.gather(rows.select(*row_schema(RESULT).names), ["key"]), folder)
-
-
 def timed(name: str, work: Callable[[], object]) -> float:
     """Seconds of one piece of work; each is done once, because it changes the ledger or takes minutes."""
     started = time.perf_counter()
@@ -73,14 +67,16 @@ def timed(name: str, work: Callable[[], object]) -> float:
 def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
     """Seconds of each step and bytes per key, before and after compaction."""
     seconds = {}
-    waves = max(2, -(-total // WAVE))
-    cuts = [total * n // waves for n in range(waves + 1)]
+    cuts = [total * n // WAVES for n in range(WAVES + 1)]
 
     def fill() -> None:
-        for n in range(waves):
-            write_wave(spark, store, n + 1, answers(keys(spark, cuts[n], cuts[n + 1]), "bench"))
+        for n in range(WAVES):  # by all cores, which a night's small waves do not need
+            rows = answers(keys(spark, cuts[n], cuts[n + 1]), "bench").select(*row_schema(RESULT).names)
+            parquet.write(
+                spark, rows.sortWithinPartitions("key"), f"{store.ledger('recommend')}/wave={n + 1:08d}-bench"
+            )
 
-    seconds["fill"] = timed(f"fill with {total:,} keys in {waves} waves", fill)
+    timed(f"fill with {total:,} keys in {WAVES} waves", fill)
     size = files.usage(spark, store.ledger("recommend"))[1]
     asked = keys(spark, total // 10, total + total // 10)
     terms = Terms("recommend", RESULT, "bench", DAY, "0123456789abcdef", "catalogue-2", 30)
@@ -93,7 +89,8 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
     new = total // 100
 
     def append() -> None:
-        write_wave(spark, store, waves + 1, answers(keys(spark, 2 * total, 2 * total + new), "bench"))
+        rows = answers(keys(spark, 2 * total, 2 * total + new), "bench").select(*row_schema(RESULT).names)
+        parquet.write(spark, parquet.gather(rows, ["key"]), f"{store.ledger('recommend')}/wave={WAVES + 1:08d}-bench")
 
     seconds["append of 1%"] = timed(f"append of {new:,}", append)
     seconds["compaction"] = timed("compaction", lambda: compact(spark, store, "recommend", RESULT, "gc"))
