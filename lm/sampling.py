@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.batching import fitting
+from lm.drawing import draw_of_likeliest
 from lm.engine import Engine, load_engine
 from lm.prompt import PromptEncoder
 from lm.tree import ROOT, Chains, Floats, Ints
@@ -187,23 +188,25 @@ def next_tokens(logits: Tensor, rules: Sequence[Sampling], uniform: Floats) -> I
     Every row is drawn for itself: of equal logits, rule and number the token is the same in any company.
     """
     temperature = torch.tensor([rule.temperature or 1.0 for rule in rules], device=logits.device)
-    scaled = logits / temperature[:, None]
-    for n, rule in enumerate(rules):
-        if rule.temperature == 0:
-            keep_top_k(scaled[n], 1)
-        elif 0 < rule.top_k < logits.shape[1]:
-            keep_top_k(scaled[n], rule.top_k)
+    scaled = logits if bool((temperature == 1).all()) else logits / temperature[:, None]
+    few = np.array([1 if rule.temperature == 0 else rule.top_k for rule in rules])
     uniform = np.where([rule.temperature == 0 for rule in rules], 0.0, uniform)  # of equals the lowest id
-    p = scaled.softmax(dim=1).cpu().numpy()
-    for n, rule in enumerate(rules):
-        if rule.top_p < 1:
-            keep_top_p(p[n], rule.top_p)
-    return draw(p, uniform)
-
-
-def keep_top_k(logits: Tensor, k: int) -> None:
-    """Leave, in place, the k highest logits (vocabulary,) and those that tie with the lowest of them."""
-    logits[logits < logits.topk(k).values[-1]] = -torch.inf
+    among_few = (few > 0) & (few < logits.shape[1])
+    drawn = np.empty(len(rules), np.int64)
+    for is_few in (True, False):
+        here = np.flatnonzero(among_few == is_few)
+        if not len(here):
+            continue
+        rows = scaled if len(here) == len(rules) else scaled[torch.from_numpy(here).to(logits.device)]
+        top_p = [rules[n].top_p for n in here.tolist()]
+        if is_few:
+            drawn[here] = draw_of_likeliest(rows, few[here], top_p, uniform[here])
+        else:
+            p = rows.softmax(dim=1).cpu().numpy()
+            for n in np.flatnonzero(np.array(top_p) < 1).tolist():
+                keep_top_p(p[n], top_p[n])
+            drawn[here] = draw(p, uniform[here])
+    return drawn
 
 
 def keep_top_p(p: NDArray[np.float32], top_p: float) -> None:
