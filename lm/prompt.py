@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from lm.checkpoint import (
@@ -23,6 +26,7 @@ from lm.checkpoint import (
     read_json,
     read_manifest,
 )
+from lm.histories import Histories, Ints
 from lm.lines import LineEncoder
 from lm.redact import redact
 from lm.template import TEMPLATES, Event, clean, event_line, item_marker, spelled
@@ -44,6 +48,14 @@ class Rendered(NamedTuple):
     tokens: int
     events_used: int
     events_dropped: int
+
+
+class RenderedColumns(NamedTuple):
+    """C prompts, their lengths in tokens, and how many of the newest events they hold."""
+
+    prompt: pa.StringArray
+    tokens: Ints  # (C,)
+    events_used: Ints  # (C,)
 
 
 class PromptEncoder:
@@ -126,6 +138,17 @@ class PromptEncoder:
         return self.render_many([events], budget)[0]
 
     def render_many(self, histories: Sequence[Sequence[Event]], budget: int) -> list[Rendered]:
+        """The prompt of each history, as `render_columns` makes it."""
+        columns = self.render_columns(Histories.of_lists(histories, self._markers), budget)
+        prompts, tokens, used = columns.prompt.to_pylist(), columns.tokens.tolist(), columns.events_used.tolist()
+        rows = zip(prompts, tokens, used, map(len, histories), strict=True)
+        return [Rendered(prompt, length, kept, events - kept) for prompt, length, kept, events in rows]
+
+    def histories(self, events: pa.ListArray) -> Histories:
+        """Customers' events in Arrow, list<struct> with Event's fields, for `render_columns`."""
+        return Histories.of_arrow(events, self._markers)
+
+    def render_columns(self, histories: Histories, budget: int) -> RenderedColumns:
         """The prompt of each history: the header, the newest events that fit, the cue.
 
         An event that does not fit ends the walk into the past; only the newest is shortened instead. Purchases that
@@ -140,44 +163,39 @@ class PromptEncoder:
             )
         if len(self._events) > CACHED_EVENTS:
             self._events.clear()
-        self._measure_newest(histories, room)
-        return [self._pack(history, room) for history in histories]
+        lines, tokens = self._measure_newest(histories, room)
+        kept, used = histories.fitting(tokens, room)
+        code = histories.code.copy()
+        for place, customer in histories.newest_that_do_not_fit(kept):
+            if shortened := self._lines.shorten(lines[code[place]], room - int(used[customer])):
+                kept[place], code[place] = True, len(lines)
+                lines.append(shortened)
+                used[customer] += self._lines.count(shortened)
+        numbers = np.bincount(histories.customer()[kept], minlength=len(used))
+        offsets = pa.array(np.concatenate([[0], np.cumsum(numbers)]), pa.int32())
+        texts = pa.ListArray.from_arrays(offsets, pa.array(lines, pa.string()).take(pa.array(code[kept])))
+        prompts = pc.binary_join_element_wise(self.header, pc.binary_join(texts, ""), self.cue, "")
+        return RenderedColumns(prompts, self.smallest_budget + used, numbers)
 
-    def _measure_newest(self, histories: Sequence[Sequence[Event]], room: int) -> None:
-        """Measure a few events of every history at a time, and of each no more than it has room for."""
-        spent = [0] * len(histories)
-        growing = list(range(len(histories)))
-        reach = 0
-        while growing:
-            newest = [(i, histories[i][-reach - EVENTS_AT_ONCE : -reach or None]) for i in growing]
-            self._measure({event for _, events in newest for event in events} - self._events.keys())
-            for i, events in newest:
-                spent[i] += sum(self._events[event][1] for event in events)
+    def _measure_newest(self, histories: Histories, room: int) -> tuple[list[str], Ints]:
+        """Lines and tokens of the different events (U,), a few of every history at a time, and of each no more than
+        it has room for: the rest have -1 tokens.
+        """
+        lines, tokens = [""] * len(histories.is_coded), np.full(len(histories.is_coded), -1)
+        length = np.diff(histories.offset)
+        spent = np.zeros(len(length), np.int64)
+        growing, reach = np.flatnonzero(length), 0
+        while len(growing):
+            code, owner = histories.newest(growing, reach, EVENTS_AT_ONCE)
+            new = np.unique(code[tokens[code] < 0])
+            events = histories.events(new)
+            self._measure(dict.fromkeys(event for event in events if event not in self._events))
+            for place, event in zip(new.tolist(), events, strict=True):
+                lines[place], tokens[place] = self._events[event]
+            spent[growing] += np.bincount(owner, tokens[code], len(growing)).astype(np.int64)
             reach += EVENTS_AT_ONCE
-            growing = [i for i in growing if spent[i] <= room and len(histories[i]) > reach]
-
-    def _pack(self, history: Sequence[Event], room: int) -> Rendered:
-        """The newest purchases that have a token of their own, then the newest of the other events that fit."""
-        own = [event for event in history if self._is_one_token(event)] if self._markers else []
-        markers = [f"{self._markers[str(event.item_id)]}\n" for event in own[max(0, len(own) - room) :]]
-        lines: list[str] = []
-        used = len(markers)
-        for event in reversed(history):
-            if own and self._is_one_token(event):
-                continue
-            line, tokens = self._events[event]
-            if used + tokens > room:
-                if not lines and (shortened := self._lines.shorten(line, room - used)):
-                    lines, used = [shortened], used + self._lines.count(shortened)
-                break
-            lines.append(line)
-            used += tokens
-        kept = len(lines) + len(markers)
-        prompt = "".join([self.header, *reversed(lines), *markers, self.cue])
-        return Rendered(prompt, self.smallest_budget + used, kept, len(history) - kept)
-
-    def _is_one_token(self, event: Event) -> bool:
-        return event.kind == "bought" and event.item_id in self._markers
+            growing = growing[(spent[growing] <= room) & (length[growing] > reach)]
+        return lines, tokens
 
     def _measure(self, events: Iterable[Event]) -> None:
         """Write the lines of new events and count their tokens, most of them in one batch."""

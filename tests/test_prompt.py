@@ -1,6 +1,7 @@
 import json
 import re
 
+import pyarrow as pa
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,13 @@ def of_one_token(enc, history):
     return [event for event in history if event.kind == "bought" and event.item_id in enc.item_tokens]
 
 
+def readable(event):
+    """The event as a Parquet file can hold it: UTF-8 knows no lone surrogates."""
+    texts = {name: None if value is None else value.encode("utf-8", "ignore").decode() for name, value in
+             (("title", event.title), ("text", event.text))}  # fmt: skip
+    return event._replace(**texts)
+
+
 @given(KINDS, HISTORIES, st.integers(24, 400))
 @settings(max_examples=300, deadline=None)
 def test_tokens_are_counted_exactly_and_within_the_budget(kind, history, budget):
@@ -105,6 +113,19 @@ def test_many_at_once_equal_one_by_one(kind, histories, budget):
     assert together == [encoder(*kind).render(history, budget) for history in reversed(histories)][::-1]
     prompts = [rendered.prompt for rendered in together]
     assert encoder(*kind).encode_many(prompts) == [encoder(*kind).encode(prompt) for prompt in prompts]
+
+
+@given(KINDS, st.lists(st.lists(st.builds(readable, EVENTS), max_size=8), max_size=4), st.integers(24, 200))
+@settings(max_examples=60, deadline=None)
+def test_histories_in_arrow_give_the_same_prompts(kind, histories, budget):
+    enc = ENCODERS[kind]
+    fields = [(name, pa.int32() if name == "rating" else pa.string()) for name in Event._fields]
+    dicts = [[event._asdict() for event in history] for history in [[], *histories]]
+    rows = pa.array(dicts, pa.list_(pa.struct(fields)))
+    found = enc.render_columns(enc.histories(rows.slice(1)), budget)
+    expected = enc.render_many(histories, budget)
+    columns = zip(found.prompt.to_pylist(), found.tokens.tolist(), found.events_used.tolist(), strict=True)
+    assert list(columns) == [tuple(one[:3]) for one in expected]
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4))
