@@ -15,8 +15,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from jobs import store_commands
-from jobs.errors import UsageError, UserError
+from jobs import model_commands, store_commands
+from jobs.errors import UserError
 from jobs.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
 from lm.catalogue import CatalogueError
 from lm.checkpoint import CheckpointError
@@ -51,24 +51,6 @@ def sample(
 
 
 @app.command()
-def train(
-    as_of: Annotated[str, typer.Option("--as-of", metavar="DATE", help="Use no event after this date.")],
-    task: Annotated[str, typer.Option(help="recommend, sentiment or all.")] = "all",
-    config: ConfigFile = DEFAULT_CONFIG,
-    overrides: Overrides = None,
-) -> None:
-    """Train GPT-2 on the shop's own tables and write the folders named under `models`."""
-    from jobs.train import train as run_training
-
-    if task not in ("recommend", "sentiment", "all"):
-        raise UsageError(f"--task is '{task}': it must be recommend, sentiment or all")
-    tasks = ("recommend", "sentiment") if task == "all" else (task,)
-    settings = load_config(config, overrides)
-    run_training(session("train", settings), settings, parsed_date("--as-of", as_of), tasks, console)
-    console.print(f"Go on with: regulars nightly --config {config} --run-date {as_of}", highlight=False)
-
-
-@app.command()
 def nightly(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write.")],
     deadline: store_commands.DeadlineOption = None,
@@ -87,28 +69,6 @@ def nightly(
 
 
 @app.command()
-def evaluate(
-    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date.")],
-    days: Annotated[int, typer.Option(min=1, help="Judge them against this many days after it.")] = 14,
-    loyalty: Annotated[bool, typer.Option("--loyalty", help="Compare treated and control customers up to it.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
-    config: ConfigFile = DEFAULT_CONFIG,
-    overrides: Overrides = None,
-) -> None:
-    """Judge published lists against what customers bought next, beside plain baselines."""
-    settings = load_config(config, overrides)
-    day = parsed_date("--run-date", run_date)
-    if loyalty:
-        from jobs.evaluate_loyalty import evaluate_loyalty
-
-        evaluate_loyalty(session("evaluate", settings), settings, day, console, json_file)
-        return
-    from jobs.evaluate import evaluate_time_split
-
-    evaluate_time_split(session("evaluate", settings), settings, day, days, console, json_file)
-
-
-@app.command()
 def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
     """Check Java, Python, packages, memory, disk, models and inputs, and say how to mend each."""
     from jobs.doctor import examine
@@ -118,6 +78,8 @@ def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> 
 
 
 for command in (
+    model_commands.train,
+    model_commands.evaluate,
     store_commands.backfill,
     store_commands.plan,
     store_commands.status,

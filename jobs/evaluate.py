@@ -1,38 +1,30 @@
-"""Judges published lists by what customers bought next, and the sentiment model by reviews that it never saw.
+"""Judges published lists by what customers bought next.
 
 For whoever decides whether the lists are worth sending. Alone:
 
     regulars evaluate --config regulars.yaml --run-date 2026-02-15 --days 14 --json figures.json
 
-A customer is judged who has a list of `run_date` and bought something in the days after it. Two questions are asked:
-`new_items` (of what they had never bought: how much was in the list?) and `all_items` (of everything they bought).
-The metrics are those of `lm.metrics`: hit@k, recall@k, NDCG@k with binary gains, MRR, over the whole catalogue.
+A customer is judged who has a list of `run_date` and bought something in the days after it.
 """
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
-from rich.table import Table
 
-from jobs import files, training_data
+from jobs import files, list_figures
 from jobs.config import Config
-from jobs.errors import ConfigurationError, InputError
+from jobs.errors import InputError
 from jobs.inputs import end_of, is_before, read_inputs
+from jobs.list_figures import Judged, compare
 from jobs.store import Store
-from lm import baselines, metrics
-from lm.checkpoint import CheckpointError, resolve
-from lm.splits import part_of
 
 #: Customers that are judged, and whose purchases the baselines learn from, at most; drawn by a hash of their ids.
 JUDGED = 50_000
@@ -40,16 +32,6 @@ LEARNED_FROM = 200_000
 #: A customer's purchases that the baselines learn from, the newest.
 PURCHASES_OF_ONE = 200
 
-Lists = list[list[str]]
-Figures = dict[str, dict[str, float]]
-
-
-class Judged(NamedTuple):
-    """One customer: the published list, what was bought up to the run date (in order) and after it."""
-
-    listed: list[str]
-    before: list[str]
-    after: list[str]
 
 
 def evaluate_time_split(
@@ -93,11 +75,11 @@ def evaluate_time_split(
         "new_items": compare(judged, known, sellable, ks, new_only=True),
         "all_items": compare(judged, known, sellable, ks, new_only=False),
     }
+    figures |= list_figures.headline(figures["new_items" if config.recommend.exclude_purchased else "all_items"])
     for question in ("new_items", "all_items"):
-        console.print(_table(f"{question.replace('_', ' ')}, {days} days after {run_date}", figures[question], ks[-1]))
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        console.print(f"Wrote {json_file}", highlight=False)
+        title = f"{question.replace('_', ' ')}, {days} days after {run_date}"
+        list_figures.show(console, title, figures[question], ks[-1])
+    list_figures.write(console, figures, json_file)
     return figures
 
 
@@ -121,101 +103,6 @@ def purchases_around(purchases: DataFrame, is_past: Any) -> DataFrame:
         F.transform("later", lambda line: line["item_id"]).alias("after"),
         "ever",
     )
-
-
-def compare(
-    judged: Sequence[Judged],
-    known: Sequence[Sequence[str]],
-    sellable: Sequence[str],
-    ks: Sequence[int],
-    *,
-    new_only: bool,
-) -> dict[str, Any]:
-    """Figures of the lists and of each baseline, on the same customers; `new_only` leaves earlier purchases out."""
-    asked = []
-    for one in judged:
-        relevant = set(one.after) - set(one.before) if new_only else set(one.after)
-        if relevant:
-            asked.append((one, relevant))
-    found: dict[str, Any] = {"customers": len(asked)}
-    if not asked:
-        return found
-    before = [one.before for one, _ in asked]
-    barred = [set(one.before) if new_only else set() for one, _ in asked]
-    popular = baselines.popularity(known, set(sellable))
-    k = max(ks)
-    listed = [[item for item in one.listed if item not in bar][:k] for (one, _), bar in zip(asked, barred, strict=True)]
-    rivals = {
-        "GPT-2": listed,
-        "co-purchase": baselines.CoPurchases.fit(known).recommend(before, popular, barred, k),
-        "popularity": baselines.recommend_popular(popular, barred, k),
-    }
-    if not new_only:
-        rivals["buy again"] = baselines.recommend_again(before, popular, k)
-    counts = Counter(item for history in known for item in history)
-    relevant_items = [relevant for _, relevant in asked]
-    for rival, lists in rivals.items():
-        found[rival] = _figures(lists, relevant_items, counts, max(len(sellable), 1), ks)
-    return found
-
-
-def _figures(
-    lists: Lists, relevant: Sequence[set[str]], purchases: Mapping[str, int], catalogue: int, ks: Sequence[int]
-) -> Figures:
-    figures = {}
-    for k in ks:
-        of_customers = {
-            f"hit@{k}": metrics.hit_at_k(lists, relevant, k),
-            f"recall@{k}": metrics.recall_at_k(lists, relevant, k),
-            f"ndcg@{k}": metrics.ndcg_at_k(lists, relevant, k),
-            f"mrr@{k}": metrics.reciprocal_rank(lists, relevant, k),
-            f"mean_popularity@{k}": metrics.mean_popularity(lists, purchases, k),
-        }
-        for name, values in of_customers.items():
-            mean, low, high = metrics.mean_interval(values)
-            figures[name] = {"value": mean, "low": low, "high": high}
-        figures[f"coverage@{k}"] = {"value": metrics.coverage(lists, catalogue, k)}
-    return figures
-
-
-def evaluate_sentiment_holdout(
-    spark: SparkSession, config: Config, as_of: date, console: Console, json_file: Path | None = None
-) -> dict[str, float]:
-    """Judge models.sentiment by the rated reviews up to `as_of` that no training of ours learns from (a tenth).
-
-    Accuracy, macro-F1 (with 95% intervals), balanced accuracy, expected calibration error, and the majority
-    class's. Raises ConfigurationError without inputs.reviews or a model, InputError without such reviews.
-    """
-    if "reviews" not in config.inputs:
-        raise ConfigurationError("inputs.reviews is missing: there are no reviews to judge by")
-    from lm.classify import SentimentClassifier
-    from lm.train_sentiment import UNRATED, classification_figures
-
-    store = Store(config.store)
-    work = store.work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    needed = config.model_copy(update={"inputs": {t: i for t, i in config.inputs.items() if t != "questions"}})
-    try:
-        used = read_inputs(spark, needed, as_of, work).used
-        stars = config.sentiment
-        texts, labels = training_data.reviews(used, stars.negative_stars, stars.positive_stars)
-    finally:
-        files.delete(spark, work)
-    rows = [i for i, text in enumerate(texts) if labels[i] != UNRATED and part_of(text) == "test"]
-    if not rows:
-        raise InputError(f"no rated review up to {as_of} is held out: give a later date")
-    try:
-        classifier = SentimentClassifier.load(resolve(config.models.sentiment), dtype="float32")
-    except CheckpointError as error:
-        raise ConfigurationError(f"models.sentiment: {error}") from None
-    p = classifier.classify([texts[i] for i in rows], config.sentiment.max_tokens)
-    figures = classification_figures(p, np.array([labels[i] for i in rows]))
-    table = Table("", "value", title=f"Sentiment of {len(rows):,} held-out reviews up to {as_of}", title_justify="left")
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:.3f}")
-    console.print(table)
-    if json_file is not None:
-        json_file.write_text(json.dumps({"as_of": as_of.isoformat(), **figures}, indent=2) + "\n", encoding="utf-8")
-    return figures
 
 
 def _published(spark: SparkSession, config: Config, run_date: date) -> DataFrame:
@@ -244,17 +131,3 @@ def _known_purchases(bought: DataFrame) -> list[list[str]]:
     drawn = bought.where(F.size("before") > 0).orderBy(F.xxhash64("user_id"), "user_id").limit(LEARNED_FROM)
     found: list[list[str]] = drawn.orderBy("user_id").select("before").toArrow()["before"].to_pylist()
     return found
-
-
-def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
-    shown = [f"{name}@{k}" for name in ("hit", "recall", "ndcg", "mrr", "coverage", "mean_popularity")]
-    table = Table("", *shown, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
-    for rival, of_rival in figures.items():
-        if rival != "customers":
-            table.add_row(rival, *(_cell(of_rival[name]) for name in shown))
-    return table
-
-
-def _cell(figure: Mapping[str, float]) -> str:
-    interval = f" ({figure['low']:.3f}–{figure['high']:.3f})" if "low" in figure else ""
-    return f"{figure['value']:.3f}{interval}"

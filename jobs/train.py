@@ -15,15 +15,16 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jobs import files, training_data
+from jobs import files, train_answers, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError, StoreBusy
 from jobs.inputs import read_inputs
@@ -33,26 +34,40 @@ from lm.checkpoint import CheckpointError
 if TYPE_CHECKING:
     from lm import training
 
-#: Input tables that a training reads.
-_READ = ("purchases", "items", "searches", "reviews", "optouts")
 #: Seconds between two plain lines where there is no terminal to redraw.
 _LINE_EVERY = 15.0
 
 Figures = dict[str, float]
 
 
+class Terms(NamedTuple):
+    """How the recommender is judged and kept: which purchases are held out, and what becomes of the present model."""
+
+    protocol: str = "time-split"
+    refit: bool = False
+    promote: bool = False
+
+
 def train(
-    spark: SparkSession, config: Config, as_of: date, tasks: Sequence[str], console: Console
+    spark: SparkSession,
+    config: Config,
+    as_of: date,
+    tasks: Sequence[str],
+    console: Console,
+    terms: Terms | None = None,
 ) -> dict[str, Figures]:
     """Train `tasks` (recommend, sentiment) on events up to the end of `as_of`; the held-out figures of each.
 
-    Raises ConfigurationError (models.* is no folder, init is no checkpoint, no reviews for sentiment), InputError
-    (too little to learn from) and StoreBusy (another training writes the same folder).
+    Without `terms` they are the configuration's. Raises ConfigurationError (models.* is no folder, init is no
+    checkpoint, no reviews for sentiment), InputError (too little to learn from) and StoreBusy (another training
+    writes the same folder).
     """
     # Threads that wait spinning for each other take the processor from Spark, and lose it to it: without this a
     # training beside any other work takes ten times as long. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     outs = {task: _folder(config, task) for task in tasks}
+    if "answers" in tasks:
+        train_answers.require_inputs(config)
     if "sentiment" in tasks and "reviews" not in config.inputs:
         if "recommend" not in tasks:
             raise ConfigurationError("inputs.reviews is missing: sentiment is learned from rated reviews")
@@ -60,8 +75,14 @@ def train(
         outs.pop("sentiment")
     store = Store(config.store)
     work = store.work(f"train-{as_of}-{uuid.uuid4().hex[:8]}")
-    needed = config.model_copy(update={"inputs": {t: i for t, i in config.inputs.items() if t in _READ}})
-    trainers: Mapping[str, Callable[..., Figures]] = {"recommend": _recommend, "sentiment": _sentiment}
+    tables = training_data.TABLES + (train_answers.TABLES if "answers" in tasks else ())
+    needed = config.model_copy(update={"inputs": {t: i for t, i in config.inputs.items() if t in tables}})
+    recommend = partial(_recommend, terms=terms or Terms(refit=config.train.recommend.refit), console=console)
+    trainers: Mapping[str, Callable[..., Figures]] = {
+        "recommend": recommend,
+        "sentiment": _sentiment,
+        "answers": train_answers.train,
+    }
     figures = {}
     try:
         used = read_inputs(spark, needed, as_of, work).used
@@ -76,22 +97,36 @@ def train(
 
 
 def _recommend(
-    used: Mapping[str, DataFrame], config: Config, as_of: date, out: Path, report: training.Report
+    used: Mapping[str, DataFrame],
+    config: Config,
+    as_of: date,
+    out: Path,
+    report: training.Report,
+    *,
+    terms: Terms,
+    console: Console,
 ) -> Figures:
     from lm.fine_tuning import RecommendSettings
+    from lm.promotion import promote
     from lm.train_recommend import train_recommend
 
     settings = RecommendSettings(
-        **config.train.recommend.model_dump(),
+        **config.train.recommend.model_dump() | {"refit": terms.refit},
         seed=config.train.seed,
         language=config.recommend.language,
         exclude_purchased=config.recommend.exclude_purchased,
         history_events=config.recommend.history_events,
+        protocol=terms.protocol,  # type: ignore[arg-type]
     )
     collected = training_data.customers(used)
     window = {"as_of": as_of.isoformat(), **collected.window}
     items = training_data.titles(used)
-    return train_recommend(collected.customers, items, settings, out, report=report, window=window)
+    if not terms.promote:
+        return train_recommend(collected.customers, items, settings, out, report=report, window=window)
+    candidate = out.with_name(out.name + ".candidate")
+    figures = train_recommend(collected.customers, items, settings, candidate, report=report, window=window)
+    console.print(promote(candidate, out, collected.customers, items, settings), highlight=False)
+    return figures
 
 
 def _sentiment(
@@ -111,6 +146,8 @@ def _sentiment(
 def _folder(config: Config, task: str) -> Path:
     """Where the trained model goes: models.<task> must be a folder on this machine."""
     model = getattr(config.models, task)
+    if model is None:
+        raise ConfigurationError(f"models.{task} is missing: name the folder to write, such as ./models/{task}")
     path = files.local(model)
     if path is None or not Path(model.removeprefix("file:")).is_absolute():
         raise ConfigurationError(
@@ -180,6 +217,10 @@ def _table(task: str, figures: Figures) -> Table:
         title = f"Next purchases of {figures['customers']:,.0f} held-out customers"
         rivals = {"GPT-2": "", "co-purchase": "co_purchase_", "popularity": "popularity_"}
         metrics = {"recall@10": "recall@10", "NDCG@10": "ndcg@10"}
+    elif task == "answers":
+        title = f"{figures['questions']:,.0f} held-out questions"
+        rivals = {"ours": "", "plain BM25, its article": "bm25_"}
+        metrics = {"right article first": "article_top_1", "in three": "article_top_3", "word F1": "word_f1"}
     else:
         title = f"{figures['reviews']:,.0f} held-out reviews"
         rivals = {"GPT-2": "", "majority class": "majority_"}

@@ -18,6 +18,8 @@ from lm.prompt import Event
 if TYPE_CHECKING:
     from lm.examples import Customer
 
+#: Input tables that a training reads.
+TABLES = ("purchases", "items", "searches", "reviews", "optouts")
 CUSTOMERS = 200_000
 REVIEWS = 500_000
 #: Events of one customer, and of all: some 100 bytes each on the driver.

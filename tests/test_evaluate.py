@@ -14,7 +14,9 @@ from rich.console import Console
 
 from jobs.config import load
 from jobs.errors import ConfigurationError, InputError
-from jobs.evaluate import Judged, compare, evaluate_sentiment_holdout, evaluate_time_split, purchases_around
+from jobs.evaluate import evaluate_time_split, purchases_around
+from jobs.evaluate_sentiment import evaluate_sentiment_holdout
+from jobs.list_figures import Judged, compare
 from tests.rows import frame
 
 KNOWN = [["tea", "jam"], ["tea", "ink"], ["tea", "jam", "mug"]]
@@ -28,7 +30,8 @@ JUDGED = [
 def test_new_items_only():
     found = compare(JUDGED, KNOWN, SELLABLE, [2], new_only=True)
     assert found["customers"] == 1  # the second bought nothing new
-    assert set(found) == {"customers", "GPT-2", "co-purchase", "popularity"}
+    assert set(found) == {"customers", "GPT-2", "co-purchase", "popularity", "slices"}
+    assert found["slices"]["0-2 purchases"]["recall@2"] == 1 / 2
     ours = {name: figure["value"] for name, figure in found["GPT-2"].items()}
     # Of ink and jam the list has jam, at rank 1.
     assert ours["hit@2"] == 1
