@@ -329,6 +329,21 @@ def test_forced_stretches_take_one_pass_and_ends_none() -> None:
     assert state.tree.used.tolist() == [0, 0]  # nothing can follow them, so their slots are free again
 
 
+def test_forced_tokens_are_not_computed_for_beams_that_drop_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fewer passes no more rows than token by token."""
+    codes = np.random.default_rng(0).integers(0, VOCABULARY, (40, 8)).astype(np.int32)
+    trie = Trie.build(codes.ravel(), np.full(40, 8))
+    passes = {}
+    for chain in (1, search.LONGEST_CHAIN):
+        monkeypatch.setattr(search, "LONGEST_CHAIN", chain)
+        state = PathState(PathModel(1.0), 3)
+        Search(PathModel(1.0), state, trie, [np.empty(0, np.int64)] * 3, 4).run(4, 0)
+        passes[chain] = state.passes
+    one, many = passes.values()
+    assert sum(many) == sum(one)
+    assert len(many) < len(one)
+
+
 def test_a_proof_that_costs_too_much_is_not_begun() -> None:
     codes = np.random.default_rng(0).integers(0, VOCABULARY, (60, 4)).astype(np.int32)
     trie = Trie.build(codes.ravel(), np.full(60, 4))
