@@ -28,6 +28,7 @@ from jobs import files, train_answers, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError, StoreBusy
 from jobs.inputs import read_inputs
+from jobs.progress import Stages
 from jobs.store import Store
 from lm.checkpoint import CheckpointError
 
@@ -84,8 +85,10 @@ def train(
         "answers": train_answers.train,
     }
     figures = {}
+    stages = Stages(console)
     try:
-        used = read_inputs(spark, needed, as_of, work).used
+        with stages.stage(f"reading {', '.join(needed.inputs)} up to {as_of}"):
+            used = read_inputs(spark, needed, as_of, work).used
         for task, out in outs.items():
             with _explained(task), _Bar(console, task) as bar:
                 figures[task] = trainers[task](used, config, as_of, out, bar.update)
@@ -118,7 +121,8 @@ def _recommend(
         history_events=config.recommend.history_events,
         protocol=terms.protocol,  # type: ignore[arg-type]
     )
-    collected = training_data.customers(used)
+    with Stages(console).stage("recommend: histories"):
+        collected = training_data.customers(used)
     window = {"as_of": as_of.isoformat(), **collected.window}
     items = training_data.titles(used)
     if not terms.promote:

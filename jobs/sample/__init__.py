@@ -61,6 +61,14 @@ class SampleInfo:
         """A date for a first night: the last one of which the shop has all events."""
         return self.last_day
 
+_SMALL = 20_000
+_SMALL_SHOP = """
+# For a shop this small: most of its night is Spark compiling plans that run once. Leave this out for a large one.
+spark:
+  spark.driver.defaultJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+  spark.sql.shuffle.partitions: 4
+"""
+
 
 def write_sample(
     out: str | Path,
@@ -176,6 +184,8 @@ inputs:
 models:
   recommend: ./models/recommend
   sentiment: ./models/sentiment
+  # With this line questions are answered, after: regulars train --task answers --as-of {period.last_day}
+  # answers: ./models/answers
 
 recommend: {{k: 10, exclude_purchased: true}}
-"""
+{_SMALL_SHOP if customers <= _SMALL else ""}"""
