@@ -73,9 +73,14 @@ def _render_batch(batch: pa.RecordBatch, encoder: PromptEncoder, budget: int) ->
         pc.subtract(batch.column("events_total"), used).cast(pa.int32()),
         batch.column("last_event_at"),
         excluded,
-        _hashes(pc.binary_join(excluded, "\0")),  # sorted by Spark
+        _hashes(_joined(excluded)),
     ]
     return pa.RecordBatch.from_arrays(columns, names=list(_RENDERED))
+
+
+def _joined(ids: pa.ListArray) -> pa.Array:
+    """The ids, which Spark has sorted, as `hash_ids` joins them; rebuilt, for Arrow joins no list of non-nulls."""
+    return pc.binary_join(pa.ListArray.from_arrays(ids.offsets, ids.values), "\0")
 
 
 def _hashes(texts: pa.Array) -> pa.Array:
