@@ -52,6 +52,9 @@ def test_write_read_list_size_delete(session: SparkSession, root: str, tmp_path:
     assert files.read_text(session, path) == "spät 顾客"
     assert files.listdir(session, f"{root}/notes") == ["a", "one.json"]  # and no scratch file left
     assert files.size(session, path) == len("spät 顾客".encode())
+    assert files.usage(session, path) == (1, len("spät 顾客".encode()))
+    assert files.usage(session, root) == (2, len("spät 顾客".encode()))
+    assert files.usage(session, f"{root}/nothing") == (0, 0)
     files.touch(session, path, 1_000_000.0)
     assert files.modified_at(session, path) == 1_000_000.0
     files.delete(session, f"{root}/notes")
