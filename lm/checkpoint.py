@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MANIFEST_FILE = "regulars.json"
+ANSWERS_FILES = ("answers.json", "ranker.safetensors")
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
@@ -53,7 +54,7 @@ class Manifest(BaseModel):
     manifest_version: int = MANIFEST_VERSION
     template_version: int = Field(default=TEMPLATE_VERSION, ge=1)
     language: Literal["en", "zh"] = "en"
-    task: Literal["recommend", "sentiment"] = "recommend"
+    task: Literal["recommend", "sentiment", "answers"] = "recommend"
     coding: Literal["titles", "item_tokens"] = "titles"
     item_ids: list[str] = Field(default_factory=list)
     first_item_token: int = Field(default=0, ge=0)
@@ -229,6 +230,11 @@ def _digest(file: Path) -> str:
     return _digests[key]
 
 
+def _further(path: Path) -> list[Path]:
+    """What an answers model has besides: its ranker and its settings."""
+    return [file for name in ANSWERS_FILES if (file := path / name).exists()]
+
+
 def fingerprint(path: Path) -> str:
     """16 hex digits that change with whatever changes an answer, and with nothing else.
 
@@ -241,7 +247,7 @@ def fingerprint(path: Path) -> str:
     parts = {
         "config": config,
         "manifest": read_manifest(path).model_dump(mode="json", exclude=MANIFEST_NOTES),
-        "files": {file.name: _digest(file) for file in [*tokenizer_files(path), *weight_files(path)]},
+        "files": {file.name: _digest(file) for file in [*tokenizer_files(path), *weight_files(path), *_further(path)]},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

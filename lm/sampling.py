@@ -7,7 +7,7 @@ sample's number, so that a row's texts do not depend on its neighbours, the batc
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -55,6 +55,10 @@ class Sample(NamedTuple):
     ended: Literal["end_token", "stop_sequence", "max_new_tokens"]
 
 
+Constraint = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], None]
+"""Changes logits (n, vocabulary) in place, given each row's number of its prompt and the tokens written so far."""
+
+
 class Sampler:
     """Continues prompts by one model; for one thread at a time."""
 
@@ -73,7 +77,7 @@ class Sampler:
 
     def sample(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | Sequence[Sequence[int]],
         sampling: Sampling | Sequence[Sampling] = Sampling(),
         *,
         max_new_tokens: int = 64,
@@ -81,14 +85,16 @@ class Sampler:
         stop_sequences: Sequence[str] = (),
         seed: int = 0,
         row_seeds: Sequence[int] | None = None,
+        constrain: Constraint | None = None,
     ) -> list[list[Sample]]:
-        """`num_return_sequences` continuations of each prompt.
+        """`num_return_sequences` continuations of each prompt, all of them texts or all of them token ids.
 
         `sampling` is one for all or one for each prompt; `row_seeds` (non-negative) default to a hash of each
         prompt. Of a prompt that leaves no room for `max_new_tokens` in the context the beginning is dropped.
+        `constrain` sees the logits of every draw before anything else does.
         """
         each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-        seeds = [_hash(prompt) for prompt in prompts] if row_seeds is None else list(row_seeds)
+        seeds = [seed_of(prompt) for prompt in prompts] if row_seeds is None else list(row_seeds)
         if not len(prompts) == len(each) == len(seeds):
             raise ValueError(f"{len(prompts)} prompts, {len(each)} samplings, {len(seeds)} row_seeds")
         if not 0 < max_new_tokens < self.engine.context or num_return_sequences < 1:
@@ -99,7 +105,7 @@ class Sampler:
         if "" in stop_sequences:
             raise ValueError("a stop sequence is empty")
         longest = self.engine.context - max_new_tokens
-        encoded = [ids[-longest:] or [self.encoder.end_token] for ids in self.encoder.encode_many(prompts)]
+        encoded = [list(ids[-longest:]) or [self.encoder.end_token] for ids in self._encode(prompts)]
         slots = num_return_sequences * max_new_tokens
         samples: list[list[Sample]] = [[] for _ in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
@@ -110,13 +116,24 @@ class Sampler:
             streams = [[(seed, seeds[i], n) for n in range(num_return_sequences)] for i in batch]
             uniform = np.array([[_uniform(s, max_new_tokens) for s in streams_of] for streams_of in streams])
             rows = [encoded[i] for i in batch]
-            found = self._continue(rows, [each[i] for i in batch], uniform, list(stop_sequences))
+            found = self._continue(rows, [each[i] for i in batch], uniform, list(stop_sequences), _of(batch, constrain))
             for i, one in zip(batch, found, strict=True):
                 samples[i] = one
         return samples
 
+    def _encode(self, prompts: Sequence[str] | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        if texts and len(texts) < len(prompts):
+            raise ValueError("prompts are texts or token ids, not both")
+        return self.encoder.encode_many(texts) if texts else [p for p in prompts if not isinstance(p, str)]
+
     def _continue(
-        self, prompts: list[list[int]], samplings: list[Sampling], uniform: Floats, stops: list[str]
+        self,
+        prompts: list[list[int]],
+        samplings: list[Sampling],
+        uniform: Floats,
+        stops: list[str],
+        constrain: Constraint | None,
     ) -> list[list[Sample]]:
         """One batch; `uniform` (B, samples, max_new_tokens) are the numbers that decide each draw."""
         B, R, limit = uniform.shape
@@ -128,7 +145,8 @@ class Sampler:
         for step in range(limit):
             context = [prompts[i // R] + tokens[i] for i in live]
             rules = [samplings[i // R] for i in live]
-            drawn = self._draw(states, state, context, rules, uniform.reshape(B * R, limit)[live, step])
+            bound = constrain and _of_rows((live // R).tolist(), [tokens[i] for i in live], constrain)
+            drawn = self._draw(states, state, context, rules, uniform.reshape(B * R, limit)[live, step], bound)
             goes_on = np.ones(len(live), np.bool_)
             for n, (i, token) in enumerate(zip(live.tolist(), drawn.tolist(), strict=True)):
                 if token == self.encoder.end_token:
@@ -148,7 +166,13 @@ class Sampler:
         return [results[p * R : (p + 1) * R] for p in range(B)]
 
     def _draw(
-        self, states: Tensor, state: Ints, context: list[list[int]], rules: list[Sampling], uniform: Floats
+        self,
+        states: Tensor,
+        state: Ints,
+        context: list[list[int]],
+        rules: list[Sampling],
+        uniform: Floats,
+        constrain: Callable[[Tensor, Ints], None] | None,
     ) -> Ints:
         """The next token of each sample; `state` (ascending) is its row in `states`."""
         drawn = np.empty(len(state), np.int64)
@@ -156,6 +180,8 @@ class Sampler:
             here = np.flatnonzero((state >= start) & (state < start + len(logits)))
             if len(here):
                 rows = logits[torch.from_numpy(state[here] - start).to(logits.device)]
+                if constrain:
+                    constrain(rows, here)
                 for n, i in enumerate(here.tolist()):
                     penalise(rows[n], context[i], rules[i].repetition_penalty)
                 drawn[here] = next_tokens(rows, [rules[i] for i in here], uniform[here])
@@ -244,7 +270,26 @@ def _place(masses: Floats, aim: float) -> int:
     return min(int(np.searchsorted(masses, aim, side="right")), last)
 
 
-def _hash(prompt: str) -> int:
+def _of(batch: Sequence[int], constrain: Constraint | None) -> Constraint | None:
+    """The constraint for prompts that are numbered within their batch."""
+    if constrain is None:
+        return None
+    return lambda logits, prompt, tokens: constrain(logits, [batch[number] for number in prompt], tokens)
+
+
+def _of_rows(prompt: list[int], tokens: list[list[int]], constrain: Constraint) -> Callable[[Tensor, Ints], None]:
+    """The constraint for some of the live samples."""
+
+    def bound(logits: Tensor, here: Ints) -> None:
+        constrain(logits, [prompt[i] for i in here], [tokens[i] for i in here])
+
+    return bound
+
+
+def seed_of(prompt: str | Sequence[int]) -> int:
+    """A row's seed from its prompt alone."""
+    if not isinstance(prompt, str):
+        prompt = " ".join(map(str, prompt))
     return int.from_bytes(hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 

@@ -1,0 +1,150 @@
+"""Answers of a tiny model: nothing but what the prompt states, the same in any company, refused with a reason."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from lm import checkpoint
+from lm.answer_asking import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
+from lm.answer_prompt import Article, Customer, Order
+from lm.answers import AnswerWriter, agreements, bigrams
+from lm.checkpoint import CheckpointError
+from lm.grounding import atoms, ungrounded
+from lm.train_answers import AnswersSettings, PastQuestion, train_answers
+from lm.training_files import TrainingError
+
+ARTICLES = [
+    Article("track", "Track an order", "Open Your Orders. The parcel arrives within 14 days and costs 3.99."),
+    Article("invoice", "Invoices", "Ask Billing for the invoice. It is sent in 2 days."),
+    Article("退货", "退货", "未使用的商品30天内可以退货,请点击“退货”。"),
+]
+ASKED = {
+    "track": ("where is {}", "{} is late", "track {}", "has {} left"),
+    "invoice": ("invoice of {}", "bill for {}", "receipt of {} please", "vat invoice {}"),
+    "退货": ("怎么退{}", "我要退{}", "{}可以退吗", "{}不要了"),
+}
+THINGS = ("my order", "the lamp", "it", "the soap", "A0000001-001", "the pen", "my parcel", "the printer")
+HOW = {"candidates": 4, "max_new_tokens": 40, "temperature": 1.0, "top_p": 1.0}
+
+
+def customer(thing: str) -> Customer:
+    return Customer((Order(thing, "2026-02-11", ("Soft soap",)),)) if thing.startswith("A0") else Customer()
+
+
+def past() -> list[PastQuestion]:
+    bodies = {article.article_id: article.body for article in ARTICLES}
+    rows = []
+    for article, ways in ASKED.items():
+        for n, way in enumerate(ways):
+            for thing in THINGS:
+                text = way.format(thing)
+                answer = f"Hello. About {thing}: {bodies[article]} In 99 days Anna calls."
+                rows.append(PastQuestion(text, customer(thing), answer, article if n else None))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Two epochs: too little to write well, enough to state whatever it is not kept from."""
+    out = tmp_path_factory.mktemp("model") / "answers"
+    settings = AnswersSettings(
+        n_embd=32, n_head=2, vocab_size=600, max_epochs=2, learning_rate=3e-3, prompt_tokens=160, max_answer_tokens=48
+    )
+    train_answers(past(), ARTICLES, settings, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def writer(model) -> AnswerWriter:
+    return AnswerWriter.load(model, dtype="float32", threads=1)
+
+
+@pytest.fixture(scope="module")
+def asked(model, tmp_path_factory):
+    file = tmp_path_factory.mktemp("articles") / "articles.json"
+    write_articles(ARTICLES, file)
+    asker = Asker.load(model, file)
+    texts = [way.format(thing) for ways in ASKED.values() for way in ways for thing in THINGS[3:6]]
+    return asker.ask(texts, [customer("A0000001-001")] * len(texts), budget=160, links=2, min_confidence=0.0)
+
+
+def test_articles_are_found_and_named(asked):
+    assert (
+        np.mean([one.article_ids[0] == wanted for one, wanted in zip(asked, np.repeat(list(ASKED), 12), strict=True)])
+        > 0.8
+    )
+    assert all(len(one.article_ids) == 2 and one.prompt and one.refused_because is None for one in asked)
+
+
+def test_nothing_is_stated_that_the_prompt_lacks(writer, asked):
+    prompts = [one.prompt for one in asked]
+    encoded, sampled = writer.sample(prompts, **HOW)
+    texts = [
+        (p, writer.text(s, slots)) for p, (_, slots), many in zip(prompts, encoded, sampled, strict=True) for s in many
+    ]
+    assert not [n for p, t in texts for n in ungrounded(t, p, writer.words) if any(c.isdigit() for c in n)]
+    # It does state facts, and without the constraint it states those of others.
+    assert sum(a.kind == "number" for _, t in texts for a in atoms(t)) > 3
+    encoded, free = writer.sample(prompts, **HOW, constrained=False)
+    slots_of_others = [
+        t for (_, slots), many in zip(encoded, free, strict=True) for s in many
+        for t in s.tokens if (name := writer.tokenizer.names.get(t)) and name not in slots.texts
+    ]  # fmt: skip
+    assert slots_of_others
+    for one, written in zip(asked, writer.write(prompts, **HOW), strict=True):
+        assert written.text is None or not ungrounded(written.text, one.prompt, writer.words)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(writer, asked):
+    prompts = [one.prompt for one in asked]
+    together = writer.write(prompts, **HOW)
+    assert writer.write(prompts[::-1], **HOW)[::-1] == together
+    assert [writer.write([prompt], **HOW)[0] for prompt in prompts[:3]] == together[:3]
+    assert writer.write(prompts, **HOW, seed=1) != together
+
+
+def test_refusals_say_why(model, tmp_path):
+    write_articles(ARTICLES, tmp_path / "articles.json")
+    asker = Asker.load(model, tmp_path / "articles.json")
+    found = asker.ask(["where is the lamp", "?! 12"], [Customer()] * 2, budget=160, links=3, min_confidence=1.0)
+    assert [(one.refused_because, one.prompt, len(one.article_ids)) for one in found] == [
+        (LOW_CONFIDENCE, None, 3),
+        (NO_WORDS, None, 3),
+    ]
+
+
+def test_what_samples_agree_on_scores_highest():
+    grams = [bigrams(text) for text in ("open your orders", "open your orders now", "the moon is far")]
+    scores = agreements(grams, [1, 1, 1])
+    assert scores.argmin() == 2
+    # F1 of 3 words and 2 pairs with 4 words and 3 pairs: 2 * 5 / (5 + 7).
+    assert scores[0] == pytest.approx((1 + 10 / 12 + 0) / 3)
+
+
+def test_the_folder_and_its_fingerprint(model):
+    manifest = checkpoint.read_manifest(model)
+    assert manifest.task == "answers"
+    assert {"article_top_1", "bm25_article_top_1", "word_f1"} <= set(manifest.metrics)
+    before = checkpoint.fingerprint(model)
+    settings = json.loads((model / "answers.json").read_text())
+    try:
+        (model / "answers.json").write_text(json.dumps(settings | {"min_confidence": 0.9}))
+        assert checkpoint.fingerprint(model) != before
+        (model / "answers.json").write_text(json.dumps(settings | {"min_confidence": 9}))
+        with pytest.raises(CheckpointError, match="min_confidence"):
+            AnswerWriter.load(model)
+    finally:
+        (model / "answers.json").write_text(json.dumps(settings, indent=1))
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert len(AutoTokenizer.from_pretrained(model)) == AutoModelForCausalLM.from_pretrained(model).config.vocab_size
+
+
+def test_too_little_is_told(tmp_path):
+    with pytest.raises(TrainingError, match="at least 50"):
+        train_answers(past()[:20], ARTICLES, AnswersSettings(), tmp_path / "x")
+    with pytest.raises(TrainingError, match=r"inputs\.articles"):
+        train_answers(past(), [], AnswersSettings(), tmp_path / "x")
