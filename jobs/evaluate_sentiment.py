@@ -1,16 +1,21 @@
-"""Judges the sentiment model by rated reviews that it never saw.
+"""Judges the sentiment model by rated reviews that it never saw, beside plain models that learned from the same ones.
 
     regulars evaluate --task sentiment --config regulars.yaml --as-of 2026-03-01 --json figures.json
+
+A tenth of the rated reviews, drawn by a hash of their text, is never trained on: those are judged.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
@@ -19,46 +24,175 @@ from jobs import files, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError
 from jobs.inputs import read_inputs
+from jobs.progress import Stages
 from jobs.store import Store
+from lm import metrics
 from lm.checkpoint import CheckpointError, resolve
 from lm.splits import part_of
+
+LABELS = ("negative", "neutral", "positive")
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+#: Upper bounds of the slices by characters.
+_LENGTHS = (100, 500)
+_BINS = 10
+_BAR = 30  # characters of a full bar of the reliability picture
+
+Labels = NDArray[np.int64]
+Probabilities = NDArray[np.float64]
 
 
 def evaluate_sentiment_holdout(
     spark: SparkSession, config: Config, as_of: date, console: Console, json_file: Path | None = None
-) -> dict[str, float]:
-    """Judge models.sentiment by the rated reviews up to `as_of` that no training of ours learns from (a tenth).
+) -> dict[str, Any]:
+    """Judge models.sentiment by the held-out reviews rated up to `as_of`; prints, writes and returns the figures.
 
-    Accuracy, macro-F1 (with 95% intervals), balanced accuracy, expected calibration error, and the majority
-    class's. Raises ConfigurationError without inputs.reviews or a model, InputError without such reviews.
+    Accuracy and macro-F1 with 95% intervals, balanced accuracy, expected calibration error, confusion matrix,
+    reliability and slices; beside them the majority class, TF-IDF + logistic regression and VADER.
+    Raises ConfigurationError without inputs.reviews or a model, InputError without such reviews.
     """
     if "reviews" not in config.inputs:
         raise ConfigurationError("inputs.reviews is missing: there are no reviews to judge by")
-    from lm.classify import SentimentClassifier
-    from lm.train_sentiment import UNRATED, classification_figures
-
-    store = Store(config.store)
-    work = store.work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    needed = config.model_copy(update={"inputs": {t: i for t, i in config.inputs.items() if t != "questions"}})
     try:
-        used = read_inputs(spark, needed, as_of, work).used
-        stars = config.sentiment
-        texts, labels = training_data.reviews(used, stars.negative_stars, stars.positive_stars)
-    finally:
-        files.delete(spark, work)
-    rows = [i for i, text in enumerate(texts) if labels[i] != UNRATED and part_of(text) == "test"]
-    if not rows:
-        raise InputError(f"no rated review up to {as_of} is held out: give a later date")
-    try:
-        classifier = SentimentClassifier.load(resolve(config.models.sentiment), dtype="float32")
+        path = resolve(config.models.sentiment)
     except CheckpointError as error:
         raise ConfigurationError(f"models.sentiment: {error}") from None
-    p = classifier.classify([texts[i] for i in rows], config.sentiment.max_tokens)
-    figures = classification_figures(p, np.array([labels[i] for i in rows]))
-    table = Table("", "value", title=f"Sentiment of {len(rows):,} held-out reviews up to {as_of}", title_justify="left")
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), f"{value:.3f}")
-    console.print(table)
+    stages = Stages(console)
+    with stages.stage(f"reading reviews up to {as_of}"):
+        texts, labels = _reviews(spark, config, as_of)
+    rated = [i for i, label in enumerate(labels) if label != training_data.UNRATED]
+    held = [i for i in rated if part_of(texts[i]) == "test"]
+    learned = [i for i in rated if part_of(texts[i]) == "train"]
+    if not held:
+        raise InputError(f"no rated review up to {as_of} is held out: give a later date")
+    from lm.classify import SentimentClassifier
+    from lm.train_sentiment import classification_figures
+
+    judged, truth = [texts[i] for i in held], np.array([labels[i] for i in held])
+    with stages.stage(f"{len(held):,} held-out reviews through GPT-2"):
+        classifier = SentimentClassifier.load(path, dtype="float32")
+        p = classifier.classify(judged, config.sentiment.max_tokens)
+    with stages.stage(f"baselines from {len(learned):,} reviews"):
+        rivals = _rivals([texts[i] for i in learned], np.array([labels[i] for i in learned]), judged, truth)
+    figures: dict[str, Any] = {
+        "task": "sentiment",
+        "as_of": as_of.isoformat(),
+        **classification_figures(p, truth),
+        "confusion": _confusion(p.argmax(axis=1), truth),
+        "reliability": reliability(p, truth),
+        "slices": _slices(judged, p.argmax(axis=1), truth),
+        "baselines": rivals,
+    }
+    _show(console, figures)
     if json_file is not None:
-        json_file.write_text(json.dumps({"as_of": as_of.isoformat(), **figures}, indent=2) + "\n", encoding="utf-8")
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        console.print(f"Wrote {json_file}", highlight=False)
     return figures
+
+
+def _reviews(spark: SparkSession, config: Config, as_of: date) -> training_data.Reviews:
+    work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
+    needed = {name: source for name, source in config.inputs.items() if name in training_data.TABLES}
+    try:
+        used = read_inputs(spark, config.model_copy(update={"inputs": needed}), as_of, work).used
+        stars = config.sentiment
+        return training_data.reviews(used, stars.negative_stars, stars.positive_stars)
+    finally:
+        files.delete(spark, work)
+
+
+def _rivals(texts: list[str], labels: Labels, judged: list[str], truth: Labels) -> dict[str, dict[str, float]]:
+    """Figures of TF-IDF + logistic regression on `texts`, and of VADER on the judged reviews without Chinese."""
+    from lm import sentiment_baselines
+
+    plain = sentiment_baselines.tfidf_logistic_regression(texts, labels, judged, len(LABELS))
+    rivals = {"TF-IDF + logistic regression": _figures(plain.argmax(axis=1), truth)}
+    rivals["TF-IDF + logistic regression"]["expected_calibration_error"] = metrics.expected_calibration_error(
+        plain, truth
+    )
+    english = [i for i, text in enumerate(judged) if not _CHINESE.search(text)]
+    if english:
+        rivals["VADER, English"] = _figures(sentiment_baselines.vader([judged[i] for i in english]), truth[english])
+    return rivals
+
+
+def _figures(predicted: Labels, truth: Labels) -> dict[str, float]:
+    figures = {"reviews": float(len(truth))}
+    for name, statistic in (("accuracy", metrics.accuracy), ("macro_f1", _macro_f1)):
+        low, high = metrics.bootstrap_interval(statistic, truth, predicted, seed=0)
+        figures |= {name: statistic(truth, predicted), f"{name}_low": low, f"{name}_high": high}
+    return figures
+
+
+def _macro_f1(truth: Labels, predicted: Labels) -> float:
+    return metrics.macro_f1(truth, predicted, len(LABELS))
+
+
+def _confusion(predicted: Labels, truth: Labels) -> list[list[int]]:
+    """Rows are the stars' labels, columns what the model says."""
+    counts = np.zeros((len(LABELS), len(LABELS)), dtype=np.int64)
+    np.add.at(counts, (truth, predicted), 1)
+    found: list[list[int]] = counts.tolist()
+    return found
+
+
+def reliability(p: Probabilities, truth: Labels) -> list[dict[str, float]]:
+    """Of each tenth of confidence that occurs: reviews, mean confidence, share that was right (Guo et al. 2017)."""
+    confidence, right = p.max(axis=1), p.argmax(axis=1) == truth
+    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
+    return [
+        {
+            "from": number / _BINS,
+            "reviews": int((bins == number).sum()),
+            "confidence": float(confidence[bins == number].mean()),
+            "accuracy": float(right[bins == number].mean()),
+        }
+        for number in np.unique(bins).tolist()
+    ]
+
+
+def _slices(judged: list[str], predicted: Labels, truth: Labels) -> dict[str, dict[str, float]]:
+    """Accuracy and macro-F1 by language, length and the stars' label."""
+    chinese = np.array([bool(_CHINESE.search(text)) for text in judged])
+    length = np.digitize([len(text) for text in judged], _LENGTHS)
+    masks = {"English": ~chinese, "Chinese": chinese}
+    names = (f"up to {_LENGTHS[0]} characters", f"up to {_LENGTHS[1]} characters", "longer")
+    masks |= {name: length == number for number, name in enumerate(names)}
+    masks |= {f"stars say {name}": truth == number for number, name in enumerate(LABELS)}
+    return {name: _figures(predicted[mask], truth[mask]) for name, mask in masks.items() if mask.any()}
+
+
+def _show(console: Console, figures: dict[str, Any]) -> None:
+    title = f"Sentiment of {figures['reviews']:,.0f} held-out reviews up to {figures['as_of']} (95% intervals)"
+    table = Table("", "accuracy", "macro-F1", "calibration error", title=title, title_justify="left")
+    table.add_row("GPT-2", *_cells(figures))
+    majority = {"accuracy": figures["majority_accuracy"], "macro_f1": figures["majority_macro_f1"]}
+    for name, rival in {**figures["baselines"], "majority class": majority}.items():
+        table.add_row(name, *_cells(rival))
+    console.print(table)
+    slices = Table("GPT-2, by slice", "reviews", "accuracy", "macro-F1")
+    for name, found in figures["slices"].items():
+        slices.add_row(name, f"{found['reviews']:,.0f}", *_cells(found)[:2])
+    console.print(slices)
+    confusion = Table("stars say", *(f"model: {label}" for label in LABELS))
+    for label, counts in zip(LABELS, figures["confusion"], strict=True):
+        confusion.add_row(label, *(f"{count:,}" for count in counts))
+    console.print(confusion)
+    console.print("Reliability: of the reviews of each confidence, the share that was right (| is the confidence)")
+    for found in figures["reliability"]:
+        bar = "█" * round(found["accuracy"] * _BAR)
+        mark = min(round(found["confidence"] * _BAR), _BAR - 1)
+        drawn = f"{bar:<{_BAR}}"
+        console.print(
+            f"  {found['from']:.1f}-{found['from'] + 1 / _BINS:.1f} {drawn[:mark]}|{drawn[mark + 1 :]} "
+            f"{found['accuracy']:.2f} of {found['reviews']:,}",
+            highlight=False,
+        )
+
+
+def _cells(figures: dict[str, float]) -> list[str]:
+    cells = []
+    for name in ("accuracy", "macro_f1"):
+        interval = f" ({figures[name + '_low']:.3f}–{figures[name + '_high']:.3f})" if f"{name}_low" in figures else ""
+        cells.append(f"{figures[name]:.3f}{interval}")
+    error = figures.get("expected_calibration_error")
+    return [*cells, "" if error is None else f"{error:.3f}"]
