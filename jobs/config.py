@@ -15,7 +15,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from jobs.errors import ConfigurationError
-from jobs.settings import Config, Input, Section, did_you_mean
+from jobs.section import Section
+from jobs.settings import Config, Input, did_you_mean
 
 __all__ = ["Config", "Input", "load"]
 
@@ -165,10 +166,14 @@ def _resolved(config: Config, folder: Path) -> Config:
         )
         for table, source in config.inputs.items()
     }
-    models = {task: _model(name, folder) for task, name in config.models.model_dump().items()}
+    models = {task: name and _model(name, folder) for task, name in config.models.model_dump().items()}
     training = {
         task: section.model_copy(update={"init": _model(section.init, folder)})
-        for task, section in (("recommend", config.train.recommend), ("sentiment", config.train.sentiment))
+        for task, section in (
+            ("recommend", config.train.recommend),
+            ("sentiment", config.train.sentiment),
+            ("answers", config.train.answers),
+        )
         if section.init is not None
     }
     changed: Mapping[str, Any] = {

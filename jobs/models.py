@@ -16,6 +16,8 @@ from lm.prompt import PromptEncoder
 Language = Literal["en", "zh"]
 
 if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.answer_asking import Asker
+    from lm.answers import AnswerWriter
     from lm.classify import SentimentClassifier
     from lm.generate import Recommender
 
@@ -71,6 +73,16 @@ def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
     return functools.partial(_classifier, model.path)
 
 
+def asker_loader(model: Model, articles: str) -> Callable[[], Asker]:
+    """A picklable loader of what makes prompts of questions, cached in each Python worker."""
+    return functools.partial(_asker, model, articles)
+
+
+def writer_loader(model: Model) -> Callable[[], AnswerWriter]:
+    """A picklable loader of the answers' engine, cached in each Python worker."""
+    return functools.partial(_writer, model.path)
+
+
 @functools.lru_cache(maxsize=2)
 def _encoder(path: str, language: Language) -> PromptEncoder:
     return PromptEncoder.load(Path(path), language=language)
@@ -88,3 +100,17 @@ def _classifier(path: str) -> SentimentClassifier:
     from lm.classify import SentimentClassifier
 
     return SentimentClassifier.load(Path(path))
+
+
+@functools.lru_cache(maxsize=1)
+def _asker(model: Model, articles: str) -> Asker:
+    from lm.answer_asking import Asker
+
+    return Asker.load(model.path, articles)
+
+
+@functools.lru_cache(maxsize=1)
+def _writer(path: str) -> AnswerWriter:
+    from lm.answers import AnswerWriter
+
+    return AnswerWriter.load(path)

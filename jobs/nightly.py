@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from jobs import gate, groups, ledger, loyalty, models, recommendations, requests, sentiments
+from jobs import answers, gate, groups, ledger, loyalty, models, recommendations, requests, sentiments
 from jobs.attempts import attempt
 from jobs.carry import with_carried
 from jobs.catalogues import SellableCatalogue
@@ -29,7 +29,7 @@ from jobs.progress import Stages
 from jobs.publish import publish, recover
 from jobs.runs import Night, run_row
 from jobs.store import Store
-from jobs.versions import find_models, save_settings, settings_version
+from jobs.versions import find_answers_model, find_models, save_settings, settings_version
 
 if TYPE_CHECKING:
     from lm.generate import Recommender
@@ -55,6 +55,7 @@ def run_night(
     night.seconds = stages.seconds
     with lock(spark, store, night.run_id), attempt(spark, store, night.run_id, run_date):
         recommender, classifier = find_models(config, config_file)
+        writer = find_answers_model(config, config_file)
         for line in recover(spark, store, config.publish.keep_publishes):
             console.print(line, highlight=False)
         groups.refuse_switches(spark, store, config.loyalty)
@@ -71,6 +72,9 @@ def run_night(
         if classifier:
             with stages.stage("sentiments"):
                 outputs["sentiments"] = _label(spark, config, night, inputs.used["reviews"], classifier, stages)
+        if writer:
+            with stages.stage("answers"):
+                outputs["answers"] = _answer(spark, config, night, inputs.used, writer, stages)
         with stages.stage("loyalty"):
             outputs["loyalty"], model = _loyalty(spark, config, night, inputs.used, outputs.get("sentiments"))
         with stages.stage("metrics"):
@@ -164,6 +168,30 @@ def _label(
     _note(night, config, terms.task, answers)
     stars = sentiments.StarLabels(settings.negative_stars, settings.positive_stars, settings.disagree_confidence)
     return night.keep(spark, sentiments.labels(asked, answers.rows, stars), "sentiments")
+
+
+def _answer(
+    spark: SparkSession, config: Config, night: Night, used: dict[str, DataFrame], model: Model, stages: Stages
+) -> DataFrame:
+    """Find the articles of the date's questions, write what the ledger cannot answer, refuse what nothing answers."""
+    night.versions["answers"] = model.fingerprint
+    asker = models.asker_loader(model, answers.write_articles(used["articles"], night.work("help_articles")))
+    asked = night.keep(spark, answers.requests(config, used, night.run_date, model, asker), "questions_due")
+    terms = answers.terms(night.run_id, night.run_date, model)
+    load = models.writer_loader(model)
+    with stages.counter("questions") as counter:
+        written = ledger.results(
+            spark,
+            night.store,
+            terms,
+            asked.where("key IS NOT NULL"),
+            lambda missing: answers.score(missing, load, config.answers),
+            wave_minutes=config.ledger.wave_minutes,
+            progress=counter.update,
+            deadline=night.deadline,
+        )
+    _note(night, config, terms.task, written)
+    return night.keep(spark, answers.answers(asked, written.rows, model.fingerprint), "answers")
 
 
 def _note(night: Night, config: Config, task: str, answers: ledger.Results) -> None:

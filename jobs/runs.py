@@ -59,7 +59,7 @@ class Night:
     @property
     def unfinished(self) -> list[str]:
         """Tables in which the deadline left something out."""
-        tables = {"recommend": "recommendations", "sentiment": "sentiments"}
+        tables = {"recommend": "recommendations", "sentiment": "sentiments", "answers": "answers"}
         return [tables[task] for task, requests in self.late.items() if requests and task in tables]
 
 

@@ -11,22 +11,16 @@ from collections.abc import Iterable
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from jobs.section import Positive, Section, Share
+from jobs.train_settings import TrainSettings
 from schemas import INPUTS, contract
 
 #: Column that purchases may map beyond its contract: items are derived from it where no items table exists.
 TITLE = "title"
 
 Star = Annotated[int, Field(ge=1, le=5)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the file: unknown keys are errors, types are taken literally, values do not change later."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Input(Section):
@@ -90,6 +84,9 @@ class Models(Section):
 
     recommend: str = Field(default="./models/recommend", description="model of the lists")
     sentiment: str = Field(default="./models/sentiment", description="model of the review labels")
+    answers: str | None = Field(
+        default=None, description="model of the answers to customers' questions; without it none are written"
+    )
 
 
 class RecommendSettings(Section):
@@ -129,67 +126,20 @@ class SentimentSettings(Section):
         return self
 
 
-class TrainSection(Section):
-    """What the trainings of both models have in common: GPT-2's shape and the optimiser."""
+class AnswerSettings(Section):
+    """How customers' questions are answered."""
 
-    init: str | None = Field(
-        default=None, description="checkpoint to start from; default: a new model of the shape below"
+    prompt_tokens: int = Field(default=320, ge=64, description="budget of one prompt, in the model's tokens")
+    max_answer_tokens: int = Field(default=192, ge=8, description="longest answer, in the model's tokens")
+    candidates: Positive = Field(default=6, description="samples of each question, of which the best is kept")
+    temperature: float = Field(default=0.5, ge=0, description="of sampling; 0 takes the likeliest token")
+    top_p: float = Field(default=0.95, gt=0, le=1, description="share of the likeliest tokens that are sampled from")
+    seed: int = Field(default=0, ge=0, description="seed of sampling")
+    articles: Positive = Field(default=3, description="articles published with an answer or a refusal")
+    min_confidence: float | None = Field(
+        default=None, ge=0, le=1, description="refuse below it; default: what 95% of the training's questions reach"
     )
-    n_embd: Positive = Field(default=64, description="width")
-    n_layer: Positive = Field(default=2, description="blocks")
-    n_head: Positive = Field(default=2, description="attention heads; divides n_embd")
-    vocab_size: int = Field(
-        default=4000, ge=300, description="size of the tokenizer that is trained on the shop's text"
-    )
-    max_tokens: int = Field(default=256, ge=16, description="longest training sequence, in tokens")
-    dropout: Share = Field(default=0.2, description="dropout of embeddings and residuals")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
-    batch_tokens: Positive = Field(default=8192, description="tokens in one optimiser step")
-    max_epochs: Positive = Field(default=30, description="passes over the fine-tuning data, at most")
-    patience: Positive = Field(default=3, description="epochs without a better validation metric before it stops")
-    pretrain_epochs: int = Field(default=1, ge=0, description="passes over the shop's own text before fine-tuning")
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> TrainSection:
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
-        return self
-
-
-class TrainRecommend(TrainSection):
-    """Training of the recommender."""
-
-    coding: Literal["item_tokens", "titles"] = Field(
-        default="item_tokens", description="how a product is written in tokens"
-    )
-    learning_rate: float = Field(
-        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
-    )
-    batch_tokens: Positive = Field(default=4096, description="tokens in one optimiser step, at most")
-    max_epochs: Positive = Field(default=12, description="passes over the fine-tuning data, at most")
-    patience: Positive = Field(default=4, description="epochs without a better validation metric before it stops")
-    refit: bool = Field(
-        default=False, description="train again on everything, the held-out purchases too, once it is judged"
-    )
-
-
-class TrainSentiment(TrainSection):
-    """Training of the sentiment classifier."""
-
-    learning_rate: float = Field(
-        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
-    )
-    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
-    max_epochs: Positive = Field(default=6, description="passes over the rated reviews, at most")
-
-
-class TrainSettings(Section):
-    """Training of both models."""
-
-    seed: int = Field(default=0, ge=0, description="seed of everything random in training")
-    recommend: TrainRecommend = TrainRecommend()
-    sentiment: TrainSentiment = TrainSentiment()
+    lookback_days: int = Field(default=0, ge=0, description="answer questions of so many days before run_date again")
 
 
 class LedgerSettings(Section):
@@ -285,6 +235,7 @@ class Config(Section):
     models: Models = Models()
     recommend: RecommendSettings = RecommendSettings()
     sentiment: SentimentSettings = SentimentSettings()
+    answers: AnswerSettings = AnswerSettings()
     train: TrainSettings = TrainSettings()
     ledger: LedgerSettings = LedgerSettings()
     gate: GateSettings = GateSettings()

@@ -49,6 +49,8 @@ def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]
         found["recommend"] = recommender.fingerprint
         if classifier:
             found["sentiment"] = classifier.fingerprint
+        if answers := find_answers_model(config, config_file):
+            found["answers"] = answers.fingerprint
     except ConfigurationError as error:
         problems.append(str(error))
     return found, problems
@@ -60,6 +62,13 @@ def find_models(config: Config, config_file: str) -> tuple[Model, Model | None]:
     if "reviews" not in config.inputs:
         return recommender, None
     return recommender, models.find("sentiment", config.models.sentiment, config_file)
+
+
+def find_answers_model(config: Config, config_file: str) -> Model | None:
+    """Find the model that answers questions; None where the night answers none."""
+    if config.models.answers is None or not {"questions", "articles"} <= config.inputs.keys():
+        return None
+    return models.find("answers", config.models.answers, config_file)
 
 
 def differences(published: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
@@ -90,7 +99,7 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
     folders = {
         key: _folder_of(key, name, published[key])
         for key, name in config.models.model_dump().items()
-        if key in published
+        if key in published and name is not None
     }
     now = config.model_dump(mode="json")
     then = {key: now[key] | value if isinstance(value, dict) else value for key, value in saved.items()}

@@ -11,13 +11,19 @@ CONTRACT = Contract(
     columns=(
         Column("question_id", "string", doc="question"),
         Column("answer", "string", nullable=True, doc="null where refused"),
-        Column("article_ids", "array<string>", doc="articles that it rests on, best first"),
-        Column("confidence", "double", doc="0 to 1"),
-        Column("refused", "boolean", doc="no article answers it well enough"),
+        Column("article_ids", "array<string>", doc="articles, best first; an answer rests on the first"),
+        Column("confidence", "double", doc="calibrated probability that the first article is the right one"),
+        Column("refused", "boolean", doc="there is no answer, only the articles"),
+        Column("refused_because", "string", nullable=True, doc="low_confidence, no_words, not_grounded or deadline"),
+        Column("prompt_hash", "string", nullable=True, doc="SHA-256 of the prompt, 32 hex digits; null where refused"),
         Column("model_version", "string", doc="fingerprint of the model that answered"),
     ),
     rules=(
-        Rule("answered_or_refused", "refused OR answer IS NOT NULL", "neither answered nor refused"),
+        Rule(
+            "answered_or_refused",
+            "refused = (answer IS NULL) AND refused = (refused_because IS NOT NULL)",
+            "neither answered nor refused with a reason",
+        ),
         Rule("confidence_in_range", "confidence BETWEEN 0 AND 1", "confidence is not 0 to 1"),
     ),
     relations=(Relation("question_id", "questions", "question_id"),),

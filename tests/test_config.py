@@ -11,7 +11,8 @@ from pydantic import BaseModel
 
 from jobs.config import load
 from jobs.errors import ConfigurationError
-from jobs.settings import Config, Section
+from jobs.section import Section
+from jobs.settings import Config
 
 PURCHASES = {"path": "data/purchases"}
 RIGHT: dict[str, Any] = {

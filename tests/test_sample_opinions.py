@@ -107,7 +107,11 @@ def test_articles_are_one_for_each_intent_and_language(shop: Shop) -> None:
 
 
 def test_questions_are_answered_by_an_article_and_name_own_orders(shop: Shop, clean_purchases: pd.DataFrame) -> None:
-    questions = shop["questions"].drop_duplicates("question_id").merge(shop.truth["answers"], on="question_id")
+    asked = shop["questions"].drop_duplicates("question_id")
+    assert set(asked.article_id.dropna()) <= set(shop["articles"].article_id)
+    assert share(asked.answer.notna()) > 0.8
+    assert (asked.answered_at.dropna() > asked.asked_at[asked.answered_at.notna()]).all()
+    questions = asked.drop(columns="article_id").merge(shop.truth["answers"], on="question_id")
     assert len(questions) == shop["questions"].question_id.nunique()
     assert set(questions.article_id) <= set(shop["articles"].article_id)
     assert questions.article_id.nunique() > 40

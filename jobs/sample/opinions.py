@@ -1,4 +1,4 @@
-"""What the sample shop's customers write: reviews, some of which contradict their stars, and questions."""
+"""What the sample shop's customers write: reviews, some of which contradict their stars, and questions with answers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.sample.catalogue import FAMILIES
 from jobs.sample.customers import Purchases, in_opening_hours
@@ -18,6 +19,7 @@ from jobs.sample.personal import personal
 from jobs.sample.phrases_en import ENGLISH
 from jobs.sample.phrases_zh import CHINESE
 from jobs.sample.random import Bools, Dice, Floats, Ints, Keys, hashed, keys, normal, uniform
+from jobs.sample.replies import reply
 from jobs.sample.reviews import long_review_text, review_text
 
 _STAR_LIMITS = (-1.70, -1.20, -0.65, 0.08)  # of the opinion, between one and two stars and so on
@@ -27,6 +29,8 @@ _PERSONAL = 0.015
 _ASKS = 0.031  # questions for a purchase
 _PERSONAL_IN_QUESTIONS = 0.08
 _ANONYMOUS = 0.15
+_ANSWERED = 0.92  # by staff, within some hours
+_LINKED = 0.7  # of the answers: staff noted the article
 
 #: Shares of reviews that are dirty, one kind a row.
 REVIEW_DIRT = {
@@ -161,20 +165,29 @@ def questions_table(block: Block, bought: Purchases) -> Questions:
     anonymous = uniform(key, "anonymous", step) < _ANONYMOUS
     ids = pa.array([f"Q{c:07d}-{s:03d}" for c, s in zip(people.numbers[customer], step, strict=True)], pa.string())
     asked = list(_asked(block, bought, rows, dirt))
+    replied_on = day + 0.05 + uniform(key, "reply lag", step)
+    answered = (uniform(key, "answered", step) < _ANSWERED) & (replied_on < block.period.days)
+    linked = answered & (uniform(key, "linked", step) < _LINKED)
+    articles = pa.array([article for _, article, _ in asked], pa.string())
     table = pa.table(
         {
             "question_id": ids,
             "user_id": block.users(customer, anonymous),
-            "text": pa.array([text for text, _ in asked], pa.string()),
+            "text": pa.array([text for text, _, _ in asked], pa.string()),
             "asked_at": block.instants(day, dirt["future"], key, step),
+            "answer": pc.if_else(pa.array(answered), pa.array([said for _, _, said in asked], pa.string()), None),
+            "article_id": pc.if_else(pa.array(linked), articles, None),
+            "answered_at": pc.if_else(
+                pa.array(answered), block.instants(replied_on, np.zeros(len(day), np.bool_), key, step), None
+            ),
         }
     )
-    answered_by = pa.table({"question_id": ids, "article_id": pa.array([a for _, a in asked], pa.string())})
+    answered_by = pa.table({"question_id": ids, "article_id": articles})
     return Questions(finished(table, "asked_at", dirt["duplicate"]), answered_by)
 
 
-def _asked(block: Block, bought: Purchases, rows: Ints, dirt: dict[str, Bools]) -> Iterator[tuple[str, str]]:
-    """Text of each question and the id of the article that answers it."""
+def _asked(block: Block, bought: Purchases, rows: Ints, dirt: dict[str, Bools]) -> Iterator[tuple[str, str, str]]:
+    """Text of each question, the id of the article that answers it, and what staff answered."""
     customer, step = bought.customer[rows], bought.step[rows]
     orders = order_ids(block.people.numbers[customer], bought.order[rows]).to_pylist()
     titles = block.catalogue.titles.take(pa.array(bought.item[rows])).to_pylist()
@@ -195,8 +208,11 @@ def _asked(block: Block, bought: Purchases, rows: Ints, dirt: dict[str, Bools]) 
             text = text + ("" if chinese else " ") + planted.sentence
         if control:
             text = with_control_characters(dice, text)
-        yield "" if blank else text, article_id(intent.intent, chinese)
+        said = reply(Dice(seed ^ _OTHER_DICE), intent, text, order, title, chinese)
+        yield "" if blank else text, article_id(intent.intent, chinese), said
 
+
+_OTHER_DICE = 0x5DEECE66D  # so that a reply does not repeat its question's draws
 
 _GREETINGS = ("", "", "", "Hi, ", "Hello, ", "Good morning. ")
 _THANKS = ("", "", "", " Thanks", " Thank you!", " Please help.")

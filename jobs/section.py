@@ -1,0 +1,16 @@
+"""What every section of the configuration file is, and the kinds of numbers that sections have."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the file: unknown keys are errors, types are taken literally, values do not change later."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

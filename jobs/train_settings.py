@@ -1,0 +1,89 @@
+"""The section `train` of the configuration file: GPT-2's shape and the optimiser of each training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from jobs.section import Positive, Section, Share
+
+
+class TrainSection(Section):
+    """What the trainings of both models have in common: GPT-2's shape and the optimiser."""
+
+    init: str | None = Field(
+        default=None, description="checkpoint to start from; default: a new model of the shape below"
+    )
+    n_embd: Positive = Field(default=64, description="width")
+    n_layer: Positive = Field(default=2, description="blocks")
+    n_head: Positive = Field(default=2, description="attention heads; divides n_embd")
+    vocab_size: int = Field(
+        default=4000, ge=300, description="size of the tokenizer that is trained on the shop's text"
+    )
+    max_tokens: int = Field(default=256, ge=16, description="longest training sequence, in tokens")
+    dropout: Share = Field(default=0.2, description="dropout of embeddings and residuals")
+    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
+    batch_tokens: Positive = Field(default=8192, description="tokens in one optimiser step")
+    max_epochs: Positive = Field(default=30, description="passes over the fine-tuning data, at most")
+    patience: Positive = Field(default=3, description="epochs without a better validation metric before it stops")
+    pretrain_epochs: int = Field(default=1, ge=0, description="passes over the shop's own text before fine-tuning")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> TrainSection:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+        return self
+
+
+class TrainRecommend(TrainSection):
+    """Training of the recommender."""
+
+    coding: Literal["item_tokens", "titles"] = Field(
+        default="item_tokens", description="how a product is written in tokens"
+    )
+    learning_rate: float = Field(
+        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+    )
+    batch_tokens: Positive = Field(default=4096, description="tokens in one optimiser step, at most")
+    max_epochs: Positive = Field(default=12, description="passes over the fine-tuning data, at most")
+    patience: Positive = Field(default=4, description="epochs without a better validation metric before it stops")
+    refit: bool = Field(
+        default=False, description="train again on everything, the held-out purchases too, once it is judged"
+    )
+
+
+class TrainSentiment(TrainSection):
+    """Training of the sentiment classifier."""
+
+    learning_rate: float = Field(
+        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+    )
+    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
+    max_epochs: Positive = Field(default=6, description="passes over the rated reviews, at most")
+
+
+class TrainAnswers(TrainSection):
+    """Training of the answers' model."""
+
+    n_embd: Positive = Field(default=96, description="width")
+    n_head: Positive = Field(default=4, description="attention heads; divides n_embd")
+    vocab_size: int = Field(
+        default=2000, ge=400, description="size of the tokenizer that is trained on the shop's answers and articles"
+    )
+    dropout: Share = Field(default=0.1, description="dropout of embeddings and residuals")
+    learning_rate: float = Field(
+        default=4e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+    )
+    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step, at most")
+    max_epochs: Positive = Field(default=4, description="passes over the past answers, at most")
+
+
+class TrainSettings(Section):
+    """Training of the models."""
+
+    seed: int = Field(default=0, ge=0, description="seed of everything random in training")
+    recommend: TrainRecommend = TrainRecommend()
+    sentiment: TrainSentiment = TrainSentiment()
+    answers: TrainAnswers = TrainAnswers()
