@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from tests.bench import material
+from tests.bench import material, udfs
 from tests.bench.clocked import prefill_flops
 from tests.bench.measure import arguments, in_turn, matrix_ceiling, report
 
@@ -49,7 +49,7 @@ def main() -> None:
         load = models.classifier_loader(models.Model(str(path), "bench"))
         contenders: dict[str, Callable[[DataFrame], DataFrame]] = {
             "ours": lambda rows: sentiments.score(rows, load, MAX_TOKENS),
-            "Hugging Face pipeline": lambda rows: with_pipeline(rows, str(path)),
+            "Hugging Face pipeline": lambda rows: udfs.label_with_pipeline(rows, str(path), BATCH, MAX_TOKENS),
         }
 
         def run(name: str, rows: DataFrame) -> None:
@@ -76,31 +76,6 @@ def main() -> None:
     report(
         f"Sentiment of {count} reviews of {figures['mean_tokens']:.0f} tokens on average", rows, figures, options.json
     )
-
-
-def with_pipeline(rows: DataFrame, path: str) -> DataFrame:
-    """What the documentation shows: a pandas UDF around `pipeline`."""
-    from pyspark.sql.functions import pandas_udf
-
-    @pandas_udf("string")  # type: ignore[call-overload]
-    def label(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        classify = _pipeline(path)
-        for texts in batches:
-            found = classify(texts.tolist(), batch_size=BATCH, truncation=True, max_length=MAX_TOKENS)
-            yield pd.Series([one["label"] for one in found])
-
-    return rows.withColumn("label", label("prompt"))
-
-
-@functools.cache
-def _pipeline(path: str) -> Any:
-    from transformers import pipeline
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    made = pipeline("text-classification", model=path, tokenizer=path, device="cpu")
-    made.tokenizer.pad_token = made.tokenizer.eos_token
-    return made
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Every contender is given as many customers as it does in about the same time; ea
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import tempfile
 import time
@@ -21,14 +20,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from tests.bench import material
+from tests.bench import material, udfs
 from tests.bench.measure import arguments, console, in_turn, report
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from lm.generate import Recommender
-    from lm.sampling import Sampler
 
 K, TOKENS, SAMPLES, NEW, TOP_K, TASKS = 10, 256, 5, 24, 50, 4
 
@@ -79,10 +77,17 @@ def main() -> None:
         job = Job(spark, Path(folder), options.data, customers)
         contenders: dict[str, tuple[int, Callable[[], None]]] = {
             "ours, lists": (customers, lambda: job.lists(customers)),
-            "ours, texts": (customers, lambda: job.write(with_sampler(job.prompts(customers), str(job.path)), "texts")),
+            "ours, texts": (
+                customers,
+                lambda: job.write(
+                    udfs.write_with_sampler(job.prompts(customers), str(job.path), SAMPLES, NEW, TOP_K), "texts"
+                ),
+            ),
             "Hugging Face pipeline, texts": (
                 few,
-                lambda: job.write(with_pipeline(job.prompts(few), str(job.path)), "pipeline"),
+                lambda: job.write(
+                    udfs.write_with_pipeline(job.prompts(few), str(job.path), SAMPLES, NEW, TOP_K), "pipeline"
+                ),
             ),
         }
         if importlib.util.find_spec("distribatch"):
@@ -110,65 +115,6 @@ def main() -> None:
     }
     rows = {name: {"customers": str(contenders[name][0]), "customers/s": f"{rate:.3g}"} for name, rate in rates.items()}
     report("Prompts table to Parquet, local[2]", rows, figures, options.json)
-
-
-def with_sampler(rows: DataFrame, path: str) -> DataFrame:
-    """Five texts by our own sampler."""
-    from pyspark.sql.functions import pandas_udf
-
-    @pandas_udf("array<string>")  # type: ignore[call-overload]
-    def texts(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        from lm.sampling import Sampling
-
-        sampler = _sampler(path)
-        for prompts in batches:
-            found = sampler.sample(
-                prompts.tolist(), Sampling(top_k=TOP_K), max_new_tokens=NEW, num_return_sequences=SAMPLES
-            )
-            yield pd.Series([[one.text for one in of_prompt] for of_prompt in found])
-
-    return rows.withColumn("texts", texts("prompt"))
-
-
-@functools.cache
-def _sampler(path: str) -> Sampler:
-    from lm.sampling import Sampler
-
-    return Sampler.load(path)
-
-
-def with_pipeline(rows: DataFrame, path: str) -> DataFrame:
-    """What the documentation shows: a pandas UDF around `pipeline`."""
-    from pyspark.sql.functions import pandas_udf
-
-    @pandas_udf("array<string>")  # type: ignore[call-overload]
-    def texts(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        generate = _pipeline(path)
-        for prompts in batches:
-            found = generate(
-                prompts.tolist(),
-                batch_size=4,
-                max_new_tokens=NEW,
-                num_return_sequences=SAMPLES,
-                do_sample=True,
-                top_k=TOP_K,
-                return_full_text=False,
-            )
-            yield pd.Series([[one["generated_text"] for one in of_prompt] for of_prompt in found])
-
-    return rows.withColumn("texts", texts("prompt"))
-
-
-@functools.cache
-def _pipeline(path: str) -> Any:
-    from transformers import pipeline
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    made = pipeline("text-generation", model=path, tokenizer=path, device="cpu")
-    made.tokenizer.pad_token = made.tokenizer.eos_token
-    made.tokenizer.padding_side = "left"
-    return made
 
 
 def with_distribatch(rows: DataFrame, path: str) -> DataFrame:
