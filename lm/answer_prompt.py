@@ -62,8 +62,8 @@ class Customer(NamedTuple):
     reviews: tuple[OwnReview, ...] = ()
 
 
-def redacted(question: str, customer: Customer) -> str:
-    """A question on one line without personal data; order numbers stay where they are the customer's own."""
+def redacted(question: str, customer: Customer, limit: int = QUESTION_CHARACTERS) -> str:
+    """About `limit` characters of a question on one line without personal data; order numbers stay where they are the customer's own."""
     question = question.replace(_KEPT, " ")
     own = [order.order_id for order in customer.orders if order.order_id and order.order_id in question]
     kept: list[str] = []
@@ -73,7 +73,7 @@ def redacted(question: str, customer: Customer) -> str:
         pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{longest_first})(?![A-Za-z0-9])")
         kept = pattern.findall(question)
         question = pattern.sub(_KEPT, question)
-    question = clean(redact(question, limit=QUESTION_CHARACTERS))
+    question = clean(redact(question, limit=limit))
     for number in kept:
         question = question.replace(_KEPT, number, 1)
     return question

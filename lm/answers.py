@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lm import answer_prompt
@@ -220,11 +221,11 @@ def bigrams(text: str) -> Counter[tuple[str, ...]]:
     return Counter([(word,) for word in words]) + Counter(pairwise(words))
 
 
-def agreements(grams: Sequence[Counter[tuple[str, ...]]], times: Sequence[int]) -> np.ndarray:
+def agreements(grams: Sequence[Counter[tuple[str, ...]]], times: Sequence[int]) -> NDArray[np.float64]:
     """(n,) mean F1 over words and word pairs of each text with all the samples, itself counted as often as drawn."""
     n = len(grams)
     sizes = [sum(one.values()) for one in grams]
-    f1 = np.eye(n)
+    f1: NDArray[np.float64] = np.eye(n)
     for i in range(n):
         for j in range(i):
             common = sum(min(count, grams[j][gram]) for gram, count in grams[i].items() if gram in grams[j])

@@ -184,8 +184,9 @@ def target(answer: str, slots: Slots, words: Collection[str]) -> list[str] | Non
     """What the model should have written of a past answer, given a prompt's slots: pieces as `fill` gives them.
 
     What the prompt does not state is not learned: a sentence with another number is left out, a list keeps the steps
-    that the prompt numbers (dashes where it numbers none), another name is written as ordinary words. None where too
-    little is left. `words` are those of lm.grounding.ordinary_words.
+    that the prompt numbers (dashes where it numbers none), a name such as a button's is written as ordinary words, a
+    sentence with any other name is left out. None where too little is left. `words` are those of
+    lm.grounding.ordinary_words.
     """
     has_steps = any(token.startswith("<|s:") for token in slots.texts)
     lines = []
@@ -215,7 +216,10 @@ def target(answer: str, slots: Slots, words: Collection[str]) -> list[str] | Non
 
 
 def _sentence(sentence: str, slots: Slots, words: Collection[str]) -> str | None:
-    """A sentence without the names that the prompt lacks; None where it has a number that the prompt lacks."""
+    """A sentence with the names that the prompt lacks as plain words.
+
+    None where it has a number that the prompt lacks, or a name that is no ordinary words: most likely a customer's.
+    """
     out, done = "", 0
     for atom in atoms(sentence):
         text = sentence[atom.start : atom.end]
@@ -223,15 +227,20 @@ def _sentence(sentence: str, slots: Slots, words: Collection[str]) -> str | None
             continue
         if atom.kind in ("number", "step"):
             return None
+        plain = _as_words(text, slots, words)
+        if plain is None:
+            return None
         start, end = atom.start, atom.end
         if sentence[start - 1 : start] in tuple("“「《") and start > done:
             start, end = start - 1, end + 1
-        out += sentence[done:start] + _as_words(text, slots)
+        out += sentence[done:start] + plain
         done = end
     return out + sentence[done:]
 
 
-def _as_words(name: str, slots: Slots) -> str:
-    """A name in lower case, but for those of its words that are names of the prompt."""
-    plain = name.strip("{}[]")
-    return " ".join(word if word in slots.tokens else word.lower() for word in plain.split(" "))
+def _as_words(name: str, slots: Slots, words: Collection[str]) -> str | None:
+    """A name in lower case, but for those of its words that are names of the prompt; None for no ordinary words."""
+    parts = [word for word in name.strip("{}[]").split(" ") if word]
+    if not all(word in slots.tokens or word.lower() in words or has_cjk(word) for word in parts):
+        return None
+    return " ".join(word if word in slots.tokens else word.lower() for word in parts)

@@ -46,6 +46,7 @@ from lm.training_model import (
 _FEWEST = 50
 #: Held-out questions that a training answers to judge itself; the benchmark answers more.
 _JUDGED = 100
+_ANSWER_CHARACTERS = 6000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,7 @@ def train_answers(
     BM25 and of the article itself as the answer. Raises TrainingError where there is too little to learn from.
     """
     _refuse_too_little(past, articles)
+    past = [one._replace(answer=_redacted_answer(one)) for one in past]
     questions = [answer_prompt.redacted(one.text, one.customer) for one in past]
     links = _links(past, articles)
     where = np.array([part_of(question) for question in questions])
@@ -133,6 +135,12 @@ def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]
             f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; map "
             "inputs.questions.columns.answer to what staff answered, or give more days"
         )
+
+
+def _redacted_answer(past: PastQuestion) -> str:
+    """An answer without personal data, but for the order numbers of the customer whom it went to; lines stay."""
+    lines = past.answer[:_ANSWER_CHARACTERS].split("\n")
+    return "\n".join(answer_prompt.redacted(line, past.customer, _ANSWER_CHARACTERS) for line in lines)
 
 
 def _links(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[str]:

@@ -36,7 +36,10 @@ HIDDEN = 0.2
 #: L2 of the linear model; a feature must occur in two questions.
 _PENALTY = 1e-4
 _OFTEN = 2
+#: Weight of a question whose article was taken away, against one of those that are answered.
+_UNANSWERABLE = 0.3
 Ints = NDArray[np.int64]
+Labels = NDArray[np.str_]
 
 
 class Asked(NamedTuple):
@@ -70,13 +73,13 @@ def train_ranker(asked: Asked, seed: int = 0) -> RankModel:
         kept = [article for article in asked.articles if article.article_id not in hidden]
         confidence.append((Retriever(kept, model), held[np.isin(labels[held], list(hidden))]))
     weights = _fit_evidence(evidence, asked.questions, labels, everything.evidence)
-    calibration = _fit_confidence([*evidence, *confidence], asked.questions, labels, weights)
+    calibration = _fit_confidence(evidence, confidence, asked.questions, labels, weights)
     return RankModel(
         everything.article_ids, everything.features, everything.idf, everything.weights, weights, calibration
     )
 
 
-def fit_linear(counts: Sequence[Counter[int]], labels: NDArray[np.str_]) -> RankModel:
+def fit_linear(counts: Sequence[Counter[int]], labels: Labels) -> RankModel:
     """The linear model alone: multinomial logistic regression on unit-length tf-idf vectors, by L-BFGS."""
     document_frequency: Counter[int] = Counter()
     for count in counts:
@@ -118,7 +121,7 @@ def _hidden(articles: Sequence[Article], seed: int) -> set[str]:
 Held = tuple[Retriever, Ints]
 
 
-def _fit_evidence(held: Sequence[Held], questions: Sequence[str], labels: NDArray[np.str_], start: Floats) -> Floats:
+def _fit_evidence(held: Sequence[Held], questions: Sequence[str], labels: Labels, start: Floats) -> Floats:
     """Conditional logit (McFadden 1974): how much each kind of evidence says about which article it is."""
     blocks, right = [], []
     for retriever, rows in held:
@@ -142,25 +145,32 @@ def _fit_evidence(held: Sequence[Held], questions: Sequence[str], labels: NDArra
 
 
 def _fit_confidence(
-    held: Sequence[Held], questions: Sequence[str], labels: NDArray[np.str_], weights: Floats
+    answerable: Sequence[Held], unanswerable: Sequence[Held], questions: Sequence[str], labels: Labels, weights: Floats
 ) -> Floats:
-    """Logistic regression of "the first article is the right one" (Platt 1999, with several features)."""
-    features, is_right = [], []
-    for retriever, rows in held:
+    """Logistic regression of "the first article is the right one" (Platt 1999, with several features).
+
+    Of the answerable questions those count whose article the linear model knows, as it knows a shop's.
+    """
+    features, is_right, counts = [], [], []
+    for held, weight in [*((one, 1.0) for one in answerable), *((one, _UNANSWERABLE) for one in unanswerable)]:
+        retriever, rows = held
+        if weight == 1.0:
+            rows = rows[np.isin(labels[rows], retriever.model.article_ids)]
         if len(rows):
             evidence, share = retriever.evidence([questions[i] for i in rows])
             p = np.exp(log_softmax(evidence @ weights))
             features.append(confidence_features(p, evidence, share))
             is_right.append(np.array(retriever.ids)[p.argmax(axis=1)] == labels[rows])
+            counts.append(np.full(len(rows), weight))
     start = np.array([0.0, 1.0, 0.0, 0.0])
     if not features or len(np.unique(np.concatenate(is_right))) < 2:
         return start
-    x, y = np.concatenate(features), np.concatenate(is_right).astype(np.float64)
+    x, y, n = np.concatenate(features), np.concatenate(is_right).astype(np.float64), np.concatenate(counts)
 
     def loss(w: Floats) -> tuple[float, Floats]:
         margin = (2 * y - 1) * (x @ w)
-        error = sigmoid(x @ w) - y
-        return float(np.logaddexp(0, -margin).mean() + 1e-4 * w @ w), x.T @ error / len(y) + 2e-4 * w
+        error = n * (sigmoid(x @ w) - y)
+        return float(n @ np.logaddexp(0, -margin) / n.sum() + 1e-4 * w @ w), x.T @ error / n.sum() + 2e-4 * w
 
     # More is never less sure: a negative weight could only be chance.
     bounds = [(None, None), *[(0.0, None)] * (CONFIDENCE - 1)]

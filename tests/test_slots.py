@@ -64,13 +64,11 @@ def test_slots_run_out():
 def test_what_the_prompt_lacks_is_not_learned(tokenizer):
     prompt = "Open Your Orders. It takes 3 days.\n1. Log in.\n2. Wait."
     _, slots = fill([Part(prompt, "a")])
-    words = frozenset({"open", "it", "log", "wait", "ask", "we", "call"})
-    answer = (
-        "Open Your Orders. It takes 3 days. We need 9 days. Ask Anna at {{Live Chat}}.\n1. Log in.\n3. Wait a while."
-    )
+    words = frozenset({"open", "it", "log", "wait", "ask", "we", "call", "live", "chat"})
+    answer = "Open Your Orders. We need 9 days. Ask Anna. Ask {{Live Chat}} in 3 days.\n1. Log in.\n3. Wait a while."
     pieces = target(answer, slots, words)
     text = tokenizer.decode(tokenizer.encode_many([pieces])[0], slots)
-    assert text == "Open Your Orders. It takes 3 days. Ask anna at live chat.\n1. Log in."
+    assert text == "Open Your Orders. Ask live chat in 3 days.\n1. Log in."
     assert ungrounded(text, prompt, words) == []
     assert target("We need 9 days.", slots, words) is None
 
