@@ -63,7 +63,10 @@ class Customer(NamedTuple):
 
 
 def redacted(question: str, customer: Customer, limit: int = QUESTION_CHARACTERS) -> str:
-    """About `limit` characters of a question on one line without personal data; order numbers stay where they are the customer's own."""
+    """About `limit` characters of a question, on one line and without personal data.
+
+    Order numbers stay where they are the customer's own.
+    """
     question = question.replace(_KEPT, " ")
     own = [order.order_id for order in customer.orders if order.order_id and order.order_id in question]
     kept: list[str] = []

@@ -197,11 +197,10 @@ class AnswerWriter:
 
     def best(self, prompt: str, slots: Slots, samples: Sequence[Sample], support: float) -> Written:
         """The sample that is grounded and scores highest; of equals the first."""
-        texts = dict.fromkeys(self.text(sample, slots) for sample in samples)
-        grounded = [text for text in texts if text and not ungrounded(text, prompt, self.words)]
+        counts = Counter(self.text(sample, slots) for sample in samples)
+        grounded = [text for text in counts if text and not ungrounded(text, prompt, self.words)]
         if not grounded:
             return Written(None, 0.0, 0)
-        counts = Counter(self.text(sample, slots) for sample in samples)
         agreement = agreements([bigrams(text) for text in grounded], [counts[text] for text in grounded])
         stated = set(words_of(prompt))
         supported = np.array([_share(words_of(text), stated) for text in grounded])

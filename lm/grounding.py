@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 Kind = Literal["number", "name", "placeholder", "step"]
@@ -117,7 +118,7 @@ def ungrounded(answer: str, prompt: str, words: Collection[str]) -> list[str]:
     stand in the prompt as written, at word boundaries. `words` are the ordinary words, in lower case, that may be
     capitalised at the start of a sentence.
     """
-    numbers = {normalised(prompt[a.start : a.end]) for a in atoms(prompt) if a.kind in ("number", "step")}
+    numbers = _numbers(prompt)
     missing = []
     for atom in atoms(answer):
         text = answer[atom.start : atom.end]
@@ -130,6 +131,11 @@ def ungrounded(answer: str, prompt: str, words: Collection[str]) -> list[str]:
         if not stands:
             missing.append(text)
     return missing
+
+
+@lru_cache(maxsize=256)  # several answers are held against one prompt
+def _numbers(prompt: str) -> frozenset[str]:
+    return frozenset(normalised(prompt[a.start : a.end]) for a in atoms(prompt) if a.kind in ("number", "step"))
 
 
 def stands_in(text: str, prompt: str) -> bool:
