@@ -135,10 +135,13 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
     needed = {"recommend": config.models.recommend}
     if "reviews" in config.inputs:
         needed["sentiment"] = config.models.sentiment
+    if "questions" in config.inputs and config.models.answers:
+        needed["answers"] = config.models.answers
     for key, model in needed.items():
         try:
             path = checkpoint.resolve(model)
-            coding = checkpoint.read_manifest(path).coding if key == "recommend" else "classifier"
+            manifest = checkpoint.read_manifest(path)
+            coding = {"recommend": manifest.coding, "sentiment": "classifier"}.get(key, "writer")
             yield Finding(f"models.{key}", f"{path} ({coding}, {checkpoint.fingerprint(path)})")
         except checkpoint.CheckpointError as error:
             train = f"regulars train --config {config_file} --task {key} --as-of <date>"
