@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 from rich.table import Table
 
-from jobs import compact, files, ledger, recommendations, sentiments
+from jobs import answers, compact, files, ledger, recommendations, sentiments
 from jobs.config import Config
 from jobs.lock import holder, lock
 from jobs.publish import left_behind, recover
@@ -82,10 +82,11 @@ def _ledger(
     if result_type is None:
         return Freed(f"ledger of {task}", "0 rows", 0)
     in_use = None
-    if task == recommendations.TASK and keep_from is not None:
-        in_use = _prompts_since(spark, store, keep_from)
-    elif task == sentiments.TASK and keep_from is not None:
-        keep_from -= timedelta(days=config.sentiment.lookback_days)
+    if keep_from is not None:
+        # A repeated date asks again what it looked back at.
+        lookback = {sentiments.TASK: config.sentiment.lookback_days, answers.TASK: config.answers.lookback_days}
+        keep_from -= timedelta(days=lookback.get(task, 0))
+        in_use = _prompts_since(spark, store, keep_from) if task == recommendations.TASK else None
     _, size = files.usage(spark, store.ledger(task))
     waves = len(files.listdir(spark, store.ledger(task)))
     if dry_run:

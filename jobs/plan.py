@@ -16,13 +16,13 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
-from jobs import files, ledger, parquet, requests
+from jobs import answers, files, ledger, models, parquet, requests
 from jobs.catalogues import SellableCatalogue
 from jobs.config import Config
 from jobs.dates import DateState, Run, published_runs
 from jobs.inputs import read_inputs
 from jobs.store import Store, published_dates
-from jobs.versions import find_models, own_config
+from jobs.versions import find_answers_model, find_models, own_config
 from jobs.waves import Terms
 
 #: A run tells the model's speed only if it scored so many requests; else the one that scored most is taken.
@@ -130,6 +130,11 @@ def _requests(
         reviews = requests.review_requests(config, used["reviews"], day, classifier).select("key")
         review_terms = requests.review_terms("plan", day, classifier)
         asked[review_terms.task] = (review_terms, _written(spark, reviews, f"{scratch}/reviews_due"), None)
+    if writer := find_answers_model(config, config_file):
+        load = models.asker_loader(writer, answers.write_articles(used["articles"], f"{scratch}/help_articles"))
+        due = answers.requests(config, used, day, writer, load).where("key IS NOT NULL").select("key")
+        answer_terms = answers.terms("plan", day, writer)
+        asked[answer_terms.task] = (answer_terms, _written(spark, due, f"{scratch}/questions_due"), None)
     return asked
 
 

@@ -42,6 +42,10 @@ PRODUCTS, DAYS = 400, 30
 #: Waves that a night is cut into, so that there is a half to be killed at.
 WAVES = 8
 QUIET = Console(quiet=True)
+QUICK_JVM = {
+    "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.shuffle.partitions": "4",
+}
 
 KILLED = """
 import sys
@@ -49,8 +53,8 @@ from datetime import date
 from jobs import waves
 from tests.bench.nights import load, run_night, session, QUIET
 waves.FIRST_WAVE = int(sys.argv[3])
-config = load(sys.argv[1], sys.argv[4:])
-run_night(session(), config, date.fromisoformat(sys.argv[2]), QUIET, sys.argv[1])
+config = load(sys.argv[1], sys.argv[5:])
+run_night(session(quick=sys.argv[4] == "True"), config, date.fromisoformat(sys.argv[2]), QUIET, sys.argv[1])
 """
 
 
@@ -66,8 +70,8 @@ class Timed:
 class Shop:
     """A sample shop, its models of random weights and the settings of its nights."""
 
-    def __init__(self, folder: Path, customers: int, shape: dict[str, int]) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, customers: int, shape: dict[str, int], *, quick: bool) -> None:
+        self.folder, self.quick = folder, quick
         info = write_sample(folder, customers=customers, products=PRODUCTS, days=DAYS)
         self.config_file, self.first = str(info.config), info.run_date
         ids = sorted(pd.read_parquet(folder / "data/items").item_id.unique())
@@ -91,9 +95,9 @@ class Shop:
         return len(some)
 
 
-def session() -> SparkSession:
-    """The product's own session, with room for the driver."""
-    return create_session("bench", timezone="Europe/London", conf={"spark.driver.memory": "4g"})
+def session(*, quick: bool) -> SparkSession:
+    """The product's own session; a quick run has no time to compile well."""
+    return create_session("bench", timezone="Europe/London", conf=QUICK_JVM if quick else {})
 
 
 def night(spark: SparkSession, shop: Shop, day: date, *overrides: str) -> Timed:
@@ -140,7 +144,7 @@ def kill_at_half(shop: Shop, day: date, store: Path, requests: int, *overrides: 
     """Kill a night where half of the requests should be kept, and again until they are; returns the share that is."""
     root, nth = str(Path(__file__).parents[2]), WAVES // 2 + 1
     waves.FIRST_WAVE = max(1, requests // WAVES // 2)
-    settings = [shop.config_file, str(day), str(waves.FIRST_WAVE), "gate.min_dates=1000", *overrides]
+    settings = [shop.config_file, str(day), str(waves.FIRST_WAVE), str(shop.quick), "gate.min_dates=1000", *overrides]
     while kept(store) < 0.45 * requests:
         environment = os.environ | {faults.VARIABLE: f"wave-committed:{nth}", "PYTHONPATH": root}
         command = [sys.executable, "-c", KILLED, *settings]
@@ -151,11 +155,13 @@ def kill_at_half(shop: Shop, day: date, store: Path, requests: int, *overrides: 
     return kept(store) / requests
 
 
-def measure(spark: SparkSession, folder: Path, customers: int, shape: dict[str, int]) -> dict[str, float]:
+def measure(
+    spark: SparkSession, folder: Path, customers: int, shape: dict[str, int], *, quick: bool
+) -> dict[str, float]:
     """Run all nights and return the figures as ratios, and the first night's seconds."""
-    warm_up = Shop(folder / "warm-up", 50, {"n_embd": 32, "n_layer": 1, "n_head": 2})
+    warm_up = Shop(folder / "warm-up", 50, {"n_embd": 32, "n_layer": 1, "n_head": 2}, quick=quick)
     night(spark, warm_up, warm_up.first)
-    shop = Shop(folder / "shop", customers, shape)
+    shop = Shop(folder / "shop", customers, shape, quick=quick)
     rows, stop = counting(spark)
     first = night(spark, shop, shop.first)
     stop()
@@ -185,9 +191,9 @@ def main() -> None:
     if options.quick:
         options.layers, options.width = max(2, options.layers), max(64, options.width)
     shape = {"n_embd": options.width, "n_layer": options.layers, "n_head": max(2, options.width // 64)}
-    spark = session()
+    spark = session(quick=options.quick)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(spark, Path(folder), options.customers, shape)
+        figures = measure(spark, Path(folder), options.customers, shape, quick=options.quick)
     spark.stop()
     rows = {name: {"": f"{value:,.3f}"} for name, value in figures.items()}
     report(f"Nights of {options.customers:,} customers, GPT-2 {shape}", rows, figures | shape, options.json)
