@@ -77,7 +77,8 @@ class TrainAnswers(TrainSection):
         default=4e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
     batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step, at most")
-    max_epochs: Positive = Field(default=4, description="passes over the past answers, at most")
+    max_epochs: Positive = Field(default=3, description="passes over the past answers, at most")
+    min_steps: int = Field(default=1000, ge=0, description="optimiser steps at least: few answers are passed more often")
 
 
 class TrainSettings(Section):

@@ -56,6 +56,7 @@ class AnswersSettings(Settings):
     prompt_tokens: int = 320
     max_answer_tokens: int = 192
     answered_share: float = 0.95
+    min_steps: int = 1000
 
 
 class PastQuestion(NamedTuple):
@@ -107,7 +108,9 @@ def train_answers(
     of_data = fingerprint(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of_data) as work:
-        outcome = fit(Writing(model, learned, judged, settings).task(), schedule("finetune", settings), work, report)
+        writing = Writing(model, learned, judged, settings)
+        epochs = max(settings.max_epochs, -(-settings.min_steps // writing.steps))
+        outcome = fit(writing.task(), schedule("finetune", settings, epochs), work, report)
         model.eval()
         file = AnswersFile(
             words=words, min_confidence=_threshold(ranker, articles, questions, links, validation, settings)
@@ -243,6 +246,11 @@ class Writing:
     ) -> None:
         self.model, self.train, self.validation, self.settings = model, train, validation, settings
         self.lengths = np.array([len(example.tokens) for example in train], dtype=np.int64)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return len(length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, 0))
 
     def task(self) -> Task[NDArray[np.int64]]:
         """What lm.training.fit trains."""

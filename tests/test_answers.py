@@ -51,7 +51,14 @@ def model(tmp_path_factory):
     """Two epochs: too little to write well, enough to state whatever it is not kept from."""
     out = tmp_path_factory.mktemp("model") / "answers"
     settings = AnswersSettings(
-        n_embd=32, n_head=2, vocab_size=600, max_epochs=2, learning_rate=3e-3, prompt_tokens=160, max_answer_tokens=48
+        n_embd=32,
+        n_head=2,
+        vocab_size=600,
+        max_epochs=2,
+        min_steps=0,
+        learning_rate=3e-3,
+        prompt_tokens=160,
+        max_answer_tokens=48,
     )
     train_answers(past(), ARTICLES, settings, out)
     return out

@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = options.model or Path(scratch) / "model"
         if not (model / MANIFEST_FILE).exists():
-            settings = AnswersSettings(**TRAINING | ({"max_epochs": 1} if options.quick else {}))
+            settings = AnswersSettings(**TRAINING | ({"max_epochs": 1, "min_steps": 0} if options.quick else {}))
             train_answers(support.past, support.articles, settings, model, report=told())
         write_articles(support.articles, Path(scratch) / "articles.json")
         asker, writer = Asker.load(model, Path(scratch) / "articles.json"), AnswerWriter.load(model)
@@ -79,7 +79,7 @@ def main() -> None:
 #: Those of jobs/settings.py: GPT-2 of two layers, some minutes on two cores.
 TRAINING: dict[str, Any] = {
     "n_embd": 96, "n_head": 4, "vocab_size": 2000, "dropout": 0.1, "learning_rate": 4e-3, "batch_tokens": 2048,
-    "max_epochs": 4,
+    "max_epochs": 3,
 }  # fmt: skip
 
 
