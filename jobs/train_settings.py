@@ -78,7 +78,9 @@ class TrainAnswers(TrainSection):
     )
     batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step, at most")
     max_epochs: Positive = Field(default=3, description="passes over the past answers, at most")
-    min_steps: int = Field(default=1000, ge=0, description="optimiser steps at least: few answers are passed more often")
+    min_steps: int = Field(
+        default=1000, ge=0, description="optimiser steps, at least: few answers are passed more often"
+    )
 
 
 class TrainSettings(Section):
