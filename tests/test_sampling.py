@@ -214,3 +214,23 @@ def test_edges_and_mistakes(sampler: Sampler) -> None:
     for wrong in ({"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"repetition_penalty": 0.0}):
         with pytest.raises(ValueError, match="are needed"):
             Sampling(**wrong)
+
+
+def test_prompts_as_token_ids_and_a_constraint_for_each(sampler: Sampler):
+    ids = sampler.encoder.encode_many(PROMPTS[:3])
+    rule = {"max_new_tokens": 6, "num_return_sequences": 3, "row_seeds": [1, 2, 3]}
+    assert sampler.sample(ids, **rule) == sampler.sample(PROMPTS[:3], **rule)
+
+    def own_tokens_in_turn(logits: torch.Tensor, prompt, tokens) -> None:
+        """Leaves one token: the prompt's number, then one more with every token that was written."""
+        for row, (number, written) in enumerate(zip(prompt, tokens, strict=True)):
+            only = logits[row, 100 + 10 * number + len(written)].item()
+            logits[row] = -torch.inf
+            logits[row, 100 + 10 * number + len(written)] = only
+
+    found = sampler.sample(ids, **rule, constrain=own_tokens_in_turn)
+    assert [[sample.tokens for sample in samples] for samples in found] == [
+        [[100 + 10 * number + step for step in range(6)]] * 3 for number in range(3)
+    ]
+    with pytest.raises(ValueError, match="not both"):
+        sampler.sample([PROMPTS[0], ids[0]])
