@@ -15,8 +15,10 @@ from rich.console import Console
 from jobs.config import load
 from jobs.errors import ConfigurationError, InputError
 from jobs.evaluate import evaluate_time_split, purchases_around
+from jobs.evaluate_leave_one_out import evaluate_leave_one_out
 from jobs.evaluate_sentiment import evaluate_sentiment_holdout
 from jobs.list_figures import Judged, compare
+from tests.models import save_causal
 from tests.rows import frame
 
 KNOWN = [["tea", "jam"], ["tea", "ink"], ["tea", "jam", "mug"]]
@@ -114,9 +116,30 @@ def test_time_split_end_to_end(spark, shop):
     assert not list((shop / "store/work").iterdir())
 
 
+def test_leave_one_out_end_to_end(spark, shop):
+    # u bought tea, jam and mug, each on its own: the mug is asked for, given tea and jam; nobody else bought three.
+    save_causal(shop / "models/recommend", item_ids=SELLABLE)
+    log, file = io.StringIO(), shop / "loo.json"
+    rows = [("x", item, at(day)) for day, item in enumerate(("tea", "mug", "ink"), start=1)]
+    more = [dict(zip(("user_id", "item_id", "purchased_at"), row, strict=True)) for row in rows]
+    frame(spark, "purchases", more).write.mode("append").parquet(str(shop / "purchases"))
+    config = load(shop / "regulars.yaml", ["recommend.k=3"])
+    found = evaluate_leave_one_out(spark, config, date(2026, 4, 1), Console(file=log, width=200), file)
+    assert json.loads(file.read_text()) == found
+    assert found["new_items"]["customers"] == 2
+    # Three of five products are not bought yet, so a list of three has whatever comes next.
+    assert (found["recall@3"], found["recall@3_low"]) == (1.0, 1.0)
+    assert 0 < found["ndcg@3"] <= 1
+    assert found["new_items"]["slices"]["0-2 purchases"]["customers"] == 2
+    assert "trained with the protocol unknown" in log.getvalue()
+    assert not list((shop / "store/work").iterdir())
+
+
 def test_what_is_missing_is_said(spark, shop):
     config, console = load(shop / "regulars.yaml"), Console(file=io.StringIO())
     with pytest.raises(InputError, match=r"no recommendations of 2026-03-05.*regulars nightly --run-date 2026-03-05"):
         evaluate_time_split(spark, config, date(2026, 3, 5), 7, console)
+    with pytest.raises(ConfigurationError, match=r"models\.recommend: .*models/recommend"):
+        evaluate_leave_one_out(spark, config, date(2026, 3, 5), console)
     with pytest.raises(ConfigurationError, match=r"inputs\.reviews is missing"):
         evaluate_sentiment_holdout(spark, config, date(2026, 3, 5), console)
