@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from jobs.config import Config
 
-console = Console(soft_wrap=True)
+#: A scheduler's log has no width: tables would be broken at 80 characters there.
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 Overrides = Annotated[
