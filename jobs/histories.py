@@ -21,12 +21,13 @@ def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
     Returns `user_id`, `events` array<struct<at, kind, item_id, title, text, rating>> (oldest first), `purchased`
     (every item ever bought, sorted), `events_total` and `last_event_at`. Ties of time are broken by kind, item and
     text, so the rows depend on neither input order nor partitions. Memory per customer is bounded by `events` and by
-    the catalogue: a top-k aggregate keeps no more at any time, also before the shuffle.
+    the catalogue: a top-k aggregate keeps no more at any time.
     """
     titled = _all_events(used).join(F.broadcast(used["items"].select("item_id", "title")), on="item_id", how="left")
     event = F.struct(*(F.col(name) for name in _EVENT))
     bought = F.when(F.col("kind") == "bought", F.col("item_id"))
-    grouped = titled.groupBy("user_id").agg(
+    # The groups need a shuffle anyway; half made top-k lists are larger than the events that they are made of.
+    grouped = titled.repartition("user_id").groupBy("user_id").agg(
         F.expr(f"max_by(struct({', '.join(_EVENT)}), struct({', '.join(_EVENT)}), {int(events)})").alias("newest"),
         F.array_sort(F.collect_set(bought)).alias("purchased"),
         F.count(event).alias("events_total"),
