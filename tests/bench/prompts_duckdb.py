@@ -13,7 +13,7 @@ from lm.template import Event
 FIELDS = ", ".join(Event._fields)
 LINES_AT_ONCE = 16_384
 EVENTS = """
-    select user_id, purchased_at at, 'bought' kind, item_id, null::varchar text, null::int rating, title
+    select user_id, purchased_at as "at", 'bought' as kind, item_id, null::varchar as text, null::int as rating, title
         from '{folder}/purchases.parquet' join '{folder}/items.parquet' using (item_id)
     union all select user_id, searched_at, 'searched', null, query, null, null from '{folder}/searches.parquet'
     union all select user_id, reviewed_at, 'reviewed', item_id, text, rating, title
@@ -28,7 +28,7 @@ def exact(connection: Any, folder: Path, encoder: PromptEncoder, budget: int, ev
     connection.execute(f"""create or replace temp table bought as
         select user_id, list_sort(list(distinct item_id)) as excluded from '{folder}/purchases.parquet' group by 1""")
     connection.execute(f"""create or replace temp table totals as
-        select user_id, count(*)::int as total, max(at) as last_event_at
+        select user_id, count(*)::int as total, max("at") as last_event_at
         from ({EVENTS.format(folder=folder)}) group by 1""")
     different = connection.execute(f"select distinct {FIELDS} from newest").to_arrow_table()
     lines, tokens = lines_of(different, encoder)
@@ -43,9 +43,9 @@ def exact(connection: Any, folder: Path, encoder: PromptEncoder, budget: int, ev
             select user_id, string_agg(line, '' order by place desc) as lines, sum(tokens) as used, count(*) as events
             from measured where spent <= {room} group by 1)
         select user_id, $header || lines || $cue as prompt, sha256(prompt)[:32] as prompt_hash,
-               {encoder.smallest_budget} + used as tokens, events as events_used, total - events as events_dropped,
+               ({encoder.smallest_budget} + used)::int as tokens, events as events_used, total - events as events_dropped,
                last_event_at, coalesce(excluded, []) as excluded,
-               sha256(array_to_string(excluded, chr(0)))[:32] as excluded_hash
+               sha256(coalesce(array_to_string(excluded, chr(0)), ''))[:32] as excluded_hash
         from packed join totals using (user_id) left join bought using (user_id)) to '{target}'""",
         {"header": encoder.header, "cue": encoder.cue})  # fmt: skip
 
@@ -54,14 +54,14 @@ def plain(connection: Any, folder: Path, lines: int, target: Path) -> None:
     """Each customer's newest lines as text, whatever their length in tokens: what SQL alone can do."""
     connection.execute(f"""copy (
         with spelled as (
-            select user_id, at, case kind when 'bought' then 'Bought: ' || title
+            select user_id, "at", case kind when 'bought' then 'Bought: ' || title
                 when 'searched' then 'Searched: ' || text
                 else 'Reviewed ' || rating || '/5: ' || title || ': ' || text end as line
             from ({EVENTS.format(folder=folder)})),
         newest as (
-            select *, row_number() over (partition by user_id order by at desc, line) as place
+            select *, row_number() over (partition by user_id order by "at" desc, line) as place
             from spelled qualify place <= {lines})
-        select user_id, string_agg(line, chr(10) order by at, line) as prompt, count(*) as lines
+        select user_id, string_agg(line, chr(10) order by "at", line) as prompt, count(*) as lines
         from newest group by 1) to '{target}'""")
 
 
@@ -79,7 +79,7 @@ def lines_of(different: pa.Table, encoder: PromptEncoder) -> tuple[pa.Array, pa.
 
 def _falling() -> str:
     """Our total order of a customer's events, the newest first; Spark puts nulls first, so here they come last."""
-    fields = ("at", "kind", "item_id", "text", "rating", "title")
+    fields = ('"at"', "kind", "item_id", "text", "rating", "title")
     return ", ".join(f"{name} desc nulls last" for name in fields)
 
 
