@@ -100,7 +100,7 @@ def _slices(
 
 def headline(figures: Mapping[str, Any]) -> dict[str, float]:
     """`recall@5, ndcg@5, recall@10, ndcg@10` (as far as lists go) of the model, each with `_low` and `_high`."""
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, float] = {}
     for name, figure in figures.get("GPT-2", {}).items():
         if name.startswith(("recall@", "ndcg@")):
             found |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
