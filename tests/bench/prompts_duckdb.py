@@ -43,8 +43,8 @@ def exact(connection: Any, folder: Path, encoder: PromptEncoder, budget: int, ev
             select user_id, string_agg(line, '' order by place desc) as lines, sum(tokens) as used, count(*) as events
             from measured where spent <= {room} group by 1)
         select user_id, $header || lines || $cue as prompt, sha256(prompt)[:32] as prompt_hash,
-               ({encoder.smallest_budget} + used)::int as tokens, events as events_used, total - events as events_dropped,
-               last_event_at, coalesce(excluded, []) as excluded,
+               ({encoder.smallest_budget} + used)::int as tokens, events as events_used,
+               total - events as events_dropped, last_event_at, coalesce(excluded, []) as excluded,
                sha256(coalesce(array_to_string(excluded, chr(0)), ''))[:32] as excluded_hash
         from packed join totals using (user_id) left join bought using (user_id)) to '{target}'""",
         {"header": encoder.header, "cue": encoder.cue})  # fmt: skip
