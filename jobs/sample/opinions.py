@@ -166,7 +166,7 @@ def questions_table(block: Block, bought: Purchases) -> Questions:
     ids = pa.array([f"Q{c:07d}-{s:03d}" for c, s in zip(people.numbers[customer], step, strict=True)], pa.string())
     asked = list(_asked(block, bought, rows, dirt))
     replied_on = day + 0.05 + uniform(key, "reply lag", step)
-    answered = (uniform(key, "answered", step) < _ANSWERED) & (replied_on < block.period.days)
+    answered = (uniform(key, "answered", step) < _ANSWERED) & (replied_on < block.period.days) & ~dirt["future"]
     linked = answered & (uniform(key, "linked", step) < _LINKED)
     articles = pa.array([article for _, article, _ in asked], pa.string())
     table = pa.table(
