@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +239,25 @@ def test_every_key_is_documented() -> None:
         return found
 
     assert undocumented(Config, "") == []
+
+
+def test_a_mapping_may_take_over_another(tmp_path):
+    file = tmp_path / "regulars.yaml"
+    file.write_text(
+        "store: s\ntimezone: UTC\ninputs:\n"
+        "  purchases: &file {path: a.csv, format: csv, columns: {user_id: u, item_id: i, purchased_at: t, title: n}}\n"
+        "  searches:\n    <<: *file\n    columns: {user_id: u, query: q, searched_at: t}\n"
+    )
+    config = load(file)
+    assert (config.inputs["searches"].format, config.inputs["searches"].columns["query"]) == ("csv", "q")
+    assert config.inputs["searches"].paths == config.inputs["purchases"].paths
+
+
+def test_the_readmes_configurations_are_right(tmp_path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    whole = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if block.startswith("store:")]
+    assert len(whole) >= 2
+    for number, block in enumerate(whole):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block, encoding="utf-8")
+        assert load(file).inputs["purchases"].format == "csv"
