@@ -30,6 +30,8 @@ _LATIN = re.compile("[A-Za-z]")
 #: Of GPT-2's byte alphabet: the first bytes of Chinese characters in UTF-8.
 _CJK_BYTES = re.compile("[\u00e3-\u00ef]")
 _SENTENCE_END = re.compile(r".*[.!?。！？](?=\s|$|[”\"')])|.*[。！？]", re.DOTALL)
+#: No answer says the same so many tokens twice: small models run in circles.
+REPEAT = 6
 #: Where the next token stands; each place forbids other tokens.
 INSIDE, OPENING, AFTER_FACT, AFTER_STEP, CHINESE = range(5)
 #: A token that changes nothing about that, such as a quotation mark.
@@ -62,6 +64,9 @@ class Grounded:
         rule = [CHINESE if self.chinese[p] else known.place(written) for p, written in zip(prompt, tokens, strict=True)]
         logits += known.forbidden[rule, : logits.shape[1]].to(logits.device)
         logits[:, known.slot_ids] += self.slots[list(prompt)].to(logits.device)
+        for row, written in enumerate(tokens):
+            for token in repeats(written):
+                logits[row, token] = -torch.inf
 
 
 class Vocabulary:
@@ -117,6 +122,19 @@ def _after_slot(token: str | None) -> int:
     if token == JOIN:
         return KEEPS
     return AFTER_STEP if token is not None and token.startswith("<|s:") else AFTER_FACT
+
+
+def repeats(written: Sequence[int]) -> list[int]:
+    """The tokens that would end a run of REPEAT tokens that was written before (Paulus et al., ICLR 2018)."""
+    if len(written) < REPEAT:
+        return []
+    before, last = REPEAT - 1, written[-1]
+    newest = list(written[-before:])
+    return [
+        written[i + 1]
+        for i in range(before - 1, len(written) - 1)
+        if written[i] == last and list(written[i + 1 - before : i + 1]) == newest
+    ]
 
 
 class AnswerWriter:

@@ -10,7 +10,7 @@ import pytest
 from lm import checkpoint
 from lm.answer_asking import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
 from lm.answer_prompt import Article, Customer, Order
-from lm.answers import AnswerWriter, agreements, bigrams
+from lm.answers import REPEAT, AnswerWriter, agreements, bigrams, repeats
 from lm.checkpoint import CheckpointError
 from lm.grounding import atoms, ungrounded
 from lm.train_answers import AnswersSettings, PastQuestion, train_answers
@@ -111,6 +111,15 @@ def test_an_answer_does_not_depend_on_its_neighbours(writer, asked):
     assert writer.write(prompts[::-1], **HOW)[::-1] == together
     assert [writer.write([prompt], **HOW)[0] for prompt in prompts[:3]] == together[:3]
     assert writer.write(prompts, **HOW, seed=1) != together
+
+
+def test_nothing_is_said_twice(writer, asked):
+    assert repeats([1, 2, 3, 4, 5, 6, 7, 9, 1, 2, 3, 4, 5]) == [6]
+    assert repeats([1, 2, 3, 4, 5, 6, 0, 2, 3, 4, 5]) == []
+    _, sampled = writer.sample([one.prompt for one in asked], **HOW | {"temperature": 0.0})
+    for samples in sampled:
+        runs = [tuple(samples[0].tokens[i : i + REPEAT]) for i in range(len(samples[0].tokens) - REPEAT + 1)]
+        assert len(set(runs)) == len(runs)
 
 
 def test_refusals_say_why(model, tmp_path):
