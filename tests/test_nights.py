@@ -110,7 +110,8 @@ def test_a_deadline_carries_lists_forward_or_keeps_the_old_date(spark: SparkSess
 
     config = shop.config("one-by-one", *NEW)
     night = run_night(spark, config, tomorrow, Console(quiet=True), shop.config_file, PASSED)
-    assert night.late["recommend"] == night.customers
+    assert night.scored["recommend"] == night.reused["recommend"] == 0
+    assert night.late["recommend"] == shop.table("one-by-one", "prompts", tomorrow).prompt_hash.nunique()
     lists = shop.table("one-by-one", "recommendations", tomorrow)
     yesterday = shop.table("one-by-one", "recommendations", shop.last)
     assert set(lists.why_scored) == {"carried"}
