@@ -23,6 +23,7 @@ from jobs.models import Model
 from jobs.settings import AnswerSettings
 from jobs.waves import Terms
 from lm import answer_asking as asking
+from lm.answer_prompt import Article
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.answer_asking import Asker
@@ -192,5 +193,5 @@ def write_articles(articles: DataFrame, folder: str) -> str:
     if not rows:
         raise InputError("inputs.articles has no row that can be used: give help articles, or remove models.answers")
     file = Path(folder) / "articles.json"
-    asking.write_articles([asking.Article(**row) for row in rows], file)
+    asking.write_articles([Article(**row) for row in rows], file)
     return str(file)

@@ -17,7 +17,8 @@ from jobs.answers import with_customer
 from jobs.config import Config
 from jobs.errors import ConfigurationError
 from jobs.inputs import end_of, is_before
-from lm.answer_asking import Article, Asker
+from lm.answer_asking import Asker
+from lm.answer_prompt import Article
 
 if TYPE_CHECKING:
     from lm.train_answers import PastQuestion

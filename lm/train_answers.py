@@ -99,6 +99,8 @@ def train_answers(
         for q, link, one in zip(questions, links, past, strict=True)
     ]
     end = tokenizer.token_to_id(checkpoint.END_OF_TEXT)
+    if end is None:
+        raise TrainingError(f"the tokenizer of init lacks {checkpoint.END_OF_TEXT}, which ends an answer")
     made = examples(pairs, slotted, words, end, settings.max_answer_tokens)
     learned = [example for i in train if (example := made[i])]
     judged = [example for i in validation if (example := made[i])]
