@@ -7,10 +7,10 @@ RUN_DATE ?= 2026-03-01
 BENCHES = $(patsubst tests/bench/%.py,%,$(shell grep -l '^if __name__' tests/bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test test-slow check bench clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.installed ## make .venv and install the pinned packages into it
 
@@ -32,10 +32,13 @@ demo/models/recommend/regulars.json demo/models/sentiment/regulars.json: | demo/
 run: setup demo/regulars.yaml demo/models/recommend/regulars.json ## set up, then sample shop, training and one night under demo/
 	$(BIN)/regulars nightly --config demo/regulars.yaml --run-date $(RUN_DATE)
 
-test: setup ## set up, then the whole gate: lint, types, tests
+test: setup ## set up, then the gate: lint, types, all tests but the slow ones
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+test-slow: setup ## the tests of many nights: minutes more
+	$(BIN)/python -m pytest -m slow
 
 check: setup ## lint, types and the tests that need no JVM: seconds
 	$(BIN)/ruff check .

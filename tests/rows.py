@@ -31,6 +31,7 @@ _FILL: dict[str, Any] = {
 _FIT: dict[str, dict[str, Any]] = {
     "recommendations": {"score": -1.0},
     "sentiments": {"label": "neutral", "p_neutral": 1.0, "disagrees": False},
+    "answers": {"refused": True, "refused_because": "no_words"},
     "loyalty": {"group": "control", "segment": "hibernating"},
 }
 

@@ -172,6 +172,7 @@ class TestInputs:
         assert code == 5
         assert "2020-01-01" in output
 
+    @pytest.mark.slow
     def test_backfill_runs_each_date_in_order_and_as_of_its_end(self, capfd, broken):
         dates = ["2026-01-05", "2026-01-06"]
         command = ["backfill", "--config", str(broken / "regulars.yaml"), "--from", dates[0], "--to", dates[1]]

@@ -309,9 +309,9 @@ def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_fr
 
     days = (0, 3, 7, 11) if keep_from is None else (keep_from, 11)
     before = answers(days)
-    kept = compact(
-        spark, store, "recommend", RESULT, "gc", None if keep_from is None else DAY + timedelta(days=keep_from)
-    )
+    start = None if keep_from is None else DAY + timedelta(days=keep_from)
+    in_use = ledger.read(spark, store, "recommend", RESULT).select("prompt_hash")  # every prompt is published
+    kept = compact(spark, store, "recommend", RESULT, "gc", start, in_use)
     assert kept == (7, 6 if keep_from is None else 4)
     assert [p.name for p in Path(store.ledger("recommend")).iterdir()] == ["wave=00000008-gc"]
     assert answers(days) == before

@@ -26,6 +26,8 @@ from tests.growing_shop import GrowingShop, use_stub
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+pytestmark = pytest.mark.slow
+
 PASSED = Deadline(datetime(2020, 1, 1, tzinfo=UTC), "05:30")
 #: Other requests than any that the ledger knows.
 NEW = ("recommend.spares=4",)
