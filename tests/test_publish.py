@@ -195,7 +195,8 @@ from jobs.publish import publish
 from jobs.session import create_session
 from jobs.store import Store
 from tests.rows import frame
-spark = create_session("killed", conf={"spark.master": "local[1]", "spark.driver.memory": "512m"})
+quick = {"spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+spark = create_session("killed", conf={"spark.master": "local[1]", "spark.driver.memory": "512m", **quick})
 tables = {"metrics": frame(spark, "metrics", [{}]), "prompts": frame(spark, "prompts", [{}])}
 publish(spark, Store(sys.argv[1]), "killed", date(2026, 3, 1), tables)
 """
