@@ -70,16 +70,17 @@ def evaluate_sentiment_holdout(
     judged, truth = [texts[i] for i in held], np.array([labels[i] for i in held])
     with stages.stage(f"{len(held):,} held-out reviews through GPT-2"):
         classifier = SentimentClassifier.load(path, dtype="float32")
-        p = classifier.classify(judged, config.sentiment.max_tokens)
+        p, label, shortened = classifier.judge(judged, config.sentiment.max_tokens)
     with stages.stage(f"baselines from {len(learned):,} reviews"):
         rivals = _rivals([texts[i] for i in learned], np.array([labels[i] for i in learned]), judged, truth)
     figures: dict[str, Any] = {
         "task": "sentiment",
         "as_of": as_of.isoformat(),
-        **classification_figures(p, truth),
-        "confusion": _confusion(p.argmax(axis=1), truth),
+        **classification_figures(p, truth, weights=classifier.label_weights),
+        "shortened": int(shortened.sum()),
+        "confusion": _confusion(label, truth),
         "reliability": reliability(p, truth),
-        "slices": _slices(judged, p.argmax(axis=1), truth),
+        "slices": _slices(judged, label, truth),
         "baselines": rivals,
     }
     _show(console, figures)

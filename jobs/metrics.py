@@ -2,8 +2,8 @@
 
 Runs inside the night: `regulars nightly --run-date D`. Names and slices:
 `customers`; `rows` by table, with the control group's lists; `short_lists` by reason; `coverage` (share of sellable
-products in some list); `top_score` (mean log-probability of rank 1); `label_share` by label; `disagreements` (share
-of labelled reviews).
+products in some list); `top_score` (mean log-probability of rank 1); `label_share` by label; `disagreements`,
+`abstained` (no label for lack of confidence) and `shortened` (head and tail read), shares of the reviews.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ def night_metrics(
     if "sentiments" in outputs:
         labelled = outputs["sentiments"]
         total = labelled.agg(F.count("*").alias("n"))
-        shares = labelled.groupBy(F.col("label").alias("slice")).agg(F.count("*").alias("rows")).crossJoin(total)
+        given = labelled.where("label IS NOT NULL").groupBy(F.col("label").alias("slice"))
+        shares = given.agg(F.count("*").alias("rows")).crossJoin(total)
         parts += [
             shares.select(
                 F.lit("label_share").alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n"
             ),
             _one(labelled, "disagreements", F.avg(F.col("disagrees").cast("int")), F.count("*")),
+            _one(labelled, "abstained", F.avg(F.col("label").isNull().cast("int")), F.count("*")),
+            _one(labelled, "shortened", F.avg(F.col("shortened").cast("int")), F.count("*")),
         ]
     return reduce(DataFrame.unionByName, parts).where("value IS NOT NULL")
 

@@ -167,7 +167,7 @@ def _label(
         )
     _note(night, config, terms.task, answers)
     stars = sentiments.StarLabels(settings.negative_stars, settings.positive_stars, settings.disagree_confidence)
-    return night.keep(spark, sentiments.labels(asked, answers.rows, stars), "sentiments")
+    return night.keep(spark, sentiments.labels(asked, answers.rows, stars, settings.min_confidence), "sentiments")
 
 
 def _answer(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 TASK = "sentiment"
 LABELS = ("negative", "neutral", "positive")
-RESULT = "struct<p_negative:double,p_neutral:double,p_positive:double>"
+RESULT = "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean>"
 
 
 def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
@@ -42,22 +42,27 @@ def with_clean_text(reviews: DataFrame) -> DataFrame:
 
 
 def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
-    """Run the classifier over distinct requests (`prompt`), adding `result`, calibrated probabilities."""
+    """Run the classifier over distinct requests (`prompt`), adding `result`: label, probabilities, too long?"""
 
     @pandas_udf(RESULT)  # type: ignore[call-overload]
     def classify(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         model = load()
         for texts in batches:
-            probabilities = np.asarray(model.classify(texts.tolist(), max_tokens), dtype=np.float64)
-            yield pd.DataFrame(probabilities, columns=[f"p_{label}" for label in LABELS])
+            judged = model.judge(texts.tolist(), max_tokens)
+            found = pd.DataFrame(np.asarray(judged.p, dtype=np.float64), columns=[f"p_{label}" for label in LABELS])
+            found.insert(0, "label", np.array(LABELS)[judged.label])
+            yield found.assign(shortened=judged.shortened)
 
     return requests.withColumn("result", classify("prompt"))
 
 
-def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels) -> DataFrame:
-    """Join reviews with their requests' results into the `sentiments` contract."""
+def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0) -> DataFrame:
+    """Join reviews with their requests' results into the `sentiments` contract.
+
+    A label whose own probability is below `min_confidence` is withheld: null.
+    """
     scored = reviews.join(results, on="key", how="inner").select("*", "result.*")
-    return scored.withColumn("label", _most_probable()).select(
+    return scored.withColumn("label", F.when(_p_of_label() >= min_confidence, F.col("label"))).select(
         "review_id",
         "user_id",
         "item_id",
@@ -65,6 +70,7 @@ def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels) -> DataFra
         *(f"p_{label}" for label in LABELS),
         "rating",
         stars.disagree(F.col("rating")).alias("disagrees"),
+        "shortened",
         "model_version",
         "scored_on",
     )
@@ -83,9 +89,5 @@ class StarLabels:
         return F.coalesce(against, F.lit(0.0)) >= self.confidence
 
 
-def _most_probable() -> Column:
-    best = F.greatest(*(F.col(f"p_{label}") for label in LABELS))
-    choice = F.lit(LABELS[-1])
-    for label in reversed(LABELS[:-1]):
-        choice = F.when(F.col(f"p_{label}") == best, label).otherwise(choice)
-    return choice
+def _p_of_label() -> Column:
+    return F.coalesce(*(F.when(F.col("label") == label, F.col(f"p_{label}")) for label in LABELS))

@@ -116,6 +116,9 @@ class SentimentSettings(Section):
     disagree_confidence: float = Field(
         default=0.8, ge=0, le=1, description="probability from which text contradicts stars"
     )
+    min_confidence: float = Field(
+        default=0, ge=0, le=1, description="withhold a label (null) whose own probability is below; 0: never"
+    )
     lookback_days: int = Field(default=0, ge=0, description="label reviews of so many days before run_date again")
 
     @model_validator(mode="after")

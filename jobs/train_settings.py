@@ -62,6 +62,9 @@ class TrainSentiment(TrainSection):
     )
     batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
     max_epochs: Positive = Field(default=6, description="passes over the rated reviews, at most")
+    ngrams: bool = Field(
+        default=True, description="a linear head over n-grams beside GPT-2's; false: GPT-2 alone"
+    )
 
 
 class TrainAnswers(TrainSection):

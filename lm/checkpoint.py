@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MANIFEST_FILE = "regulars.json"
-ANSWERS_FILES = ("answers.json", "ranker.safetensors")
+NGRAMS_FILE = "ngrams.safetensors"
+FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE)
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
@@ -45,7 +47,9 @@ class Manifest(BaseModel):
     """What the product adds to a Hugging Face directory, kept in its `regulars.json`.
 
     `item_ids[i]` is the product whose token id is `first_item_token + i` (item_tokens coding).
-    `labels` is the order of the classifier's outputs and `temperature` divides its logits.
+    `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weight` multiplies
+    those of the n-grams beside it, `offsets` are added, and `label_weights` multiply the probabilities before the
+    largest decides the label (`lm.calibration`; empty: nothing).
     `training` and `metrics` are notes: they never change an answer and are not part of the fingerprint.
     """
 
@@ -60,6 +64,9 @@ class Manifest(BaseModel):
     first_item_token: int = Field(default=0, ge=0)
     labels: list[str] = Field(default_factory=lambda: ["negative", "neutral", "positive"], min_length=2)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    ngram_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    offsets: list[float] = Field(default_factory=list)
+    label_weights: list[float] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
 
@@ -73,6 +80,9 @@ class Manifest(BaseModel):
             raise ValueError("item_ids holds an item twice")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a label twice")
+        for name, values in (("offsets", self.offsets), ("label_weights", self.label_weights)):
+            if values and (len(values) != len(self.labels) or not all(map(math.isfinite, values))):
+                raise ValueError(f"{name} needs one number for each label")
         return self
 
 
@@ -231,8 +241,8 @@ def _digest(file: Path) -> str:
 
 
 def _further(path: Path) -> list[Path]:
-    """What an answers model has besides: its ranker and its settings."""
-    return [file for name in ANSWERS_FILES if (file := path / name).exists()]
+    """What an answers model has besides, its ranker and its settings, and a classifier, its n-grams."""
+    return [file for name in FURTHER_FILES if (file := path / name).exists()]
 
 
 def fingerprint(path: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.batching import pack
-from lm.checkpoint import CheckpointError, read_json
+from lm.calibration import Mixture
+from lm.checkpoint import NGRAMS_FILE, CheckpointError, read_json
 from lm.device import choose_device, choose_dtype, keep_freed_memory, use_threads
+from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
 
 BATCH_TOKENS = 8192
@@ -44,16 +46,38 @@ class GPT2Classifier:
         return torch.cat([logits.clone() for _, logits in self._engine.logits(states)])
 
 
+class Judged(NamedTuple):
+    """What the model says of n texts."""
+
+    p: NDArray[np.float64]  # (n, labels) calibrated probabilities
+    label: NDArray[np.int64]  # (n,) place in the manifest's labels
+    shortened: NDArray[np.bool_]  # (n,) whether GPT-2 read only head and tail; n-grams are of the whole text
+
+
 class SentimentClassifier:
     """Labels texts by one model; for one thread at a time."""
 
-    def __init__(self, classifier: Classifier, encoder: PromptEncoder, *, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        encoder: PromptEncoder,
+        *,
+        ngrams: Ngrams | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
         if classifier.labels != len(encoder.manifest.labels):
             raise CheckpointError(
                 f"the model has {classifier.labels} outputs and its manifest {len(encoder.manifest.labels)} labels: "
                 "train it with `regulars train --task sentiment`"
             )
+        manifest = encoder.manifest
+        if manifest.ngram_weight and ngrams is None:
+            raise CheckpointError(f"the model's folder lacks {NGRAMS_FILE}: copy the whole directory again")
         self.classifier, self.encoder, self.batch_tokens = classifier, encoder, batch_tokens
+        self.ngrams = ngrams if manifest.ngram_weight else None
+        offsets = np.array(manifest.offsets or [0.0] * len(manifest.labels))
+        self.mixture = Mixture(manifest.temperature, manifest.ngram_weight, offsets)
+        self.label_weights = np.array(manifest.label_weights or [1.0] * len(manifest.labels))
 
     @classmethod
     def load(
@@ -83,18 +107,22 @@ class SentimentClassifier:
             from lm.huggingface_engine import HuggingFaceClassifier
 
             classifier = HuggingFaceClassifier(path, number, place)
-        return cls(classifier, PromptEncoder.load(path), batch_tokens=batch_tokens)
+        return cls(classifier, PromptEncoder.load(path), ngrams=Ngrams.load(path), batch_tokens=batch_tokens)
 
     def classify(self, texts: Sequence[str], max_tokens: int) -> NDArray[np.float64]:
-        """(n, labels) probabilities of each text, in the order of the manifest's labels.
+        """(n, labels) probabilities of each text, in the order of the manifest's labels: `judge` without the rest."""
+        return self.judge(texts, max_tokens).p
 
-        Of a text longer than `max_tokens` its head and tail are read. In float32 a text's probabilities do not
+    def judge(self, texts: Sequence[str], max_tokens: int) -> Judged:
+        """Probabilities and label of each text.
+
+        Of a text longer than `max_tokens` GPT-2 reads head and tail. In float32 what is said of a text does not
         depend on the other texts.
         """
-        encoded = [ids for ids, _ in self.encoder.encode_reviews(texts, max_tokens)]
+        encoded = self.encoder.encode_reviews(texts, max_tokens)
         logits = np.empty((len(texts), self.classifier.labels), np.float64)
-        for batch in pack([len(ids) for ids in encoded], self.batch_tokens):
-            logits[batch] = self.classifier.class_logits([encoded[i] for i in batch]).cpu().numpy()
-        logits /= self.encoder.manifest.temperature
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        for batch in pack([len(ids) for ids, _ in encoded], self.batch_tokens):
+            logits[batch] = self.classifier.class_logits([encoded[i][0] for i in batch]).cpu().numpy()
+        p = self.mixture.probabilities(logits, None if self.ngrams is None else self.ngrams.logits(texts))
+        shortened = np.array([cut for _, cut in encoded], dtype=np.bool_)
+        return Judged(p, (p * self.label_weights).argmax(axis=1), shortened)

@@ -1,6 +1,7 @@
 """Train the sentiment classifier: byte-level BPE, pre-training on all reviews, fine-tuning on the rated ones.
 
-The result is a plain `GPT2ForSequenceClassification` folder; its temperature is calibrated on validation reviews.
+The result is a plain `GPT2ForSequenceClassification` folder, and beside it the n-grams' head that its logits are added
+to (`lm.ngrams`). What they weigh, and what makes them calibrated probabilities, is fitted on validation reviews.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from lm import checkpoint, metrics
+from lm.calibration import Mixture, fit_mixture, label_weights, negative_log_likelihood, softmax
 from lm.checkpoint import Manifest
+from lm.ngrams import MOST_ROWS, Ngrams
 from lm.prompt import PromptEncoder
 from lm.redact import redact
 from lm.splits import part_of
@@ -29,6 +32,8 @@ from lm.training_model import Settings, Tokens, device, hidden_states, pretraini
 LABELS = ("negative", "neutral", "positive")
 UNRATED = -1
 _FEWEST = 50
+#: Inverse L2 penalties of the n-grams' head; validation chooses.
+_STRENGTHS = (1.0, 5.0, 25.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,7 @@ class SentimentSettings(Settings):
     """The classifier's training; `language` is only noted in the manifest: reviews have no template."""
 
     language: Literal["en", "zh"] = "en"
+    ngrams: bool = True
 
 
 def train_sentiment(
@@ -72,10 +78,10 @@ def train_sentiment(
         task = _Classification(model, documents, rated, settings)
         outcome = fit(task.task(), schedule("finetune", settings), work, report)
         model.eval()
-        temperature = calibrate(task.logits(rated.rows("validation")), rated.labels[rated.rows("validation")])
+        head = _Head.fit(texts, rated, task.logits(rated.rows("validation")), settings)
         rows = rated.rows("test")
-        p = softmax(task.logits(rows) / temperature)
-        figures = classification_figures(p, rated.labels[rows], settings.seed)
+        p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))
+        figures = classification_figures(p, rated.labels[rows], settings.seed, head.label_weights)
         notes = {
             "settings": asdict(settings),
             "window": window or {},
@@ -84,8 +90,10 @@ def train_sentiment(
             "shortened": sum(shortened for _, shortened in encoded),
         }
         new = out.with_name(out.name + ".new")
-        final = manifest.model_copy(update={"temperature": temperature, "training": notes, "metrics": figures})
+        final = manifest.model_copy(update=head.manifest_values() | {"training": notes, "metrics": figures})
         write_folder(model, tokenizer, final, new)
+        if head.ngrams is not None:
+            head.ngrams.save(new)
         replace_folder(new, out)
     return figures
 
@@ -112,6 +120,47 @@ class _Rated:
 
     def rows(self, part: str) -> NDArray[np.int64]:
         return np.flatnonzero((np.array(self.parts) == part) & (self.labels != UNRATED))
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What stands on GPT-2's logits: n-grams, the mixture of both, and what decides the label."""
+
+    ngrams: Ngrams | None
+    mixture: Mixture
+    label_weights: NDArray[np.float64]  # (labels,)
+
+    @classmethod
+    def fit(
+        cls, texts: Sequence[str], rated: _Rated, gpt2: NDArray[np.float64], settings: SentimentSettings
+    ) -> _Head:
+        """The n-grams learn from training reviews; all else from validation reviews, of which `gpt2` are the logits."""
+        train, validation = rated.rows("train"), rated.rows("validation")
+        labels, judged = rated.labels[validation], [texts[i] for i in validation]
+        some = np.random.default_rng(settings.seed).permutation(train)[:MOST_ROWS]
+        choices: list[tuple[float, Ngrams | None, Mixture, NDArray[np.float64]]] = []
+        fitted: Sequence[Ngrams | None] = [None]
+        if settings.ngrams:
+            fitted = Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS), strengths=_STRENGTHS)
+        for ngrams in fitted:
+            logits = None if ngrams is None else ngrams.logits(judged)
+            mixture = fit_mixture(labels, gpt2, logits)
+            p = mixture.probabilities(gpt2, logits)
+            choices.append((negative_log_likelihood(p, labels), ngrams, mixture, p))
+        _, ngrams, mixture, p = min(choices, key=lambda choice: choice[0])
+        shares = np.bincount(rated.labels[train], minlength=len(LABELS)) / len(train)
+        return cls(ngrams, mixture, label_weights(p, labels, shares))
+
+    def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
+        return None if self.ngrams is None else self.ngrams.logits(texts)
+
+    def manifest_values(self) -> dict[str, Any]:
+        return {
+            "temperature": self.mixture.temperature,
+            "ngram_weight": self.mixture.ngram_weight,
+            "offsets": self.mixture.offsets.tolist(),
+            "label_weights": self.label_weights.tolist(),
+        }
 
 
 class _Classification:
@@ -162,42 +211,22 @@ class _Classification:
         return {
             "macro_f1": metrics.macro_f1(labels, predicted, len(LABELS)),
             "accuracy": metrics.accuracy(labels, predicted),
-            "validation_loss": negative_log_likelihood(logits, labels),
+            "validation_loss": negative_log_likelihood(softmax(logits), labels),
         }
 
 
-def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(rows, classes) logits -> probabilities."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+def classification_figures(
+    p: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    seed: int = 0,
+    weights: NDArray[np.float64] | None = None,
+) -> dict[str, float]:
+    """Held-out figures with 95% intervals, and the majority class's; `weights` multiply `p` before a label is chosen.
 
-
-def negative_log_likelihood(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Mean -ln of the label's probability."""
-    of_label = softmax(logits)[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(of_label, 1e-12)).mean())
-
-
-def calibrate(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """The temperature in [0.1, 10] whose softmax(logits / temperature) fits `labels` best (Guo et al., ICML 2017).
-
-    The likelihood is concave in 1 / temperature, so narrowing a bracket finds its one maximum.
+    The calibration error is that of the likeliest label.
     """
-    low, high = -np.log(10), np.log(10)
-    for _ in range(60):
-        left, right = low + (high - low) / 3, high - (high - low) / 3
-        if negative_log_likelihood(logits / np.exp(left), labels) < negative_log_likelihood(
-            logits / np.exp(right), labels
-        ):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
-
-
-def classification_figures(p: NDArray[np.float64], labels: NDArray[np.int64], seed: int = 0) -> dict[str, float]:
-    """Held-out figures with 95% intervals, and the majority class's."""
-    predicted, majority = p.argmax(axis=1), np.full_like(labels, np.bincount(labels).argmax())
+    predicted = (p if weights is None else p * weights).argmax(axis=1)
+    majority = np.full_like(labels, np.bincount(labels).argmax())
 
     def f1(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
         return metrics.macro_f1(a, b, len(LABELS))

@@ -12,17 +12,28 @@ CONTRACT = Contract(
         Column("review_id", "string", doc="review"),
         Column("user_id", "string", doc="customer who wrote it"),
         Column("item_id", "string", doc="product"),
-        Column("label", "string", doc="negative, neutral or positive: the most probable one"),
+        Column(
+            "label",
+            "string",
+            nullable=True,
+            doc="negative, neutral or positive: the most probable one, rare ones raised as the model's "
+            "label_weights have it; null below sentiment.min_confidence",
+        ),
         Column("p_negative", "double", doc="calibrated probability"),
         Column("p_neutral", "double", doc="calibrated probability"),
         Column("p_positive", "double", doc="calibrated probability"),
         Column("rating", "int", nullable=True, doc="the customer's stars, where rated"),
         Column("disagrees", "boolean", doc="stars and text contradict each other; false where not rated"),
+        Column("shortened", "boolean", doc="too long for GPT-2, which read head and tail"),
         Column("model_version", "string", doc="fingerprint of the model that scored it"),
         Column("scored_on", "date", doc="run_date on which the model really ran"),
     ),
     rules=(
-        Rule("label_known", "label IN ('negative', 'neutral', 'positive')", "label is none of the three"),
+        Rule(
+            "label_known",
+            "label IS NULL OR label IN ('negative', 'neutral', 'positive')",
+            "label is none of the three",
+        ),
         Rule(
             "p_sum_to_one",
             "least(p_negative, p_neutral, p_positive) >= 0 AND abs(p_negative + p_neutral + p_positive - 1) < 1e-6",

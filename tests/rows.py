@@ -30,7 +30,7 @@ _FILL: dict[str, Any] = {
 #: Columns whose values are bound by a rule of their contract.
 _FIT: dict[str, dict[str, Any]] = {
     "recommendations": {"score": -1.0},
-    "sentiments": {"label": "neutral", "p_neutral": 1.0, "disagrees": False},
+    "sentiments": {"label": "neutral", "p_neutral": 1.0, "disagrees": False, "shortened": False},
     "answers": {"refused": True, "refused_because": "no_words"},
     "loyalty": {"group": "control", "segment": "hibernating"},
 }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs import sentiments
+from lm.classify import Judged
 
 STARS = sentiments.StarLabels(negative=[1, 2], positive=[4, 5], confidence=0.8)
 
@@ -15,17 +16,19 @@ STARS = sentiments.StarLabels(negative=[1, 2], positive=[4, 5], confidence=0.8)
 class LengthModel:
     """Longer texts are happier."""
 
-    def classify(self, texts, max_tokens):
+    def judge(self, texts, max_tokens):
         happy = np.array([min(len(text), max_tokens) / 10 for text in texts])
-        return np.stack([1 - happy, np.zeros(len(texts)), happy], axis=1)
+        p = np.stack([1 - happy, np.zeros(len(texts)), happy], axis=1)
+        return Judged(p, p.argmax(axis=1), np.array([len(text) > max_tokens for text in texts]))
 
 
-def test_score_returns_three_probabilities_in_contract_order(spark):
+def test_score_returns_label_three_probabilities_and_whether_the_text_was_too_long(spark):
     requests = spark.createDataFrame([("k1", "x"), ("k2", "xxxxxxxxxxxxxxxx")], "key string, prompt string")
     rows = {r.key: r.result for r in sentiments.score(requests, LengthModel, 10).collect()}
     assert rows["k1"].p_positive == pytest.approx(0.1)
     assert rows["k1"].p_negative == pytest.approx(0.9)
-    assert tuple(rows["k2"]) == (0.0, 0.0, 1.0)
+    assert tuple(rows["k2"]) == ("positive", 0.0, 0.0, 1.0, True)
+    assert (rows["k1"].label, rows["k1"].shortened) == ("negative", False)
 
 
 def test_labels_and_disagreement(spark):
@@ -36,18 +39,21 @@ def test_labels_and_disagreement(spark):
         ("r4", (0.05, 0.05, 0.9), None, "positive", False),
         ("r5", (0.9, 0.05, 0.05), 3, "negative", False),  # three stars contradict nothing
         ("r6", (0.2, 0.6, 0.2), 4, "neutral", False),
-        ("r7", (0.5, 0.0, 0.5), 5, "negative", False),  # a tie goes to the more negative label
+        ("r7", (0.2, 0.3, 0.5), 5, "neutral", False),  # the model's label, which need not be the likeliest
     ]
     reviews = spark.createDataFrame(
         [(i, "u", "i", stars, i) for i, _, stars, _, _ in cases],
         "review_id string, user_id string, item_id string, rating int, key string",
     )
     results = spark.createDataFrame(
-        [(i, p, "m", date(2026, 3, 1)) for i, p, _, _, _ in cases],
+        [(i, (label, *p, i == "r1"), "m", date(2026, 3, 1)) for i, p, _, label, _ in cases],
         f"key string, result {sentiments.RESULT}, model_version string, scored_on date",
     )
     found = {r.review_id: (r.label, r.disagrees) for r in sentiments.labels(reviews, results, STARS).collect()}
     assert found == {i: (label, disagrees) for i, _, _, label, disagrees in cases}
+    wary = sentiments.labels(reviews, results, STARS, min_confidence=0.5).collect()
+    assert {r.review_id for r in wary if r.label is None} == {"r7"}
+    assert {r.review_id for r in wary if r.shortened} == {"r1"}
 
 
 def test_reviews_of_a_date_in_the_shops_time_zone(spark):

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from lm.calibration import softmax
 from lm.checkpoint import load_tokenizer, read_manifest
 from lm.classify import SentimentClassifier
+from lm.ngrams import Ngrams
 from lm.splits import part_of
 from lm.tokenizer import PADDING
 from lm.train_sentiment import (
@@ -20,9 +22,6 @@ from lm.train_sentiment import (
     SentimentSettings,
     _Classification,
     _Rated,
-    calibrate,
-    negative_log_likelihood,
-    softmax,
     train_sentiment,
 )
 from lm.training_files import TrainingError
@@ -82,12 +81,12 @@ def test_the_engine_gives_the_probabilities_that_were_judged(trained):
     texts, labels = reviews()
     test = [i for i, text in enumerate(texts) if part_of(text) == "test"]
     assert len(test) == figures["reviews"]
-    p = SentimentClassifier.load(out, dtype="float32", threads=1).classify([texts[i] for i in test], TINY.max_tokens)
-    right = p.argmax(axis=1) == np.array([labels[i] for i in test])
-    assert right.mean() == pytest.approx(figures["accuracy"])
+    judged = SentimentClassifier.load(out, dtype="float32", threads=1).judge([texts[i] for i in test], TINY.max_tokens)
+    assert (judged.label == np.array([labels[i] for i in test])).mean() == pytest.approx(figures["accuracy"])
+    assert not judged.shortened.any()
 
 
-def test_hugging_face_alone_gives_the_same_probabilities_in_a_padded_batch(trained):
+def test_hugging_face_gives_the_same_probabilities_but_for_the_ngrams_in_a_padded_batch(trained):
     out, _ = trained
     texts = ["awful", "it was lovely and great in my kitchen", "the lamp was okay"]
     tokenizer = AutoTokenizer.from_pretrained(out)
@@ -96,7 +95,8 @@ def test_hugging_face_alone_gives_the_same_probabilities_in_a_padded_batch(train
     with torch.inference_mode():
         logits = model(**tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)).logits
     manifest = read_manifest(out)
-    theirs = softmax(logits.double().numpy() / manifest.temperature)
+    ngrams = manifest.ngram_weight * Ngrams.load(out).logits(texts) + manifest.offsets
+    theirs = softmax(logits.double().numpy() / manifest.temperature + ngrams)
     ours = SentimentClassifier.load(out, dtype="float32", threads=1).classify(texts, TINY.max_tokens)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
@@ -108,6 +108,7 @@ def test_the_manifest_says_how_it_came_about(trained):
     assert (manifest.task, manifest.labels) == ("sentiment", ["negative", "neutral", "positive"])
     assert manifest.metrics == figures
     assert manifest.temperature != 1
+    assert manifest.ngram_weight > 0
     assert manifest.training["window"] == {"as_of": "2026-01-01"}
     assert len(manifest.training["lines"]) >= manifest.training["epochs"]
     assert [path.name for path in out.parent.iterdir()] == ["sentiment"]
@@ -118,6 +119,14 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         train_sentiment(*reviews(200), short, tmp_path / name)
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_without_ngrams_gpt2_stands_alone(tmp_path):
+    alone = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "ngrams": False}))
+    train_sentiment(*reviews(200), alone, tmp_path / "model")
+    assert Ngrams.load(tmp_path / "model") is None
+    assert read_manifest(tmp_path / "model").ngram_weight == 0
+    assert SentimentClassifier.load(tmp_path / "model").classify(["lovely"], 40).shape == (1, 3)
 
 
 def test_a_rare_class_is_not_given_up(tmp_path):
@@ -155,17 +164,6 @@ def test_too_little_to_learn_from_is_said(tmp_path):
     with pytest.raises(TrainingError, match="same sentiment"):
         train_sentiment(texts, [2] * 200, TINY, tmp_path / "model")
     assert not list(tmp_path.iterdir())
-
-
-def test_temperature_undoes_overconfidence():
-    rng = np.random.default_rng(0)
-    logits = rng.normal(size=(4000, 3)) * 2
-    labels = np.array([rng.choice(3, p=row) for row in softmax(logits)])
-    assert calibrate(logits, labels) == pytest.approx(1, abs=0.08)
-    assert calibrate(3 * logits, labels) == pytest.approx(3, abs=0.25)
-    best = calibrate(3 * logits, labels)
-    near = [negative_log_likelihood(3 * logits / (best * factor), labels) for factor in (0.95, 1, 1.05)]
-    assert near[1] == min(near)
 
 
 @given(st.text())

@@ -1,0 +1,95 @@
+"""From logits to probabilities that mean what they say, and to the label that macro-F1 wants; fitted on validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from lm import metrics
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+#: Bounds of what GPT-2's logits are divided by, and n-grams' multiplied with.
+_TEMPERATURES = (0.02, 50.0)
+_MOST_NGRAMS = 20.0
+#: Half the inverse variance of an offset: with few reviews of a label its offset stays near 0.
+_OFFSET_PENALTY = 0.5
+_POWERS = np.linspace(0, 1, 21)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """p = softmax(gpt2 / temperature + ngram_weight * ngrams + offsets): temperature scaling (Guo et al., ICML 2017)
+    with a bias for each label, and the sum of the two experts' log-odds (Hinton 2002).
+    """
+
+    temperature: float = 1.0
+    ngram_weight: float = 0.0
+    offsets: Floats = field(default_factory=lambda: np.zeros(1))  # (labels,)
+
+    def probabilities(self, gpt2: Floats, ngrams: Floats | None = None) -> Floats:
+        """(texts, labels), from logits of the same shape."""
+        logits = gpt2 / self.temperature + self.offsets
+        return softmax(logits if ngrams is None else logits + self.ngram_weight * ngrams)
+
+
+def softmax(logits: Floats) -> Floats:
+    """(rows, classes) logits -> probabilities."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def negative_log_likelihood(p: Floats, labels: Labels) -> float:
+    """Mean -ln of the label's probability."""
+    return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12)).mean())
+
+
+def fit_mixture(labels: Labels, gpt2: Floats, ngrams: Floats | None = None) -> Mixture:
+    """The mixture that makes `labels` (rows,) likeliest; convex in 1 / temperature, so there is one."""
+    rows, count = gpt2.shape
+    parts = np.stack([gpt2] if ngrams is None else [gpt2, ngrams])  # (experts, rows, labels)
+    truth = np.eye(count)[labels]
+
+    def loss(values: Floats) -> tuple[float, Floats]:
+        scales, offsets = values[: len(parts)], values[len(parts) :]
+        p = softmax(np.tensordot(scales, parts, axes=1) + offsets)
+        error = p - truth
+        slopes = [*(parts * error).sum(axis=(1, 2)), *(error.sum(axis=0) + 2 * _OFFSET_PENALTY * offsets)]
+        total = -np.log(np.maximum((p * truth).sum(axis=1), 1e-300)).sum() + _OFFSET_PENALTY * (offsets**2).sum()
+        return total / rows, np.array(slopes) / rows
+
+    low, high = 1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]
+    bounds = [(low, high), *[(0.0, _MOST_NGRAMS)] * (len(parts) - 1), *[(None, None)] * count]
+    start = [1.0 / len(parts)] * len(parts) + [0.0] * count
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    weight = float(found[1]) if len(parts) > 1 else 0.0
+    return Mixture(1 / float(found[0]), weight, found[len(parts) :])
+
+
+def label_weights(p: Floats, labels: Labels, shares: Floats) -> Floats:
+    """(labels,) what probabilities are multiplied with before the largest decides the label.
+
+    The likeliest label is right most often but hardly ever a rare one. shares**-power raises those that are rare in
+    training (`shares`); the one power, in [0, 1], is chosen for the macro-F1 of `labels`: the mean of what the labels
+    show and of what calibrated probabilities promise, which wavers less where a label is rare (Lipton et al. 2014).
+    """
+    shares = np.where(shares > 0, shares, shares.max())  # a label that was never trained is not sought
+    present = np.flatnonzero(np.bincount(labels, minlength=p.shape[1]))
+    scores = []
+    for power in _POWERS:
+        chosen = (p * shares**-power).argmax(axis=1)
+        scores.append(metrics.macro_f1(labels, chosen, p.shape[1]) + _expected_macro_f1(p, chosen, present))
+    power = _POWERS[int(np.argmax(scores))]
+    weights: Floats = shares**-power
+    return weights / weights.max()
+
+
+def _expected_macro_f1(p: Floats, chosen: Labels, present: Labels) -> float:
+    """Mean over `present` labels of 2 sum(p of those chosen) / (number chosen + sum(p))."""
+    of = np.eye(p.shape[1])[chosen]
+    hits, support = (p * of).sum(axis=0), p.sum(axis=0) + of.sum(axis=0)
+    return float(np.mean(2 * hits[present] / np.maximum(support[present], 1e-12)))

@@ -1,0 +1,209 @@
+"""Words and characters of a whole text, beside GPT-2's state: a hashed bag of n-grams with a linear head.
+
+What a small GPT-2 cannot learn from some thousand reviews, that one rare phrase decides, a linear model over n-grams
+does; what word order changes, GPT-2 sees. The head of the classifier adds both ("Wide & Deep", Cheng et al. 2016).
+Everything is numpy over all texts at once: a review costs some tens of microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+
+from lm.checkpoint import NGRAMS_FILE, CheckpointError
+from lm.redact import redact
+from lm.template import clean
+
+#: N-grams of characters see Chinese, which has no spaces, and the stems of words; those of words see negation.
+CHARACTERS, WORDS = 4, 2
+BUCKETS_BITS = 22
+_TEXTS_AT_ONCE = 2000
+#: Of a longer text its two ends are read.
+_LONGEST = 20_000
+#: Rows of the linear head's training; more of them hardly help and cost minutes.
+MOST_ROWS = 200_000
+_STEPS = 200
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+# Odd 64-bit numbers without pattern; arithmetic is modulo 2**64 throughout.
+_BASE, _MIX, _WORDS_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
+_INVERSE = pow(_BASE, -1, 1 << 64)
+
+
+@dataclass(frozen=True)
+class Ngrams:
+    """The trained head. F features are those buckets, of character n-grams first, that two training texts share."""
+
+    characters: Ints  # (F1,) rising buckets
+    words: Ints  # (F2,)
+    idf: NDArray[np.float32]  # (F1 + F2,)
+    weight: NDArray[np.float32]  # (F1 + F2, labels)
+    bias: NDArray[np.float32]  # (labels,)
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], labels: Ints, count: int, *, strengths: Sequence[float]) -> list[Ngrams]:
+        """One head for each of `strengths` (the inverse of the L2 penalty), trained on `texts` with labels < `count`.
+
+        TF-IDF with 1 + ln(tf), each block of length 1 (Salton & Buckley 1988), then logistic regression. Equal
+        whatever the order of `texts` but for rounding.
+        """
+        blocks = _counts(texts)
+        holders = [np.bincount(block.indices, minlength=block.shape[1]) for block in blocks]  # texts with each
+        characters, words = (np.flatnonzero(texts_with >= 2) for texts_with in holders)
+        seen = np.concatenate([holders[0][characters], holders[1][words]])
+        idf = (np.log((1 + len(texts)) / (1 + seen)) + 1).astype(np.float32)
+        untrained = cls(characters, words, idf, np.zeros((len(idf), count), np.float32), _log_shares(labels, count))
+        features = untrained._features(blocks)
+        heads, model = [], LogisticRegression(max_iter=_STEPS, warm_start=True, tol=1e-3)
+        for strength in sorted(strengths):
+            heads.append(untrained._trained(model.set_params(C=strength), features, labels))
+        return heads
+
+    def _trained(self, model: LogisticRegression, features: scipy.sparse.csr_matrix, labels: Ints) -> Ngrams:
+        weight, bias = self.weight.copy(), self.bias.copy()
+        model.fit(features, labels)
+        if len(model.classes_) == 2:  # scikit-learn gives the second one's alone
+            weight[:, model.classes_] = np.stack([-model.coef_[0] / 2, model.coef_[0] / 2], axis=1)
+            bias[model.classes_] = -model.intercept_[0] / 2, model.intercept_[0] / 2
+        else:
+            weight[:, model.classes_], bias[model.classes_] = model.coef_.T, model.intercept_
+        return Ngrams(self.characters, self.words, self.idf, weight, bias)
+
+    def logits(self, texts: Sequence[str]) -> Floats:
+        """(texts, labels); of each text alone, whatever its company."""
+        found = np.empty((len(texts), len(self.bias)))
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            found[part] = self._features(_counts(texts[part])) @ self.weight.astype(np.float64) + self.bias
+        return found
+
+    def _features(self, blocks: Sequence[scipy.sparse.csr_matrix]) -> scipy.sparse.csr_matrix:
+        """(texts, F) float64."""
+        scaled = []
+        cut = len(self.characters)
+        for block, buckets, idf in zip(
+            blocks, (self.characters, self.words), (self.idf[:cut], self.idf[cut:]), strict=True
+        ):
+            rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
+            at = np.minimum(np.searchsorted(buckets, block.indices), max(len(buckets) - 1, 0))
+            known = buckets[at] == block.indices if len(buckets) else np.zeros(len(at), dtype=bool)
+            rows, at = rows[known], at[known]
+            values = block.data[known] * idf[at]
+            length = np.sqrt(np.bincount(rows, values**2, minlength=block.shape[0]))
+            matrix = (values / length[rows], (rows, at))
+            scaled.append(scipy.sparse.csr_matrix(matrix, shape=(block.shape[0], len(buckets))))
+        return scipy.sparse.hstack(scaled, format="csr")
+
+    def save(self, folder: Path) -> None:
+        """Write the head into a model's folder."""
+        save_file({name: np.ascontiguousarray(values) for name, values in vars(self).items()}, folder / NGRAMS_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Ngrams | None:
+        """The head of a model's folder, None where it has none. Raises CheckpointError where it is broken."""
+        file = folder / NGRAMS_FILE
+        if not file.exists():
+            return None
+        try:
+            return cls(**load_file(file))
+        except (SafetensorError, OSError, TypeError) as error:
+            raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
+
+
+def read(text: str) -> str:
+    """What n-grams are counted in: redacted, on one line, in small letters; of a very long text both ends."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} {text[-_LONGEST // 2 :]}"
+    return clean(redact(text)).lower()
+
+
+def _log_shares(labels: Ints, count: int) -> NDArray[np.float32]:
+    """Logits before anything is learned: a label that no text has keeps this one."""
+    seen = np.bincount(labels, minlength=count)
+    return np.log((seen + 0.5) / len(labels)).astype(np.float32)
+
+
+def _counts(texts: Sequence[str]) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    """Of characters and of words (texts, 2**BUCKETS_BITS): 1 + ln(how often), columns rising in each row."""
+    parts = [_counts_at_once(texts[i : i + _TEXTS_AT_ONCE]) for i in range(0, len(texts), _TEXTS_AT_ONCE)]
+    if not parts:
+        parts = [_counts_at_once([])]
+    characters, words = (scipy.sparse.vstack(blocks, format="csr") for blocks in zip(*parts, strict=True))
+    return characters, words
+
+
+def _counts_at_once(texts: Sequence[str]) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+    shown = [read(text) for text in texts]
+    owner = np.repeat(np.arange(len(shown)), [len(text) for text in shown])  # (characters,)
+    codes = np.frombuffer("".join(shown).encode("utf-32-le", "surrogatepass"), np.uint32)
+    letters = codes.astype(np.uint64) + np.uint64(1)
+    words, whose = _words(letters, owner, _alphanumeric()[codes])
+    return (
+        _bag(_hashed(letters, owner, CHARACTERS, _BASE), len(shown)),
+        _bag(_hashed(words, whose, WORDS, _WORDS_BASE), len(shown)),
+    )
+
+
+@cache
+def _alphanumeric() -> NDArray[np.bool_]:
+    """Of each code point, whether it is a letter or digit of any script."""
+    return np.fromiter((chr(code).isalnum() for code in range(0x110000)), dtype=bool, count=0x110000)
+
+
+def _words(letters: Hashes, owner: Ints, in_word: NDArray[np.bool_]) -> tuple[Hashes, Ints]:
+    """A hash of each run of letters and digits, and the text that it stands in.
+
+    The hash is the polynomial of the run's letters, out of prefix sums: sum(letter[i] * BASE**i) over the run, divided
+    by BASE**start, which has an inverse modulo 2**64 because it is odd.
+    """
+    n = len(letters)
+    if n == 0:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    begins = np.ones(n, dtype=bool)
+    begins[1:] = (in_word[1:] != in_word[:-1]) | (owner[1:] != owner[:-1])
+    edges = np.append(np.flatnonzero(begins), n)
+    of_words = in_word[edges[:-1]]
+    start, stop = edges[:-1][of_words], edges[1:][of_words]
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(letters * _powers(_BASE, n))])
+    return (sums[stop] - sums[start]) * _powers(_INVERSE, n)[start], owner[start]
+
+
+def _powers(base: int, count: int) -> Hashes:
+    factors = np.full(count, base, np.uint64)
+    factors[:1] = 1
+    return np.cumprod(factors)
+
+
+def _hashed(units: Hashes, owner: Ints, longest: int, base: int) -> Iterator[tuple[Ints, Ints]]:
+    """(text, bucket) of every run of 1 to `longest` neighbouring units of one text."""
+    rolled = np.zeros(len(units), np.uint64)
+    for n in range(1, longest + 1):
+        count = max(len(units) - n + 1, 0)
+        rolled = rolled[:count] * np.uint64(base) + units[n - 1 :]
+        whole = owner[:count] == owner[n - 1 :]
+        yield owner[:count][whole], _bucket(rolled[whole] * np.uint64(31) + np.uint64(n))
+
+
+def _bucket(hashes: Hashes) -> Ints:
+    hashes = (hashes ^ (hashes >> np.uint64(32))) * np.uint64(_MIX)
+    hashes = (hashes ^ (hashes >> np.uint64(29))) * np.uint64(_MIX)
+    return (hashes >> np.uint64(64 - BUCKETS_BITS)).astype(np.int64)
+
+
+def _bag(found: Iterator[tuple[Ints, Ints]], texts: int) -> scipy.sparse.csr_matrix:
+    keys = np.concatenate([(text << BUCKETS_BITS) | bucket for text, bucket in found])
+    keys, times = np.unique(keys, return_counts=True)
+    ends = np.searchsorted(keys >> BUCKETS_BITS, np.arange(texts + 1))
+    entries = (1 + np.log(times), keys & ((1 << BUCKETS_BITS) - 1), ends)
+    return scipy.sparse.csr_matrix(entries, shape=(texts, 1 << BUCKETS_BITS))

@@ -1,0 +1,61 @@
+"""Probabilities that mean what they say, and labels that do not forget the rare ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lm.calibration import Mixture, fit_mixture, label_weights, negative_log_likelihood, softmax
+
+
+def drawn(rng, logits):
+    return np.array([rng.choice(logits.shape[1], p=row) for row in softmax(logits)])
+
+
+def test_temperature_undoes_overconfidence():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(4000, 3)) * 2
+    labels = drawn(rng, logits)
+    assert fit_mixture(labels, logits).temperature == pytest.approx(1, abs=0.08)
+    best = fit_mixture(labels, 3 * logits)
+    assert best.temperature == pytest.approx(3, abs=0.25)
+    near = [
+        negative_log_likelihood(Mixture(best.temperature * f, 0, best.offsets).probabilities(3 * logits), labels)
+        for f in (0.95, 1, 1.05)
+    ]
+    assert near[1] == min(near)
+
+
+def test_offsets_undo_a_training_with_weighted_classes():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(4000, 3)) + np.array([0, 0, 2])
+    found = fit_mixture(drawn(rng, logits), logits - [0, 0, 2])
+    assert found.offsets - found.offsets[0] == pytest.approx([0, 0, 2], abs=0.2)
+
+
+def test_two_experts_weigh_what_they_know():
+    rng = np.random.default_rng(2)
+    first, second = rng.normal(size=(2, 4000, 3))
+    found = fit_mixture(drawn(rng, first + 2 * second), first, second)
+    assert 1 / found.temperature == pytest.approx(1, abs=0.12)
+    assert found.ngram_weight == pytest.approx(2, abs=0.2)
+    noise = fit_mixture(drawn(rng, first), first, second)
+    assert noise.ngram_weight < 0.1
+
+
+def test_a_rare_label_is_raised_only_where_that_pays():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(5000, 2)) + np.array([0, 3])
+    labels = drawn(rng, logits)
+    shares = np.bincount(labels) / len(labels)
+    weights = label_weights(softmax(logits), labels, shares)
+    assert weights[0] == 1
+    assert weights[1] < 0.7
+    certain = np.eye(2)[labels]
+    assert label_weights(certain, labels, shares) == pytest.approx([1, 1])
+
+
+def test_a_label_that_training_lacks_is_not_raised():
+    p = np.array([[0.2, 0.001, 0.799], [0.7, 0.001, 0.299]] * 50)
+    weights = label_weights(p, np.array([2, 0] * 50), np.array([0.1, 0.0, 0.9]))
+    assert weights[1] == weights[2]

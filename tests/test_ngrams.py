@@ -1,0 +1,74 @@
+"""N-grams counted in numpy: the same as counted by hand, the same in any company, and back from the disk."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm import ngrams
+from lm.checkpoint import CheckpointError
+from lm.ngrams import Ngrams, read
+
+ENGLISH = ["not good at all", "very good indeed", "not bad at all", "bad, very bad"] * 5
+CHINESE = ["质量很好", "质量很差", "不好用", "好用"] * 5
+LABELS = np.array([0, 2, 2, 0] * 5 + [2, 0, 0, 2] * 5)
+
+
+@pytest.fixture(scope="module")
+def head():
+    return Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strengths=(100.0,))[0]
+
+
+def by_hand(text):
+    """(characters, words): how many n-grams there are, and how many different ones."""
+    shown = read(text)
+    letters = [shown[i : i + n] for n in range(1, 5) for i in range(len(shown) - n + 1)]
+    words = "".join(c if c.isalnum() else " " for c in shown).split()
+    return letters, [*words, *pairwise(words)]
+
+
+@given(st.lists(st.text(max_size=30), max_size=4))
+def test_counts_are_those_counted_by_hand(texts):
+    blocks = ngrams._counts(texts)
+    for row, text in enumerate(texts):
+        for block, expected in zip(blocks, by_hand(text), strict=True):
+            times = np.sort(block[[row]].data)
+            counts = np.sort([1 + np.log(expected.count(one)) for one in set(expected)])
+            np.testing.assert_allclose(times, counts)
+
+
+def test_learns_two_words_and_two_languages(head):
+    p = head.logits(["not good", "not bad", "很好", "很差"])
+    assert p.argmax(axis=1).tolist() == [0, 2, 2, 0]
+    assert (p[:, 1] < p.max(axis=1) - 2).all()  # no text is neutral
+
+
+def test_of_equal_texts_in_any_company_the_bits_are_equal(head, monkeypatch):
+    whole = head.logits(ENGLISH + CHINESE)
+    assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE]) == whole).all()
+    monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
+    assert (head.logits(ENGLISH + CHINESE) == whole).all()
+
+
+def test_unknown_and_empty_texts_have_the_bias(head):
+    assert head.logits([]).shape == (0, 3)
+    np.testing.assert_allclose(head.logits(["", "😀"]), np.tile(head.bias, (2, 1)), rtol=1e-6)
+
+
+def test_long_texts_have_two_ends(head):
+    middle = head.logits(["x" * 30_000 + " not bad " + "x" * 30_000])
+    ends = head.logits(["x" * 30_000 + " not bad"])
+    assert not np.allclose(middle, ends)
+
+
+def test_is_kept_and_a_broken_file_is_named(head, tmp_path):
+    head.save(tmp_path)
+    assert (Ngrams.load(tmp_path).logits(ENGLISH) == head.logits(ENGLISH)).all()
+    (tmp_path / "ngrams.safetensors").write_bytes(b"broken")
+    with pytest.raises(CheckpointError, match=r"ngrams\.safetensors cannot be read"):
+        Ngrams.load(tmp_path)
+    assert Ngrams.load(tmp_path / "elsewhere") is None
