@@ -20,6 +20,7 @@ from jobs import ledger
 from jobs.config import Config
 from jobs.errors import InputError
 from jobs.models import Model
+from jobs.poison import answer_each
 from jobs.settings import AnswerSettings
 from jobs.waves import Terms
 from lm import answer_asking as asking
@@ -31,10 +32,11 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 TASK = "answers"
 RESULT = "struct<answer:string,score:double,grounded:int>"
+ANSWERED = f"struct<result:{RESULT},failure:string>"
 ASKED = "struct<prompt:string,article_ids:array<string>,confidence:double,refused_because:string>"
 #: Newest purchases and reviews of one customer that are looked at; a prompt has room for a few.
 _PURCHASES, _REVIEWS = 60, 10
-NOT_GROUNDED, DEADLINE = "not_grounded", "deadline"
+NOT_GROUNDED, DEADLINE, FAILED = "not_grounded", "deadline", "model_failed"
 
 
 def questions_of(questions: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
@@ -154,18 +156,26 @@ def score(missing: DataFrame, load: Callable[[], AnswerWriter], settings: Answer
     """Run the model over distinct requests (`prompt`), adding `result`: the answer, null where none is grounded."""
     how = decoding(settings)
 
-    @pandas_udf(RESULT)  # type: ignore[call-overload]
+    @pandas_udf(ANSWERED)  # type: ignore[call-overload]
     def write(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         model = load()
         for prompts in batches:
-            yield pd.DataFrame(model.write(prompts.tolist(), **how), columns=["answer", "score", "grounded"])
+            texts = prompts.tolist()
 
-    return missing.withColumn("result", write("prompt"))
+            def ask(part: slice, texts: list[str] = texts) -> list[tuple[Any, ...]]:
+                return [tuple(answer) for answer in model.write(texts[part], **how)]
+
+            results, failures = answer_each(ask, len(texts))
+            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
+
+    return missing.withColumn("__answered", write("prompt")).select("*", "__answered.*")
 
 
-def answers(asked: DataFrame, results: DataFrame, model_version: str) -> DataFrame:
-    """Join the questions with their requests' results into the `answers` contract."""
-    found = results.select("key", F.col("result.answer").alias("answer"), F.lit(True).alias("is_written"))
+def answers(asked: DataFrame, results: DataFrame, model_version: str, failed: DataFrame | None = None) -> DataFrame:
+    """Join the questions with their requests' results into the `answers` contract; `failed` has keys without any."""
+    found = results.select("key", F.col("result.answer").alias("answer"), F.lit(NOT_GROUNDED).alias("otherwise"))
+    if failed is not None:
+        found = found.union(failed.select("key", F.lit(None).cast("string"), F.lit(FAILED)))
     joined = asked.join(found, on="key", how="left")
     return joined.select(
         "question_id",
@@ -180,8 +190,7 @@ def answers(asked: DataFrame, results: DataFrame, model_version: str) -> DataFra
 
 
 def _reason() -> Column:
-    after = F.when(F.col("is_written"), NOT_GROUNDED).otherwise(DEADLINE)
-    return F.when(F.col("answer").isNull(), F.coalesce("refused_because", after))
+    return F.when(F.col("answer").isNull(), F.coalesce("refused_because", "otherwise", F.lit(DEADLINE)))
 
 
 def write_articles(articles: DataFrame, folder: str) -> str:

@@ -8,7 +8,8 @@ Which answer a run uses. Of a key's answers those with `scored_on` after run_dat
 name products that were not sold yet), so a backfilled date equals what that night would have written; of the rest the
 newest counts (then the highest wave). It is used if it was scored against the very catalogue of the run, or if enough
 of its products can still be sold and it is not too old. Age is counted against a limit between half of `max_age_days`
-and all of it, spread over the keys by their hash, so that what was scored in one night does not expire in one night.
+and all of it, spread over the keys by their hash, so that what was scored in one night does not expire in one night. A
+request that the model failed on is in the ledger too, with `failure` in place of `result`, and waits a week.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from jobs.faults import point
 from jobs.store import Store
 from jobs.waves import Progress, Terms, row_schema, score_missing
 
+#: A request that the model failed on is asked again so many days later: memory and libraries change.
+_RETRY_DAYS = 7
+
 #: Says of a column of results whether tonight's shop can still use each.
 Enough = Callable[[Column], Column]
 
@@ -39,6 +43,8 @@ class Results:
     """One row per answered request: `key` and the ledger's columns; and how many were reused, scored and left."""
 
     rows: DataFrame
+    #: `key` and `failure` of the requests that the model failed on.
+    failed: DataFrame
     reused: int
     scored: int
     #: Requests that the deadline left unanswered.
@@ -73,13 +79,15 @@ def results(
     wave_minutes: float = 5,
     progress: Progress | None = None,
     deadline: Deadline | None = None,
+    max_failures: int = 0,
 ) -> Results:
     """Answer every distinct request from the ledger, after the model scored those that it cannot answer.
 
     `requests` has `key`, `prompt_hash` and what `infer` reads; equal keys are equal requests. It is read twice, so it
     should lie in a file. `infer` adds `result` (of terms.result_type, never null) to the rows that it is given and
-    keeps the rest. `enough` says of a `result` column whether tonight's shop can still use it. No wave starts after
-    `deadline`; the requests that are left then have no row.
+    keeps the rest; where it adds a `failure` the result is null, and GateRefused is raised where that happens more than
+    `max_failures` times. `enough` says of a `result` column whether tonight's shop can still use it. No wave starts
+    after `deadline`; the requests that are left then have no row.
     """
     folder = f"{store.work(terms.run_id)}/{terms.task}_found"
     known = lookup(spark, store, terms, requests.select("key"), enough)
@@ -102,11 +110,14 @@ def results(
             wave_minutes=wave_minutes,
             progress=progress,
             deadline=deadline,
+            max_failures=max_failures,
         )
     if scored:
         new = spark.read.schema(terms.schema).parquet(*(files.for_reading(wave) for wave in waves))
         rows = rows.unionByName(new)
-    return Results(rows, asked - total, scored, total - scored, seconds)
+    has_failed = F.col("failure").isNotNull()
+    failed = rows.where(has_failed).select("key", "failure")
+    return Results(rows.where(~has_failed), failed, asked - total, scored, total - scored, seconds)
 
 
 def lookup(
@@ -169,7 +180,9 @@ def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
 def _why_missing(terms: Terms, enough: Enough | None) -> Column:
     never_scored = F.col("scored_on").isNull()
     same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
-    why = F.when(never_scored, "new").when(same_catalogue, F.lit(None))
+    has_failed = F.col("failure").isNotNull()
+    why = F.when(never_scored, "new").when(has_failed & (_age(terms.run_date) >= _RETRY_DAYS), "age")
+    why = why.when(has_failed | same_catalogue, F.lit(None))
     if enough is not None:
         # Null for the rows already decided: they need not travel to Python.
         undecided = F.when(~same_catalogue & ~never_scored, F.col("result"))

@@ -8,14 +8,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import date
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from jobs import answers, gate, groups, ledger, loyalty, models, recommendations, requests, sentiments
+from jobs import answers, gate, groups, ledger, loyalty, models, poison, recommendations, requests, sentiments
 from jobs.attempts import attempt
 from jobs.carry import with_carried
 from jobs.catalogues import SellableCatalogue
@@ -64,7 +64,7 @@ def run_night(
             night.accounts, night.quarantined = inputs.accounts, inputs.by_rule
         with stages.stage("prompts"):
             asked = _prompts(spark, config, night, inputs.used, recommender)
-        outputs = {"quarantine": inputs.quarantine, "prompts": asked}
+        outputs = {"prompts": asked}
         with stages.stage("recommendations"):
             outputs["recommendations"], late = _recommend(
                 spark, config, night, asked, inputs.used["items"], recommender, stages
@@ -77,6 +77,7 @@ def run_night(
                 outputs["answers"] = _answer(spark, config, night, inputs.used, writer, stages)
         with stages.stage("loyalty"):
             outputs["loyalty"], model = _loyalty(spark, config, night, inputs.used, outputs.get("sentiments"))
+        outputs["quarantine"] = reduce(DataFrame.unionByName, [inputs.quarantine, *night.rejected])
         with stages.stage("metrics"):
             outputs["metrics"] = _metrics(spark, config, night, outputs, asked, late, inputs.used["items"], model)
             gate.refuse_short_lists(outputs["metrics"], store, config.recommend.k)
@@ -131,11 +132,15 @@ def _recommend(
             wave_minutes=config.ledger.wave_minutes,
             progress=counter.update,
             deadline=night.deadline,
+            max_failures=config.gate.max_failures,
         )
     _note(night, config, terms.task, answers)
+    failed = _reject(night, terms.task, asked, answers)
     lists, late = recommendations.lists(asked, answers.rows, items, settings.k), None
-    if answers.late:
+    if answers.late or failed:
+        because = F.when(F.col("failure").isNull(), "deadline").otherwise("model_failed").alias("because")
         late = asked.join(answers.rows.select("key"), on="key", how="left_anti")
+        late = late.join(answers.failed, on="key", how="left").select(*asked.columns, because)
         lists = with_carried(spark, night.store, night.run_date, lists, late, items, settings.k)
     return night.keep(spark, lists, "recommendations"), late
 
@@ -164,8 +169,10 @@ def _label(
             wave_minutes=config.ledger.wave_minutes,
             progress=counter.update,
             deadline=night.deadline,
+            max_failures=config.gate.max_failures,
         )
     _note(night, config, terms.task, answers)
+    _reject(night, terms.task, asked, answers)
     stars = sentiments.StarLabels(settings.negative_stars, settings.positive_stars, settings.disagree_confidence)
     return night.keep(spark, sentiments.labels(asked, answers.rows, stars, settings.min_confidence), "sentiments")
 
@@ -189,9 +196,12 @@ def _answer(
             wave_minutes=config.ledger.wave_minutes,
             progress=counter.update,
             deadline=night.deadline,
+            max_failures=config.gate.max_failures,
         )
     _note(night, config, terms.task, written)
-    return night.keep(spark, answers.answers(asked, written.rows, model.fingerprint), "answers")
+    _reject(night, terms.task, asked, written)
+    written_or_refused = answers.answers(asked, written.rows, model.fingerprint, written.failed)
+    return night.keep(spark, written_or_refused, "answers")
 
 
 def _note(night: Night, config: Config, task: str, answers: ledger.Results) -> None:
@@ -206,6 +216,16 @@ def _note(night: Night, config: Config, task: str, answers: ledger.Results) -> N
             " old data stays; what was scored is kept. The same command without --deadline goes on from there; --set "
             "publish.at_deadline=carry publishes with the earlier lists of those customers."
         )
+
+
+def _reject(night: Night, task: str, asked: DataFrame, answers: ledger.Results) -> int:
+    """Quarantine the rows whose requests the model failed on; returns how many requests those are."""
+    failed = answers.failed.count()
+    if failed:
+        table, rows, counts = poison.rejected(task, asked, answers.failed)
+        night.rejected.append(rows)
+        night.quarantined |= {(table, rule): n for rule, n in counts.items()}
+    return failed
 
 
 def _loyalty(

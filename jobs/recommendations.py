@@ -6,34 +6,43 @@ For the shop's mailings and analysts. Runs inside the night: `regulars nightly -
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
+from jobs.poison import answer_each
+
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.generate import Recommender
 
 TASK = "recommend"
 RESULT = "array<struct<item_id:string,score:double>>"
+ANSWERED = f"struct<result:{RESULT},failure:string>"
 
 
 def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int) -> DataFrame:
-    """Run the model over distinct requests (`prompt`, `excluded`), adding `result`, best candidate first.
+    """Run the model over distinct requests (`prompt`, `excluded`), adding `result` (best product first) and `failure`.
 
     `load` runs once per Python worker (it caches); a fake of three lines replaces it in tests.
     """
 
-    @pandas_udf(RESULT)  # type: ignore[call-overload]
-    def generate(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.Series]:
+    @pandas_udf(ANSWERED)  # type: ignore[call-overload]
+    def generate(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
         model = load()
         for prompts, excluded in batches:
-            lists = model.recommend(prompts.tolist(), [list(ids) for ids in excluded], candidates)
-            yield pd.Series([[(c.item_id, float(c.score)) for c in found] for found in lists], dtype=object)
+            texts, gone = prompts.tolist(), [list(ids) for ids in excluded]
 
-    return requests.withColumn("result", generate("prompt", "excluded"))
+            def ask(part: slice, texts: list[str] = texts, gone: list[list[str]] = gone) -> list[Any]:
+                lists = model.recommend(texts[part], gone[part], candidates)
+                return [[(c.item_id, float(c.score)) for c in found] for found in lists]
+
+            results, failures = answer_each(ask, len(texts))
+            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
+
+    return requests.withColumn("__answered", generate("prompt", "excluded")).select("*", "__answered.*")
 
 
 def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:
@@ -73,8 +82,8 @@ def short_lists(
     """Count the customers with fewer than k rows by reason: columns `reason`, `customers`.
 
     The only right reasons are that fewer than k sellable products were left to the customer, either because the
-    catalogue is that small or because the rest was bought before, and that a deadline came first (`late` has the
-    `user_id` of such customers); anything else is `unexplained`, and the night fails on it.
+    catalogue is that small or because the rest was bought before, and that a deadline came first or the model failed
+    (`late` has the `user_id` of such customers and `because`); anything else is `unexplained`: the night fails on it.
     """
     sellable = items.where("available").select("item_id")
     left = (
@@ -91,12 +100,12 @@ def short_lists(
         .where(F.col("rows") < k)
         .withColumn("expected", F.least(F.lit(k), F.col("sellable") - F.col("bought_sellable")))
     )
-    is_late = F.lit(False)
+    because = F.lit(None)
     if late is not None:
-        short = short.join(late.select("user_id", F.lit(True).alias("is_late")), on="user_id", how="left")
-        is_late = F.coalesce("is_late", F.lit(False))
+        short = short.join(late.select("user_id", "because"), on="user_id", how="left")
+        because = F.col("because")
     reason = (
-        F.when(is_late, "deadline")
+        F.when(because.isNotNull(), because)
         .when(F.col("rows") != F.col("expected"), "unexplained")
         .when(F.col("sellable") < k, "catalogue_smaller_than_k")
         .otherwise("fewer_than_k_not_bought_before")

@@ -34,6 +34,8 @@ class Night:
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     accounts: dict[str, Account] = field(default_factory=dict)
     quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
+    #: Rows whose requests the model failed on, in the `quarantine` contract.
+    rejected: list[DataFrame] = field(default_factory=list)
     #: Per task, requests that the ledger answered, those that went through the model, those left at the deadline.
     reused: dict[str, int] = field(default_factory=dict)
     scored: dict[str, int] = field(default_factory=dict)

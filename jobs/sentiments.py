@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
+from jobs.poison import answer_each
 from lm.redact import redact
 
 if TYPE_CHECKING:  # torch stays out of the driver
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
 TASK = "sentiment"
 LABELS = ("negative", "neutral", "positive")
 RESULT = "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean>"
+ANSWERED = f"struct<result:{RESULT},failure:string>"
 
 
 def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
@@ -42,18 +44,23 @@ def with_clean_text(reviews: DataFrame) -> DataFrame:
 
 
 def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
-    """Run the classifier over distinct requests (`prompt`), adding `result`: label, probabilities, too long?"""
+    """Run the classifier over distinct requests (`prompt`), adding `result` and `failure`."""
 
-    @pandas_udf(RESULT)  # type: ignore[call-overload]
+    @pandas_udf(ANSWERED)  # type: ignore[call-overload]
     def classify(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
         model = load()
         for texts in batches:
-            judged = model.judge(texts.tolist(), max_tokens)
-            found = pd.DataFrame(np.asarray(judged.p, dtype=np.float64), columns=[f"p_{label}" for label in LABELS])
-            found.insert(0, "label", np.array(LABELS)[judged.label])
-            yield found.assign(shortened=judged.shortened)
+            prompts = texts.tolist()
 
-    return requests.withColumn("result", classify("prompt"))
+            def ask(part: slice, prompts: list[str] = prompts) -> list[tuple[Any, ...]]:
+                judged = model.judge(prompts[part], max_tokens)
+                rows = zip(judged.label, np.asarray(judged.p, np.float64).tolist(), judged.shortened, strict=True)
+                return [(LABELS[label], *p, bool(shortened)) for label, p, shortened in rows]
+
+            results, failures = answer_each(ask, len(prompts))
+            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
+
+    return requests.withColumn("__answered", classify("prompt")).select("*", "__answered.*")
 
 
 def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0) -> DataFrame:

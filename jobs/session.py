@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 
 #: Settings that the operator's own `spark:` section may override, except those in `_FIXED`.
 _DEFAULTS = {
-    "spark.master": "local[*]",
+    # All cores; a task whose Python worker was killed is tried once more before its job fails.
+    "spark.master": "local[*,2]",
     "spark.driver.memory": "4g",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -20,7 +21,7 @@ _DEFAULTS = {
     # A task has its own cores already: tokenizers would start a thread per core in each of them.
     "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
     # A worker that hangs would hang the job for ever: kill it when it has sent nothing for this long.
-    "spark.python.worker.idleTimeoutSeconds": "1800",
+    "spark.python.worker.idleTimeoutSeconds": "600",
     "spark.python.worker.killOnIdleTimeout": "true",
     "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
     "spark.python.worker.faulthandler.enabled": "true",

@@ -171,6 +171,9 @@ class GateSettings(Section):
     max_label_shift: float = Field(
         default=0.15, ge=0, le=1, description="how far each label's share may be from its share in those dates"
     )
+    max_failures: int = Field(
+        default=20, ge=0, description="requests of one task that a night's model may fail on; they are quarantined"
+    )
 
 
 class PublishSettings(Section):

@@ -21,7 +21,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, StringType, StructType, _parse_datatype_string
 
-from jobs import files, parquet
+from jobs import files, parquet, poison
 from jobs.deadline import Deadline
 from jobs.faults import point
 from jobs.store import Store
@@ -76,6 +76,8 @@ def row_schema(result_type: str) -> StructType:
         .add("scored_on", DateType())
         .add("why_scored", StringType())
         .add("run_id", StringType())
+        # Why there is no result; ledgers written before this column was there read as null.
+        .add("failure", StringType())
     )
 
 
@@ -91,14 +93,27 @@ def score_missing(
     wave_minutes: float,
     progress: Progress | None,
     deadline: Deadline | None = None,
+    max_failures: int = 0,
 ) -> tuple[list[str], int, float]:
     """Score the `total` keys of `missing` (`key`, `why_scored`), as many as there is time for before the deadline.
 
-    Returns the ledger folders of the waves, the requests scored and the wall-clock seconds of the waves.
+    Returns the ledger folders of the waves, the requests scored and the wall-clock seconds of the waves. GateRefused
+    where the model fails on more than `max_failures` of them.
     """
     waiting = _write_requests(spark, store, terms, requests, missing, total)
     point("requests-written")
     counts = _count_slots(waiting)
+    allowance = poison.Allowance(terms.task, max_failures)
+
+    def score(rows: DataFrame, size: int) -> str:
+        answered = infer(rows.repartition(_tasks(spark.sparkContext, size)))
+        return _write_wave(spark, store, terms, answered, size, allowance)
+
+    def give_up(row: DataFrame) -> str:
+        nothing = F.lit(None).cast(terms.schema["result"].dataType)
+        failed = row.withColumns({"result": nothing, "failure": F.lit(poison.DIED)})
+        return _write_wave(spark, store, terms, failed, 1, allowance)
+
     waves: list[str] = []
     start, done, target, spent = 0, 0, FIRST_WAVE, 0.0
     while done < total and (deadline is None or deadline.seconds_left() > 0):
@@ -107,8 +122,7 @@ def score_missing(
         batch = waiting.where((F.col("slot") >= start) & (F.col("slot") < stop)).drop("slot")
         began = time.monotonic()
         with _watched(spark.sparkContext, f"{terms.run_id}-{terms.task}-{start}", size, done, total, progress):
-            answered = infer(batch.repartition(_tasks(spark.sparkContext, size)))
-            waves.append(_write_wave(spark, store, terms, answered, size))
+            waves += poison.surviving(spark, batch, size, score, give_up)
         done, start = done + size, stop
         if progress:
             progress(done, total)
@@ -160,7 +174,9 @@ def _count_slots(waiting: DataFrame) -> list[int]:
     return counts
 
 
-def _write_wave(spark: SparkSession, store: Store, terms: Terms, answered: DataFrame, size: int) -> str:
+def _write_wave(
+    spark: SparkSession, store: Store, terms: Terms, answered: DataFrame, size: int, allowance: poison.Allowance
+) -> str:
     """Write what the model said, before anything filters or counts it, check it, and rename it into the ledger."""
     got, agreed = (schema["result"].dataType.simpleString() for schema in (answered.schema, terms.schema))
     if got != agreed:
@@ -168,11 +184,16 @@ def _write_wave(spark: SparkSession, store: Store, terms: Terms, answered: DataF
     wave = f"wave={next_number(spark, store, terms.task):08d}-{terms.run_id}"
     staged = f"{store.staging(terms.run_id)}/{terms.task}/{wave}"
     seen = Observation()
+    if "failure" not in answered.columns:
+        answered = answered.withColumn("failure", F.lit(None))
     rows = parquet.gather(answered.select(*_columns(terms)), ["key"])
-    written = parquet.write(spark, rows.observe(seen, F.count_if(F.col("result").isNull()).alias("nulls")), staged)
+    has_failed = F.col("failure").isNotNull()
+    counts = {"nulls": F.col("result").isNull() & ~has_failed, "failures": has_failed}
+    written = parquet.write(spark, rows.observe(seen, *(F.count_if(c).alias(n) for n, c in counts.items())), staged)
     parquet.check(written, terms.schema, size, f"task {terms.task}, {wave}")
     if seen.get["nulls"]:
         raise BrokenAnswers(f"task {terms.task}: {seen.get['nulls']:,} of {size:,} requests got no result")
+    allowance.spend(seen.get["failures"])
     files.sync(staged)
     point("wave-written")
     target = f"{store.ledger(terms.task)}/{wave}"
@@ -191,6 +212,7 @@ def _columns(terms: Terms) -> list[Column]:
         F.lit(terms.run_date).alias("scored_on"),
         F.col("why_scored"),
         F.lit(terms.run_id).alias("run_id"),
+        F.col("failure").cast("string").alias("failure"),
     ]
 
 

@@ -14,7 +14,12 @@ CONTRACT = Contract(
         Column("article_ids", "array<string>", doc="articles, best first; an answer rests on the first"),
         Column("confidence", "double", doc="calibrated probability that the first article is the right one"),
         Column("refused", "boolean", doc="there is no answer, only the articles"),
-        Column("refused_because", "string", nullable=True, doc="low_confidence, no_words, not_grounded or deadline"),
+        Column(
+            "refused_because",
+            "string",
+            nullable=True,
+            doc="low_confidence, no_words, not_grounded, model_failed or deadline",
+        ),
         Column("prompt_hash", "string", nullable=True, doc="SHA-256 of the prompt, 32 hex digits; null where refused"),
         Column("model_version", "string", doc="fingerprint of the model that answered"),
     ),

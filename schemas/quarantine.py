@@ -12,10 +12,10 @@ CONTRACT = Contract(
     grain="One rejected input row.",
     key=(),
     columns=(
-        Column("table", "string", doc="input table"),
+        Column("table", "string", doc="input table, or prompts for a customer on whose prompt the model failed"),
         Column("rule", "string", doc="first rule that the row breaks"),
         Column("key_hash", "string", doc="SHA-256 of the key columns' text, in hex"),
-        Column("source_file", "string", doc="file that the row was read from, with its partition folders"),
+        Column("source_file", "string", doc="file of the row, its partition folders too; empty where the model failed"),
         Column("detail", "string", doc="column and reason, without the value"),
     ),
     partition_by=("run_date",),

@@ -6,6 +6,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyspark.sql import functions as F
+
 from jobs.carry import with_carried
 from jobs.publish import publish
 from jobs.recommendations import short_lists
@@ -28,7 +30,7 @@ def test_carried_lists_hold_only_what_is_still_right(spark: SparkSession, tmp_pa
     asked = spark.createDataFrame(
         [("late", ["b"]), ("unknown", []), ("scored", [])], "user_id string, excluded array<string>"
     )
-    late = asked.where("user_id != 'scored'")
+    late = asked.where("user_id != 'scored'").withColumn("because", F.lit("deadline"))
     tonight = frame(spark, "recommendations", [{"user_id": "scored", "rank": 1, "item_id": "d", "why_scored": "new"}])
     assert with_carried(spark, store, DAY, tonight, late, items, 3).collect() == tonight.collect()
 

@@ -106,9 +106,9 @@ def test_a_deadline_carries_lists_forward_or_keeps_the_old_date(spark: SparkSess
     config = shop.config("one-by-one", *NEW, "publish.at_deadline=keep")
     night = Night("run", tomorrow, Store(config.store), PASSED)
     with pytest.raises(DeadlinePassed, match=r"05:30 passed with 7 of 12 recommend requests not scored") as refusal:
-        _note(night, config, "recommend", Results(None, reused=3, scored=2, late=7))
+        _note(night, config, "recommend", Results(None, None, reused=3, scored=2, late=7))
     assert refusal.value.exit_code == 4
-    _note(night, config, "recommend", Results(None, reused=3, scored=9))
+    _note(night, config, "recommend", Results(None, None, reused=3, scored=9))
 
     config = shop.config("one-by-one", *NEW)
     night = run_night(spark, config, tomorrow, Console(quiet=True), shop.config_file, PASSED)
