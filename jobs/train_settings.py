@@ -43,6 +43,9 @@ class TrainRecommend(TrainSection):
     coding: Literal["item_tokens", "titles"] = Field(
         default="item_tokens", description="how a product is written in tokens"
     )
+    titled: bool = Field(
+        default=True, description="a product token's row is its title's plus its own part; else its own alone"
+    )
     learning_rate: float = Field(
         default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )

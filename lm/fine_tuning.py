@@ -6,17 +6,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from lm import metrics
-from lm.checkpoint import Manifest
 from lm.examples import FOLLOWING, Customer, Example, item_examples, purchases_of, targets, title_examples
 from lm.held_out import HeldOut
+from lm.item_rows import ItemRows
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.training import Task, length_batches, pad
 from lm.training_model import (
@@ -50,6 +49,7 @@ class RecommendSettings(Settings):
     held_out_customers: int = 5_000  # at most
     history_events: int = 50  # newest events of a customer that a prompt may use
     refit: bool = False
+    titled: bool = True  # an item's row is its title's and its own
 
     @property
     def room(self) -> int:
@@ -61,12 +61,24 @@ class ItemTokens:
     """One token an item; a softmax over the items alone wherever a purchase is predicted."""
 
     def __init__(
-        self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendSettings
+        self,
+        model: PreTrainedModel,
+        encoder: PromptEncoder,
+        items: Mapping[str, str],
+        settings: RecommendSettings,
+        known: int | None = None,
     ) -> None:
+        """`known` is how many of the model's items have whole rows (default: all); the others are new."""
         self.model, self.encoder, self.settings = model, encoder, settings
         self.first = encoder.manifest.first_item_token
         self.item_ids = encoder.manifest.item_ids
         self.token_of = {item: encoder.item_tokens[item] for item in items}
+        self.rows = ItemRows(model, encoder, items if settings.titled else {})
+        self.rows.begin(len(self.item_ids) if known is None else known)
+
+    def finish(self) -> None:
+        """Leave an ordinary model: nothing more is learned or recommended through this."""
+        self.rows.end()
 
     def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
         """Learn from `customers`, other nights of theirs each epoch; NDCG@10 on `validation` says when to stop."""
@@ -82,7 +94,7 @@ class ItemTokens:
             return _batches(drawn, settings, epoch, most=max(FEWEST, len(drawn) // STEPS))
 
         def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
-            return _loss(self.model, batch, self.item_rows(), self.first, sampling)
+            return self._loss(batch, sampling)
 
         def validate() -> dict[str, float]:
             return _ranking(self.recommend(validation, K), validation)
@@ -93,9 +105,16 @@ class ItemTokens:
         """The events of each customer that a night would read."""
         return [one.events[-self.settings.history_events :] for one in held]
 
-    def item_rows(self) -> torch.Tensor:
-        """(items, n_embd) of the items' tokens."""
-        return output_rows(self.model)[self.first : self.first + len(self.item_ids)]
+    def _loss(self, batch: list[Example], sampling: _Sampling | None) -> tuple[torch.Tensor, float]:
+        asked = Asked.of(batch, self.first)
+        candidates = bias = None
+        labels = asked.labels
+        if sampling is not None:
+            candidates, bias = sampling.draw(labels)
+            labels = torch.searchsorted(candidates, labels)
+        states = self.rows.hidden_states(asked.tokens).flatten(0, 1)[asked.used]  # (P, n_embd)
+        rows = self.rows.table(output_rows(self.model), candidates)
+        return cross_entropy_sum(states, rows, asked.at, labels, asked.weights, bias), float(asked.weights.sum())
 
     def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
         """The k likeliest items for each held-out customer, as the night would list them."""
@@ -106,12 +125,13 @@ class ItemTokens:
         sellable[torch.tensor([token - self.first for token in self.token_of.values()])] = 0
         lists: list[list[str]] = [[] for _ in held]
         with torch.inference_mode():
+            rows = self.rows.table(output_rows(self.model))
             for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
                 padded = pad([tokens[i] for i in batch], device())
                 last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
                 each = torch.arange(len(batch), device=padded.device)
-                states = hidden_states(self.model, padded)[each, last]
-                scores = (states @ self.item_rows().T).float() + sellable  # (B, items)
+                states = self.rows.hidden_states(padded)[each, last]
+                scores = (states @ rows.T).float() + sellable  # (B, items)
                 for row, place in enumerate(batch):
                     if self.settings.exclude_purchased:
                         barred = [self.token_of[i] - self.first for i in held[place].purchased if i in self.token_of]
@@ -145,7 +165,10 @@ class Titles:
             return _batches(self.examples([(e, i[rng.integers(len(i))]) for e, i in drawn]), self.settings, epoch)
 
         def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
-            return _loss(self.model, batch, output_rows(self.model), 0, None)
+            asked = Asked.of(batch, 0)
+            states = hidden_states(self.model, asked.tokens).flatten(0, 1)[asked.used]
+            rows, weight = output_rows(self.model), float(asked.weights.sum())
+            return cross_entropy_sum(states, rows, asked.at, asked.labels, asked.weights), weight
 
         right = self.examples([(one.events, min(one.items)) for one in validation])
 
@@ -154,6 +177,9 @@ class Titles:
             return {"log_likelihood": -sum(float(total) for total, _ in sums) / sum(weight for _, weight in sums)}
 
         return Task(self.model, batches, loss, validate if validation else None, "log_likelihood")
+
+    def finish(self) -> None:
+        """The model is an ordinary one all along."""
 
     def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[Example]:
         """Each night's prompt and answer."""
@@ -214,23 +240,26 @@ class _Sampling:
         return candidates, torch.cat([torch.zeros_like(sure, dtype=torch.float32), correction.float()])[order]
 
 
-def _loss(
-    model: PreTrainedModel, batch: Sequence[Example], rows: torch.Tensor, first: int, sampling: _Sampling | None
-) -> tuple[torch.Tensor, float]:
-    """Weighted cross-entropy at the examples' positions over `rows`, whose first is token `first`; and the weight."""
-    tokens = pad([example.tokens for example in batch], device())  # (B, T)
-    flat = np.concatenate([row * tokens.shape[1] + example.positions for row, example in enumerate(batch)])
-    used, at = np.unique(flat, return_inverse=True)  # positions rise within an example and so does `at`
-    states = hidden_states(model, tokens).flatten(0, 1)
-    states = states[torch.from_numpy(used).to(tokens.device)]  # (P, n_embd)
-    labels = torch.from_numpy(np.concatenate([example.labels for example in batch]) - first).long().to(tokens.device)
-    weights = torch.from_numpy(np.concatenate([example.weights for example in batch])).to(tokens.device)
-    bias = None
-    if sampling is not None:
-        candidates, bias = sampling.draw(labels)
-        rows, labels = rows[candidates], torch.searchsorted(candidates, labels)
-    total = cross_entropy_sum(states, rows, torch.from_numpy(at).to(tokens.device), labels, weights, bias)
-    return total, float(weights.sum())
+class Asked(NamedTuple):
+    """A batch of examples as tensors: the positions that are asked, and what is right there."""
+
+    tokens: torch.Tensor  # (B, T) padded
+    used: torch.Tensor  # (P,) positions among B * T, rising
+    at: torch.Tensor  # (L,) of each label, its place among `used`, rising
+    labels: torch.Tensor  # (L,) counted from `first`
+    weights: torch.Tensor  # (L,)
+
+    @classmethod
+    def of(cls, batch: Sequence[Example], first: int) -> Asked:
+        """The tensors of a batch whose labels are tokens from `first` on."""
+        tokens = pad([example.tokens for example in batch], device())
+        flat = np.concatenate([row * tokens.shape[1] + example.positions for row, example in enumerate(batch)])
+        used, at = np.unique(flat, return_inverse=True)  # positions rise within an example and so does `at`
+        labels = np.concatenate([example.labels for example in batch]).astype(np.int64) - first
+        weights = np.concatenate([example.weights for example in batch])
+        where = tokens.device
+        rest = (torch.from_numpy(array).to(where) for array in (used, at, labels, weights))
+        return cls(tokens, *rest)
 
 
 def _ranking(lists: Sequence[Sequence[str]], held: Sequence[HeldOut]) -> dict[str, float]:
@@ -239,30 +268,3 @@ def _ranking(lists: Sequence[Sequence[str]], held: Sequence[HeldOut]) -> dict[st
         f"recall@{K}": float(metrics.recall_at_k(lists, relevant, K).mean()),
         f"ndcg@{K}": float(metrics.ndcg_at_k(lists, relevant, K).mean()),
     }
-
-
-def add_items(
-    model: PreTrainedModel,
-    tokenizer: Tokenizer,
-    items: Mapping[str, str],
-    settings: RecommendSettings,
-    before: Manifest,
-) -> Manifest:
-    """Give every item that `before` lacks a token, its embedding the mean of its title's tokens; the new manifest.
-
-    Items that `before` knows keep their token, even those that `items` lacks: histories still name them.
-    """
-    if settings.coding == "titles":
-        return Manifest(language=settings.language)
-    known = before.item_ids if before.coding == "item_tokens" else []
-    new = sorted(items.keys() - set(known))
-    vocabulary = model.get_input_embeddings().weight.detach()
-    first = before.first_item_token if known else max(tokenizer.get_vocab_size(), len(vocabulary))
-    titles = PromptEncoder(tokenizer, Manifest(language=settings.language)).answers([items[item] for item in new])
-    generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(len(new), vocabulary.shape[1], generator=generator).to(vocabulary) * 0.1 * vocabulary.std()
-    means = torch.stack([vocabulary[title].mean(dim=0) for title in titles]) if new else noise
-    model.resize_token_embeddings(first + len(known) + len(new), mean_resizing=False)
-    for rows in {id(rows): rows for rows in (model.get_input_embeddings().weight, output_rows(model))}.values():
-        rows.data[first + len(known) :] = means + noise
-    return Manifest(language=settings.language, coding="item_tokens", item_ids=[*known, *new], first_item_token=first)

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
+from transformers import PreTrainedModel
 
 from lm import baselines, checkpoint, metrics
 from lm.checkpoint import Manifest
 from lm.examples import BOUGHT, Customer, windows
-from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles, add_items
+from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles
 from lm.held_out import Split, split_of
+from lm.item_rows import add_items
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.template import TEMPLATES, event_line, spelled
 from lm.tokenizer import train_bpe
@@ -65,16 +67,35 @@ def train_recommend(
             pretrain = schedule("pretrain", settings, settings.pretrain_epochs)
             fit(pretraining(model, documents, settings), pretrain, work, report)
         before = Manifest() if start is None else checkpoint.read_manifest(start)
-        manifest = add_items(model, tokenizer, items, settings, before)
-        encoder = PromptEncoder(tokenizer, manifest, context_tokens=model.config.max_position_embeddings)
-        coding = ItemTokens if settings.coding == "item_tokens" else Titles
-        outcome, figures = _fine_tune(coding(model, encoder, items, settings), split, items, work, report)
+        tuning = _coding(model, tokenizer, items, settings, before)
+        outcome, figures = _fine_tune(tuning, split, items, work, report)
+        tuning.finish()
+        manifest = tuning.encoder.manifest
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
         new = out.with_name(out.name + ".new")
         write_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
         replace_folder(new, out)
     return figures
+
+
+def _coding(
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    items: Mapping[str, str],
+    settings: RecommendSettings,
+    before: Manifest,
+) -> ItemTokens | Titles:
+    """What is fine-tuned: the model with the items that it knew `before` and those that are new."""
+    positions = model.config.max_position_embeddings
+    if settings.coding == "titles":
+        encoder = PromptEncoder(tokenizer, Manifest(language=settings.language), context_tokens=positions)
+        return Titles(model, encoder, items, settings)
+    language, seed, titled = settings.language, settings.seed, settings.titled
+    manifest = add_items(model, tokenizer, items, before, language=language, seed=seed, titled=titled)
+    encoder = PromptEncoder(tokenizer, manifest, context_tokens=positions)
+    known = len(before.item_ids) if before.coding == "item_tokens" else 0
+    return ItemTokens(model, encoder, items, settings, known)
 
 
 def _fine_tune(

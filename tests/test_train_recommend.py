@@ -19,6 +19,7 @@ from lm.checkpoint import load_tokenizer, read_manifest
 from lm.examples import Customer
 from lm.fine_tuning import ItemTokens, K, RecommendSettings
 from lm.held_out import HeldOut
+from lm.item_rows import ItemRows, add_items
 from lm.prompt import Event, PromptEncoder
 from lm.train_recommend import train_recommend
 from lm.training import Progress
@@ -125,8 +126,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
 
 #: Mean loss of an epoch after each of its 20 steps: seed 0, float32, one thread.
 GOLDEN = json.loads(
-    "[3.3971, 3.4152, 3.4097, 3.4061, 3.4040, 3.4016, 3.3982, 3.3985, 3.3888, 3.3839,"
-    " 3.3120, 3.3027, 3.2850, 3.2663, 3.2519, 3.2317, 3.2256, 3.2260, 3.2142, 3.2116]"
+    "[3.3972, 3.4303, 3.4184, 3.4079, 3.3997, 3.3889, 3.3738, 3.3667, 3.3442, 3.3271,"
+    " 3.1190, 3.1244, 3.0812, 3.0581, 3.0357, 3.0052, 3.0200, 3.0221, 3.0019, 3.0146]"
 )
 
 
@@ -196,9 +197,11 @@ def test_a_stock_gpt2_keeps_its_tokenizer_and_gets_item_tokens(tmp_path):
 def test_items_start_from_their_titles(tmp_path):
     tokenizer = load_tokenizer(save_causal(tmp_path / "m", stock=True))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
-    manifest = fine_tuning.add_items(
-        model, tokenizer, {"x": "Black ink cartridge", "y": "zz"}, TINY, read_manifest(tmp_path / "m")
-    )
+    titles = {"x": "Black ink cartridge", "y": "zz"}
+    manifest = add_items(model, tokenizer, titles, read_manifest(tmp_path / "m"), language="en", seed=0)
+    rows = ItemRows(model, PromptEncoder(tokenizer, manifest), titles)
+    rows.begin(known=0)
+    rows.end()
     assert manifest.item_ids == ["x", "y"]
     rows = model.get_input_embeddings().weight.detach()
     title = rows[tokenizer.encode(" Black ink cartridge\n").ids].mean(dim=0)
