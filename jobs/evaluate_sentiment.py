@@ -2,7 +2,8 @@
 
     regulars evaluate --task sentiment --config regulars.yaml --as-of 2026-03-01 --json figures.json
 
-A tenth of the rated reviews, drawn by a hash of their text, is never trained on: those are judged.
+A tenth of the rated reviews, drawn by a hash of their text, is never trained on: those are judged. With `--run-date D
+--days N` it is the reviews of the N days after D instead, by a model that was trained `--as-of D`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from rich.table import Table
 from jobs import files, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError
-from jobs.inputs import read_inputs
+from jobs.inputs import end_of, is_before, read_inputs
 from jobs.progress import Stages
+from jobs.reliability import picture
 from jobs.store import Store
 from lm import metrics
 from lm.checkpoint import CheckpointError, resolve
@@ -42,9 +44,17 @@ Probabilities = NDArray[np.float64]
 
 
 def evaluate_sentiment_holdout(
-    spark: SparkSession, config: Config, as_of: date, console: Console, json_file: Path | None = None
+    spark: SparkSession,
+    config: Config,
+    as_of: date,
+    console: Console,
+    json_file: Path | None = None,
+    days: int | None = None,
+    picture_file: Path | None = None,
 ) -> dict[str, Any]:
     """Judge models.sentiment by the held-out reviews rated up to `as_of`; prints, writes and returns the figures.
+
+    With `days` it is judged by all reviews of so many days after `as_of`.
 
     Accuracy and macro-F1 with 95% intervals, balanced accuracy, expected calibration error, confusion matrix,
     reliability and slices; beside them the majority class, TF-IDF + logistic regression and VADER.
@@ -59,11 +69,15 @@ def evaluate_sentiment_holdout(
     stages = Stages(console)
     with stages.stage(f"reading reviews up to {as_of}"):
         texts, labels = _reviews(spark, config, as_of)
+        known = len(texts)
+        if days is not None:
+            later = _reviews(spark, config, as_of + timedelta(days=days), after=as_of)
+            texts, labels = [*texts, *later.texts], [*labels, *later.labels]
     rated = [i for i, label in enumerate(labels) if label != training_data.UNRATED]
-    held = [i for i in rated if part_of(texts[i]) == "test"]
-    learned = [i for i in rated if part_of(texts[i]) == "train"]
-    if not held:
-        raise InputError(f"no rated review up to {as_of} is held out: give a later date")
+    held = [i for i in rated if (part_of(texts[i]) == "test" if days is None else i >= known)]
+    learned = [i for i in rated if i < known and part_of(texts[i]) == "train"]
+    if not held or not learned:
+        raise InputError(f"there are no rated reviews to judge by or to learn from up to {as_of}: give another date")
     from lm.classify import SentimentClassifier
     from lm.train_sentiment import classification_figures
 
@@ -84,17 +98,25 @@ def evaluate_sentiment_holdout(
         "baselines": rivals,
     }
     _show(console, figures)
+    if picture_file is not None:
+        drawn = picture(figures["reliability"], figures["expected_calibration_error"])
+        picture_file.write_text(drawn, encoding="utf-8")
+        console.print(f"Wrote {picture_file}", highlight=False)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         console.print(f"Wrote {json_file}", highlight=False)
     return figures
 
 
-def _reviews(spark: SparkSession, config: Config, as_of: date) -> training_data.Reviews:
+def _reviews(spark: SparkSession, config: Config, as_of: date, after: date | None = None) -> training_data.Reviews:
+    """The reviews known at the end of `as_of`, those written up to the end of `after` left out."""
     work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
     needed = {name: source for name, source in config.inputs.items() if name in training_data.TABLES}
     try:
         used = read_inputs(spark, config.model_copy(update={"inputs": needed}), as_of, work).used
+        if after is not None:
+            old = is_before(end_of(after, config.timezone), "reviewed_at")
+            used = {**used, "reviews": used["reviews"].where(~old)}
         stars = config.sentiment
         return training_data.reviews(used, stars.negative_stars, stars.positive_stars)
     finally:

@@ -77,6 +77,9 @@ def evaluate(
     as_of: AsOf = None,
     loyalty: Annotated[bool, typer.Option("--loyalty", help="Compare treated and control customers up to it.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="With --task sentiment: draw the reliability as an SVG here.")
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
@@ -87,7 +90,11 @@ def evaluate(
     if task == "sentiment":
         from jobs.evaluate_sentiment import evaluate_sentiment_holdout
 
-        evaluate_sentiment_holdout(session("evaluate", settings), settings, _until(as_of), console, json_file)
+        if run_date is not None and as_of is not None:
+            raise UsageError("--as-of judges by held-out reviews, --run-date by later ones: leave one of the two out")
+        until = _until(as_of) if run_date is None else parsed_date("--run-date", run_date)
+        ahead = None if run_date is None else days
+        evaluate_sentiment_holdout(session("evaluate", settings), settings, until, console, json_file, ahead, picture)
     elif protocol == Protocol.LEAVE_ONE_OUT:
         from jobs.evaluate_leave_one_out import evaluate_leave_one_out
 
