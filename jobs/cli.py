@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from jobs import model_commands, store_commands
-from jobs.errors import UserError
+from jobs.errors import UserError, disk_full
 from jobs.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
 from lm.catalogue import CatalogueError
 from lm.checkpoint import CheckpointError
@@ -94,16 +94,22 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = app(standalone_mode=False)
-        code = result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0  # typer hands an interrupt back as 130
     except (UserError, CheckpointError, CatalogueError) as error:
-        errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False)
-        code = error.exit_code
+        code = _told(error)
     except (KeyboardInterrupt, typer.Abort):
-        errors.print("Interrupted: nothing was published. The same command goes on where it stopped.")
         code = 130
     except Exception as error:
-        code = _usage_error(error)
+        full = disk_full(error)
+        code = _usage_error(error) if full is None else _told(full)
+    if code == 130:
+        errors.print("Interrupted: nothing was published. The same command goes on where it stopped.")
     sys.exit(code)
+
+
+def _told(error: UserError | CheckpointError | CatalogueError) -> int:
+    errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False)
+    return error.exit_code
 
 
 def _usage_error(error: Exception) -> int:

@@ -1,0 +1,87 @@
+"""Nights as an operator starts them: the command itself in a process of its own, on a small shop with tiny models."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import psutil
+
+from jobs.faults import VARIABLE
+from jobs.sample import write_sample
+from tests.models import save_causal, save_classifier
+
+ROOT = Path(__file__).parent.parent
+SPARK = (
+    "spark.spark.master=local[2,2]",
+    "spark.spark.driver.memory=1g",
+    "spark.spark.sql.shuffle.partitions=2",
+    "spark.spark.driver.defaultJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+)
+
+
+class Shop:
+    """A sample shop of 60 customers and the nights of its last date."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        info = write_sample(folder, customers=60, products=40, days=10, seed=1)
+        self.config, self.day = info.config, info.last_day
+        items = pd.read_parquet(folder / "data/items")
+        save_causal(folder / "models/recommend", item_ids=sorted(items.item_id.dropna().unique()))
+        save_classifier(folder / "models/sentiment")
+
+    def start(
+        self,
+        store: Path,
+        *overrides: str,
+        fault: str = "",
+        command: str = "nightly",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.Popen[str]:
+        """Start a night of the last date, to be killed at a fault point if one is named."""
+        sets = [f"store={store}", "sentiment.lookback_days=10", "gate.min_dates=1000", *SPARK, *overrides]
+        arguments = [command, "--config", str(self.config), "--run-date", str(self.day)]
+        arguments += [part for one in sets for part in ("--set", one)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | dict(env or {})
+        if fault:
+            environment[VARIABLE] = fault
+        program = [sys.executable, "-c", "from jobs.cli import main; main()", *arguments]
+        return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def night(
+        self, store: Path, *overrides: str, fault: str = "", env: Mapping[str, str] | None = None
+    ) -> tuple[int, str]:
+        """Run a night to its end; returns its exit code and what it said."""
+        process = self.start(store, *overrides, fault=fault, env=env)
+        said, _ = process.communicate(timeout=400)
+        return process.returncode, said
+
+
+def tables(store: Path) -> dict[str, dict[str, str]]:
+    """Per table the published files, by their SHA-256; `runs` left out, for it tells of the run itself."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted((store / "tables").rglob("*.parquet")):
+        table, name = path.relative_to(store / "tables").parts[0], str(path.relative_to(store / "tables"))
+        if table != "runs":
+            found.setdefault(table, {})[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def scored(store: Path) -> int:
+    """Rows that went through the models and were kept."""
+    return sum(len(pd.read_parquet(part, columns=["key"])) for part in (store / "ledger").rglob("*.parquet"))
+
+
+def left_running(marker: Path) -> list[str]:
+    """Processes that still have a folder in their command line or their open files' names."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if process.pid != os.getpid() and str(marker) in " ".join(process.info["cmdline"] or []):
+            found.append(" ".join(process.info["cmdline"]))
+    return found
