@@ -90,6 +90,7 @@ def evaluate_sentiment_holdout(
     figures: dict[str, Any] = {
         "task": "sentiment",
         "as_of": as_of.isoformat(),
+        "model": "GPT-2" if classifier.ngrams is None else "GPT-2 and n-grams",
         **classification_figures(p, truth, weights=classifier.label_weights),
         "shortened": int(shortened.sum()),
         "confusion": _confusion(label, truth),
@@ -185,14 +186,14 @@ def _slices(judged: list[str], predicted: Labels, truth: Labels) -> dict[str, di
 
 
 def _show(console: Console, figures: dict[str, Any]) -> None:
-    title = f"Sentiment of {figures['reviews']:,.0f} held-out reviews up to {figures['as_of']} (95% intervals)"
+    title = f"Sentiment of {figures['reviews']:,.0f} held-out reviews, learned up to {figures['as_of']} (95% intervals)"
     table = Table("", "accuracy", "macro-F1", "calibration error", title=title, title_justify="left")
-    table.add_row("GPT-2", *_cells(figures))
+    table.add_row(figures["model"], *_cells(figures))
     majority = {"accuracy": figures["majority_accuracy"], "macro_f1": figures["majority_macro_f1"]}
     for name, rival in {**figures["baselines"], "majority class": majority}.items():
         table.add_row(name, *_cells(rival))
     console.print(table)
-    slices = Table("GPT-2, by slice", "reviews", "accuracy", "macro-F1")
+    slices = Table("by slice", "reviews", "accuracy", "macro-F1")
     for name, found in figures["slices"].items():
         slices.add_row(name, f"{found['reviews']:,.0f}", *_cells(found)[:2])
     console.print(slices)
