@@ -35,12 +35,22 @@ _SHOULD_BE = {
 class _Loader(yaml.SafeLoader):
     """YAML as people mean it: 1e-3 is a number (YAML 1.1 wants 1.0e-3), and a key written twice is a mistake."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Make a value; one that its type refuses, such as the date 2026-02-30, is a mistake at its line."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError):
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"no {kind}: quote it", node.start_mark) from None
+
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
             continue  # `<<: *other` may come with keys of its own: they replace the other's
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise yaml.constructor.ConstructorError(None, None, "a key must be a single value", key_node.start_mark)
         key = loader.construct_object(key_node)
         if key in seen:
             raise yaml.constructor.ConstructorError(None, None, f"the key {key} is there twice", key_node.start_mark)
@@ -86,12 +96,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read ({error}): give a readable text file in UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigurationError(f"{path} is not YAML: {_place(error)}. Mend that line, then run it again.") from None
+    except RecursionError:
+        raise ConfigurationError(f"{path} has brackets in brackets without end: give plain keys and values") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} holds no keys: it needs at least store, timezone and inputs")
     return content
 
 
-def _place(error: yaml.YAMLError) -> str:
+def _place(error: yaml.YAMLError | RecursionError) -> str:
     """Say where, without YAML's excerpt of the file (it may hold a password)."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
@@ -105,7 +117,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
         raise ConfigurationError(f"--set {dotted}: write it as --set a.b=c, for example --set recommend.k=20")
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ConfigurationError(f"--set {dotted}: its value is not YAML: {_place(error)}; quote it") from None
     section = content
     for depth, key in enumerate(keys[:-1], start=1):
