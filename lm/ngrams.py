@@ -65,10 +65,9 @@ class Ngrams:
         idf = (np.log((1 + len(texts)) / (1 + seen)) + 1).astype(np.float32)
         untrained = cls(characters, words, idf, np.zeros((len(idf), count), np.float32), _log_shares(labels, count))
         features = untrained._features(blocks)
-        heads, model = [], LogisticRegression(max_iter=_STEPS, warm_start=True, tol=1e-3)
-        for strength in sorted(strengths):
-            heads.append(untrained._trained(model.set_params(C=strength), features, labels))
-        return heads
+        # Each from zero: begun where a weaker one ended, the solver finds itself near enough and stays there.
+        models = [LogisticRegression(C=strength, max_iter=_STEPS) for strength in strengths]
+        return [untrained._trained(model, features, labels) for model in models]
 
     def _trained(self, model: LogisticRegression, features: scipy.sparse.csr_matrix, labels: Ints) -> Ngrams:
         weight, bias = self.weight.copy(), self.bias.copy()

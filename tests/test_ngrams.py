@@ -47,6 +47,12 @@ def test_learns_two_words_and_two_languages(head):
     assert (p[:, 1] < p.max(axis=1) - 2).all()  # no text is neutral
 
 
+def test_a_weaker_penalty_makes_larger_weights():
+    heads = Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strengths=(1.0, 5.0, 25.0))
+    sizes = [np.abs(head.weight).max() for head in heads]
+    assert sizes[0] * 1.2 < sizes[1] < sizes[2] / 1.2
+
+
 def test_of_equal_texts_in_any_company_the_bits_are_equal(head, monkeypatch):
     whole = head.logits(ENGLISH + CHINESE)
     assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE]) == whole).all()
