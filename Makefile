@@ -35,7 +35,7 @@ run: setup demo/regulars.yaml demo/models/recommend/regulars.json ## set up, the
 test: setup ## set up, then the gate: lint, types, all tests but the slow ones
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not faults'
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not slow and not faults'
 
 test-slow: setup ## the tests of many nights: minutes more
 	$(BIN)/python -m pytest -m slow
