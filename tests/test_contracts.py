@@ -68,10 +68,10 @@ def test_check_rows_counts_nulls_as_files_have_them(spark: SparkSession, tmp_pat
     nullable = struct_type(SENTIMENTS)
     for field in nullable.fields:
         field.nullable = True
-    rows = [row("sentiments", review_id="a", label=None), row("sentiments", review_id="b")]
+    rows = [row("sentiments", review_id="a", p_negative=None), row("sentiments", review_id="b")]
     df = spark.createDataFrame([tuple(r.values()) for r in rows], nullable)
     df.write.parquet(str(tmp_path / "t"))
-    with pytest.raises(ContractError, match="1 rows have no label; in 1 rows label is none of the three"):
+    with pytest.raises(ContractError, match="1 rows have no p_negative"):
         check_rows(spark.read.parquet(str(tmp_path / "t")), SENTIMENTS)
 
 

@@ -104,6 +104,7 @@ def test_the_night_goes_on_without_a_row_that_raises(spark: SparkSession, tmp_pa
     assert [row.why_missing for row in missing.collect()] == ["age"]
 
 
+@pytest.mark.faults
 def test_too_many_failures_refuse_the_night_and_are_not_kept(spark: SparkSession, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(GateRefused, match=r"task recommend failed on 3 requests, gate\.max_failures is 2"):
