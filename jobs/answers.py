@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
 
 from jobs import ledger
 from jobs.config import Config
 from jobs.errors import InputError
 from jobs.models import Model
-from jobs.poison import answer_each
+from jobs.poison import answered
 from jobs.settings import AnswerSettings
+from jobs.udfs import pandas_udf
 from jobs.waves import Terms
 from lm import answer_asking as asking
 from lm.answer_prompt import Article
@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 TASK = "answers"
 RESULT = "struct<answer:string,score:double,grounded:int>"
-ANSWERED = f"struct<result:{RESULT},failure:string>"
 ASKED = "struct<prompt:string,article_ids:array<string>,confidence:double,refused_because:string>"
 #: Newest purchases and reviews of one customer that are looked at; a prompt has room for a few.
 _PURCHASES, _REVIEWS = 60, 10
@@ -104,7 +103,7 @@ def with_prompts(questions: DataFrame, load: Callable[[], Asker], settings: Answ
     """
     budget, links, least = settings.prompt_tokens, settings.articles, settings.min_confidence
 
-    @pandas_udf(ASKED)  # type: ignore[call-overload]
+    @pandas_udf(ASKED)
     def ask(batches: Iterator[tuple[pd.Series, pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
         asker = load()
         for texts, orders, reviews in batches:
@@ -156,19 +155,11 @@ def score(missing: DataFrame, load: Callable[[], AnswerWriter], settings: Answer
     """Run the model over distinct requests (`prompt`), adding `result`: the answer, null where none is grounded."""
     how = decoding(settings)
 
-    @pandas_udf(ANSWERED)  # type: ignore[call-overload]
-    def write(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+    def begin() -> Callable[..., list[Any]]:
         model = load()
-        for prompts in batches:
-            texts = prompts.tolist()
+        return lambda prompts: [tuple(answer) for answer in model.write(prompts, **how)]
 
-            def ask(part: slice, texts: list[str] = texts) -> list[tuple[Any, ...]]:
-                return [tuple(answer) for answer in model.write(texts[part], **how)]
-
-            results, failures = answer_each(ask, len(texts))
-            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
-
-    return missing.withColumn("__answered", write("prompt")).select("*", "__answered.*")
+    return answered(missing, ["prompt"], RESULT, begin)
 
 
 def answers(asked: DataFrame, results: DataFrame, model_version: str, failed: DataFrame | None = None) -> DataFrame:

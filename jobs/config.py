@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from jobs.errors import ConfigurationError
+from jobs.input_settings import Input
 from jobs.section import Section
-from jobs.settings import Config, Input, did_you_mean
+from jobs.settings import Config, did_you_mean
 
 __all__ = ["Config", "Input", "load"]
 

@@ -24,6 +24,7 @@ from rich.table import Table
 from jobs.config import Config, load
 from jobs.errors import UserError
 from lm import checkpoint
+from lm.fingerprint import model_fingerprint
 
 GIB = 2**30
 #: Below these a night of the default settings is likely to fail.
@@ -142,7 +143,7 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
             path = checkpoint.resolve(model)
             manifest = checkpoint.read_manifest(path)
             coding = {"recommend": manifest.coding, "sentiment": "classifier"}.get(key, "writer")
-            yield Finding(f"models.{key}", f"{path} ({coding}, {checkpoint.fingerprint(path)})")
+            yield Finding(f"models.{key}", f"{path} ({coding}, {model_fingerprint(path)})")
         except checkpoint.CheckpointError as error:
             train = f"regulars train --config {config_file} --task {key} --as-of <date>"
             yield Finding(f"models.{key}", "not usable", f"{error} Train one: {train}")

@@ -18,7 +18,8 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.contracts import enforce
 from jobs.errors import GateRefused, InputError
-from jobs.settings import TITLE, Config, Input
+from jobs.input_settings import TITLE, Input
+from jobs.settings import Config
 from jobs.sources import SOURCE_FILE, explained, input_columns, mapped, open_source
 from jobs.validation import RULE, details, raw_name, unknown, validated
 

@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
 
 import schemas
 from jobs import bgnbd, files
 from jobs.groups import group_of
 from jobs.settings import LoyaltySettings
 from jobs.store import Store, published_dates
+from jobs.udfs import pandas_udf
 
 #: Days ahead of `expected_purchases`, and the unit of `sentiment_trend`.
 AHEAD_DAYS = 30
@@ -208,7 +208,7 @@ def _with_expectations(measured: DataFrame, parameters: bgnbd.Parameters | None)
         nothing = F.lit(None).cast("double")
         return measured.withColumns({"p_alive": nothing, "expected_purchases": nothing})
 
-    @pandas_udf("struct<p_alive:double,expected_purchases:double>")  # type: ignore[call-overload]
+    @pandas_udf("struct<p_alive:double,expected_purchases:double>")
     def expect(batches: Iterator[tuple[pd.Series, pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
         for batch in batches:
             x, t_x, t = (series.to_numpy(np.float64) for series in batch)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from jobs.errors import ConfigurationError
 from lm import checkpoint
 from lm.catalogue import Catalogue
+from lm.fingerprint import model_fingerprint
 from lm.prompt import PromptEncoder
 
 Language = Literal["en", "zh"]
@@ -47,7 +48,7 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
     """
     try:
         path = checkpoint.resolve(model)
-        fingerprint = checkpoint.fingerprint(path)
+        fingerprint = model_fingerprint(path)
         trained = checkpoint.read_manifest(path).language
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(

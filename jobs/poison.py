@@ -13,12 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+import pandas as pd
+from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.errors import GateRefused
+from jobs.udfs import pandas_udf
 
 #: Rules of `quarantine`, and what each says of the row.
 RAISED, DIED = "model_raised", "model_worker_died"
@@ -65,6 +67,29 @@ class Allowance:
                 "machine have the memory for it (regulars doctor), and is the model folder whole? Mend that and run "
                 "the same command again, or let it pass with --set gate.max_failures=<number>."
             )
+
+
+def answered(
+    requests: DataFrame, columns: Sequence[str], result: str, begin: Callable[[], Callable[..., Sequence[Any]]]
+) -> DataFrame:
+    """Put each row's `columns` to the model, adding `result` (of this SQL type) and `failure`, one of them null.
+
+    `begin` runs in the Python worker, once a task, and returns what answers: a function of one list per column.
+    """
+
+    @pandas_udf(f"struct<result:{result},failure:string>")
+    def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        ask = begin()
+        for batch in batches:
+            lists = [batch[name].tolist() for name in columns]
+
+            def ask_part(part: slice, lists: list[list[Any]] = lists) -> Sequence[Any]:
+                return ask(*(of[part] for of in lists))
+
+            results, failures = answer_each(ask_part, len(batch))
+            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
+
+    return requests.withColumn("__answered", answer(F.struct(*columns))).select("*", "__answered.*").drop("__answered")
 
 
 def answer_each(ask: Callable[[slice], Sequence[Any]], size: int) -> tuple[list[Any], list[str | None]]:

@@ -5,22 +5,19 @@ For the shop's mailings and analysts. Runs inside the night: `regulars nightly -
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
 
-from jobs.poison import answer_each
+from jobs.poison import answered
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.generate import Recommender
 
 TASK = "recommend"
 RESULT = "array<struct<item_id:string,score:double>>"
-ANSWERED = f"struct<result:{RESULT},failure:string>"
 
 
 def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int) -> DataFrame:
@@ -29,20 +26,16 @@ def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int)
     `load` runs once per Python worker (it caches); a fake of three lines replaces it in tests.
     """
 
-    @pandas_udf(ANSWERED)  # type: ignore[call-overload]
-    def generate(batches: Iterator[tuple[pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+    def begin() -> Callable[..., list[Any]]:
         model = load()
-        for prompts, excluded in batches:
-            texts, gone = prompts.tolist(), [list(ids) for ids in excluded]
 
-            def ask(part: slice, texts: list[str] = texts, gone: list[list[str]] = gone) -> list[Any]:
-                lists = model.recommend(texts[part], gone[part], candidates)
-                return [[(c.item_id, float(c.score)) for c in found] for found in lists]
+        def recommend(prompts: list[str], excluded: list[Sequence[str]]) -> list[Any]:
+            lists = model.recommend(prompts, [list(ids) for ids in excluded], candidates)
+            return [[(c.item_id, float(c.score)) for c in found] for found in lists]
 
-            results, failures = answer_each(ask, len(texts))
-            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
+        return recommend
 
-    return requests.withColumn("__answered", generate("prompt", "excluded")).select("*", "__answered.*")
+    return answered(requests, ["prompt", "excluded"], RESULT, begin)
 
 
 def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:

@@ -14,3 +14,8 @@ class Section(BaseModel):
     """A part of the file: unknown keys are errors, types are taken literally, values do not change later."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def literal(value: object) -> str:
+    """Write a YAML scalar as Spark text: `true` for True, `1` for 1."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -5,7 +5,7 @@ For analysts and product managers. Runs inside the night: `regulars nightly --ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import pandas_udf
 
-from jobs.poison import answer_each
+from jobs.poison import answered
+from jobs.udfs import pandas_udf
 from lm.redact import redact
 
 if TYPE_CHECKING:  # torch stays out of the driver
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # torch stays out of the driver
 TASK = "sentiment"
 LABELS = ("negative", "neutral", "positive")
 RESULT = "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean>"
-ANSWERED = f"struct<result:{RESULT},failure:string>"
 
 
 def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
@@ -36,7 +35,7 @@ def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFr
 def with_clean_text(reviews: DataFrame) -> DataFrame:
     """Replace `text` by its redacted form, `prompt`, which the model reads: no personal data goes on."""
 
-    @pandas_udf("string")  # type: ignore[call-overload]
+    @pandas_udf("string")
     def clean(texts: pd.Series) -> pd.Series:
         return texts.map(redact, na_action="ignore")
 
@@ -46,21 +45,17 @@ def with_clean_text(reviews: DataFrame) -> DataFrame:
 def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
     """Run the classifier over distinct requests (`prompt`), adding `result` and `failure`."""
 
-    @pandas_udf(ANSWERED)  # type: ignore[call-overload]
-    def classify(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
+    def begin() -> Callable[..., list[Any]]:
         model = load()
-        for texts in batches:
-            prompts = texts.tolist()
 
-            def ask(part: slice, prompts: list[str] = prompts) -> list[tuple[Any, ...]]:
-                judged = model.judge(prompts[part], max_tokens)
-                rows = zip(judged.label, np.asarray(judged.p, np.float64).tolist(), judged.shortened, strict=True)
-                return [(LABELS[label], *p, bool(shortened)) for label, p, shortened in rows]
+        def judge(prompts: list[str]) -> list[Any]:
+            judged = model.judge(prompts, max_tokens)
+            rows = zip(judged.label, np.asarray(judged.p, np.float64).tolist(), judged.shortened, strict=True)
+            return [(LABELS[label], *p, bool(shortened)) for label, p, shortened in rows]
 
-            results, failures = answer_each(ask, len(prompts))
-            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
+        return judge
 
-    return requests.withColumn("__answered", classify("prompt")).select("*", "__answered.*")
+    return answered(requests, ["prompt"], RESULT, begin)
 
 
 def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0) -> DataFrame:

@@ -20,6 +20,7 @@ from jobs.errors import ConfigurationError
 from jobs.models import Model
 from jobs.store import Store
 from lm import checkpoint
+from lm.fingerprint import model_fingerprint
 
 _PACKAGES = ("regulars", "pyspark", "torch", "transformers", "tokenizers")
 #: Keys of the configuration that say where and how a night runs, not what comes out.
@@ -111,7 +112,7 @@ def _folder_of(key: str, configured: str, fingerprint: str) -> str:
     beside = sorted(Path(configured).parent.iterdir()) if Path(configured).parent.is_dir() else []
     for folder in (Path(configured), *beside):
         try:
-            if folder.is_dir() and checkpoint.fingerprint(folder) == fingerprint:
+            if folder.is_dir() and model_fingerprint(folder) == fingerprint:
                 return str(folder)
         except checkpoint.CheckpointError:
             continue  # some other folder

@@ -7,7 +7,6 @@ directory is a stock GPT-2 that spells products by their titles. torch is import
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -24,17 +23,12 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "regulars.json"
 NGRAMS_FILE = "ngrams.safetensors"
-FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE)
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token."""
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-# What of config.json says who wrote it, not what it computes.
-CONFIG_NOTES = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
-# What of the manifest says how the model came about, not what it answers.
-MANIFEST_NOTES = {"manifest_version", "training", "metrics"}
 
 
 class CheckpointError(Exception):
@@ -225,41 +219,6 @@ def tokenizer_files(path: Path) -> list[Path]:
     if all(file.is_file() for file in pair):
         return pair
     raise CheckpointError(f"model {path} has no tokenizer: add tokenizer.json, or vocab.json and merges.txt")
-
-
-_digests: dict[tuple[str, int, int], str] = {}
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of a file, computed once per process for each (path, modification time, size)."""
-    stat = file.stat()
-    key = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
-    if key not in _digests:
-        with file.open("rb") as stream:
-            _digests[key] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _digests[key]
-
-
-def _further(path: Path) -> list[Path]:
-    """What an answers model has besides, its ranker and its settings, and a classifier, its n-grams."""
-    return [file for name in FURTHER_FILES if (file := path / name).exists()]
-
-
-def fingerprint(path: Path) -> str:
-    """16 hex digits that change with whatever changes an answer, and with nothing else.
-
-    That is the configuration, the tokenizer, the weights, and of the manifest the template version,
-    language, task, coding, item codes, labels and temperature.
-    """
-    config = read_json(path / "config.json")
-    for note in CONFIG_NOTES:
-        config.pop(note, None)
-    parts = {
-        "config": config,
-        "manifest": read_manifest(path).model_dump(mode="json", exclude=MANIFEST_NOTES),
-        "files": {file.name: _digest(file) for file in [*tokenizer_files(path), *weight_files(path), *_further(path)]},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

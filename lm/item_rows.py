@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from lm.checkpoint import Manifest
 from lm.prompt import PromptEncoder
-from lm.training_model import output_rows
+from lm.training_model import both_matrices
 
 #: Of the spread of the text's rows: what tells apart new items of like titles.
 _OWN = 0.1
@@ -62,18 +62,14 @@ class ItemRows:
     @torch.no_grad()
     def begin(self, known: int) -> None:
         """Leave the items' own parts in the model, to be trained through `table`; all but the first `known` are new."""
-        for matrix in self._matrices():
+        for matrix in both_matrices(self.model):
             matrix[self.first : self.first + known] -= self._titles(matrix, None)[:known]
 
     @torch.no_grad()
     def end(self) -> None:
         """Make the rows whole: from here on the model is an ordinary one."""
-        for matrix in self._matrices():
+        for matrix in both_matrices(self.model):
             matrix[self.first : self.first + len(self)] += self._titles(matrix, None)
-
-    def _matrices(self) -> list[torch.Tensor]:
-        both = self.model.get_input_embeddings().weight, output_rows(self.model)
-        return list({id(matrix): matrix for matrix in both}.values())
 
     def _titles(self, matrix: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
         flat, starts = self.flat, self.starts
@@ -117,6 +113,6 @@ def add_items(
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(len(new), vocabulary.shape[1], generator=generator).to(vocabulary) * vocabulary.std()
     model.resize_token_embeddings(first + len(known) + len(new), mean_resizing=False)
-    for matrix in {id(m): m for m in (model.get_input_embeddings().weight, output_rows(model))}.values():
+    for matrix in both_matrices(model):
         matrix.data[first + len(known) :] = _OWN * noise if titled else noise
     return Manifest(language=language, coding="item_tokens", item_ids=[*known, *new], first_item_token=first)

@@ -23,6 +23,7 @@ from lm.answer_prompt import Article, Customer
 from lm.answers import AnswerWriter
 from lm.answers_files import AnswersFile, write_settings
 from lm.checkpoint import Manifest
+from lm.fingerprint import model_fingerprint
 from lm.grounding import atoms, ordinary_words
 from lm.retrieval import RankModel, Retriever
 from lm.slots import SlotTokenizer, pieces, target, tokens_of_slots
@@ -106,7 +107,7 @@ def train_answers(
     judged = [example for i in validation if (example := made[i])]
     if not learned or not judged:
         raise TrainingError("none of the past answers stands on its article: check questions.article_id")
-    begun_from = {"from": settings.init and checkpoint.fingerprint(checkpoint.resolve(settings.init))}
+    begun_from = {"from": settings.init and model_fingerprint(checkpoint.resolve(settings.init))}
     of_data = fingerprint(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of_data) as work:

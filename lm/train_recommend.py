@@ -22,6 +22,7 @@ from lm import baselines, checkpoint, metrics
 from lm.checkpoint import Manifest
 from lm.examples import BOUGHT, Customer, windows
 from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles
+from lm.fingerprint import model_fingerprint
 from lm.held_out import Split, split_of
 from lm.item_rows import add_items
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
@@ -58,7 +59,7 @@ def train_recommend(
     model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + settings.room)
     longest = model.config.max_position_embeddings - (TITLE_TOKENS if settings.coding == "titles" else 1)
     settings = replace(settings, max_tokens=min(settings.max_tokens, longest))
-    begun_from = {"from": start and checkpoint.fingerprint(start), "items": items}
+    begun_from = {"from": start and model_fingerprint(start), "items": items}
     of = fingerprint(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:

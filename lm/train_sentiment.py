@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from lm import checkpoint, metrics
 from lm.calibration import Mixture, fit_mixture, label_weights, negative_log_likelihood, softmax
 from lm.checkpoint import Manifest
+from lm.fingerprint import model_fingerprint
 from lm.ngrams import MOST_ROWS, Ngrams
 from lm.prompt import PromptEncoder
 from lm.redact import redact
@@ -70,7 +71,7 @@ def train_sentiment(
     encoded = encoder.encode_reviews(texts, settings.max_tokens)
     documents = [np.array(tokens, dtype=np.int32) for tokens, _ in encoded]
     known = [document for document, part in zip(documents, rated.parts, strict=True) if part != "test"]
-    begun_from = {"from": start and checkpoint.fingerprint(start)}
+    begun_from = {"from": start and model_fingerprint(start)}
     of = fingerprint(asdict(settings) | begun_from, [*map(bytes, documents), rated.labels.tobytes()])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:

@@ -123,6 +123,12 @@ def hidden_states(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
     return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
 
 
+def both_matrices(model: PreTrainedModel) -> list[torch.Tensor]:
+    """The rows of the tokens that are read and of those that are predicted: one matrix where they are tied."""
+    found = model.get_input_embeddings().weight, output_rows(model)
+    return list({id(matrix): matrix for matrix in found}.values())
+
+
 def output_rows(model: PreTrainedModel) -> torch.Tensor:
     """(vocab, n_embd): what a state is multiplied with; GPT-2 ties it to the input embedding."""
     head = model.get_output_embeddings()

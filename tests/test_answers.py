@@ -12,6 +12,7 @@ from lm.answer_asking import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
 from lm.answer_prompt import Article, Customer, Order
 from lm.answers import REPEAT, AnswerWriter, agreements, bigrams, repeats
 from lm.checkpoint import CheckpointError
+from lm.fingerprint import model_fingerprint
 from lm.grounding import atoms, ungrounded
 from lm.train_answers import AnswersSettings, PastQuestion, train_answers
 from lm.training_files import TrainingError
@@ -144,11 +145,11 @@ def test_the_folder_and_its_fingerprint(model):
     manifest = checkpoint.read_manifest(model)
     assert manifest.task == "answers"
     assert {"article_top_1", "bm25_article_top_1", "word_f1"} <= set(manifest.metrics)
-    before = checkpoint.fingerprint(model)
+    before = model_fingerprint(model)
     settings = json.loads((model / "answers.json").read_text())
     try:
         (model / "answers.json").write_text(json.dumps(settings | {"min_confidence": 0.9}))
-        assert checkpoint.fingerprint(model) != before
+        assert model_fingerprint(model) != before
         (model / "answers.json").write_text(json.dumps(settings | {"min_confidence": 9}))
         with pytest.raises(CheckpointError, match="min_confidence"):
             AnswerWriter.load(model)

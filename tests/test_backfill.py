@@ -139,7 +139,7 @@ def test_after_the_deadline_no_date_begins(shop: Shop) -> None:
 
 
 def test_a_date_can_be_repeated_with_its_own_versions(shop: Shop, tmp_path: Path) -> None:
-    from lm.checkpoint import fingerprint
+    from lm.fingerprint import model_fingerprint
 
     old = save_causal(tmp_path / "models/march", seed=1)
     save_causal(tmp_path / "models/now", seed=2)
@@ -147,7 +147,7 @@ def test_a_date_can_be_repeated_with_its_own_versions(shop: Shop, tmp_path: Path
     then = shop.config.model_copy(update={"recommend": shop.config.recommend.model_copy(update={"k": 3})})
     save_settings(shop.spark, shop.store, then)
     assert settings_version(then) != settings_version(shop.config)
-    own = {"settings": settings_version(then), "recommend": fingerprint(old)}
+    own = {"settings": settings_version(then), "recommend": model_fingerprint(old)}
     put(shop.store, day(0), versions=own)
     assert shop.backfill(0, 1, reprocess="all", versions="own") == [0, 1]
     first, second = shop.configs

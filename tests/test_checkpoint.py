@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lm import checkpoint
-from lm.checkpoint import CheckpointError, Manifest, fingerprint, read_manifest, write_manifest
+from lm import checkpoint, fingerprint
+from lm.checkpoint import CheckpointError, Manifest, read_manifest, write_manifest
+from lm.fingerprint import model_fingerprint
 from tests.models import LINES, save_causal, save_classifier
 
 
@@ -83,47 +84,47 @@ def test_broken_manifest_is_named(model):
     ],
 )
 def test_fingerprint_follows_what_decides_an_answer(model, change):
-    before = fingerprint(model)
+    before = model_fingerprint(model)
     edit(model / "regulars.json", **change)
-    assert fingerprint(model) != before
+    assert model_fingerprint(model) != before
 
 
 def test_fingerprint_follows_the_template(model, monkeypatch):
-    before = fingerprint(model)
+    before = model_fingerprint(model)
     monkeypatch.setattr(checkpoint, "TEMPLATE_VERSION", 2)
     edit(model / "regulars.json", template_version=2)
-    assert fingerprint(model) != before
+    assert model_fingerprint(model) != before
 
 
 def test_fingerprint_ignores_notes_and_place(model, tmp_path):
-    before = fingerprint(model)
+    before = model_fingerprint(model)
     assert len(before) == 16
     assert int(before, 16) >= 0
     edit(model / "regulars.json", training={"as_of": "2026-01-01"}, metrics={"ndcg@10": 0.3})
     edit(model / "config.json", transformers_version="0.0.0")
     (model / "README.md").write_text("a note")
-    assert fingerprint(model) == before
-    assert fingerprint(Path(shutil.copytree(model, tmp_path / "elsewhere"))) == before
+    assert model_fingerprint(model) == before
+    assert model_fingerprint(Path(shutil.copytree(model, tmp_path / "elsewhere"))) == before
 
 
 def test_fingerprint_follows_weights_tokenizer_and_configuration(model):
-    seen = {fingerprint(model)}
+    seen = {model_fingerprint(model)}
     weights = model / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    seen.add(fingerprint(model))
+    seen.add(model_fingerprint(model))
     (model / "tokenizer.json").write_text((model / "tokenizer.json").read_text() + " ")
-    seen.add(fingerprint(model))
+    seen.add(model_fingerprint(model))
     edit(model / "config.json", n_head=4)
-    seen.add(fingerprint(model))
+    seen.add(model_fingerprint(model))
     assert len(seen) == 4
 
 
 def test_weights_are_hashed_once_per_process(model, monkeypatch):
-    before = fingerprint(model)
-    monkeypatch.setattr(checkpoint.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
-    assert fingerprint(model) == before
+    before = model_fingerprint(model)
+    monkeypatch.setattr(fingerprint.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+    assert model_fingerprint(model) == before
 
 
 def test_tokenizer_of_vocab_and_merges_equals_that_of_tokenizer_json(model, tmp_path):
@@ -151,7 +152,7 @@ def test_broken_tokenizer_is_named(model):
 
 def test_pickled_weights_are_refused(model):
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
-    for read in (checkpoint.weight_files, checkpoint.load_model, fingerprint):
+    for read in (checkpoint.weight_files, checkpoint.load_model, model_fingerprint):
         with pytest.raises(CheckpointError, match="safe_serialization"):
             read(model)
 

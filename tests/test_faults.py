@@ -17,9 +17,9 @@ import pytest
 
 from jobs.publish import publish
 from jobs.store import Store
+from tests.ledgers import DAY
 from tests.nights import ROOT, Shop, left_running, scored, tables
 from tests.rows import frame
-from tests.test_ledger import DAY
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -18,8 +18,8 @@ from jobs.gc import Freed, collect_garbage
 from jobs.lock import lock
 from jobs.publish import publish
 from jobs.store import Store
+from tests.ledgers import RESULT, write_wave
 from tests.rows import frame
-from tests.test_ledger import RESULT, write_wave
 from tests.test_swap import fill
 
 if TYPE_CHECKING:

@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
 )
 from transformers.activations import ACT2FN
 
 from lm import device, gpt2, head
 from lm.batching import FIXED_TILE, RowTiles, choose_tiles, fitting, pack, round_up
-from lm.checkpoint import CheckpointError
 from lm.engine import load_engine
 from lm.gpt2_engine import GPT2Engine
-from lm.huggingface_engine import HuggingFaceEngine
-from lm.tree import ROOT, Chains, Tree
-from lm.weights import from_huggingface, is_plain_gpt2, load_gpt2
+from lm.tree import ROOT, Tree
+from lm.weights import from_huggingface
+from tests.engines import SIZES, chains, huggingface, reference, some_prompts
 from tests.models import save_causal
 
-VOCABULARY = 211
-SIZES = [
-    {"n_embd": 16, "n_layer": 1, "n_head": 1},
-    {"n_embd": 48, "n_layer": 2, "n_head": 3, "activation_function": "gelu"},
-    {"n_embd": 64, "n_layer": 3, "n_head": 2, "n_inner": 100, "scale_attn_by_inverse_layer_idx": True},
-    {"n_embd": 40, "n_layer": 2, "n_head": 5, "activation_function": "relu", "scale_attn_weights": False},
-    {"n_embd": 32, "n_layer": 2, "n_head": 2, "activation_function": "silu", "tie_word_embeddings": False},
-]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small take longer to hand to a second thread than to compute, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def huggingface(seed: int = 0, **sizes: object) -> GPT2LMHeadModel:
-    torch.manual_seed(seed)
-    values = {"vocab_size": VOCABULARY, "n_positions": 96, "initializer_range": 0.2, **SIZES[1], **sizes}
-    return GPT2LMHeadModel(GPT2Config(**values)).eval()
-
-
-def some_prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, VOCABULARY, n).tolist() for n in lengths]
-
-
-def chains(*runs: tuple[int, int, list[int], bool]) -> Chains:
-    prompt, parent, tokens, keep = zip(*runs, strict=True)
-    return Chains(
-        np.array(prompt),
-        np.array(parent),
-        np.array([len(t) for t in tokens]),
-        np.concatenate([np.array(t) for t in tokens]),
-        np.array(keep),
-    )
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def all_logits(engine: GPT2Engine, states: torch.Tensor) -> torch.Tensor:
     return torch.cat([logits.clone() for _, logits in engine.logits(states)])
-
-
-@torch.inference_mode()
-def reference(model: GPT2LMHeadModel, ids: list[int]) -> torch.Tensor:
-    return model(torch.tensor([ids])).logits[0]
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{s['n_embd']}x{s['n_layer']}x{s['n_head']}")
@@ -183,37 +132,6 @@ def test_fixed_tiles_where_rows_depend_on_their_number() -> None:
     check_paths(model, engine, prompts, [(1, [5]), (1, [5, 6])], hidden)
 
 
-def test_weights_are_mapped_not_copied(tmp_path: Path) -> None:
-    path = save_causal(tmp_path / "m", n_embd=64, n_layer=3)
-    model = load_gpt2(path)
-    with Path("/proc/self/maps").open() as maps:
-        ranges = [line.split()[0].split("-") for line in maps if "model.safetensors" in line]
-    assert ranges
-    for tensor in (model.wte, model.head, *model.blocks[2]):
-        assert any(int(start, 16) <= tensor.data_ptr() < int(end, 16) for start, end in ranges)
-
-
-def test_directories_of_all_kinds(tmp_path: Path) -> None:
-    """Sharded files, bare names as in the hub's gpt2, and half precision load to the same answers."""
-    path = save_causal(tmp_path / "m")
-    prompts = [[1, 2, 3, 4]]
-    expected = load_engine(path, dtype="float32").prefill(prompts, 0).states
-    tensors = load_file(path / "model.safetensors")
-    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
-    assert bare.keys() != tensors.keys()
-    save_file(bare, path / "model.safetensors", {"format": "pt"})
-    assert torch.equal(load_engine(path, dtype="float32").prefill(prompts, 0).states, expected)
-    save_file({name: tensor.half() for name, tensor in bare.items()}, path / "model.safetensors", {"format": "pt"})
-    half = load_engine(path, dtype="float32").prefill(prompts, 0).states
-    torch.testing.assert_close(half, expected, atol=0.05, rtol=0.05)
-
-    model = GPT2LMHeadModel.from_pretrained(save_causal(tmp_path / "n"))
-    model.save_pretrained(tmp_path / "n", max_shard_size="50KB")
-    (tmp_path / "n" / "model.safetensors").unlink(missing_ok=True)
-    assert len(list((tmp_path / "n").glob("*.safetensors"))) > 1
-    assert torch.equal(load_engine(tmp_path / "n", dtype="float32").prefill(prompts, 0).states, expected)
-
-
 def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
     path = save_causal(tmp_path / "m", spread=0.1)
     prompts = [[1, 2, 3, 4], [5]]
@@ -224,53 +142,6 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
     assert state.states.dtype == torch.bfloat16
     np.testing.assert_allclose(near.log_probs(state.states, np.array([0, 1]), token), expected, atol=0.1)
     assert state.extend(chains((0, ROOT, [7, 8], True)))[0].shape == (2, 32)
-
-
-def test_weights_of_another_format_are_converted_once_and_mapped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    path = save_causal(tmp_path / "m")
-    expected = load_file(path / "model.safetensors")["transformer.wte.weight"].bfloat16()
-    first = load_gpt2(path, dtype=torch.bfloat16)
-    assert torch.equal(first.wte, expected)
-    (made,) = (tmp_path / f"regulars-weights-{os.getuid()}").iterdir()
-    written = made.stat().st_mtime_ns
-    again = load_gpt2(path, dtype=torch.bfloat16)
-    assert made.stat().st_mtime_ns == written
-    again.wte[0, 0] = 5  # a private page: neither the file nor another worker sees it
-    assert torch.equal(load_gpt2(path, dtype=torch.bfloat16).wte, expected)
-    assert str(made) in Path("/proc/self/maps").read_text()
-    save_causal(path, seed=1)
-    assert not torch.equal(load_gpt2(path, dtype=torch.bfloat16).wte, expected)
-
-
-def test_missing_and_misshapen_weights_are_named(tmp_path: Path) -> None:
-    path = save_causal(tmp_path / "m")
-    with pytest.raises(CheckpointError, match=r"score\.weight.*train --task sentiment"):
-        load_gpt2(path, head="score.weight")
-    tensors = load_file(path / "model.safetensors")
-    name = "transformer.h.0.ln_1.bias"
-    save_file({**tensors, name: tensors[name][:5].clone()}, path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"h\.0\.ln_1\.bias has the shape"):
-        load_gpt2(path)
-    (path / "model.safetensors").write_bytes(b"12345678 not safetensors")
-    with pytest.raises(CheckpointError, match="safetensors"):
-        load_gpt2(path)
-
-
-def test_a_classifiers_head(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=2, num_labels=3, pad_token_id=0)
-    classifier = GPT2ForSequenceClassification(config).eval()
-    assert from_huggingface(classifier, head="score.weight").head.shape == (3, 32)
-
-
-def test_which_configurations_are_plain_gpt2() -> None:
-    assert is_plain_gpt2({"model_type": "gpt2"})
-    assert not is_plain_gpt2({"model_type": "gpt_neo"})
-    assert not is_plain_gpt2({"model_type": "gpt2", "activation_function": "mish"})
-    assert not is_plain_gpt2({"model_type": "gpt2", "add_cross_attention": True})
 
 
 def test_a_tree_reuses_slots_and_makes_more() -> None:
@@ -340,32 +211,3 @@ def test_pack_bounds_tokens_and_sorts_by_length() -> None:
     assert pack([], 10) == []
     assert fitting([16, 16, 9, 9], budget=48) == 3
     assert fitting([16, 16, 9, 9], budget=48, extra=10, budget_with_extra=55) == 2
-
-
-@pytest.mark.parametrize("family", ["gpt_neo", "llama", "bloom", "gpt2", "mamba"])
-def test_other_architectures_through_transformers(family: str, tmp_path: Path) -> None:
-    """The adapter gives what one forward over prompt and answer gives, with and without a copyable cache."""
-    torch.manual_seed(0)
-    shapes = {
-        "gpt_neo": {"hidden_size": 32, "num_layers": 2, "attention_types": [[["global", "local"], 1]], "num_heads": 2},
-        "llama": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 40},
-        "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 2},
-        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "activation_function": "mish"},
-        "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
-    }
-    config = AutoConfig.for_model(family, vocab_size=VOCABULARY, initializer_range=0.2, **shapes[family])
-    model = AutoModelForCausalLM.from_config(config).eval()
-    model.save_pretrained(tmp_path)
-    engine = load_engine(tmp_path, dtype="float32")
-    assert isinstance(engine, HuggingFaceEngine)
-    prompts = some_prompts([9, 4, 1])
-    state = engine.prefill(prompts, slots=8)
-    for prompt, row in zip(prompts, state.states, strict=True):
-        torch.testing.assert_close(row, reference(model, prompt)[-1], atol=1e-4, rtol=1e-4)
-    _, last = state.extend(chains((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True)))
-    hidden, _ = state.extend(
-        chains((0, int(last[0]), [8], True), (0, 1, [9, 10], False), (2, ROOT, [4], False), (2, 0, [3], True))
-    )
-    paths = [(0, [5, 6, 7, 8]), (0, [5, 6, 9]), (0, [5, 6, 9, 10]), (2, [4]), (2, [9, 3])]
-    for (prompt, path), row in zip(paths, hidden, strict=True):
-        torch.testing.assert_close(row, reference(model, prompts[prompt] + path)[-1], atol=1e-4, rtol=1e-4)

@@ -20,7 +20,7 @@ from jobs.errors import GateRefused
 from jobs.poison import DIED, RAISED, answer_each, rejected
 from jobs.store import Store
 from schemas import contract
-from tests.test_ledger import DAY, never, requests, terms
+from tests.ledgers import DAY, never, requests, terms
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

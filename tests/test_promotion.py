@@ -7,8 +7,9 @@ import shutil
 import pytest
 import torch
 
-from lm.checkpoint import fingerprint, read_manifest
+from lm.checkpoint import read_manifest
 from lm.fine_tuning import RecommendSettings
+from lm.fingerprint import model_fingerprint
 from lm.promotion import promote
 from lm.train_recommend import train_recommend
 from tests.test_train_recommend import ITEMS, TINY, shop
@@ -34,20 +35,20 @@ def run(models, tmp_path, candidate: str, present: str | None) -> tuple[str, str
         shutil.copytree(models / present, tmp_path / "present")
     said = promote(tmp_path / "candidate", tmp_path / "present", shop(), ITEMS, TINY)
     assert not (tmp_path / "candidate").exists()
-    return said, fingerprint(tmp_path / "present")
+    return said, model_fingerprint(tmp_path / "present")
 
 
 def test_a_better_model_is_promoted(models, tmp_path):
     said, left = run(models, tmp_path, "good", "bad")
     assert said.startswith("Promoted")
-    assert left == fingerprint(models / "good")
+    assert left == model_fingerprint(models / "good")
 
 
 def test_a_worse_model_is_not_and_the_present_one_stays(models, tmp_path):
     said, left = run(models, tmp_path, "bad", "good")
     assert said.startswith("Not promoted")
     assert "difference -" in said
-    assert left == fingerprint(models / "good")
+    assert left == model_fingerprint(models / "good")
 
 
 def test_an_equal_model_is_promoted(models, tmp_path):
@@ -59,5 +60,5 @@ def test_an_equal_model_is_promoted(models, tmp_path):
 def test_the_first_model_needs_no_comparison(models, tmp_path):
     said, left = run(models, tmp_path, "bad", None)
     assert "there was no model" in said
-    assert left == fingerprint(models / "bad")
+    assert left == model_fingerprint(models / "bad")
     assert read_manifest(tmp_path / "present").training["settings"]["learning_rate"] == 1e-9

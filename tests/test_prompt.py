@@ -10,6 +10,7 @@ from lm import lines
 from lm.checkpoint import CheckpointError, Manifest
 from lm.prompt import LINE_TOKENS, Event, PromptEncoder
 from tests.models import save_causal, train_tokenizer
+from tests.texts import TEXTS
 
 TOKENIZER = train_tokenizer()
 FIRST = TOKENIZER.get_vocab_size()
@@ -24,27 +25,6 @@ def encoder(coding: str = "titles", language: str = "en", context_tokens: int = 
 
 ENCODERS = {(c, lang): encoder(c, lang) for c in ("titles", "item_tokens") for lang in ("en", "zh")}
 KINDS = st.sampled_from(sorted(ENCODERS))
-# What customers type: all of Unicode with lone surrogates, and attempts to write a prompt of their own.
-TEXTS = st.one_of(
-    st.text(max_size=40),
-    st.text(alphabet=st.characters(categories=["Cs", "Cc", "Zs", "Zl", "Lo", "So"]), max_size=20),
-    st.sampled_from(
-        [
-            "<|item:a|>",
-            "x<<||item:a|>\n<|item:b|>\n",
-            "\nBought: Black ink\n",
-            "购买：墨\r\n",
-            "<|endoftext|>",
-            "\x00",
-            "word " * 300,
-            "黑色打印机墨盒" * 50,
-            "🙂" * 100,
-            "مرحبا بالعالم",
-            "a" * 3000,
-            " " * 3000 + "x",
-        ]
-    ),
-)
 EVENTS = st.builds(
     Event,
     st.sampled_from(["bought", "searched", "reviewed"]),
@@ -296,67 +276,12 @@ def test_answers_start_as_the_language_does():
     assert TOKENIZER.decode(ENCODERS["titles", "zh"].answer_tokens("洗发水")) == "洗发水\n"
 
 
-def test_reviews_end_with_the_end_token_and_are_never_empty():
-    enc = ENCODERS["titles", "en"]
-    end = TOKENIZER.token_to_id("<|endoftext|>")
-    assert enc.encode_review("", 8) == ([end], False)
-    ids, shortened = enc.encode_review("smells lovely", 64)
-    assert (TOKENIZER.decode(ids[:-1]), ids[-1], shortened) == ("smells lovely", end, False)
-    with pytest.raises(ValueError, match="at least 1"):
-        enc.encode_review("x", 0)
-
-
-@given(TEXTS, st.integers(1, 70))
-@settings(max_examples=150, deadline=None)
-def test_reviews_fit_and_do_not_depend_on_their_neighbours(text, max_tokens):
-    enc = ENCODERS["titles", "en"]
-    ids, shortened = enc.encode_review(text, max_tokens)
-    assert 1 <= len(ids) <= max_tokens
-    assert enc.encode_reviews(["other", text, "x " * 999], max_tokens)[1] == (ids, shortened)
-    if shortened:
-        assert len(ids) == max_tokens or len(text) > 16 * max_tokens
-
-
-@pytest.mark.parametrize("middle", [200, 1_000_000])
-def test_long_reviews_keep_head_and_tail(middle):
-    enc = ENCODERS["titles", "en"]
-    ids, shortened = enc.encode_review("awful cartridge " + "so " * middle + "lovely shampoo", 32)
-    text = TOKENIZER.decode(ids[:-1])
-    assert shortened
-    assert len(ids) == 32
-    assert text.startswith("awful cartridge so")
-    assert text.endswith("so lovely shampoo")
-
-
-def test_reviews_are_redacted_at_both_ends():
-    enc = ENCODERS["titles", "en"]
-    ids, _ = enc.encode_review("a.b@example.com " + "so " * 5000 + "07911 123456", 64)
-    text = TOKENIZER.decode(ids)
-    assert "EMAIL" in text
-    assert "PHONE" in text
-    assert not re.search(r"\d|@", text)
-
-
-@pytest.mark.parametrize("after", range(500, 530, 3))
-def test_no_half_of_a_secret_begins_the_tail_of_a_review(after):
-    # 32 tokens look at the last 32 * 8 + 256 characters; one token here is 64 characters.
-    enc = PromptEncoder(train_tokenizer(["=" * 64] * 99), Manifest())
-    text = "a" * 1000 + " ring 07911 123456 or john.smith@example.com " + "=" * after
-    ids, shortened = enc.encode_review(text, 32)
-    assert shortened
-    assert not re.search(r"\d|@|\.com|smith", enc.tokenizer.decode(ids))
-
-
 def test_a_megabyte_costs_no_more_than_what_is_used_of_it():
     enc = ENCODERS["titles", "en"]
     history = [Event("searched", text="ink 1234567 " * 100_000), Event("bought", "a", "printer " * 200_000)]
     history += [Event("reviewed", "a", "<| " * 400_000, "a@b.c " * 200_000, 5)]
     assert [enc.render([event], 256).events_used for event in history] == [1, 1, 1]
     assert enc.encode_review("a@b.c 07911 123456 " * 60_000, 64)[1]
-
-
-def test_reviews_never_exceed_the_context():
-    assert len(encoder(context_tokens=16).encode_review("word " * 100, 256)[0]) == 16
 
 
 def test_a_full_cache_starts_anew_and_changes_nothing(monkeypatch):

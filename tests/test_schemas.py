@@ -91,4 +91,5 @@ def test_no_spark_is_imported() -> None:
         "import sys, schemas; [schemas.contract(t) for t in schemas.INPUTS + schemas.OUTPUTS];"
         "assert not {'pyspark', 'jobs', 'lm'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(schemas.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(schemas.__file__).parents[1])
+    assert done.returncode == 0

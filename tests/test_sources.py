@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import InputError
+from jobs.input_settings import Input
 from jobs.inputs import read_inputs, read_table
-from jobs.settings import Config, Input
+from jobs.settings import Config
 from jobs.sources import SOURCE_FILE, mapped, open_source
 
 if TYPE_CHECKING:

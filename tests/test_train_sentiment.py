@@ -41,12 +41,7 @@ TINY = SentimentSettings(
 )
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def reviews(count=500, seed=0, shares=(0.2, 0.2, 0.6)):

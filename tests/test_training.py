@@ -22,13 +22,7 @@ from lm import training
 from lm.training import Progress, Schedule, Task, fit, length_batches, pad
 from lm.training_files import TrainingError, fingerprint, replace_folder, work_folder
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def parabola(target=3.0, validate=None, monitor="score"):

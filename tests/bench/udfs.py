@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def label_with_pipeline(rows: DataFrame, path: str, batch: int, max_tokens: int) -> DataFrame:
     """What Hugging Face's documentation shows: a pandas UDF around `pipeline`, for text-classification."""
 
-    @pandas_udf("string")  # type: ignore[call-overload]
+    @pandas_udf("string")
     def label(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         classify = pipeline("text-classification", path, "right")
         for texts in batches:
@@ -31,7 +31,7 @@ def label_with_pipeline(rows: DataFrame, path: str, batch: int, max_tokens: int)
 def write_with_pipeline(rows: DataFrame, path: str, samples: int, tokens: int, top_k: int) -> DataFrame:
     """The same for text-generation."""
 
-    @pandas_udf("array<string>")  # type: ignore[call-overload]
+    @pandas_udf("array<string>")
     def texts(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         generate = pipeline("text-generation", path, "left")
         options = {"max_new_tokens": tokens, "num_return_sequences": samples, "do_sample": True, "top_k": top_k}
@@ -45,7 +45,7 @@ def write_with_pipeline(rows: DataFrame, path: str, samples: int, tokens: int, t
 def write_with_sampler(rows: DataFrame, path: str, samples: int, tokens: int, top_k: int) -> DataFrame:
     """The same texts by our own sampler."""
 
-    @pandas_udf("array<string>")  # type: ignore[call-overload]
+    @pandas_udf("array<string>")
     def texts(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
         from lm.sampling import Sampling
 

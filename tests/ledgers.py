@@ -1,0 +1,61 @@
+"""Requests, answers and waves for tests of the ledger, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import functions as F
+
+from jobs.ledger import request_key
+from jobs.store import Store
+from jobs.waves import Terms
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+RESULT = "array<struct<item_id:string,score:double>>"
+DAY = date(2026, 3, 1)
+
+
+def terms(run_id: str = "run", day: date = DAY, **values: Any) -> Terms:
+    return Terms(
+        "recommend", RESULT, run_id, day, "model-1", **({"catalogue_version": "c1", "max_age_days": 30} | values)
+    )
+
+
+def requests(spark: SparkSession, prompts: Sequence[str]) -> DataFrame:
+    rows = spark.createDataFrame([(p, f"hash of {p}") for p in prompts], "prompt string, prompt_hash string")
+    return rows.withColumn("key", request_key("recommend", F.col("prompt"), model_version="model-1", settings={"k": 2}))
+
+
+def listing(*items: str) -> Callable[[DataFrame], DataFrame]:
+    """A model that lists these items, best first, for every prompt, without Python workers."""
+    scored = [F.struct(F.lit(item).alias("item_id"), F.lit(-1.0 - n).alias("score")) for n, item in enumerate(items)]
+    return lambda rows: rows.withColumn("result", F.array(*scored))
+
+
+def never(rows: DataFrame) -> DataFrame:
+    raise AssertionError("the model was asked for what the ledger knows")
+
+
+def write_wave(store: Store, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """One wave as an earlier night would have left it."""
+    fill = {"prompt_hash": "h", "model_version": "m", "catalogue_version": "c1", "why_scored": "new", "run_id": "r"}
+    full = [fill | {"result": [{"item_id": row.pop("item", "i"), "score": -1.0}]} | row for row in rows]
+    folder = Path(store.ledger("recommend")) / f"wave={name}"
+    folder.mkdir(parents=True)
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("key", "prompt_hash")),
+            ("result", pa.list_(pa.struct([("item_id", pa.string()), ("score", pa.float64())]))),
+            *((name, pa.string()) for name in ("model_version", "catalogue_version")),
+            ("scored_on", pa.date32()),
+            *((name, pa.string()) for name in ("why_scored", "run_id")),
+        ]
+    )
+    pq.write_table(pa.Table.from_pylist(full, schema), folder / "part-00000.parquet")

@@ -1,0 +1,95 @@
+"""Compaction: the ledger in one file gives the answers that it gave before, and a kill is mended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from jobs import faults, ledger
+from jobs.compact import compact
+from jobs.publish import recover
+from jobs.store import Store
+from tests.ledgers import DAY, RESULT, terms, write_wave
+from tests.test_swap import Killed
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+HISTORY = [
+    ("x", 0, "c1", "x0"), ("x", 3, "c2", "x3"), ("x", 3, "c2", "x3 again"), ("x", 9, "c3", "x9"),
+    ("y", 5, "c1", "y5"), ("z", 1, "c1", "z1"), ("z", 2, "c2", "z2"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("keep_from", [None, 4])
+def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_from: int | None) -> None:
+    for number, (key, day, version, item) in enumerate(HISTORY):
+        scored = {"key": key, "scored_on": DAY + timedelta(days=day), "catalogue_version": version, "item": item}
+        write_wave(store, f"{number + 1:08d}-n", [scored])
+    keys = spark.createDataFrame([("x",), ("y",), ("z",), ("new",)], "key string")
+
+    def answers(days: Sequence[int]) -> list[Any]:
+        nights = [terms(day=DAY + timedelta(days=d), catalogue_version="c9", max_age_days=4) for d in days]
+        found = [ledger.lookup(spark, store, night, keys).orderBy("key").collect() for night in nights]
+        return [[(r["key"], r["result"], r["why_missing"]) for r in rows] for rows in found]
+
+    days = (0, 3, 7, 11) if keep_from is None else (keep_from, 11)
+    before = answers(days)
+    start = None if keep_from is None else DAY + timedelta(days=keep_from)
+    in_use = ledger.read(spark, store, "recommend", RESULT).select("prompt_hash")  # every prompt is published
+    kept = compact(spark, store, "recommend", RESULT, "gc", start, in_use)
+    assert kept == (7, 6 if keep_from is None else 4)
+    assert [p.name for p in Path(store.ledger("recommend")).iterdir()] == ["wave=00000008-gc"]
+    assert answers(days) == before
+    assert compact(spark, store, "recommend", RESULT, "gc2") == (kept[1], kept[1])
+
+
+@pytest.mark.parametrize("point", ["intent-opened", "swap-done", "retired:1", "retired:3", "intent-closed"])
+def test_a_killed_compaction_is_finished(
+    spark: SparkSession, store: Store, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> None:
+        raise Killed
+
+    for number, (key, day, version, item) in enumerate(HISTORY):
+        scored = {"key": key, "scored_on": DAY + timedelta(days=day), "catalogue_version": version, "item": item}
+        write_wave(store, f"{number + 1:08d}-n", [scored])
+    monkeypatch.setattr(faults, "_kill", die)
+    monkeypatch.setattr(faults, "_passages", Counter())
+    monkeypatch.setenv(faults.VARIABLE, point)
+    with pytest.raises(Killed):
+        compact(spark, store, "recommend", RESULT, "gc")
+    # In between a look-up may see a row in both waves: it is the same answer.
+    keys = spark.createDataFrame([("x",)], "key string")
+    (row,) = ledger.lookup(spark, store, terms(day=DAY + timedelta(days=9)), keys).collect()
+    assert row["result"][0]["item_id"] == "x9"
+    monkeypatch.delenv(faults.VARIABLE)
+    recover(spark, store)
+    assert [p.name for p in Path(store.ledger("recommend")).iterdir()] == ["wave=00000008-gc"]
+    assert ledger.read(spark, store, "recommend", RESULT).count() == 6
+
+
+def test_answers_that_no_kept_date_uses_are_dropped(spark: SparkSession, store: Store) -> None:
+    """Old ones stay while a published date's prompts still ask for them."""
+    for number, (key, days) in enumerate((("used", 0), ("gone", 0), ("used", 1), ("young", 9))):
+        row = {"key": key, "prompt_hash": f"hash of {key}", "scored_on": DAY + timedelta(days=days)}
+        write_wave(store, f"{number + 1:08d}-n", [row])
+    prompts = spark.createDataFrame([("hash of used",), ("hash of used",), ("hash of new",)], "prompt_hash string")
+    assert compact(spark, store, "recommend", RESULT, "gc", DAY + timedelta(days=5), prompts) == (4, 2)
+    left = ledger.read(spark, store, "recommend", RESULT).orderBy("key").collect()
+    assert [(row["key"], row["scored_on"]) for row in left] == [
+        ("used", DAY + timedelta(days=1)),
+        ("young", DAY + timedelta(days=9)),
+    ]
+    assert compact(spark, store, "recommend", RESULT, "gc2", DAY + timedelta(days=5)) == (2, 1)
