@@ -37,7 +37,7 @@ test: setup ## set up, then the gate: lint, types, all tests but the slow ones
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not slow and not faults'
 
-test-slow: setup ## the tests of many nights: minutes more
+test-slow: setup ## the tests of further whole nights: minutes more
 	$(BIN)/python -m pytest -m slow
 
 test-faults: setup ## processes killed, clusters, full disks: many minutes more

@@ -204,6 +204,7 @@ def test_the_control_group_is_computed_but_not_published(first, shop, spark):
         night_of(spark, shop, shop.run_date, *experiment(shop), "loyalty.key=another")
 
 
+@pytest.mark.slow
 def test_a_stock_gpt2_works_with_titles_and_lists_all_that_is_left(spark, shop, first, tmp_path):
     # No training and k as large as the catalogue: every list is short, each for the stated reason.
     model = save_causal(tmp_path / "gpt2", stock=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 from jobs import models, recommendations, sentiments
 from lm.catalogue import Catalogue
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 CUSTOMERS = 40
 
 
+@pytest.mark.slow
 def test_partitions_change_no_bit(spark: SparkSession, tmp_path: Path) -> None:
     titles = [f"{colour} {thing}" for colour in ("Red", "Blue", "Black") for thing in ("ink", "oil shampoo", "printer")]
     item_ids = [f"i{n}" for n in range(len(titles))]

@@ -202,6 +202,7 @@ publish(spark, Store(sys.argv[1]), "killed", date(2026, 3, 1), tables)
 """
 
 
+@pytest.mark.faults
 def test_a_driver_killed_between_two_swaps(spark: SparkSession, store: Store) -> None:
     publish(spark, store, "old", DAY, {"metrics": frame(spark, "metrics", [{"metric": "old"}])})
     environment = os.environ | {faults.VARIABLE: "swap-done:1", "PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -112,6 +112,7 @@ def noisy_training(folder: str, kill_after: int) -> bytes:
     return save(model.state_dict())
 
 
+@pytest.mark.faults
 def test_kill_9_and_resume_end_with_the_same_bytes(tmp_path, monkeypatch):
     for name in ("_SAVE_SECONDS", "_SAVE_COSTS"):
         monkeypatch.setattr(training, name, 0.0)
