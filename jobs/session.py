@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -49,6 +50,7 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
 
     The Python of this process runs the workers too, so that they import the same packages.
     """
+    logging.getLogger().addFilter(_is_not_py4js)
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     settings = _DEFAULTS | dict(conf or {}) | _FIXED | {"spark.sql.session.timeZone": timezone}
@@ -57,3 +59,8 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     return spark
+
+
+def _is_not_py4js(record: logging.LogRecord) -> bool:
+    """py4j logs the stack of what it raises while it waits for the JVM, an interrupt for one, on the root logger."""
+    return record.module != "java_gateway"
