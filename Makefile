@@ -7,7 +7,7 @@ RUN_DATE ?= 2026-03-01
 BENCHES = $(patsubst tests/bench/%.py,%,$(shell grep -l '^if __name__' tests/bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow test-faults check bench clean
+.PHONY: help setup run test lint tests test-slow test-faults check bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -33,8 +33,13 @@ run: setup demo/regulars.yaml demo/models/recommend/regulars.json ## set up, the
 	$(BIN)/regulars nightly --config demo/regulars.yaml --run-date $(RUN_DATE)
 
 test: setup ## set up, then the gate: lint, types, all tests but the slow ones
+	@$(MAKE) --no-print-directory -j 2 lint tests
+
+lint:
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+tests:
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m 'not slow and not faults'
 
 test-slow: setup ## the tests of further whole nights: minutes more
@@ -43,9 +48,7 @@ test-slow: setup ## the tests of further whole nights: minutes more
 test-faults: setup ## processes killed, clusters, full disks: many minutes more
 	$(BIN)/python -m pytest -m faults
 
-check: setup ## lint, types and the tests that need no JVM: seconds
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+check: setup lint ## lint, types and the tests that need no JVM: seconds
 	$(BIN)/python -m pytest -m 'not spark and not slow and not faults'
 
 # Figures need a machine that does nothing else; DATA is a folder with the real data sets, QUICK=1 shows that all run.
