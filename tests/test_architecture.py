@@ -66,6 +66,7 @@ def test_jobs_never_import_torch_themselves() -> None:
         assert not names & {"torch", "transformers"}, path
 
 
+@pytest.mark.slow
 def test_the_driver_plans_without_torch_and_lm_needs_no_spark() -> None:
     script = (
         "import sys; import jobs.nightly, jobs.backfill, jobs.cli, jobs.doctor, jobs.train, jobs.evaluate;"
