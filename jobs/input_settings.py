@@ -6,7 +6,7 @@ from datetime import date
 
 from pydantic import Field, field_validator
 
-from jobs.section import Section, literal
+from jobs.section import Section, literal, scalars
 
 #: Column that purchases may map beyond its contract: items are derived from it where no items table exists.
 TITLE = "title"
@@ -44,18 +44,15 @@ class Input(Section):
     @field_validator("options", mode="before")
     @classmethod
     def _scalar_options(cls, value: object) -> object:
-        if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
-            raise ValueError("give a mapping of option: value, such as {header: true}")
-        return value
+        return scalars(value, "option: value, such as {header: true}")
 
     @field_validator("columns", mode="before")
     @classmethod
     def _expressions(cls, value: object) -> object:
         if value is None:
             return None
-        if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
-            raise ValueError("give a mapping of contract column: Spark SQL expression")
-        return {name: literal(expression) for name, expression in value.items()}
+        given = scalars(value, "contract column: Spark SQL expression")
+        return {name: literal(expression) for name, expression in given.items()}
 
     @property
     def paths(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,6 +14,13 @@ class Section(BaseModel):
     """A part of the file: unknown keys are errors, types are taken literally, values do not change later."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def scalars(value: object, what: str) -> dict[str, Any]:
+    """`value`, which has to be a mapping of YAML scalars: else ValueError asks for a mapping of `what`."""
+    if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
+        raise ValueError(f"give a mapping of {what}")
+    return value
 
 
 def literal(value: object) -> str:

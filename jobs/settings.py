@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from jobs.input_settings import TITLE, Input
-from jobs.section import Positive, Section, Share, literal
+from jobs.section import Positive, Section, Share, literal, scalars
 from jobs.train_settings import TrainSettings
 from schemas import INPUTS, contract
 
@@ -202,9 +202,8 @@ class Config(Section):
     @field_validator("spark", mode="before")
     @classmethod
     def _spark_texts(cls, value: object) -> object:
-        if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
-            raise ValueError("give a mapping of Spark setting: value, such as {spark.driver.memory: 8g}")
-        return {key: literal(setting) for key, setting in value.items()}
+        given = scalars(value, "Spark setting: value, such as {spark.driver.memory: 8g}")
+        return {key: literal(setting) for key, setting in given.items()}
 
     @field_validator("inputs")
     @classmethod

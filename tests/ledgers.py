@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import date
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,3 +59,14 @@ def write_wave(store: Store, name: str, rows: Sequence[dict[str, Any]]) -> None:
         ]
     )
     pq.write_table(pa.Table.from_pylist(full, schema), folder / "part-00000.parquet")
+
+
+def row_of(key: str, days: int) -> dict[str, Any]:
+    """What was scored for a key so many days after DAY."""
+    return {"key": key, "prompt_hash": f"hash of {key}", "scored_on": DAY + timedelta(days=days)}
+
+
+def write_waves(store: Store, rows: Iterable[dict[str, Any]]) -> None:
+    """A wave for each row, in this order."""
+    for number, row in enumerate(rows):
+        write_wave(store, f"{number + 1:08d}-n", [row])

@@ -14,16 +14,11 @@ from jobs import faults, ledger
 from jobs.compact import compact
 from jobs.publish import recover
 from jobs.store import Store
-from tests.ledgers import DAY, RESULT, terms, write_wave
+from tests.ledgers import DAY, RESULT, row_of, terms, write_waves
 from tests.test_swap import Killed
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
 
 
 HISTORY = [
@@ -32,11 +27,14 @@ HISTORY = [
 ]  # fmt: skip
 
 
+def history() -> list[dict[str, Any]]:
+    columns = ("key", "scored_on", "catalogue_version", "item")
+    return [dict(zip(columns, (k, DAY + timedelta(days=d), v, i), strict=True)) for k, d, v, i in HISTORY]
+
+
 @pytest.mark.parametrize("keep_from", [None, 4])
 def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_from: int | None) -> None:
-    for number, (key, day, version, item) in enumerate(HISTORY):
-        scored = {"key": key, "scored_on": DAY + timedelta(days=day), "catalogue_version": version, "item": item}
-        write_wave(store, f"{number + 1:08d}-n", [scored])
+    write_waves(store, history())
     keys = spark.createDataFrame([("x",), ("y",), ("z",), ("new",)], "key string")
 
     def answers(days: Sequence[int]) -> list[Any]:
@@ -62,9 +60,7 @@ def test_a_killed_compaction_is_finished(
     def die() -> None:
         raise Killed
 
-    for number, (key, day, version, item) in enumerate(HISTORY):
-        scored = {"key": key, "scored_on": DAY + timedelta(days=day), "catalogue_version": version, "item": item}
-        write_wave(store, f"{number + 1:08d}-n", [scored])
+    write_waves(store, history())
     monkeypatch.setattr(faults, "_kill", die)
     monkeypatch.setattr(faults, "_passages", Counter())
     monkeypatch.setenv(faults.VARIABLE, point)
@@ -82,9 +78,8 @@ def test_a_killed_compaction_is_finished(
 
 def test_answers_that_no_kept_date_uses_are_dropped(spark: SparkSession, store: Store) -> None:
     """Old ones stay while a published date's prompts still ask for them."""
-    for number, (key, days) in enumerate((("used", 0), ("gone", 0), ("used", 1), ("young", 9))):
-        row = {"key": key, "prompt_hash": f"hash of {key}", "scored_on": DAY + timedelta(days=days)}
-        write_wave(store, f"{number + 1:08d}-n", [row])
+    scored = (("used", 0), ("gone", 0), ("used", 1), ("young", 9))
+    write_waves(store, (row_of(key, days) for key, days in scored))
     prompts = spark.createDataFrame([("hash of used",), ("hash of used",), ("hash of new",)], "prompt_hash string")
     assert compact(spark, store, "recommend", RESULT, "gc", DAY + timedelta(days=5), prompts) == (4, 2)
     left = ledger.read(spark, store, "recommend", RESULT).orderBy("key").collect()

@@ -18,7 +18,7 @@ from jobs.gc import Freed, collect_garbage
 from jobs.lock import lock
 from jobs.publish import publish
 from jobs.store import Store
-from tests.ledgers import RESULT, write_wave
+from tests.ledgers import RESULT, row_of, write_waves
 from tests.rows import frame
 from tests.test_swap import fill
 
@@ -48,9 +48,7 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
         lists = {"recommendations": frame(spark, "recommendations", [{}])}
         prompts = {"prompts": frame(spark, "prompts", [{"prompt_hash": "hash of used"}])}
         publish(spark, store, f"r{number}", DAY + timedelta(days=5 + number // 2), lists | prompts)
-    for number, (key, days) in enumerate((("used", 0), ("gone", 0), ("young", 5))):
-        row = {"key": key, "prompt_hash": f"hash of {key}", "scored_on": DAY + timedelta(days=days)}
-        write_wave(store, f"{number + 1:08d}-n", [row])
+    write_waves(store, (row_of(key, days) for key, days in (("used", 0), ("gone", 0), ("young", 5))))
     for folder in ("staging/dead", "work/dead/x", "scratch/plan-1"):
         fill(tmp_path / folder, ["12345678"])
     fill(tmp_path / "work/running", ["12345678"])

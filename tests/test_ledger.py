@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
 def test_a_key_depends_on_all_that_decides_the_answer(spark: SparkSession) -> None:
     frame = spark.createDataFrame([("Bought: tea\n", "x1")], "prompt string, excluded string")
     fixed = {"model_version": "m", "settings": {"k": 10, "beams": 8}, "exclusions": F.col("excluded")}

@@ -32,11 +32,6 @@ DAY = date(2026, 3, 1)
 NEXT = date(2026, 3, 2)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(str(tmp_path / "store"))
-
-
 def lists(spark: SparkSession, customers: int, **values: Any) -> DataFrame:
     rows = [{"user_id": f"u{n:03d}", "rank": rank, **values} for n in range(customers) for rank in (1, 2, 3)]
     return frame(spark, "recommendations", rows)
