@@ -19,9 +19,6 @@ from lm.checkpoint import Manifest
 from lm.prompt import PromptEncoder
 from lm.training_model import both_matrices
 
-#: Of the spread of the text's rows: what tells apart new items of like titles.
-_OWN = 0.1
-
 
 class ItemRows:
     """The rows of a model's items while it is trained: `begin` takes the titles' part off, `end` adds it again.
@@ -103,16 +100,18 @@ def add_items(
 ) -> Manifest:
     """Give every item that `before` lacks a token in item_tokens coding; the new manifest.
 
-    In the model then stands the item's own part: next to nothing where a title's part will be added to it. Items that
-    `before` knows keep their token and row, even those that `items` lacks: histories still name them.
+    In the model then stands the item's own part, which tells apart items of like titles: as small as weights begin
+    where a title's part will be added to it. Items that `before` knows keep their token and row, even those that
+    `items` lacks: histories still name them.
     """
     known = before.item_ids if before.coding == "item_tokens" else []
     new = sorted(set(items) - set(known))
     vocabulary = model.get_input_embeddings().weight.detach()
     first = before.first_item_token if known else max(tokenizer.get_vocab_size(), len(vocabulary))
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(len(new), vocabulary.shape[1], generator=generator).to(vocabulary) * vocabulary.std()
+    spread = model.config.initializer_range if titled else float(vocabulary.std())
+    own = torch.randn(len(new), vocabulary.shape[1], generator=generator).to(vocabulary) * spread
     model.resize_token_embeddings(first + len(known) + len(new), mean_resizing=False)
     for matrix in both_matrices(model):
-        matrix.data[first + len(known) :] = _OWN * noise if titled else noise
+        matrix.data[first + len(known) :] = own
     return Manifest(language=language, coding="item_tokens", item_ids=[*known, *new], first_item_token=first)
