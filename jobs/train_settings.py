@@ -46,6 +46,9 @@ class TrainRecommend(TrainSection):
     titled: bool = Field(
         default=True, description="a product token's row is its title's plus its own part; else its own alone"
     )
+    neighbours: bool = Field(
+        default=True, description="what is bought together, and again, beside GPT-2 (item_tokens); false: GPT-2 alone"
+    )
     pretrain_epochs: int = Field(
         default=0,
         ge=0,
@@ -78,9 +81,7 @@ class TrainSentiment(TrainSection):
     )
     batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
     max_epochs: Positive = Field(default=6, description="passes over the rated reviews, at most")
-    ngrams: bool = Field(
-        default=True, description="a linear head over n-grams beside GPT-2's; false: GPT-2 alone"
-    )
+    ngrams: bool = Field(default=True, description="a linear head over n-grams beside GPT-2's; false: GPT-2 alone")
 
 
 class TrainAnswers(TrainSection):

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "regulars.json"
 NGRAMS_FILE = "ngrams.safetensors"
+NEIGHBOURS_FILE = "neighbours.safetensors"
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
@@ -44,6 +45,7 @@ class Manifest(BaseModel):
     `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weight` multiplies
     those of the n-grams beside it, `offsets` are added, and `label_weights` multiply the probabilities before the
     largest decides the label (`lm.calibration`; empty: nothing).
+    `neighbour_weights` are those of `lm.neighbours` beside a recommender (empty: it is GPT-2 alone).
     `training` and `metrics` are notes: they never change an answer and are not part of the fingerprint.
     """
 
@@ -61,6 +63,7 @@ class Manifest(BaseModel):
     ngram_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     offsets: list[float] = Field(default_factory=list)
     label_weights: list[float] = Field(default_factory=list)
+    neighbour_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,10 +13,14 @@ import torch
 from transformers import PreTrainedModel
 
 from lm import metrics
-from lm.examples import FOLLOWING, Customer, Example, item_examples, purchases_of, targets, title_examples
+from lm.baselines import CoPurchases
+from lm.checkpoint import Manifest
+from lm.examples import BOUGHT, FOLLOWING, Customer, Example, item_examples, purchases_of, targets, title_examples
 from lm.held_out import HeldOut
 from lm.item_rows import ItemRows
+from lm.neighbours import CELLS, Ints, Neighbours, purchases_in
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
+from lm.sampled_softmax import SampledSoftmax
 from lm.training import Task, length_batches, pad
 from lm.training_model import (
     Settings,
@@ -27,9 +31,6 @@ from lm.training_model import (
     write_folder,
 )
 
-#: Above so many items the softmax is over the batch's own items and a sample of the others.
-SAMPLED_ABOVE = 200_000
-SAMPLE = 16_384
 #: Rank at which lists are judged.
 K = 10
 #: Customers in a step: few enough for so many steps in an epoch, but no fewer than this.
@@ -50,6 +51,7 @@ class RecommendSettings(Settings):
     history_events: int = 50  # newest events of a customer that a prompt may use
     refit: bool = False
     titled: bool = True  # an item's row is its title's and its own
+    neighbours: bool = True  # beside GPT-2, where items have tokens
 
     @property
     def room(self) -> int:
@@ -75,17 +77,47 @@ class ItemTokens:
         self.token_of = {item: encoder.item_tokens[item] for item in items}
         self.rows = ItemRows(model, encoder, items if settings.titled else {})
         self.rows.begin(len(self.item_ids) if known is None else known)
+        self.neighbours: Neighbours | None = None
 
-    def finish(self) -> None:
-        """Leave an ordinary model: nothing more is learned or recommended through this."""
+    def finish(self) -> Manifest:
+        """Leave an ordinary model, through this nothing more is learned or recommended; the manifest to write."""
         self.rows.end()
+        weights = [] if self.neighbours is None else list(self.neighbours.weights)
+        return self.encoder.manifest.model_copy(update={"neighbour_weights": weights})
+
+    def meet_neighbours(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
+        """Count what `customers` bought together; `validation`, where there is any, says what that weighs."""
+        if not self.settings.neighbours:
+            return
+        bought = [
+            [str(event.item_id) for event in one.events if event.kind == BOUGHT and event.item_id in self.token_of]
+            for one in customers
+        ]
+        codes = {item: code for code, item in enumerate(self.item_ids)}
+        counted = Neighbours.of(CoPurchases.fit(bought), codes)
+        if not validation:
+            self.neighbours = self.neighbours and replace(counted, weights=self.neighbours.weights)
+            return
+        self.neighbours = None  # what is asked next is GPT-2 alone
+        held = validation[:: -(-len(validation) // max(1, CELLS // len(codes)))]
+        rows: list[torch.Tensor] = [torch.empty(0)] * len(held)
+        purchases: list[Ints] = [np.empty(0, np.int64)] * len(held)
+        for batch, logits, bought_before in self._logits(held):
+            for place, row, of in zip(batch, logits, bought_before, strict=True):
+                rows[place], purchases[place] = row, of
+        wanted = [np.array(sorted(codes[item] for item in one.items), dtype=np.int64) for one in held]
+        new_only = self.settings.exclude_purchased
+        barred = [self._codes(one.purchased) if new_only else np.empty(0, np.int64) for one in held]
+        self.neighbours = counted.fitted(torch.stack(rows), purchases, wanted, barred)
 
     def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
         """Learn from `customers`, other nights of theirs each epoch; NDCG@10 on `validation` says when to stop."""
         settings = self.settings
         found = (purchases_of(one, self.token_of, new_only=settings.exclude_purchased) for one in customers)
         learned = [one for one in found if one is not None]
-        sampling = _Sampling.of([token - self.first for one in learned for token in one.tokens], len(self.item_ids))
+        sampling = SampledSoftmax.of(
+            [token - self.first for one in learned for token in one.tokens], len(self.item_ids)
+        )
 
         def batches(epoch: int) -> list[list[Example]]:
             rng = np.random.default_rng((settings.seed, epoch))
@@ -105,7 +137,7 @@ class ItemTokens:
         """The events of each customer that a night would read."""
         return [one.events[-self.settings.history_events :] for one in held]
 
-    def _loss(self, batch: list[Example], sampling: _Sampling | None) -> tuple[torch.Tensor, float]:
+    def _loss(self, batch: list[Example], sampling: SampledSoftmax | None) -> tuple[torch.Tensor, float]:
         asked = Asked.of(batch, self.first)
         candidates = bias = None
         labels = asked.labels
@@ -118,29 +150,36 @@ class ItemTokens:
 
     def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
         """The k likeliest items for each held-out customer, as the night would list them."""
-        prompts = self.encoder.render_many(self.newest(held), self.settings.max_tokens)
-        tokens = [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
-        lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         sellable = torch.full((len(self.item_ids),), -torch.inf, device=device())
         sellable[torch.tensor([token - self.first for token in self.token_of.values()])] = 0
         lists: list[list[str]] = [[] for _ in held]
-        with torch.inference_mode():
-            rows = self.rows.table(output_rows(self.model))
-            for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
-                padded = pad([tokens[i] for i in batch], device())
-                last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
-                each = torch.arange(len(batch), device=padded.device)
-                states = self.rows.hidden_states(padded)[each, last]
-                scores = (states @ rows.T).float() + sellable  # (B, items)
-                for row, place in enumerate(batch):
-                    if self.settings.exclude_purchased:
-                        barred = [self.token_of[i] - self.first for i in held[place].purchased if i in self.token_of]
-                        scores[row, torch.tensor(barred, dtype=torch.int64, device=scores.device)] = -torch.inf
-                best = scores.topk(min(k, scores.shape[1]), dim=1)
-                for place, values, codes in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
-                    pairs = zip(values, codes, strict=True)
-                    lists[place] = [self.item_ids[code] for value, code in pairs if value > -np.inf]
+        for batch, logits, purchases in self._logits(held):
+            scores = (logits if self.neighbours is None else self.neighbours.add(logits, purchases)) + sellable
+            for row, place in enumerate(batch):
+                if self.settings.exclude_purchased:
+                    barred = torch.from_numpy(self._codes(held[place].purchased))
+                    scores[row, barred.to(scores.device)] = -torch.inf
+            best = scores.topk(min(k, scores.shape[1]), dim=1)
+            for place, values, codes in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
+                pairs = zip(values, codes, strict=True)
+                lists[place] = [self.item_ids[code] for value, code in pairs if value > -np.inf]
         return lists
+
+    def _codes(self, items: Iterable[str]) -> Ints:
+        return np.array([self.token_of[item] - self.first for item in items if item in self.token_of], dtype=np.int64)
+
+    @torch.inference_mode()
+    def _logits(self, held: Sequence[HeldOut]) -> Iterator[tuple[Ints, torch.Tensor, list[Ints]]]:
+        """Places in `held` (B,), GPT-2's logits after their prompts (B, items), and the purchases in the prompts."""
+        prompts = self.encoder.render_many(self.newest(held), self.settings.max_tokens)
+        tokens = [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
+        lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+        rows = self.rows.table(output_rows(self.model))
+        for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
+            padded = pad([tokens[i] for i in batch], device())
+            last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
+            states = self.rows.hidden_states(padded)[torch.arange(len(batch), device=padded.device), last]
+            yield batch, (states @ rows.T).float(), [purchases_in(tokens[i].tolist(), self.first) for i in batch]
 
 
 class Titles:
@@ -150,6 +189,7 @@ class Titles:
         self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendSettings
     ) -> None:
         self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
+        self.neighbours: Neighbours | None = None
 
     def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
         """Learn from `customers`; the likelihood of the right titles on `validation` says when to stop."""
@@ -178,8 +218,12 @@ class Titles:
 
         return Task(self.model, batches, loss, validate if validation else None, "log_likelihood")
 
-    def finish(self) -> None:
-        """The model is an ordinary one all along."""
+    def finish(self) -> Manifest:
+        """The model is an ordinary one all along; the manifest to write."""
+        return self.encoder.manifest
+
+    def meet_neighbours(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
+        """A search over titles does not score all products, so nothing can be added."""
 
     def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[Example]:
         """Each night's prompt and answer."""
@@ -207,37 +251,6 @@ def _batches(
     lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
     groups = length_batches(lengths, settings.batch_tokens, settings.seed, epoch, most)
     return [[examples[i] for i in group] for group in groups]
-
-
-@dataclass(frozen=True)
-class _Sampling:
-    """Items drawn in place of the whole softmax, by the 3/4 power of how often they are bought."""
-
-    cumulative: torch.Tensor  # (items,) of the drawing probability
-    probability: torch.Tensor  # (items,)
-
-    @classmethod
-    def of(cls, bought: Sequence[int], items: int) -> _Sampling | None:
-        if items <= SAMPLED_ABOVE:
-            return None
-        counts = 1.0 + np.bincount(np.array(bought, dtype=np.int64), minlength=items)
-        probability = torch.from_numpy(counts**0.75 / (counts**0.75).sum())
-        return cls(probability.cumsum(0).to(device()), probability.to(device()))
-
-    def draw(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Candidates (C,), rising, among them every label, and the logits' correction (C,) by -log expected draws.
-
-        The labels of the batch are always in; with the others corrected, the sampled normalizer has the full
-        one's expectation (Bengio & Senécal, "Adaptive Importance Sampling", 2008).
-        """
-        points = torch.rand(SAMPLE, dtype=torch.float64, device=labels.device) * self.cumulative[-1]
-        drawn, times = torch.searchsorted(self.cumulative, points).unique(return_counts=True)
-        sure = labels.unique()
-        other = ~torch.isin(drawn, sure)
-        drawn, times = drawn[other], times[other]
-        correction = (times / (SAMPLE * self.probability[drawn])).log()
-        candidates, order = torch.cat([sure, drawn]).sort()
-        return candidates, torch.cat([torch.zeros_like(sure, dtype=torch.float32), correction.float()])[order]
 
 
 class Asked(NamedTuple):

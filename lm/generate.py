@@ -1,7 +1,8 @@
 """The k most likely next products of each customer, and nothing but sellable products not excluded for them.
 
 In titles coding a product's score is the log-probability of its title after the prompt; in item_tokens
-coding that of its token among all products that the checkpoint knows, whatever is sold today.
+coding that of its token among all products that the checkpoint knows, whatever is sold today, by GPT-2 and, where
+the checkpoint has them, its neighbours.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from lm.batching import fitting
 from lm.catalogue import Catalogue
 from lm.checkpoint import CheckpointError
 from lm.engine import Engine, load_engine
+from lm.neighbours import Neighbours, purchases_in
 from lm.prompt import PromptEncoder
 from lm.search import Search
 from lm.tree import Floats, Ints
@@ -50,6 +52,7 @@ class Recommender:
         encoder: PromptEncoder,
         catalogue: Catalogue,
         *,
+        neighbours: Neighbours | None = None,
         beams: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
@@ -58,7 +61,7 @@ class Recommender:
                 f"the catalogue is for {catalogue.coding} and the model for {encoder.manifest.coding}: "
                 "run the night again, it builds the catalogue for its model"
             )
-        self.engine, self.encoder, self.catalogue = engine, encoder, catalogue
+        self.engine, self.encoder, self.catalogue, self.neighbours = engine, encoder, catalogue, neighbours
         self.beams, self.batch_tokens = beams, batch_tokens
         trie = catalogue.trie
         self._sold_rows: Ints = np.flatnonzero(catalogue.item_token >= 0)
@@ -91,7 +94,9 @@ class Recommender:
         """
         path = Path(model_dir)
         engine = load_engine(path, dtype=dtype, threads=threads, device=device)
-        return cls(engine, PromptEncoder.load(path), catalogue, beams=beams, batch_tokens=batch_tokens)
+        encoder = PromptEncoder.load(path)
+        neighbours = Neighbours.load(path, encoder.manifest)
+        return cls(engine, encoder, catalogue, neighbours=neighbours, beams=beams, batch_tokens=batch_tokens)
 
     def recommend(self, prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[list[Scored]]:
         """The best k products of each prompt, best first, ties by item_id; none of its `excluded` item_ids.
@@ -141,10 +146,13 @@ class Recommender:
     def _best_tokens(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[Scored]]:
         manifest = self.encoder.manifest
         states = self.engine.prefill(prompts, 0).states
+        bought = [purchases_in(prompt, manifest.first_item_token) for prompt in prompts] if self.neighbours else []
         sold, column = self._sold, self._column
         k = min(k, len(sold))
         lists: list[list[Scored]] = []
         for start, logits in self.engine.logits(states, manifest.first_item_token, len(manifest.item_ids)):
+            if self.neighbours is not None:
+                logits = self.neighbours.add(logits, bought[start : start + len(logits)])
             scores = logits.log_softmax(dim=1)[:, sold.to(logits.device)]  # (n, sold items)
             for i, rows in enumerate(excluded[start : start + len(scores)]):
                 scores[i, column[rows][column[rows] >= 0]] = -torch.inf

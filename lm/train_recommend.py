@@ -70,12 +70,13 @@ def train_recommend(
         before = Manifest() if start is None else checkpoint.read_manifest(start)
         tuning = _coding(model, tokenizer, items, settings, before)
         outcome, figures = _fine_tune(tuning, split, items, work, report)
-        tuning.finish()
-        manifest = tuning.encoder.manifest
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
         new = out.with_name(out.name + ".new")
+        manifest = tuning.finish()
         write_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
+        if tuning.neighbours is not None:
+            tuning.neighbours.save(new)
         replace_folder(new, out)
     return figures
 
@@ -111,6 +112,7 @@ def _fine_tune(
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
     model.eval()
+    tuning.meet_neighbours(split.training, split.validation)
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
     if settings.refit:
         with torch.no_grad():
@@ -119,6 +121,7 @@ def _fine_tune(
         again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
         fit(tuning.task(split.refit, []), again, work, report)
         model.eval()
+        tuning.meet_neighbours(split.refit, [])
     return outcome, figures
 
 

@@ -14,7 +14,7 @@ from lm.promotion import promote
 from lm.train_recommend import train_recommend
 from tests.test_train_recommend import ITEMS, TINY, shop
 
-UNTRAINED = RecommendSettings(**(vars(TINY) | {"learning_rate": 1e-9}))
+UNTRAINED = RecommendSettings(**(vars(TINY) | {"learning_rate": 1e-9, "neighbours": False}))
 
 
 @pytest.fixture(scope="module")

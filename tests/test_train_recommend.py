@@ -14,11 +14,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm import fine_tuning
-from lm.checkpoint import load_tokenizer, read_manifest
+from lm import metrics, sampled_softmax
+from lm.catalogue import Catalogue
+from lm.checkpoint import NEIGHBOURS_FILE, load_tokenizer, read_manifest
 from lm.examples import Customer
 from lm.fine_tuning import ItemTokens, K, RecommendSettings
-from lm.held_out import HeldOut
+from lm.fingerprint import model_fingerprint
+from lm.generate import Recommender
+from lm.held_out import HeldOut, split_of
 from lm.item_rows import ItemRows, add_items
 from lm.prompt import Event, PromptEncoder
 from lm.train_recommend import train_recommend
@@ -97,18 +100,28 @@ def test_the_folder_is_an_ordinary_one_with_our_manifest(trained):
 
 
 def test_the_written_model_gives_the_lists_that_were_judged(trained):
-    out, _ = trained
-    one = shop()[0]
+    out, figures = trained
+    held = split_of(shop(), ITEMS, TINY).test
     encoder = PromptEncoder.load(out)
-    tokens = encoder.encode(encoder.render(one.events, TINY.max_tokens).prompt)
-    manifest = read_manifest(out)
-    with torch.inference_mode():
-        logits = AutoModelForCausalLM.from_pretrained(out).eval()(torch.tensor([tokens])).logits[0, -1]
-    scores = logits[manifest.first_item_token :]
-    bought = {event.item_id for event in one.events if event.kind == "bought"}
-    allowed = [item for item in scores.argsort(descending=True).tolist() if manifest.item_ids[item] not in bought]
-    successor = (7 * int(one.events[-1].item_id[1:]) + 3) % 30
-    assert f"i{successor:02}" in [manifest.item_ids[item] for item in allowed[:3]]
+    catalogue = Catalogue.build(list(ITEMS), list(ITEMS.values()), encoder)
+    engine = Recommender.load(out, catalogue, dtype="float32")
+    assert engine.neighbours is not None
+    prompts = [rendered.prompt for rendered in encoder.render_many([one.events for one in held], TINY.max_tokens)]
+    found = engine.recommend(prompts, [sorted(one.purchased) for one in held], K)
+    lists = [[scored.item_id for scored in best] for best in found]
+    assert metrics.ndcg_at_k(lists, [one.items for one in held], K).mean() == pytest.approx(figures[f"ndcg@{K}"])
+
+
+def test_neighbours_help_a_model_that_learned_nothing_and_can_be_left_out(tmp_path):
+    untrained = vars(TINY) | {"learning_rate": 1e-9, "max_epochs": 1}
+    beside = train_recommend(shop(), ITEMS, RecommendSettings(**untrained), tmp_path / "beside")
+    settings = RecommendSettings(**untrained | {"neighbours": False})
+    alone = train_recommend(shop(), ITEMS, settings, tmp_path / "alone")
+    assert weights(tmp_path / "beside") == weights(tmp_path / "alone")
+    assert beside[f"ndcg@{K}"] > 1.5 * alone[f"ndcg@{K}"]
+    assert read_manifest(tmp_path / "alone").neighbour_weights == []
+    assert not (tmp_path / "alone" / NEIGHBOURS_FILE).exists()
+    assert model_fingerprint(tmp_path / "alone") != model_fingerprint(tmp_path / "beside")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
@@ -218,17 +231,17 @@ def test_refit_learns_from_the_held_out_purchases_too(tmp_path):
 
 
 def test_a_sampled_softmax_learns_too(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(fine_tuning, "SAMPLED_ABOVE", 10)
-    monkeypatch.setattr(fine_tuning, "SAMPLE", 12)
+    monkeypatch.setattr(sampled_softmax, "SAMPLED_ABOVE", 10)
+    monkeypatch.setattr(sampled_softmax, "SAMPLE", 12)
     figures = train_recommend(shop(), ITEMS, TINY, tmp_path / "model")
     assert figures[f"ndcg@{K}"] > 1.5 * figures[f"popularity_ndcg@{K}"]
 
 
 def test_the_sampled_normalizer_has_the_full_ones_expectation(monkeypatch):
-    monkeypatch.setattr(fine_tuning, "SAMPLED_ABOVE", 10)
-    monkeypatch.setattr(fine_tuning, "SAMPLE", 8)
+    monkeypatch.setattr(sampled_softmax, "SAMPLED_ABOVE", 10)
+    monkeypatch.setattr(sampled_softmax, "SAMPLE", 8)
     torch.manual_seed(0)
-    sampling = fine_tuning._Sampling.of([], 40)
+    sampling = sampled_softmax.SampledSoftmax.of([], 40)
     scores, labels = torch.randn(40), torch.tensor([3, 17, 3])
     found = []
     for _ in range(4000):
