@@ -20,7 +20,7 @@ from lm import baselines, metrics
 
 #: Lower bounds of the slices by the number of purchases before.
 HISTORY_LENGTHS = (0, 3, 10, 30)
-RIVALS = ("GPT-2", "co-purchase", "popularity", "buy again")
+RIVALS = ("model", "co-purchase", "popularity", "buy again")
 
 Lists = list[list[str]]
 Figures = dict[str, dict[str, float]]
@@ -57,7 +57,7 @@ def compare(
     k = max(ks)
     listed = [[item for item in one.listed if item not in bar][:k] for (one, _), bar in zip(asked, barred, strict=True)]
     rivals = {
-        "GPT-2": listed,
+        "model": listed,
         "co-purchase": baselines.CoPurchases.fit(known).recommend(before, popular, barred, k),
         "popularity": baselines.recommend_popular(popular, barred, k),
     }
@@ -101,7 +101,7 @@ def _slices(
 def headline(figures: Mapping[str, Any]) -> dict[str, float]:
     """`recall@5, ndcg@5, recall@10, ndcg@10` (as far as lists go) of the model, each with `_low` and `_high`."""
     found: dict[str, float] = {}
-    for name, figure in figures.get("GPT-2", {}).items():
+    for name, figure in figures.get("model", {}).items():
         if name.startswith(("recall@", "ndcg@")):
             found |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
     return found
@@ -113,7 +113,7 @@ def show(console: Console, title: str, figures: Mapping[str, Any], k: int) -> No
         console.print(f"{title}: nobody bought anything that this question is about", highlight=False)
         return
     console.print(_table(title, figures, k))
-    table = Table("GPT-2, by slice", "customers", f"recall@{k}", f"ndcg@{k}")
+    table = Table("the model, by slice", "customers", f"recall@{k}", f"ndcg@{k}")
     for name, found in figures["slices"].items():
         cells = (
             _cell({"value": found[m], "low": found[f"{m}_low"], "high": found[f"{m}_high"]})

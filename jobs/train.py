@@ -219,7 +219,7 @@ def _table(task: str, figures: Figures) -> Table:
     """The held-out figures beside what is to be beaten."""
     if task == "recommend":
         title = f"Next purchases of {figures['customers']:,.0f} held-out customers"
-        rivals = {"GPT-2": "", "co-purchase": "co_purchase_", "popularity": "popularity_"}
+        rivals = {"model": "", "co-purchase": "co_purchase_", "popularity": "popularity_"}
         metrics = {"recall@10": "recall@10", "NDCG@10": "ndcg@10"}
     elif task == "answers":
         title = f"{figures['questions']:,.0f} held-out questions"
@@ -227,7 +227,7 @@ def _table(task: str, figures: Figures) -> Table:
         metrics = {"right article first": "article_top_1", "in three": "article_top_3", "word F1": "word_f1"}
     else:
         title = f"{figures['reviews']:,.0f} held-out reviews"
-        rivals = {"GPT-2": "", "majority class": "majority_"}
+        rivals = {"model": "", "majority class": "majority_"}
         metrics = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
     table = Table("", *(f"{name} (95% interval)" for name in metrics), title=title, title_justify="left")
     for rival, prefix in rivals.items():

@@ -78,6 +78,7 @@ class ItemTokens:
         self.rows = ItemRows(model, encoder, items if settings.titled else {})
         self.rows.begin(len(self.item_ids) if known is None else known)
         self.neighbours: Neighbours | None = None
+        self.rivals: torch.Tensor | None = None
 
     def finish(self) -> Manifest:
         """Leave an ordinary model, through this nothing more is learned or recommended; the manifest to write."""
@@ -115,9 +116,9 @@ class ItemTokens:
         settings = self.settings
         found = (purchases_of(one, self.token_of, new_only=settings.exclude_purchased) for one in customers)
         learned = [one for one in found if one is not None]
-        sampling = SampledSoftmax.of(
-            [token - self.first for one in learned for token in one.tokens], len(self.item_ids)
-        )
+        bought = np.array([token - self.first for one in learned for token in one.tokens], dtype=np.int64)
+        sampling = SampledSoftmax.of(bought, len(self.item_ids), unbought=not settings.titled)
+        self.rivals = self._rivals(bought)
 
         def batches(epoch: int) -> list[list[Example]]:
             rng = np.random.default_rng((settings.seed, epoch))
@@ -133,16 +134,25 @@ class ItemTokens:
 
         return Task(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
 
+    def _rivals(self, bought: Ints) -> torch.Tensor | None:
+        """The items that a label is to be likelier than; None: all. One that nobody has bought is new, not unwanted:
+        as a rival it would be pushed away from every customer, and the words of its title with it.
+        """
+        seen = np.unique(bought)
+        if not self.settings.titled or len(seen) == len(self.item_ids):
+            return None
+        return torch.from_numpy(seen).to(device())
+
     def newest(self, held: Sequence[HeldOut]) -> list[Sequence[Event]]:
         """The events of each customer that a night would read."""
         return [one.events[-self.settings.history_events :] for one in held]
 
     def _loss(self, batch: list[Example], sampling: SampledSoftmax | None) -> tuple[torch.Tensor, float]:
         asked = Asked.of(batch, self.first)
-        candidates = bias = None
-        labels = asked.labels
+        candidates, bias, labels = self.rivals, None, asked.labels
         if sampling is not None:
             candidates, bias = sampling.draw(labels)
+        if candidates is not None:
             labels = torch.searchsorted(candidates, labels)
         states = self.rows.hidden_states(asked.tokens).flatten(0, 1)[asked.used]  # (P, n_embd)
         rows = self.rows.table(output_rows(self.model), candidates)

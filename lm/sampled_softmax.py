@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lm.training_model import device
 
@@ -23,11 +24,14 @@ class SampledSoftmax:
     probability: torch.Tensor  # (items,)
 
     @classmethod
-    def of(cls, bought: Sequence[int], items: int) -> SampledSoftmax | None:
-        """For purchases `bought` (codes) of so many items; None where they are few enough to score all."""
+    def of(cls, bought: Sequence[int] | NDArray[np.int64], items: int, *, unbought: bool) -> SampledSoftmax | None:
+        """For purchases `bought` (codes) of so many items; None where they are few enough to score all.
+
+        `unbought`: items that nobody has bought are drawn too.
+        """
         if items <= SAMPLED_ABOVE:
             return None
-        counts = 1.0 + np.bincount(np.array(bought, dtype=np.int64), minlength=items)
+        counts = float(unbought) + np.bincount(np.asarray(bought, dtype=np.int64), minlength=items)
         probability = torch.from_numpy(counts**0.75 / (counts**0.75).sum())
         return cls(probability.cumsum(0).to(device()), probability.to(device()))
 

@@ -32,9 +32,9 @@ JUDGED = [
 def test_new_items_only():
     found = compare(JUDGED, KNOWN, SELLABLE, [2], new_only=True)
     assert found["customers"] == 1  # the second bought nothing new
-    assert set(found) == {"customers", "GPT-2", "co-purchase", "popularity", "slices"}
+    assert set(found) == {"customers", "model", "co-purchase", "popularity", "slices"}
     assert found["slices"]["0-2 purchases"]["recall@2"] == 1 / 2
-    ours = {name: figure["value"] for name, figure in found["GPT-2"].items()}
+    ours = {name: figure["value"] for name, figure in found["model"].items()}
     # Of ink and jam the list has jam, at rank 1.
     assert ours["hit@2"] == 1
     assert ours["recall@2"] == 1 / 2
@@ -49,8 +49,8 @@ def test_new_items_only():
 def test_all_items():
     found = compare(JUDGED, KNOWN, SELLABLE, [1, 2], new_only=False)
     assert found["customers"] == 2
-    assert found["GPT-2"]["hit@1"]["value"] == 1 / 2
-    assert found["GPT-2"]["recall@2"]["value"] == pytest.approx((1 / 3 + 0) / 2)
+    assert found["model"]["hit@1"]["value"] == 1 / 2
+    assert found["model"]["recall@2"]["value"] == pytest.approx((1 / 3 + 0) / 2)
     # Buy again: tea for the first; ink (newest) and tea for the second.
     assert found["buy again"]["hit@1"]["value"] == 1
     assert found["buy again"]["hit@1"]["low"] == found["buy again"]["hit@1"]["high"] == 1
@@ -108,8 +108,8 @@ def test_time_split_end_to_end(spark, shop):
     assert json.loads(file.read_text()) == found
     new = found["new_items"]
     assert new["customers"] == 1  # v bought nothing after, w has no list; the mug is after the 7 days
-    assert (new["GPT-2"]["hit@1"]["value"], new["GPT-2"]["hit@2"]["value"]) == (0, 1)
-    assert new["GPT-2"]["ndcg@2"]["value"] == pytest.approx(1 / math.log2(3))
+    assert (new["model"]["hit@1"]["value"], new["model"]["hit@2"]["value"]) == (0, 1)
+    assert new["model"]["ndcg@2"]["value"] == pytest.approx(1 / math.log2(3))
     # Up to 2 March only tea was ever bought, and u has it: the baselines know nothing new.
     assert new["popularity"]["hit@2"]["value"] == 0
     assert "new items, 7 days after 2026-03-02: 1 customers" in log.getvalue()

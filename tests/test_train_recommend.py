@@ -241,7 +241,7 @@ def test_the_sampled_normalizer_has_the_full_ones_expectation(monkeypatch):
     monkeypatch.setattr(sampled_softmax, "SAMPLED_ABOVE", 10)
     monkeypatch.setattr(sampled_softmax, "SAMPLE", 8)
     torch.manual_seed(0)
-    sampling = sampled_softmax.SampledSoftmax.of([], 40)
+    sampling = sampled_softmax.SampledSoftmax.of([], 40, unbought=True)
     scores, labels = torch.randn(40), torch.tensor([3, 17, 3])
     found = []
     for _ in range(4000):
