@@ -67,6 +67,10 @@ def compare(
     relevant_items = [relevant for _, relevant in asked]
     for rival, lists in rivals.items():
         found[rival] = _figures(lists, relevant_items, counts, max(len(sellable), 1), ks)
+    ndcg = {rival: metrics.ndcg_at_k(lists, relevant_items, k) for rival, lists in rivals.items()}
+    for rival in list(rivals)[1:]:
+        mean, low, high = metrics.mean_interval(ndcg["model"] - ndcg[rival])
+        found[rival][f"model_more_ndcg@{k}"] = {"value": mean, "low": low, "high": high}
     found["slices"] = _slices(listed, before, relevant_items, counts, k)
     return found
 
@@ -151,10 +155,13 @@ def _figures(
 
 def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
     shown = [f"{name}@{k}" for name in ("hit", "recall", "ndcg", "mrr", "coverage", "mean_popularity")]
-    table = Table("", *shown, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
+    more = f"model_more_ndcg@{k}"  # of each customer, so that who is easy and who is not says nothing
+    shown_as = [*shown, f"the model's ndcg@{k} more"]
+    table = Table("", *shown_as, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
     for rival, of_rival in figures.items():
         if rival in RIVALS:
-            table.add_row(rival, *(_cell(of_rival[name]) for name in shown))
+            cells = [_cell(of_rival[name]) for name in shown]
+            table.add_row(rival, *cells, _cell(of_rival[more]) if more in of_rival else "")
     return table
 
 

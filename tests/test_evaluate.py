@@ -44,6 +44,7 @@ def test_new_items_only():
     assert ours["mean_popularity@2"] == (2 + 0) / 2
     # Popularity without tea: jam (2), then ink before mug (1 each): both.
     assert found["popularity"]["recall@2"]["value"] == 1
+    assert found["popularity"]["model_more_ndcg@2"]["value"] == pytest.approx(ours["ndcg@2"] - 1)
 
 
 def test_all_items():

@@ -219,6 +219,21 @@ def test_items_start_from_their_titles(tmp_path):
     assert near[0] > 0.95 > near[1]
 
 
+@pytest.mark.parametrize("titled", [True, False])
+def test_what_nobody_has_bought_is_no_rival_of_a_label(titled, tmp_path):
+    tokenizer = load_tokenizer(save_causal(tmp_path / "m", stock=True))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    items = ITEMS | {"new": "red lamp"}
+    manifest = add_items(model, tokenizer, items, read_manifest(tmp_path / "m"), language="en", seed=0, titled=titled)
+    settings = RecommendSettings(**(vars(TINY) | {"titled": titled}))
+    task = ItemTokens(model, PromptEncoder(tokenizer, manifest), items, settings).task(shop(40), [])
+    for batch in task.batches(0):
+        task.loss(batch)[0].backward()
+    gradient = model.get_input_embeddings().weight.grad[manifest.first_item_token :].abs().sum(dim=1)
+    assert (gradient[manifest.item_ids.index("new")] == 0) == titled
+    assert (gradient > 0).sum() >= 30
+
+
 def test_refit_learns_from_the_held_out_purchases_too(tmp_path):
     heard: list[Progress] = []
     settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3, "refit": True}))
