@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
@@ -34,6 +34,8 @@ from lm.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from lm import training
+    from lm.examples import Customer
+    from lm.fine_tuning import RecommendSettings
 
 #: Seconds between two plain lines where there is no terminal to redraw.
 _LINE_EVERY = 15.0
@@ -114,7 +116,7 @@ def _recommend(
     from lm.train_recommend import train_recommend
 
     settings = RecommendSettings(
-        **config.train.recommend.model_dump() | {"refit": terms.refit},
+        **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": terms.refit},
         seed=config.train.seed,
         language=config.recommend.language,
         exclude_purchased=config.recommend.exclude_purchased,
@@ -125,12 +127,36 @@ def _recommend(
         collected = training_data.customers(used)
     window = {"as_of": as_of.isoformat(), **collected.window}
     items = training_data.titles(used)
+    processes = config.train.recommend.processes
+    into = out.with_name(out.name + ".candidate") if terms.promote else out
+    if processes > 1:
+        figures = _in_processes(processes, collected.customers, items, settings, into, window)
+    else:
+        figures = train_recommend(collected.customers, items, settings, into, report=report, window=window)
     if not terms.promote:
-        return train_recommend(collected.customers, items, settings, out, report=report, window=window)
-    candidate = out.with_name(out.name + ".candidate")
-    figures = train_recommend(collected.customers, items, settings, candidate, report=report, window=window)
-    console.print(promote(candidate, out, collected.customers, items, settings), highlight=False)
+        return figures
+    console.print(promote(into, out, collected.customers, items, settings), highlight=False)
     return figures
+
+
+def _in_processes(
+    processes: int,
+    customers: list[Customer],
+    items: dict[str, str],
+    settings: RecommendSettings,
+    out: Path,
+    window: dict[str, Any],
+) -> Figures:
+    """Train the recommender in so many Spark tasks at once. Raises as train_recommend does."""
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    from lm.distributed import train_one_of_many
+
+    distributor = TorchDistributor(num_processes=processes, local_mode=False, use_gpu=False)
+    found = distributor.run(train_one_of_many, customers, items, settings, str(out), window)
+    if isinstance(found, Exception):
+        raise found
+    return cast("Figures", found)
 
 
 def _sentiment(

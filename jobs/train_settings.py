@@ -60,6 +60,10 @@ class TrainRecommend(TrainSection):
     batch_tokens: Positive = Field(default=4096, description="tokens in one optimiser step, at most")
     max_epochs: Positive = Field(default=12, description="passes over the fine-tuning data, at most")
     patience: Positive = Field(default=4, description="epochs without a better validation metric before it stops")
+    processes: Positive = Field(
+        default=1,
+        description="Spark tasks that train together; models.recommend is on a file system that all executors mount",
+    )
     refit: bool = Field(
         default=False, description="train again on everything, the held-out purchases too, once it is judged"
     )

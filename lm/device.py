@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -27,12 +28,22 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Raises ValueError for another name than auto, float32 and bfloat16.
     """
     if dtype == "auto":
-        if device.type == "cuda":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-        return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype {dtype}: use auto, float32 or bfloat16")
     return torch.float32 if dtype == "float32" else torch.bfloat16
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Tensor cores or AMX: elsewhere bfloat16 is emulated and slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 where the hardware has it, else float32."""
+    return torch.autocast(device.type, torch.bfloat16) if has_fast_bfloat16(device) else nullcontext()
 
 
 def use_threads(threads: int | None = None) -> int:

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
-from lm import baselines, checkpoint, metrics
+from lm import baselines, checkpoint, distributed, metrics
 from lm.checkpoint import Manifest
 from lm.examples import BOUGHT, Customer, windows
 from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles
@@ -63,6 +63,7 @@ def train_recommend(
     of = fingerprint(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:
+        distributed.from_first(None)  # the folder is ready
         if settings.pretrain_epochs:
             documents = _documents(split.training, items, tokenizer, settings)
             pretrain = schedule("pretrain", settings, settings.pretrain_epochs)
@@ -70,6 +71,8 @@ def train_recommend(
         before = Manifest() if start is None else checkpoint.read_manifest(start)
         tuning = _coding(model, tokenizer, items, settings, before)
         outcome, figures = _fine_tune(tuning, split, items, work, report)
+        if distributed.rank():
+            return figures
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
         new = out.with_name(out.name + ".new")

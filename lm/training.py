@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lm import distributed
+from lm.device import autocast
 from lm.training_files import State, TrainingError, load_state, save_state, write_lines
 
 Batch = TypeVar("Batch")
@@ -89,18 +90,6 @@ class _Counters:
     lines: list[dict[str, Any]] = field(default_factory=list)
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tensor cores or AMX: elsewhere bfloat16 is emulated and slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-
-
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 where the hardware has it, else float32."""
-    return torch.autocast(device.type, torch.bfloat16) if has_fast_bfloat16(device) else nullcontext()
-
-
 def length_batches(
     lengths: NDArray[np.int64], batch_tokens: int, seed: int, epoch: int, most: int | None = None
 ) -> list[NDArray[np.int64]]:
@@ -168,8 +157,12 @@ class _Loop(Generic[Batch]):
         self.steps_here = 0
 
     def resume(self) -> None:
-        torch.manual_seed(self.schedule.seed)
+        torch.manual_seed(self.schedule.seed + distributed.rank())
         state = load_state(self.path)
+        if distributed.from_first(None if state is None else state.counters) != (state and state.counters):
+            raise TrainingError(
+                f"{self.path} is not the same file in all processes: they need a file system in common for the model"
+            )
         if state is None:
             return
         self.counters = _Counters(**state.counters)
@@ -181,6 +174,8 @@ class _Loop(Generic[Batch]):
                     key: state.tensors[f"{key}/{name}"].to("cpu" if key == "step" else self.device)
                     for key in ("step", "exp_avg", "exp_avg_sq")
                 }
+        if distributed.rank():  # the state has the first process's
+            return
         torch.set_rng_state(state.tensors["rng"])
         if "cuda_rng" in state.tensors:
             torch.cuda.set_rng_state(state.tensors["cuda_rng"])
@@ -191,6 +186,8 @@ class _Loop(Generic[Batch]):
             self.parameters[name].copy_(tensor)
 
     def save(self) -> None:
+        if distributed.rank():
+            return
         begun = time.monotonic()
         tensors: dict[str, torch.Tensor] = {f"model/{name}": p for name, p in self.parameters.items()}
         tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
@@ -228,15 +225,21 @@ class _Loop(Generic[Batch]):
         rate = schedule.learning_rate * min(1.0, (steps + 1) / _WARMUP_STEPS) * (1.0 - done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with autocast(self.device):
-            total, weight = self.task.loss(batch)
+        part = distributed.share(batch)
+        total, own = torch.zeros((), device=self.device), 0.0
+        if len(part):
+            with autocast(self.device):
+                total, own = self.task.loss(part)
+        weight = distributed.summed(own)
         if weight == 0:
             return
         self.optimizer.zero_grad(set_to_none=True)
-        (total / weight).backward()
+        if own:
+            (total / weight).backward()
+        distributed.sum_gradients(self.parameters.values())
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
-        value = float(total.detach())
+        value = distributed.summed(float(total.detach()))
         if not math.isfinite(value):
             raise TrainingError(
                 f"{schedule.stage}: the loss is not finite in epoch {counters.epoch + 1}: lower learning_rate"
@@ -246,11 +249,12 @@ class _Loop(Generic[Batch]):
 
     def close_epoch(self, seconds: float) -> None:
         counters, schedule = self.counters, self.schedule
-        metrics = {}
-        if self.task.validate is not None:
+        metrics: dict[str, float] = {}
+        if self.task.validate is not None and not distributed.rank():
             self.task.model.eval()
             with torch.inference_mode():
                 metrics = dict(self.task.validate())
+        metrics = distributed.from_first(metrics)
         line = {"stage": schedule.stage, "epoch": counters.epoch, "loss": counters.loss / max(counters.weight, 1e-9)}
         counters.lines.append(line | {"seconds": round(seconds, 3)} | metrics)
         scores = [line.get(self.task.monitor, 0.0) for line in counters.lines]

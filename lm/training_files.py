@@ -22,6 +22,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lm import distributed
+
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -82,8 +84,12 @@ def work_folder(out: Path, of: str) -> Iterator[Path]:
     """The folder `<out>.training` for the training with fingerprint `of`; another training's leftovers are dropped.
 
     Raises TrainingBusy while another process trains into the same `out`. Left in place on failure, to resume from.
+    Of the processes of one training the first alone keeps the folder.
     """
     work = out.with_name(out.name + ".training")
+    if distributed.rank():
+        yield work
+        return
     work.mkdir(parents=True, exist_ok=True)
     with (work / "lock").open("w") as lock:
         try:
