@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -20,7 +20,7 @@ from lm import distributed
 from lm.device import autocast
 from lm.training_files import State, TrainingError, load_state, save_state, write_lines
 
-Batch = TypeVar("Batch")
+Batch = TypeVar("Batch", bound=Sized)
 
 #: A state is written at most this often, and costs at most a twentieth of the time.
 _SAVE_SECONDS = 20.0

@@ -29,7 +29,11 @@ def parabola(target=3.0, validate=None, monitor="score"):
     """A task whose one weight should become `target`."""
     model = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(model.weight)
-    return Task(model, lambda epoch: [0, 1], lambda _: ((model.weight - target).pow(2).sum(), 1.0), validate, monitor)
+
+    def loss(batch):
+        return (model.weight - target).pow(2).sum(), float(len(batch))
+
+    return Task(model, lambda epoch: [[0], [1]], loss, validate, monitor)
 
 
 def test_learns_and_writes_a_line_per_epoch(tmp_path):
