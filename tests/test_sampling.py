@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import (
     GPT2LMHeadModel,
@@ -84,10 +84,20 @@ def test_top_p_keeps_the_fewest_tokens_with_that_share(vocabulary: int, top_p: f
     order = np.argsort(-p, kind="stable")
     share = p[order].cumsum(dtype=np.float64)
     expected = np.zeros_like(p)
-    kept = order[share - p[order] < top_p * share[-1] - 1e-12]
+    wanted = top_p * share[-1]
+    assume(np.abs(share - wanted).min() > 1e-9)  # a share met exactly is decided by rounding
+    kept = order[share - p[order] < wanted]
     expected[kept] = p[kept]
     keep_top_p(p, top_p)
     assert (p == expected).all()
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.5, 1), (0.75, 2), (0.76, 3), (1.0, 3)])
+def test_a_share_that_is_met_exactly_is_enough(top_p: float, kept: int) -> None:
+    p = np.array([0.25, 0.5, 0.25], dtype=np.float32)
+    keep_top_p(p, top_p)
+    assert np.count_nonzero(p) == kept
+    assert p[1] == 0.5
 
 
 def test_extreme_numbers_never_draw_an_impossible_token() -> None:
