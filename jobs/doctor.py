@@ -90,13 +90,15 @@ def _java() -> Finding:
 
 
 def _matrix_support() -> str:
-    """Say which matrix instructions Linux reports; bf16 is used only where AMX makes it pay."""
+    """Say which matrix instructions Linux reports; bf16 is used only where they make it pay."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
         return "instructions unknown: float32"
     if "amx_bf16" in flags:
         return "AMX: bf16"
+    if "avx512_bf16" in flags:
+        return "AVX512-BF16: bf16"
     return "AVX-512: float32" if "avx512f" in flags else "no AMX: float32"
 
 

@@ -114,7 +114,7 @@ def _lists(
     settings = config.recommend
     encoder = PromptEncoder.load(path)
     catalogue = Catalogue.build(list(sellable), [titles[item] for item in sellable], encoder)
-    engine = Recommender.load(path, catalogue, beams=settings.beams)
+    engine = Recommender.load(path, catalogue, beams=settings.beams, dtype=config.models.dtype)
     lists: list[list[str]] = []
     with Progress(console=console, transient=True) as progress:
         for start in progress.track(range(0, len(held), _AT_ONCE), description="  ranking"):

@@ -67,10 +67,11 @@ def compare(
     relevant_items = [relevant for _, relevant in asked]
     for rival, lists in rivals.items():
         found[rival] = _figures(lists, relevant_items, counts, max(len(sellable), 1), ks)
-    ndcg = {rival: metrics.ndcg_at_k(lists, relevant_items, k) for rival, lists in rivals.items()}
-    for rival in list(rivals)[1:]:
-        mean, low, high = metrics.mean_interval(ndcg["model"] - ndcg[rival])
-        found[rival][f"model_more_ndcg@{k}"] = {"value": mean, "low": low, "high": high}
+    for name, metric in (("hit", metrics.hit_at_k), ("ndcg", metrics.ndcg_at_k)):
+        of_customers = {rival: metric(lists, relevant_items, k) for rival, lists in rivals.items()}
+        for rival in list(rivals)[1:]:
+            mean, low, high = metrics.mean_interval(of_customers["model"] - of_customers[rival])
+            found[rival][f"model_more_{name}@{k}"] = {"value": mean, "low": low, "high": high}
     found["slices"] = _slices(listed, before, relevant_items, counts, k)
     return found
 
@@ -155,13 +156,14 @@ def _figures(
 
 def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
     shown = [f"{name}@{k}" for name in ("hit", "recall", "ndcg", "mrr", "coverage", "mean_popularity")]
-    more = f"model_more_ndcg@{k}"  # of each customer, so that who is easy and who is not says nothing
-    shown_as = [*shown, f"the model's ndcg@{k} more"]
+    leads = ("hit", "ndcg")  # of each customer, so that who is easy and who is not says nothing
+    shown_as = [*shown, *(f"the model's {name}@{k} more" for name in leads)]
     table = Table("", *shown_as, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
     for rival, of_rival in figures.items():
         if rival in RIVALS:
             cells = [_cell(of_rival[name]) for name in shown]
-            table.add_row(rival, *cells, _cell(of_rival[more]) if more in of_rival else "")
+            more = [of_rival.get(f"model_more_{name}@{k}") for name in leads]
+            table.add_row(rival, *cells, *("" if lead is None else _cell(lead) for lead in more))
     return table
 
 

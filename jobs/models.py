@@ -15,6 +15,7 @@ from lm.fingerprint import model_fingerprint
 from lm.prompt import PromptEncoder
 
 Language = Literal["en", "zh"]
+Dtype = Literal["auto", "float32", "bfloat16"]
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.answer_asking import Asker
@@ -25,11 +26,12 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint folder, the fingerprint under which the ledger knows its results, its template's language."""
+    """A checkpoint folder, the fingerprint under which the ledger knows its results, and how it is to be run."""
 
     path: str
     fingerprint: str
-    language: Language = "en"
+    language: Language = "en"  # of the prompt's template
+    dtype: Dtype = "auto"
 
     def encoder(self) -> PromptEncoder:
         """Load (or take from this process's cache) the prompt encoder."""
@@ -40,7 +42,9 @@ class Model:
         return functools.partial(_encoder, self.path, self.language)
 
 
-def find(key: str, model: str, config_file: str, language: Language | None = None) -> Model:
+def find(
+    key: str, model: str, config_file: str, language: Language | None = None, *, dtype: Dtype = "auto"
+) -> Model:
     """Resolve `models.<key>`; ConfigurationError with the mend where there is no usable checkpoint.
 
     `language` is the configured template's. A trained model answers in the language it was trained with, so another
@@ -61,7 +65,7 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
             f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
             f" {config_file} --task {key} --as-of <date>"
         )
-    return Model(str(path), fingerprint, language or trained)
+    return Model(str(path), fingerprint, language or trained, dtype)
 
 
 def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
@@ -71,7 +75,7 @@ def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> C
 
 def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
     """A picklable loader of the sentiment classifier, cached in each Python worker."""
-    return functools.partial(_classifier, model.path)
+    return functools.partial(_classifier, model.path, model.dtype)
 
 
 def asker_loader(model: Model, articles: str) -> Callable[[], Asker]:
@@ -81,7 +85,7 @@ def asker_loader(model: Model, articles: str) -> Callable[[], Asker]:
 
 def writer_loader(model: Model) -> Callable[[], AnswerWriter]:
     """A picklable loader of the answers' engine, cached in each Python worker."""
-    return functools.partial(_writer, model.path)
+    return functools.partial(_writer, model.path, model.dtype)
 
 
 @functools.lru_cache(maxsize=2)
@@ -93,14 +97,14 @@ def _encoder(path: str, language: Language) -> PromptEncoder:
 def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
     from lm.generate import Recommender
 
-    return Recommender.load(Path(model.path), Catalogue.load(Path(catalogue_dir)), beams=beams)
+    return Recommender.load(Path(model.path), Catalogue.load(Path(catalogue_dir)), beams=beams, dtype=model.dtype)
 
 
 @functools.lru_cache(maxsize=1)
-def _classifier(path: str) -> SentimentClassifier:
+def _classifier(path: str, dtype: Dtype) -> SentimentClassifier:
     from lm.classify import SentimentClassifier
 
-    return SentimentClassifier.load(Path(path))
+    return SentimentClassifier.load(Path(path), dtype=dtype)
 
 
 @functools.lru_cache(maxsize=1)
@@ -111,7 +115,7 @@ def _asker(model: Model, articles: str) -> Asker:
 
 
 @functools.lru_cache(maxsize=1)
-def _writer(path: str) -> AnswerWriter:
+def _writer(path: str, dtype: Dtype) -> AnswerWriter:
     from lm.answers import AnswerWriter
 
-    return AnswerWriter.load(path)
+    return AnswerWriter.load(path, dtype=dtype)

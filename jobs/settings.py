@@ -29,6 +29,11 @@ class Models(Section):
     answers: str | None = Field(
         default=None, description="model of the answers to customers' questions; without it none are written"
     )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="what the night computes in; auto: bfloat16 where the hardware has it, else float32;"
+        " float32: lists are the same to the last bit on any batch",
+    )
 
 
 class RecommendSettings(Section):

@@ -59,17 +59,19 @@ def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]
 
 def find_models(config: Config, config_file: str) -> tuple[Model, Model | None]:
     """Find what a night needs before it reads anything: a missing model should cost no minute."""
-    recommender = models.find("recommend", config.models.recommend, config_file, config.recommend.language)
+    chosen = config.models
+    language = config.recommend.language
+    recommender = models.find("recommend", chosen.recommend, config_file, language, dtype=chosen.dtype)
     if "reviews" not in config.inputs:
         return recommender, None
-    return recommender, models.find("sentiment", config.models.sentiment, config_file)
+    return recommender, models.find("sentiment", chosen.sentiment, config_file, dtype=chosen.dtype)
 
 
 def find_answers_model(config: Config, config_file: str) -> Model | None:
     """Find the model that answers questions; None where the night answers none."""
     if config.models.answers is None or not {"questions", "articles"} <= config.inputs.keys():
         return None
-    return models.find("answers", config.models.answers, config_file)
+    return models.find("answers", config.models.answers, config_file, dtype=config.models.dtype)
 
 
 def differences(published: Mapping[str, str], today: Mapping[str, str]) -> list[str]:

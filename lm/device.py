@@ -23,7 +23,7 @@ def choose_device(device: str = "auto") -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where it is fast (AMX tiles, or a GPU that has it), else float32.
+    """`auto` is bfloat16 where it is fast (AMX, AVX512-BF16, or a GPU that has it), else float32.
 
     Raises ValueError for another name than auto, float32 and bfloat16.
     """
@@ -35,10 +35,10 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tensor cores or AMX: elsewhere bfloat16 is emulated and slower than float32."""
+    """Tensor cores, AMX or AVX512-BF16: elsewhere bfloat16 is emulated and slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -45,6 +45,7 @@ def test_new_items_only():
     # Popularity without tea: jam (2), then ink before mug (1 each): both.
     assert found["popularity"]["recall@2"]["value"] == 1
     assert found["popularity"]["model_more_ndcg@2"]["value"] == pytest.approx(ours["ndcg@2"] - 1)
+    assert found["popularity"]["model_more_hit@2"]["value"] == 0
 
 
 def test_all_items():

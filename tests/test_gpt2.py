@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -185,9 +185,10 @@ def test_devices_formats_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = device.choose_device("cpu")
     assert device.choose_dtype("float32", cpu) == torch.float32
     assert device.choose_dtype("bfloat16", cpu) == torch.bfloat16
-    for has_amx, chosen in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has_amx=has_amx: has_amx)
-        assert device.choose_dtype("auto", cpu) == chosen
+    for amx, avx512 in product((True, False), repeat=2):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda amx=amx: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda avx512=avx512: avx512)
+        assert device.choose_dtype("auto", cpu) == (torch.bfloat16 if amx or avx512 else torch.float32)
     with pytest.raises(ValueError, match="dtype float8"):
         device.choose_dtype("float8", cpu)
     monkeypatch.setenv("OMP_NUM_THREADS", "2")

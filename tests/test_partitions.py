@@ -34,15 +34,15 @@ def test_partitions_change_no_bit(spark: SparkSession, tmp_path: Path) -> None:
         list(zip(range(CUSTOMERS), prompts, excluded, strict=True)), "n int, prompt string, excluded array<string>"
     )
 
-    alone = Recommender.load(causal, Catalogue.load(tmp_path / "catalogue"), threads=1)
+    alone = Recommender.load(causal, Catalogue.load(tmp_path / "catalogue"), dtype="float32", threads=1)
     expected = [[(one.item_id, one.score) for one in found] for found in alone.recommend(prompts, excluded, 4)]
-    labels = SentimentClassifier.load(classifier, threads=1).classify(prompts, 64)
+    labels = SentimentClassifier.load(classifier, dtype="float32", threads=1).classify(prompts, 64)
     assert len({repr(found) for found in expected}) > CUSTOMERS // 2  # they do differ
     for partitions in (1, 2, 7):
         spread = rows.repartition(partitions, "prompt")
         lists = recommendations.score(
             spread,
-            models.recommender_loader(models.Model(str(causal), "m"), str(tmp_path / "catalogue"), None),
+            models.recommender_loader(_in_float32(causal), str(tmp_path / "catalogue"), None),
             4,
         )
         scored = sentiments.score(lists.withColumnRenamed("result", "listed"), _classifier(classifier), 64)
@@ -52,4 +52,8 @@ def test_partitions_change_no_bit(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def _classifier(path: Path) -> object:
-    return models.classifier_loader(models.Model(str(path), "m"))
+    return models.classifier_loader(_in_float32(path))
+
+
+def _in_float32(path: Path) -> models.Model:
+    return models.Model(str(path), "m", dtype="float32")

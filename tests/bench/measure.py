@@ -112,8 +112,9 @@ def machine() -> str:
                 break
     except OSError:
         pass
-    amx = "with AMX" if torch.cpu._is_amx_tile_supported() else "no AMX"
-    return f"{name}, {torch.get_num_threads()} threads, {amx}, torch {torch.__version__}"
+    support = {"AMX": torch.cpu._is_amx_tile_supported(), "AVX512-BF16": torch.cpu._is_avx512_bf16_supported()}
+    matrices = next((name for name, has in support.items() if has), "no bfloat16")
+    return f"{name}, {torch.get_num_threads()} threads, {matrices}, torch {torch.__version__}"
 
 
 def report(title: str, rows: Mapping[str, Mapping[str, str]], figures: Mapping[str, Any], as_json: bool) -> None:

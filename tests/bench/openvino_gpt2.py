@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lm.device import has_fast_bfloat16
+
 CACHE_GB = 2
 
 
@@ -93,7 +95,7 @@ def _begin_empty(converted: Any) -> None:
 
 
 class Samples:
-    """OpenVINO GenAI's continuous batching over GPT-2; bfloat16 where the processor has AMX, else float32."""
+    """OpenVINO GenAI's continuous batching over GPT-2; bfloat16 where the processor has it, else float32."""
 
     def __init__(self, model: Any, tokenizer: Any, folder: Path, threads: int) -> None:
         import openvino as ov
@@ -104,7 +106,7 @@ class Samples:
         both = openvino_tokenizers.convert_tokenizer(tokenizer, with_detokenizer=True)
         for name, converted in zip(("tokenizer", "detokenizer"), both, strict=True):
             ov.save_model(converted, folder / f"openvino_{name}.xml")
-        self.dtype = "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
+        self.dtype = "bfloat16" if has_fast_bfloat16(torch.device("cpu")) else "float32"
         scheduler = genai.SchedulerConfig()
         scheduler.cache_size = CACHE_GB
         properties = {
