@@ -4,7 +4,8 @@
 
 Weights are random (the speed is the same), titles and tokenizer those of FOLDER where it has them. Ours computes in
 bfloat16 on a processor with AMX or AVX512-BF16 and in float32 on any other; `titles.dtype` says which. `item_tokens`
-answers the same question with one token for each product. Ceilings are those of plain matrix products, measured in the same run.
+answers the same question with one token for each product. Ceilings are those of plain matrix products, measured in
+the same run.
 """
 
 from __future__ import annotations
