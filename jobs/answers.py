@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from jobs import ledger
 from jobs.config import Config
 from jobs.errors import InputError
-from jobs.models import Model
+from jobs.models import ARTICLES_FILE, Model
 from jobs.poison import answered
 from jobs.settings import AnswerSettings
 from jobs.udfs import pandas_udf
@@ -184,14 +184,13 @@ def _reason() -> Column:
     return F.when(F.col("answer").isNull(), F.coalesce("refused_because", "otherwise", F.lit(DEADLINE)))
 
 
-def write_articles(articles: DataFrame, folder: str) -> str:
-    """Write tonight's articles where the workers' retrievers read them; returns the file.
+def write_articles(articles: DataFrame, folder: Path) -> Path:
+    """Write tonight's articles into a folder of this machine, for the workers' retrievers; returns the folder.
 
     Raises InputError where there are none.
     """
     rows = articles.select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
     if not rows:
         raise InputError("inputs.articles has no row that can be used: give help articles, or remove models.answers")
-    file = Path(folder) / "articles.json"
-    asking.write_articles([Article(**row) for row in rows], file)
-    return str(file)
+    asking.write_articles([Article(**row) for row in rows], folder / ARTICLES_FILE)
+    return folder

@@ -19,10 +19,9 @@ class SellableCatalogue:
         self.titles: list[str] = rows.column("title").to_pylist()
         self.version: str = catalogue.version(self.item_ids, self.titles)
 
-    def write(self, folder: str, encoder: PromptEncoder) -> str:
-        """Build the arrays for one model's tokens and save them; returns the folder."""
+    def write(self, folder: Path, encoder: PromptEncoder) -> Path:
+        """Build the arrays for one model's tokens and save them into a folder of this machine, which is returned."""
         built = catalogue.Catalogue.build(self.item_ids, self.titles, encoder)
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        built.save(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        built.save(folder)
         return folder

@@ -38,6 +38,14 @@ class InputError(UserError):
     exit_code = 5
 
 
+class BadFile(InputError):
+    """A file of an input table cannot be read; `file` is its URI."""
+
+    def __init__(self, message: str, file: str) -> None:
+        super().__init__(message)
+        self.file = file
+
+
 class StoreBusy(UserError):
     """Another run holds the store: try again later."""
 

@@ -19,13 +19,13 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.progress import Progress
 
-from jobs import files, list_figures, training_data
+from jobs import files, list_figures, models, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError
 from jobs.inputs import read_inputs
 from jobs.list_figures import Judged, compare
 from jobs.store import Store
-from lm.checkpoint import CheckpointError, read_manifest, resolve
+from lm.checkpoint import CheckpointError, read_manifest
 
 if TYPE_CHECKING:
     from lm.held_out import HeldOut, Split
@@ -44,7 +44,7 @@ def evaluate_leave_one_out(
     Raises ConfigurationError for a missing model, InputError where nobody bought often enough.
     """
     try:
-        path = resolve(config.models.recommend)
+        path = models.resolve(config.models.recommend)
         training = read_manifest(path).training
     except CheckpointError as error:
         raise ConfigurationError(f"models.recommend: {error}") from None

@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
 
-from jobs import files, training_data
+from jobs import files, models, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError
 from jobs.inputs import end_of, is_before, read_inputs
@@ -29,7 +29,7 @@ from jobs.progress import Stages
 from jobs.reliability import picture
 from jobs.store import Store
 from lm import metrics
-from lm.checkpoint import CheckpointError, resolve
+from lm.checkpoint import CheckpointError
 from lm.splits import part_of
 
 LABELS = ("negative", "neutral", "positive")
@@ -63,7 +63,7 @@ def evaluate_sentiment_holdout(
     if "reviews" not in config.inputs:
         raise ConfigurationError("inputs.reviews is missing: there are no reviews to judge by")
     try:
-        path = resolve(config.models.sentiment)
+        path = models.resolve(config.models.sentiment)
     except CheckpointError as error:
         raise ConfigurationError(f"models.sentiment: {error}") from None
     stages = Stages(console)

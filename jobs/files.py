@@ -16,7 +16,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,19 @@ def delete(spark: SparkSession, path: str) -> None:
         return
     with _java_errors(path):
         _file_system(spark, path).delete(_path(spark, path), True)
+
+
+def copy_here(spark: SparkSession, paths: Sequence[str], folder: Path) -> None:
+    """Copy files of a Hadoop file system into a local folder, which is made anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in paths:
+        with _java_errors(path):
+            target = uri(str(folder / path.rpartition("/")[2]))
+            there, here = _file_system(spark, path), _file_system(spark, target)
+            configuration = spark._jsc.hadoopConfiguration()
+            copy = _jvm(spark).org.apache.hadoop.fs.FileUtil.copy
+            copy(there, _path(spark, path), here, _path(spark, target), False, True, configuration)
 
 
 def read_text(spark: SparkSession, path: str) -> str:

@@ -33,6 +33,13 @@ class Input(Section):
         "without this key the source's columns have the contract's names",
     )
 
+    max_bad_files: int = Field(
+        default=0,
+        ge=0,
+        description="files that are truncated, damaged, empty or of another format and may be left out, each named in "
+        "quarantine; one more ends the night",
+    )
+
     @field_validator("path", mode="before")
     @classmethod
     def _path_or_paths(cls, value: object) -> object:

@@ -6,10 +6,9 @@ everything later reads them from there. Runs inside the night: `regulars nightly
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date, datetime, time, timedelta
-from functools import reduce
 from zoneinfo import ZoneInfo
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
@@ -17,10 +16,11 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.contracts import enforce
-from jobs.errors import GateRefused, InputError
+from jobs.errors import BadFile, GateRefused, InputError
 from jobs.input_settings import TITLE, Input
+from jobs.quarantine import FILE_UNREADABLE, rejections
 from jobs.settings import Config
-from jobs.sources import SOURCE_FILE, explained, input_columns, mapped, open_source
+from jobs.sources import SOURCE_FILE, explained, input_columns, mapped, open_source, refuse_drift
 from jobs.validation import RULE, details, raw_name, unknown, validated
 
 #: Above this many products the catalogue's ids are no longer broadcast to every executor.
@@ -51,6 +51,8 @@ class Inputs:
     quarantine: DataFrame
     accounts: dict[str, Account]
     by_rule: dict[tuple[str, str], int]
+    #: What the operator should know of the sources: one line each.
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Table:
     written: DataFrame
     account: Account
     by_rule: dict[str, int]
+    #: URIs of the files that could not be read, and what else there is to say of the source.
+    left_out: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     @property
     def used(self) -> DataFrame:
@@ -90,9 +95,14 @@ def read_inputs(spark: SparkSession, config: Config, run_date: date, work: str) 
             tables["items"] = _derive_items(spark, tables["purchases"].used, f"{work}/items")
     return Inputs(
         used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != "optouts"},
-        quarantine=_quarantine({t: tables[t].written for t in tables if t in config.inputs}),
+        quarantine=rejections(
+            spark,
+            {t: tables[t].written for t in tables if t in config.inputs},
+            {t: tables[t].left_out for t in tables if t in config.inputs},
+        ),
         accounts={t: read.account for t, read in tables.items()},
         by_rule={(t, rule): n for t, read in tables.items() for rule, n in sorted(read.by_rule.items())},
+        notes=[note for read in tables.values() for note in read.notes],
     )
 
 
@@ -112,13 +122,35 @@ def read_table(
     """Scan one source once, write its used and rejected rows to `path`, and settle its account.
 
     `tables` are those read before it: the catalogue and the opted-out customers that its rows are held against.
+    A file that cannot be read is left out and the scan begun again, up to `max_bad_files` times; BadFile beyond.
     """
+    left_out: list[str] = []
+    while True:
+        try:
+            return _scan(spark, table, source, tables, end, path, left_out)
+        except BadFile as bad:
+            if len(left_out) >= source.max_bad_files or bad.file in left_out:
+                raise
+            left_out.append(bad.file)
+
+
+def _scan(
+    spark: SparkSession,
+    table: str,
+    source: Input,
+    tables: Mapping[str, Table],
+    end: datetime,
+    path: str,
+    left_out: Sequence[str],
+) -> Table:
     with_title = table == "purchases" and "items" not in tables
     columns = input_columns(table, with_title)
     names = [column.name for column in columns]
     read, decided, copies = Observation(), Observation(), Observation()
 
-    raw = mapped(open_source(spark, table, source), table, source, with_title).observe(read, _rows().alias("rows"))
+    opened = open_source(spark, table, source, left_out)
+    notes = refuse_drift(spark, table, source, opened)
+    raw = mapped(opened.df, table, source, with_title).observe(read, _rows().alias("rows"))
     rows = validated(raw, table, columns)
     rows = _with_unknown_ids(rows, table, tables)
     rows = _with_opted_out(rows, table, tables)
@@ -136,7 +168,8 @@ def read_table(
     used = counts.pop(None, 0)
     account = Account(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
     _refuse_imbalance(table, account)
-    return Table(written, account, counts)
+    by_rule = counts | ({FILE_UNREADABLE: len(left_out)} if left_out else {})
+    return Table(written, account, by_rule, tuple(left_out), notes)
 
 
 def _rows() -> Column:
@@ -221,23 +254,6 @@ def _with_copy_number(rows: DataFrame, table: str, names: list[str]) -> DataFram
 
 def _is_copy() -> Column:
     return F.col(RULE).isNull() & (F.col("__copy") > 1)
-
-
-def _quarantine(written: Mapping[str, DataFrame]) -> DataFrame:
-    """Gather the rejected rows of all tables, each with its rule's reason."""
-    rejected = [
-        rows.where(F.col(RULE).isNotNull()).select(
-            F.lit(table).alias("table"),
-            F.col(RULE).alias("rule"),
-            "key_hash",
-            "source_file",
-            F.element_at(
-                F.create_map(*(F.lit(text) for pair in details(table).items() for text in pair)), F.col(RULE)
-            ).alias("detail"),
-        )
-        for table, rows in written.items()
-    ]
-    return enforce(reduce(DataFrame.unionByName, rejected), schemas.contract("quarantine"))
 
 
 def _refuse_empty(table: str, source: Input, read: Table, run_date: date) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from pyspark.sql import SparkSession
+
+from jobs import shipping
 from jobs.errors import ConfigurationError
+from jobs.shipping import opened
 from lm import checkpoint
 from lm.catalogue import Catalogue
 from lm.fingerprint import model_fingerprint
@@ -16,6 +20,8 @@ from lm.prompt import PromptEncoder
 
 Language = Literal["en", "zh"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+#: Tonight's articles, in the folder that askers open.
+ARTICLES_FILE = "articles.json"
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.answer_asking import Asker
@@ -26,9 +32,9 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint folder, the fingerprint under which the ledger knows its results, and how it is to be run."""
+    """A checkpoint, the fingerprint under which the ledger knows its results, and how it is to be run."""
 
-    path: str
+    path: str  # a folder of the driver's machine; once `shipped`, a place that workers open too
     fingerprint: str
     language: Language = "en"  # of the prompt's template
     dtype: Dtype = "auto"
@@ -42,16 +48,14 @@ class Model:
         return functools.partial(_encoder, self.path, self.language)
 
 
-def find(
-    key: str, model: str, config_file: str, language: Language | None = None, *, dtype: Dtype = "auto"
-) -> Model:
+def find(key: str, model: str, config_file: str, language: Language | None = None, *, dtype: Dtype = "auto") -> Model:
     """Resolve `models.<key>`; ConfigurationError with the mend where there is no usable checkpoint.
 
     `language` is the configured template's. A trained model answers in the language it was trained with, so another
     one is a mistake; a stock model takes the configured one.
     """
     try:
-        path = checkpoint.resolve(model)
+        path = resolve(model)
         fingerprint = model_fingerprint(path)
         trained = checkpoint.read_manifest(path).language
     except checkpoint.CheckpointError as error:
@@ -68,6 +72,29 @@ def find(
     return Model(str(path), fingerprint, language or trained, dtype)
 
 
+def resolve(model: str) -> Path:
+    """The folder of a model on this machine, fetched where it lies on a file system that only Hadoop reads.
+
+    Raises CheckpointError, with the mend.
+    """
+    if not shipping.is_remote(model):
+        return checkpoint.resolve(model)
+    spark = SparkSession.getActiveSession()
+    assert spark is not None, "a model on a cluster's file system is read by a session"
+    try:
+        return checkpoint.resolve(str(shipping.fetched(spark, model)))
+    except OSError as error:
+        raise checkpoint.CheckpointError(
+            f"model {model} cannot be read ({error}): mend the URI, or copy the model to a folder of this machine "
+            "and name that"
+        ) from None
+
+
+def shipped(spark: SparkSession, model: Model) -> Model:
+    """The same model where every executor can open it: on a cluster its folder is sent along."""
+    return replace(model, path=shipping.sent(spark, Path(model.path), f"model-{model.fingerprint}"))
+
+
 def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
     """A picklable loader of the engine over the memory-mapped catalogue, cached in each Python worker."""
     return functools.partial(_recommender, model, catalogue_dir, beams)
@@ -79,7 +106,7 @@ def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
 
 
 def asker_loader(model: Model, articles: str) -> Callable[[], Asker]:
-    """A picklable loader of what makes prompts of questions, cached in each Python worker."""
+    """A picklable loader of what makes prompts of questions over a folder of articles, cached in each Python worker."""
     return functools.partial(_asker, model, articles)
 
 
@@ -90,32 +117,32 @@ def writer_loader(model: Model) -> Callable[[], AnswerWriter]:
 
 @functools.lru_cache(maxsize=2)
 def _encoder(path: str, language: Language) -> PromptEncoder:
-    return PromptEncoder.load(Path(path), language=language)
+    return PromptEncoder.load(opened(path), language=language)
 
 
 @functools.lru_cache(maxsize=1)
 def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
     from lm.generate import Recommender
 
-    return Recommender.load(Path(model.path), Catalogue.load(Path(catalogue_dir)), beams=beams, dtype=model.dtype)
+    return Recommender.load(opened(model.path), Catalogue.load(opened(catalogue_dir)), beams=beams, dtype=model.dtype)
 
 
 @functools.lru_cache(maxsize=1)
 def _classifier(path: str, dtype: Dtype) -> SentimentClassifier:
     from lm.classify import SentimentClassifier
 
-    return SentimentClassifier.load(Path(path), dtype=dtype)
+    return SentimentClassifier.load(opened(path), dtype=dtype)
 
 
 @functools.lru_cache(maxsize=1)
 def _asker(model: Model, articles: str) -> Asker:
     from lm.answer_asking import Asker
 
-    return Asker.load(model.path, articles)
+    return Asker.load(opened(model.path), opened(articles) / ARTICLES_FILE)
 
 
 @functools.lru_cache(maxsize=1)
 def _writer(path: str, dtype: Dtype) -> AnswerWriter:
     from lm.answers import AnswerWriter
 
-    return AnswerWriter.load(path, dtype=dtype)
+    return AnswerWriter.load(opened(path), dtype=dtype)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
+from rich.markup import escape
 
-from jobs import answers, gate, groups, ledger, loyalty, models, poison, recommendations, requests, sentiments
+from jobs import answers, gate, groups, ledger, loyalty, models, poison, recommendations, requests, sentiments, shipping
 from jobs.attempts import attempt
 from jobs.carry import with_carried
 from jobs.catalogues import SellableCatalogue
@@ -56,12 +57,16 @@ def run_night(
     with lock(spark, store, night.run_id), attempt(spark, store, night.run_id, run_date):
         recommender, classifier = find_models(config, config_file)
         writer = find_answers_model(config, config_file)
+        recommender = models.shipped(spark, recommender)
+        classifier, writer = classifier and models.shipped(spark, classifier), writer and models.shipped(spark, writer)
         for line in recover(spark, store, config.publish.keep_publishes):
             console.print(line, highlight=False)
         groups.refuse_switches(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts, night.quarantined = inputs.accounts, inputs.by_rule
+        for note in inputs.notes:
+            console.print(f"[bold]Warning:[/bold] {escape(note)}", highlight=False)
         with stages.stage("prompts"):
             asked = _prompts(spark, config, night, inputs.used, recommender)
         outputs = {"prompts": asked}
@@ -118,8 +123,8 @@ def _recommend(
 
     @cache  # built only if something has to be scored, once for all waves
     def load() -> Callable[[], Recommender]:
-        folder = catalogue.write(night.work("catalogue"), model.encoder())
-        return models.recommender_loader(model, folder, settings.beams)
+        folder = catalogue.write(shipping.scratch(f"catalogue-{night.run_id}"), model.encoder())
+        return models.recommender_loader(model, shipping.sent(spark, folder, folder.name), settings.beams)
 
     with stages.counter("customers") as counter:
         answers = ledger.results(
@@ -182,7 +187,8 @@ def _answer(
 ) -> DataFrame:
     """Find the articles of the date's questions, write what the ledger cannot answer, refuse what nothing answers."""
     night.versions["answers"] = model.fingerprint
-    asker = models.asker_loader(model, answers.write_articles(used["articles"], night.work("help_articles")))
+    folder = answers.write_articles(used["articles"], shipping.scratch(f"articles-{night.run_id}"))
+    asker = models.asker_loader(model, shipping.sent(spark, folder, folder.name))
     asked = night.keep(spark, answers.requests(config, used, night.run_date, model, asker), "questions_due")
     terms = answers.terms(night.run_id, night.run_date, model)
     load = models.writer_loader(model)

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
-from jobs import answers, files, ledger, models, parquet, requests
+from jobs import answers, files, ledger, models, parquet, requests, shipping
 from jobs.catalogues import SellableCatalogue
 from jobs.config import Config
 from jobs.dates import DateState, Run, published_runs
@@ -120,6 +120,7 @@ def _requests(
 ) -> dict[str, tuple[Terms, DataFrame, ledger.Enough | None]]:
     """Per task the terms, the keys of the date's requests (written, one row a request) and what makes a list usable."""
     recommender, classifier = find_models(config, config_file)
+    recommender = models.shipped(spark, recommender)
     used = read_inputs(spark, config, day, f"{scratch}/inputs").used
     catalogue = SellableCatalogue(used["items"])
     terms = requests.list_terms(config, "plan", day, recommender, catalogue.version)
@@ -131,7 +132,9 @@ def _requests(
         review_terms = requests.review_terms("plan", day, classifier)
         asked[review_terms.task] = (review_terms, _written(spark, reviews, f"{scratch}/reviews_due"), None)
     if writer := find_answers_model(config, config_file):
-        load = models.asker_loader(writer, answers.write_articles(used["articles"], f"{scratch}/help_articles"))
+        writer = models.shipped(spark, writer)
+        folder = answers.write_articles(used["articles"], shipping.scratch(f"articles-{uuid.uuid4().hex}"))
+        load = models.asker_loader(writer, shipping.sent(spark, folder, folder.name))
         due = answers.requests(config, used, day, writer, load).where("key IS NOT NULL").select("key")
         answer_terms = answers.terms("plan", day, writer)
         asked[answer_terms.task] = (answer_terms, _written(spark, due, f"{scratch}/questions_due"), None)

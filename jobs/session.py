@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 #: Settings that the operator's own `spark:` section may override, except those in `_FIXED`.
@@ -48,17 +49,28 @@ _FIXED = {
 def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] | None = None) -> SparkSession:
     """Make (or get) the session; `timezone` is the shop's IANA zone, in which dates begin and end.
 
-    The Python of this process runs the workers too, so that they import the same packages.
+    The Python of this process runs the workers too, so that they import the same packages, unless PYSPARK_PYTHON or
+    `spark.pyspark.python` names another. What spark-submit was given goes before `conf`.
     """
     logging.getLogger().addFilter(_is_not_py4js)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    submitted = _submitted()
+    chosen = _DEFAULTS | dict(conf or {}) | submitted
+    os.environ.setdefault("PYSPARK_PYTHON", chosen.get("spark.pyspark.python", sys.executable))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    settings = _DEFAULTS | dict(conf or {}) | _FIXED | {"spark.sql.session.timeZone": timezone}
+    settings = chosen | _FIXED | {"spark.sql.session.timeZone": timezone}
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     return spark
+
+
+def _submitted() -> dict[str, str]:
+    """What spark-submit was given, on its command line and in spark-defaults.conf; nothing where it started nothing."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return {}
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
 
 
 def _is_not_py4js(record: logging.LogRecord) -> bool:

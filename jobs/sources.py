@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from py4j.java_gateway import JavaObject, is_instance_of
@@ -18,9 +19,11 @@ from pyspark.errors import PySparkException
 from pyspark.logger import PySparkLogger
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
 
 import schemas
-from jobs.errors import InputError
+from jobs import drift
+from jobs.errors import BadFile, InputError
 from jobs.input_settings import TITLE, Input
 
 #: Name of the column with the path of the file that a row came from.
@@ -42,17 +45,80 @@ def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column,
     return (*columns, schemas.Column(TITLE, "string", nullable=True)) if with_title else columns
 
 
-def open_source(spark: SparkSession, table: str, source: Input) -> DataFrame:
-    """Open the source and keep the rows of `where`; InputError where it is missing, unreadable or empty of files."""
-    options = {**_OPTIONS.get(source.format.lower(), {}), **source.options}
+@dataclass(frozen=True)
+class Opened:
+    """A source as opened: its rows, and the schemas among its files, each by one file that has it."""
+
+    df: DataFrame
+    forms: Mapping[str, StructType]
+
+
+def open_source(spark: SparkSession, table: str, source: Input, left_out: Sequence[str] = ()) -> Opened:
+    """Open the source without the files `left_out` and keep the rows of `where`.
+
+    InputError where it is missing or empty of files, BadFile where one of them is of zero bytes or unreadable.
+    """
     with explained(table, source, f"inputs.{table}.path"):
-        df = spark.read.format(source.format).options(**options).load(source.paths)
-        if source.format.lower() in ("parquet", "orc"):
-            _refuse_files_of_zero_bytes(spark, df, table)
-    if source.where is None:
-        return df
-    with explained(table, source, f"inputs.{table}.where", df):
-        return df.where(F.expr(source.where))
+        df, forms = _loaded(spark, source)
+        if _fills_every_file(source, df):
+            _refuse_files_of_zero_bytes(spark, df, table, left_out)
+    if left_out:
+        file = df.metadataColumn("_metadata").getField("file_path")
+        df = df.where(~file.isin([str(_path_of(spark, name).toString()) for name in left_out]))
+    if source.where is not None:
+        with explained(table, source, f"inputs.{table}.where", df):
+            df = df.where(F.expr(source.where))
+    return Opened(df, forms)
+
+
+def _loaded(spark: SparkSession, source: Input) -> tuple[DataFrame, dict[str, StructType]]:
+    """The source with all columns that any of its files has, where the files tell (Parquet)."""
+    options = {**_options(source), **({"ignoreCorruptFiles": True} if source.max_bad_files else {})}
+    df = spark.read.format(source.format).options(**options).load(source.paths)
+    paths = df.inputFiles() if source.format.lower() == "parquet" else []
+    forms = drift.forms(spark, paths) if 1 < len(paths) <= drift.MOST_FILES else {}
+    if len(forms) < 2 and not source.max_bad_files:
+        return df, {}
+    schema = df.schema
+    if len(forms) > 1:
+        schema = drift.united([*forms.values(), schema])  # the partition columns are in the last alone
+    # Corrupt files are passed over for the schema alone: rows must never be lost in silence.
+    read = spark.read.format(source.format).options(**_options(source)).schema(schema).load(source.paths)
+    return read, forms if len(forms) > 1 else {}
+
+
+def _options(source: Input) -> dict[str, Any]:
+    return {**_OPTIONS.get(source.format.lower(), {}), **source.options}
+
+
+def refuse_drift(spark: SparkSession, table: str, source: Input, opened: Opened) -> list[str]:
+    """Hold the mapping against each schema among the files; InputError naming key and file where one lacks a column.
+
+    An expression may name columns that some files lack, as `coalesce(new_name, old_name)` does, but not only such.
+    Of a column that neither the mapping names nor the contract needs, one line says which file lacks it.
+    """
+    if not opened.forms:
+        return []
+    mapping = {f"inputs.{table}.columns.{name}": text for name, text in (source.columns or {}).items()}
+    if source.where is not None:
+        mapping[f"inputs.{table}.where"] = source.where
+    names: dict[str, set[str]] = {}
+    for key, text in mapping.items():
+        with explained(table, source, key, opened.df):
+            names[key] = drift.names_in(opened.df.select(_value(opened.df, text)))
+    for path, frame in drift.frames(spark, opened.df, opened.forms).items():
+        there = {name.lower() for name in frame.columns}
+        one = source.model_copy(update={"path": path})
+        for key, text in mapping.items():
+            if not (names[key] & there and names[key] - there):
+                with explained(table, one, key, frame):
+                    frame.select(_value(frame, text))
+        if source.columns is None:
+            for column in schemas.contract(table).columns:
+                if _is_needed(column) and column.name not in there:
+                    raise _no_column(table, one, frame, column.name)
+    lacking = drift.lacking(opened.forms, schemas.contract(table).column_names if source.columns is None else ())
+    return [f"inputs.{table}: {path} has no column {name}, which other files have" for name, path in lacking.items()]
 
 
 def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -> DataFrame:
@@ -67,12 +133,8 @@ def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -
         if expression is None and source.columns is None and _find(df, column.name) is not None:
             expression = column.name
         if expression is None:
-            if not column.nullable and column.default is None:
-                raise InputError(
-                    f"inputs.{table}: {_shown(source)} has no column {column.name}, which {table} needs. "
-                    f"{_columns_of(df)} Map it: inputs.{table}.columns.{column.name}: <column or SQL expression>, "
-                    "then run the command again."
-                )
+            if _is_needed(column):
+                raise _no_column(table, source, df, column.name)
             selected[column.name] = F.lit(None).cast("string").alias(column.name)
             continue
         with explained(table, source, f"inputs.{table}.columns.{column.name}", df):
@@ -86,6 +148,17 @@ def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -
             with explained(table, source, f"inputs.{table}.columns.{name}", df):
                 df.select(value, file)
         raise
+
+
+def _is_needed(column: schemas.Column) -> bool:
+    return not column.nullable and column.default is None
+
+
+def _no_column(table: str, source: Input, df: DataFrame, name: str) -> InputError:
+    return InputError(
+        f"inputs.{table}: {_shown(source)} has no column {name}, which {table} needs. {_columns_of(df)} Map it: "
+        f"inputs.{table}.columns.{name}: <column or SQL expression>, then run the command again."
+    )
 
 
 @contextmanager
@@ -102,7 +175,8 @@ def explained(table: str, source: Input, key: str, df: DataFrame | None = None, 
         explanation = _explanation(error, key, source, df, scan)
         if explanation is None:
             raise
-        raise InputError(f"{key}: {explanation}, then run the command again.") from None
+        message, file = f"{key}: {explanation}, then run the command again.", _bad_file(error)
+        raise (InputError(message) if file is None else BadFile(message, file)) from None
 
 
 @contextmanager
@@ -172,17 +246,39 @@ def _is_spark_throwable(exception: JavaObject) -> bool:
     return bool(is_instance_of(spark.sparkContext._gateway, exception, "org.apache.spark.SparkThrowable"))
 
 
-def _refuse_files_of_zero_bytes(spark: SparkSession, df: DataFrame, table: str) -> None:
+def _bad_file(error: PySparkException | Py4JJavaError) -> str | None:
+    """The URI of the file that cannot be read at all."""
+    condition, parameters, _ = _condition(error)
+    if condition.startswith("FAILED_READ_FILE") and not condition.endswith("COLUMN_DATA_TYPE_MISMATCH"):
+        return parameters.get("path")
+    return None
+
+
+def _fills_every_file(source: Input, df: DataFrame) -> bool:
+    """Whether a right file of the format is never of zero bytes: these have a footer or a header."""
+    has_header = str(_options(source).get("header")).lower() == "true"
+    return source.format.lower() in ("parquet", "orc") or (
+        source.format.lower() == "csv" and has_header and bool(df.columns)
+    )
+
+
+def _refuse_files_of_zero_bytes(spark: SparkSession, df: DataFrame, table: str, left_out: Sequence[str]) -> None:
     """A file of zero bytes is a failed export; Spark would pass over it in silence."""
-    hadoop: Any = spark.sparkContext._jvm
     conf = spark.sparkContext._jsc.hadoopConfiguration()
-    for name in df.inputFiles():
-        path = hadoop.org.apache.hadoop.fs.Path(hadoop.java.net.URI(name))
+    for name in set(df.inputFiles()) - set(left_out):
+        path = _path_of(spark, name)
         if path.getFileSystem(conf).getFileStatus(path).getLen() == 0:
-            raise InputError(
+            raise BadFile(
                 f"inputs.{table}.path: {name} has zero bytes, so its export failed. Write it again or take it out "
-                "of the folder, then run the command again."
+                "of the folder, then run the command again.",
+                name,
             )
+
+
+def _path_of(spark: SparkSession, uri: str) -> Any:
+    """Hadoop's path of a file's URI; as text it is what `_metadata.file_path` says of the file."""
+    jvm: Any = spark._jvm
+    return jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
 
 
 def _value(df: DataFrame, expression: str) -> Column:

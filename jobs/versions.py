@@ -14,7 +14,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from jobs import files, models
+from jobs import files, models, shipping
 from jobs.config import Config
 from jobs.errors import ConfigurationError
 from jobs.models import Model
@@ -112,7 +112,8 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
 
 def _folder_of(key: str, configured: str, fingerprint: str) -> str:
     beside = sorted(Path(configured).parent.iterdir()) if Path(configured).parent.is_dir() else []
-    for folder in (Path(configured), *beside):
+    own = models.resolve(configured) if shipping.is_remote(configured) else Path(configured)
+    for folder in (own, *beside):
         try:
             if folder.is_dir() and model_fingerprint(folder) == fingerprint:
                 return str(folder)

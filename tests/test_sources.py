@@ -38,7 +38,7 @@ def searches(n: int = 3) -> pa.Table:
 
 def rows_of(spark: SparkSession, table: str = "searches", **source: Any) -> list[Row]:
     parsed = Input.model_validate(source)
-    return mapped(open_source(spark, table, parsed), table, parsed).collect()
+    return mapped(open_source(spark, table, parsed).df, table, parsed).collect()
 
 
 def test_csv_as_spreadsheets_write_it(spark: SparkSession, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_only_the_columns_that_are_needed_are_read(spark: SparkSession, tmp_path
     wide = searches().append_column("clicked_item_id", pa.array(["i"] * 3)).append_column("blob", pa.array(["b"] * 3))
     pq.write_table(wide, tmp_path / "s.parquet")
     source = Input.model_validate({"path": str(tmp_path), "columns": SEARCHES})
-    df = mapped(open_source(spark, "searches", source), "searches", source)
+    df = mapped(open_source(spark, "searches", source).df, "searches", source)
     plan = df._jdf.queryExecution().executedPlan().toString()
     assert "blob" not in plan.split("ReadSchema")[1]
     assert {row.clicked_item_id for row in df.collect()} == {None}, "a column that is not mapped is not read"
