@@ -49,6 +49,9 @@ class TrainRecommend(TrainSection):
     neighbours: bool = Field(
         default=True, description="what is bought together, and again, beside GPT-2 (item_tokens); false: GPT-2 alone"
     )
+    newcomers: bool = Field(
+        default=True, description="products that nobody has bought yet are listed for their titles (item_tokens)"
+    )
     pretrain_epochs: int = Field(
         default=0,
         ge=0,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MANIFEST_FILE = "regulars.json"
 NGRAMS_FILE = "ngrams.safetensors"
 NEIGHBOURS_FILE = "neighbours.safetensors"
+NEWCOMERS_FILE = "newcomers.safetensors"
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
 END_OF_TEXT = "<|endoftext|>"
@@ -45,7 +46,8 @@ class Manifest(BaseModel):
     `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weight` multiplies
     those of the n-grams beside it, `offsets` are added, and `label_weights` multiply the probabilities before the
     largest decides the label (`lm.calibration`; empty: nothing).
-    `neighbour_weights` are those of `lm.neighbours` beside a recommender (empty: it is GPT-2 alone).
+    `neighbour_weights` are those of `lm.neighbours` beside a recommender (empty: it is GPT-2 alone), `newcomer_weights`
+    those of `lm.newcomers` (empty: it lists no product that it was not trained on).
     `training` and `metrics` are notes: they never change an answer and are not part of the fingerprint.
     """
 
@@ -64,6 +66,7 @@ class Manifest(BaseModel):
     offsets: list[float] = Field(default_factory=list)
     label_weights: list[float] = Field(default_factory=list)
     neighbour_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
+    newcomer_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
 

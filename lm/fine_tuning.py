@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,12 +13,12 @@ import torch
 from transformers import PreTrainedModel
 
 from lm import metrics
-from lm.baselines import CoPurchases
+from lm.beside import Beside
 from lm.checkpoint import Manifest
 from lm.examples import BOUGHT, FOLLOWING, Customer, Example, item_examples, purchases_of, targets, title_examples
 from lm.held_out import HeldOut
 from lm.item_rows import ItemRows
-from lm.neighbours import CELLS, Ints, Neighbours, purchases_in
+from lm.neighbours import CELLS, Ints, purchases_in
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.sampled_softmax import SampledSoftmax
 from lm.training import Task, length_batches, pad
@@ -52,6 +52,7 @@ class RecommendSettings(Settings):
     refit: bool = False
     titled: bool = True  # an item's row is its title's and its own
     neighbours: bool = True  # beside GPT-2, where items have tokens
+    newcomers: bool = True  # what nobody has bought may be listed for its title
 
     @property
     def room(self) -> int:
@@ -77,39 +78,35 @@ class ItemTokens:
         self.token_of = {item: encoder.item_tokens[item] for item in items}
         self.rows = ItemRows(model, encoder, items if settings.titled else {})
         self.rows.begin(len(self.item_ids) if known is None else known)
-        self.neighbours: Neighbours | None = None
+        self.titles = {item: items.get(item) for item in self.item_ids}
+        self.beside = Beside()
         self.rivals: torch.Tensor | None = None
 
     def finish(self) -> Manifest:
         """Leave an ordinary model, through this nothing more is learned or recommended; the manifest to write."""
         self.rows.end()
-        weights = [] if self.neighbours is None else list(self.neighbours.weights)
-        return self.encoder.manifest.model_copy(update={"neighbour_weights": weights})
+        return self.beside.note(self.encoder.manifest)
 
-    def meet_neighbours(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
-        """Count what `customers` bought together; `validation`, where there is any, says what that weighs."""
-        if not self.settings.neighbours:
-            return
+    def learn_beside(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
+        """Count what `customers` bought; `validation`, where there is any, says what that weighs beside GPT-2."""
         bought = [
             [str(event.item_id) for event in one.events if event.kind == BOUGHT and event.item_id in self.token_of]
             for one in customers
         ]
-        codes = {item: code for code, item in enumerate(self.item_ids)}
-        counted = Neighbours.of(CoPurchases.fit(bought), codes)
+        settings = self.settings
+        counted = Beside.counted(bought, self.titles, neighbours=settings.neighbours, newcomers=settings.newcomers)
         if not validation:
-            self.neighbours = self.neighbours and replace(counted, weights=self.neighbours.weights)
+            self.beside = counted.weighted_as(self.beside)
             return
-        self.neighbours = None  # what is asked next is GPT-2 alone
-        held = validation[:: -(-len(validation) // max(1, CELLS // len(codes)))]
+        held = validation[:: -(-len(validation) // max(1, CELLS // len(self.item_ids)))]
         rows: list[torch.Tensor] = [torch.empty(0)] * len(held)
         purchases: list[Ints] = [np.empty(0, np.int64)] * len(held)
         for batch, logits, bought_before in self._logits(held):
             for place, row, of in zip(batch, logits, bought_before, strict=True):
                 rows[place], purchases[place] = row, of
-        wanted = [np.array(sorted(codes[item] for item in one.items), dtype=np.int64) for one in held]
-        new_only = self.settings.exclude_purchased
-        barred = [self._codes(one.purchased) if new_only else np.empty(0, np.int64) for one in held]
-        self.neighbours = counted.fitted(torch.stack(rows), purchases, wanted, barred)
+        wanted = [np.sort(self._codes(one.items)) for one in held]
+        barred = [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held]
+        self.beside = counted.fitted(torch.stack(rows), purchases, wanted, barred, settings.seed)
 
     def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
         """Learn from `customers`, other nights of theirs each epoch; NDCG@10 on `validation` says when to stop."""
@@ -160,19 +157,24 @@ class ItemTokens:
 
     def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
         """The k likeliest items for each held-out customer, as the night would list them."""
-        sellable = torch.full((len(self.item_ids),), -torch.inf, device=device())
-        sellable[torch.tensor([token - self.first for token in self.token_of.values()])] = 0
+        sold = self._codes(self.token_of)
+        new = sold[self.beside.is_new(sold)]
+        rows = self.beside.rows([self.titles[self.item_ids[code]] or "" for code in new])
+        column = np.arange(len(self.item_ids))  # of each item's log-probability
+        column[new] = len(column) + np.arange(len(new))
+        sellable = torch.full((len(column) + len(new),), -torch.inf, device=device())
+        sellable[column[sold]] = 0
+        item_of = [*self.item_ids, *(self.item_ids[code] for code in new)]
         lists: list[list[str]] = [[] for _ in held]
         for batch, logits, purchases in self._logits(held):
-            scores = (logits if self.neighbours is None else self.neighbours.add(logits, purchases)) + sellable
+            scores = self.beside.log_probs(logits, purchases, rows) + sellable
             for row, place in enumerate(batch):
                 if self.settings.exclude_purchased:
-                    barred = torch.from_numpy(self._codes(held[place].purchased))
-                    scores[row, barred.to(scores.device)] = -torch.inf
+                    scores[row, column[self._codes(held[place].purchased)]] = -torch.inf
             best = scores.topk(min(k, scores.shape[1]), dim=1)
             for place, values, codes in zip(batch, best.values.tolist(), best.indices.tolist(), strict=True):
                 pairs = zip(values, codes, strict=True)
-                lists[place] = [self.item_ids[code] for value, code in pairs if value > -np.inf]
+                lists[place] = [item_of[code] for value, code in pairs if value > -np.inf]
         return lists
 
     def _codes(self, items: Iterable[str]) -> Ints:
@@ -199,7 +201,7 @@ class Titles:
         self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendSettings
     ) -> None:
         self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
-        self.neighbours: Neighbours | None = None
+        self.beside = Beside()
 
     def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
         """Learn from `customers`; the likelihood of the right titles on `validation` says when to stop."""
@@ -232,7 +234,7 @@ class Titles:
         """The model is an ordinary one all along; the manifest to write."""
         return self.encoder.manifest
 
-    def meet_neighbours(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
+    def learn_beside(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
         """A search over titles does not score all products, so nothing can be added."""
 
     def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[Example]:

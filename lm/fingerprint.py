@@ -6,10 +6,18 @@ import hashlib
 import json
 from pathlib import Path
 
-from lm.checkpoint import NEIGHBOURS_FILE, NGRAMS_FILE, read_json, read_manifest, tokenizer_files, weight_files
+from lm.checkpoint import (
+    NEIGHBOURS_FILE,
+    NEWCOMERS_FILE,
+    NGRAMS_FILE,
+    read_json,
+    read_manifest,
+    tokenizer_files,
+    weight_files,
+)
 
 #: What a model may have besides GPT-2's own files.
-FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, NEIGHBOURS_FILE)
+FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, NEIGHBOURS_FILE, NEWCOMERS_FILE)
 # What of config.json says who wrote it, not what it computes.
 CONFIG_NOTES = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 # What of the manifest says how the model came about, not what it answers.
@@ -29,7 +37,7 @@ def _digest(file: Path) -> str:
 
 
 def _further(path: Path) -> list[Path]:
-    """What an answers model has besides, a classifier (n-grams) and a recommender (neighbours)."""
+    """What an answers model has besides, a classifier (n-grams) and a recommender (neighbours, new items)."""
     return [file for name in FURTHER_FILES if (file := path / name).exists()]
 
 

@@ -1,8 +1,8 @@
 """The k most likely next products of each customer, and nothing but sellable products not excluded for them.
 
 In titles coding a product's score is the log-probability of its title after the prompt; in item_tokens
-coding that of its token among all products that the checkpoint knows, whatever is sold today, by GPT-2 and, where
-the checkpoint has them, its neighbours.
+coding that of its token among all products that the checkpoint knows, whatever is sold today, and those of today's that
+it does not know, by GPT-2 and what stands beside it (lm.beside).
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from lm.batching import fitting
+from lm.beside import Beside
 from lm.catalogue import Catalogue
 from lm.checkpoint import CheckpointError
 from lm.engine import Engine, load_engine
-from lm.neighbours import Neighbours, purchases_in
+from lm.neighbours import purchases_in
 from lm.prompt import PromptEncoder
 from lm.search import Search
 from lm.tree import Floats, Ints
@@ -52,7 +53,7 @@ class Recommender:
         encoder: PromptEncoder,
         catalogue: Catalogue,
         *,
-        neighbours: Neighbours | None = None,
+        beside: Beside | None = None,
         beams: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
@@ -61,14 +62,20 @@ class Recommender:
                 f"the catalogue is for {catalogue.coding} and the model for {encoder.manifest.coding}: "
                 "run the night again, it builds the catalogue for its model"
             )
-        self.engine, self.encoder, self.catalogue, self.neighbours = engine, encoder, catalogue, neighbours
+        self.engine, self.encoder, self.catalogue = engine, encoder, catalogue
+        self.beside = beside or Beside()
         self.beams, self.batch_tokens = beams, batch_tokens
         trie = catalogue.trie
-        self._sold_rows: Ints = np.flatnonzero(catalogue.item_token >= 0)
-        tokens = catalogue.item_token[self._sold_rows].astype(np.int64)
-        self._sold = torch.from_numpy(tokens - encoder.manifest.first_item_token)
-        self._column: Ints = np.full(len(catalogue), -1, np.int64)  # of each row among those that have a token
-        self._column[self._sold_rows] = np.arange(len(tokens))
+        known, first = len(encoder.manifest.item_ids), encoder.manifest.first_item_token
+        code = np.where(catalogue.item_token >= 0, catalogue.item_token.astype(np.int64) - first, -1)
+        is_new = self.beside.is_new(code) if catalogue.coding == "item_tokens" else code >= 0
+        new = np.flatnonzero(is_new)
+        self._new = self.beside.rows(catalogue.titles.take(new))
+        self._sold_rows: Ints = np.flatnonzero((code >= 0) | is_new)
+        code[new] = known + np.arange(len(new))  # their log-probabilities stand behind those of what is known
+        self._sold = torch.from_numpy(code[self._sold_rows])
+        self._column: Ints = np.full(len(catalogue), -1, np.int64)  # of each row among those that can be listed
+        self._column[self._sold_rows] = np.arange(len(self._sold_rows))
         self._place: Ints = np.empty(len(trie.items), np.int64)  # of each row in the trie's order
         self._place[trie.items] = np.arange(len(trie.items))
         inner = int(np.count_nonzero(np.diff(trie.ptr)))
@@ -95,8 +102,8 @@ class Recommender:
         path = Path(model_dir)
         engine = load_engine(path, dtype=dtype, threads=threads, device=device)
         encoder = PromptEncoder.load(path)
-        neighbours = Neighbours.load(path, encoder.manifest)
-        return cls(engine, encoder, catalogue, neighbours=neighbours, beams=beams, batch_tokens=batch_tokens)
+        beside = Beside.load(path, encoder.manifest)
+        return cls(engine, encoder, catalogue, beside=beside, beams=beams, batch_tokens=batch_tokens)
 
     def recommend(self, prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[list[Scored]]:
         """The best k products of each prompt, best first, ties by item_id; none of its `excluded` item_ids.
@@ -146,14 +153,13 @@ class Recommender:
     def _best_tokens(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[Scored]]:
         manifest = self.encoder.manifest
         states = self.engine.prefill(prompts, 0).states
-        bought = [purchases_in(prompt, manifest.first_item_token) for prompt in prompts] if self.neighbours else []
+        bought = [purchases_in(prompt, manifest.first_item_token) for prompt in prompts]
         sold, column = self._sold, self._column
         k = min(k, len(sold))
         lists: list[list[Scored]] = []
         for start, logits in self.engine.logits(states, manifest.first_item_token, len(manifest.item_ids)):
-            if self.neighbours is not None:
-                logits = self.neighbours.add(logits, bought[start : start + len(logits)])
-            scores = logits.log_softmax(dim=1)[:, sold.to(logits.device)]  # (n, sold items)
+            log_p = self.beside.log_probs(logits, bought[start : start + len(logits)], self._new)
+            scores = log_p[:, sold.to(log_p.device)]  # (n, items that can be listed)
             for i, rows in enumerate(excluded[start : start + len(scores)]):
                 scores[i, column[rows][column[rows] >= 0]] = -torch.inf
             if not k:

@@ -78,8 +78,7 @@ def train_recommend(
         new = out.with_name(out.name + ".new")
         manifest = tuning.finish()
         write_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
-        if tuning.neighbours is not None:
-            tuning.neighbours.save(new)
+        tuning.beside.save(new)
         replace_folder(new, out)
     return figures
 
@@ -115,7 +114,7 @@ def _fine_tune(
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
     model.eval()
-    tuning.meet_neighbours(split.training, split.validation)
+    tuning.learn_beside(split.training, split.validation)
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
     if settings.refit:
         with torch.no_grad():
@@ -124,7 +123,7 @@ def _fine_tune(
         again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
         fit(tuning.task(split.refit, []), again, work, report)
         model.eval()
-        tuning.meet_neighbours(split.refit, [])
+        tuning.learn_beside(split.refit, [])
     return outcome, figures
 
 

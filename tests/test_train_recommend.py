@@ -105,7 +105,7 @@ def test_the_written_model_gives_the_lists_that_were_judged(trained):
     encoder = PromptEncoder.load(out)
     catalogue = Catalogue.build(list(ITEMS), list(ITEMS.values()), encoder)
     engine = Recommender.load(out, catalogue, dtype="float32")
-    assert engine.neighbours is not None
+    assert engine.beside.neighbours is not None
     prompts = [rendered.prompt for rendered in encoder.render_many([one.events for one in held], TINY.max_tokens)]
     found = engine.recommend(prompts, [sorted(one.purchased) for one in held], K)
     lists = [[scored.item_id for scored in best] for best in found]
