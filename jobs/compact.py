@@ -16,7 +16,7 @@ from jobs.store import Store
 from jobs.swap import Intent, commit, swap_of
 from jobs.waves import next_number, row_schema
 
-#: One task sorts and writes one file of about so many rows.
+#: One file holds about so many rows.
 _ROWS_PER_FILE = 1_000_000
 
 
@@ -29,54 +29,53 @@ def compact(
     keep_from: date | None = None,
     in_use: DataFrame | None = None,
 ) -> tuple[int, int]:
-    """Merge all waves into one and return the rows before and after; see `kept` for what goes."""
+    """Merge all waves into one and return the rows before and after; see `needless` for what goes.
+
+    Only keys are shuffled, to find what goes; what stays is read and written once, in whatever order it comes.
+    """
     waves = files.listdir(spark, store.ledger(task))
     before = rows_of(spark, store, task)
     if len(waves) < 2 and keep_from is None:
         return before, before
+    rows = ledger.read(spark, store, task, result_type)
+    going = needless(rows, keep_from, in_use)
+    folder = f"{store.work(run_id)}/{task}_going"
+    gone = sum(footer.rows for footer in parquet.write(spark, going, folder))
+    going = spark.read.schema(going.schema).parquet(files.for_reading(folder))
+    if gone <= ledger.BROADCAST_KEYS:
+        going = F.broadcast(going)
+    stays = rows.withColumn("wave_number", ledger.wave_number()).join(going, on=going.columns, how="left_anti")
     wave = f"wave={next_number(spark, store, task):08d}-{run_id}"
     staged = f"{store.staging(run_id)}/{task}/{wave}"
-    merged = kept(ledger.read(spark, store, task, result_type), result_type, before, keep_from, in_use)
-    written = parquet.write(spark, merged.sortWithinPartitions("key", "scored_on"), staged)
-    after = sum(footer.rows for footer in written)
-    parquet.check(written, row_schema(result_type), after, f"task {task}, {wave}")
+    parts = max(1, -(-(before - gone) // _ROWS_PER_FILE))
+    written = parquet.write(spark, stays.select(*row_schema(result_type).names).coalesce(parts), staged)
+    parquet.check(written, row_schema(result_type), before - gone, f"task {task}, {wave}")
     retires = [f"ledger/{task}/{name}" for name in waves]
     commit(spark, store, Intent(run_id, [swap_of(spark, store, staged, f"{store.ledger(task)}/{wave}")], retires))
-    return before, after
+    files.delete(spark, store.work(run_id))
+    return before, before - gone
 
 
-def kept(
-    rows: DataFrame,
-    result_type: str,
-    total: int,
-    keep_from: date | None = None,
-    in_use: DataFrame | None = None,
-) -> DataFrame:
-    """Of the ledger's `rows` (about `total`) those that stay, spread by key over files of a bounded size.
+def needless(rows: DataFrame, keep_from: date | None = None, in_use: DataFrame | None = None) -> DataFrame:
+    """Of the ledger's `rows` those that no date asks for, as `key`, `scored_on`, `wave_number`.
 
-    Of answers to one request on one date the newest stays. With `keep_from`, answers that were already replaced on
-    that date go too, and so do those older than it whose `prompt_hash` is not `in_use`: dates from keep_from on stay
-    repeatable without the model, earlier ones would ask it again.
+    Of answers to one request on one date only the newest counts. With `keep_from`, answers that were already replaced
+    on that date go too, and so do those older than it whose `prompt_hash` is not `in_use`: dates from keep_from on
+    stay repeatable without the model, earlier ones would ask it again.
     """
-    names = row_schema(result_type).names
-    if in_use is None:
-        marked = rows.withColumn("is_used", F.lit(False))
-    else:
-        used = in_use.select("prompt_hash").distinct().withColumn("is_used", F.lit(True))
-        marked = rows.join(used, on="prompt_hash", how="left")
+    narrow = rows.select("key", "scored_on", "prompt_hash", ledger.wave_number().alias("wave_number"))
     # Answers that no date from keep_from on can tell apart fall into one group.
     since = F.col("scored_on") if keep_from is None else F.greatest(F.col("scored_on"), F.lit(keep_from))
-    newest = (
-        # By the key alone, so that one shuffle serves the grouping and the files.
-        marked.repartition(max(1, -(-total // _ROWS_PER_FILE)), "key")
-        .groupBy("key", since.alias("since"))
-        .agg(F.max_by(F.struct(*names, "is_used"), F.struct("scored_on", "wave")).alias("answer"))
-        .select("answer.*")
-    )
-    if keep_from is not None:
-        is_young = F.col("scored_on") >= F.lit(keep_from)
-        newest = newest.where(is_young | F.coalesce("is_used", F.lit(False)))
-    return newest.select(*names)
+    grouped = narrow.select("*", since.alias("since"), ledger.place().alias("place"))
+    newest = grouped.groupBy("key", "since").agg(F.max("place").alias("newest"), F.count("*").alias("rows"))
+    replaced = grouped.join(newest.where("rows > 1"), on=["key", "since"], how="inner").where("place < newest")
+    going = replaced.select("key", "scored_on", "wave_number")
+    if keep_from is None:
+        return going
+    unused = narrow.where(F.col("scored_on") < F.lit(keep_from))
+    if in_use is not None:
+        unused = unused.join(in_use.select("prompt_hash").distinct(), on="prompt_hash", how="left_anti")
+    return going.unionByName(unused.select(*going.columns)).distinct()
 
 
 def rows_of(spark: SparkSession, store: Store, task: str) -> int:

@@ -92,7 +92,7 @@ def _ledger(
     if dry_run:
         before = compact.rows_of(spark, store, task)
         rows = ledger.read(spark, store, task, result_type)
-        after = compact.kept(rows, result_type, before, keep_from, in_use).count()
+        after = before - compact.needless(rows, keep_from, in_use).count()
         left = round(size * after / before) if before else size
     else:
         before, after = compact.compact(spark, store, task, result_type, f"{run_id}-{task}", keep_from, in_use)

@@ -10,6 +10,10 @@ newest counts (then the highest wave). It is used if it was scored against the v
 of its products can still be sold and it is not too old. Age is counted against a limit between half of `max_age_days`
 and all of it, spread over the keys by their hash, so that what was scored in one night does not expire in one night. A
 request that the model failed on is in the ledger too, with `failure` in place of `result`, and waits a week.
+
+What a look-up costs. Lists are wide and millions of them are looked at each night, so they do not travel: whether a
+list is still good is decided where it is read, and of each row only its key and one number are shuffled. The lists
+themselves are read a second time, those that are used, where they are joined with their customers.
 """
 
 from __future__ import annotations
@@ -29,12 +33,17 @@ from jobs import files, parquet
 from jobs.deadline import Deadline
 from jobs.faults import point
 from jobs.store import Store
-from jobs.waves import Progress, Terms, row_schema, score_missing
+from jobs.waves import Progress, Scored, Terms, row_schema, score_missing
 
 #: A request that the model failed on is asked again so many days later: memory and libraries change.
 _RETRY_DAYS = 7
+#: Up to so many keys are broadcast to the ledger's rows, which spares looking at those of other keys.
+BROADCAST_KEYS = 200_000
+#: A row's number holds, from the left, its day, its wave (of eight digits) and these.
+_HAS_FAILED, _SAME_CATALOGUE, _ENOUGH, _FLAGS = 1, 2, 4, 8
+_WAVES = 100_000_000
 
-#: Says of a column of results whether tonight's shop can still use each.
+#: Says of a column of lists' item_ids whether tonight's shop can still use each.
 Enough = Callable[[Column], Column]
 
 
@@ -51,6 +60,8 @@ class Results:
     late: int = 0
     #: Wall-clock seconds of the waves.
     model_seconds: float = 0.0
+    #: How many rows `failed` has.
+    failures: int = 0
 
 
 def request_key(
@@ -86,7 +97,7 @@ def results(
     `requests` has `key`, `prompt_hash` and what `infer` reads; equal keys are equal requests. It is read twice, so it
     should lie in a file. `infer` adds `result` (of terms.result_type, never null) to the rows that it is given and
     keeps the rest; where it adds a `failure` the result is null, and GateRefused is raised where that happens more than
-    `max_failures` times. `enough` says of a `result` column whether tonight's shop can still use it. No wave starts
+    `max_failures` times. `enough` says of a list's item_ids whether tonight's shop can still use it. No wave starts
     after `deadline`; the requests that are left then have no row.
     """
     folder = f"{store.work(terms.run_id)}/{terms.task}_found"
@@ -95,11 +106,13 @@ def results(
     point("found-written")
     found = spark.read.schema(known.schema).parquet(files.for_reading(folder))
     missing = found.where(F.col("why_missing").isNotNull()).select("key", F.col("why_missing").alias("why_scored"))
-    total = missing.count()
-    rows = found.where(F.col("why_missing").isNull()).select(*terms.schema.names)
-    scored, seconds = 0, 0.0
+    is_missing = F.col("why_missing").isNotNull()
+    kinds = found.groupBy(is_missing.alias("is_missing"), "has_failed").count().collect()
+    total = sum(kind["count"] for kind in kinds if kind["is_missing"])
+    failures = sum(kind["count"] for kind in kinds if kind["has_failed"] and not kind["is_missing"])
+    rows, scored = answers(spark, store, terms, found, asked), Scored()
     if total:
-        waves, scored, seconds = score_missing(
+        scored = score_missing(
             spark,
             store,
             terms,
@@ -112,12 +125,20 @@ def results(
             deadline=deadline,
             max_failures=max_failures,
         )
-    if scored:
-        new = spark.read.schema(terms.schema).parquet(*(files.for_reading(wave) for wave in waves))
+    if scored.waves:
+        new = spark.read.schema(terms.schema).parquet(*(files.for_reading(wave) for wave in scored.waves))
         rows = rows.unionByName(new)
     has_failed = F.col("failure").isNotNull()
     failed = rows.where(has_failed).select("key", "failure")
-    return Results(rows.where(~has_failed), failed, asked - total, scored, total - scored, seconds)
+    return Results(
+        rows=rows.where(~has_failed),
+        failed=failed,
+        reused=asked - total,
+        scored=scored.requests,
+        late=total - scored.requests,
+        model_seconds=scored.seconds,
+        failures=failures + scored.failures,
+    )
 
 
 def lookup(
@@ -127,26 +148,58 @@ def lookup(
     keys: DataFrame,
     enough: Enough | None = None,
 ) -> DataFrame:
-    """Return each distinct key with its newest answer as of the run date, and `why_missing`.
+    """Return each distinct `key` with where its newest answer as of the run date lies, and `why_missing`.
 
     That is null where the answer is usable, else `new` (never scored), `catalogue` (too few of its products can still
-    be sold) or `age`.
+    be sold) or `age`. `scored_on` and `wave_number` are null without an answer; `has_failed` says what kind it is.
+    `keys` is read twice.
     """
-    payload = [name for name in terms.schema.names if name != "key"]
+    ledger = read(spark, store, terms.task, terms.result_type).where(F.col("scored_on") <= F.lit(terms.run_date))
+    if keys.count() <= BROADCAST_KEYS:
+        ledger = ledger.join(F.broadcast(keys.distinct()), on="key", how="left_semi")
+    ledger = ledger.withColumn("wave_number", wave_number())
+    known = ledger.select("key", _numbered(terms, enough).alias("number"), F.lit(False).alias("is_asked"))
+    asked = keys.select("key", F.lit(None).cast("bigint").alias("number"), F.lit(True).alias("is_asked"))
+    # Both in one shuffle and one hash table: neither has to be sorted for a join, nor the keys made distinct first.
     newest = (
-        read(spark, store, terms.task, terms.result_type)
-        .where(F.col("scored_on") <= F.lit(terms.run_date))
-        # The shuffle that the join needs; left to the aggregate, the wide rows would be sorted before it as well.
+        known.unionByName(asked)
         .repartition("key")
         .groupBy("key")
-        .agg(F.max_by(F.struct(*payload), F.struct("scored_on", "wave")).alias("found"))
+        .agg(F.max("number").alias("number"), F.max("is_asked").alias("is_asked"))
+        .where("is_asked")
     )
+    newest_place = F.floor(F.col("number") / _FLAGS)
     return (
-        keys.distinct()
-        .join(newest, on="key", how="left")
-        .select("key", *(F.col("found")[name].alias(name) for name in payload))
-        .withColumn("why_missing", _why_missing(terms, enough))
+        newest.withColumns(
+            {
+                "scored_on": F.date_from_unix_date(F.floor(newest_place / _WAVES).cast("int")),
+                "wave_number": F.pmod(newest_place, F.lit(_WAVES)).cast("int"),
+                "has_failed": _flag(_HAS_FAILED),
+            }
+        )
+        .withColumn("why_missing", _why_missing(terms, has_limits=enough is not None))
+        .select("key", "scored_on", "wave_number", "has_failed", "why_missing")
     )
+
+
+def answers(spark: SparkSession, store: Store, terms: Terms, found: DataFrame, size: int) -> DataFrame:
+    """The ledger's rows that `found` (at most `size` rows of `lookup`) says are usable, failed ones too."""
+    where = ["key", "scored_on", "wave_number"]
+    usable = found.where(F.col("why_missing").isNull()).select(*where)
+    rows = read(spark, store, terms.task, terms.result_type).withColumn("wave_number", wave_number())
+    if size <= BROADCAST_KEYS:
+        usable = F.broadcast(usable)
+    return rows.join(usable, on=where, how="inner").select(*terms.schema.names)
+
+
+def wave_number() -> Column:
+    """The number of the wave that a row of `read` came from: the higher one is the newer."""
+    return F.substring("wave", 1, 8).cast("int")
+
+
+def place() -> Column:
+    """Of two answers to one request the newer one has the greater place: by day, then by `wave_number`."""
+    return F.unix_date("scored_on").cast("bigint") * _WAVES + F.col("wave_number")
 
 
 def read(spark: SparkSession, store: Store, task: str, result_type: str) -> DataFrame:
@@ -159,7 +212,7 @@ def read(spark: SparkSession, store: Store, task: str, result_type: str) -> Data
 
 
 def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
-    """Say of a list result (array<struct<item_id, ...>>) whether at least k of its products are in `item_ids`.
+    """Say of a column of item_ids (array<string>) whether at least k of each row's are among these `item_ids`.
 
     Arrow columns in, Arrow column out: each distinct id of a batch is looked up once, no row becomes Python objects.
     """
@@ -173,20 +226,32 @@ def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
         ends = np.cumsum(lengths)
         return pa.array(so_far[ends] - so_far[ends - lengths] >= k)
 
-    answer = F.arrow_udf(enough, "boolean")  # type: ignore[attr-defined]
-    return lambda result: answer(result["item_id"])
+    answer: Enough = F.arrow_udf(enough, "boolean")  # type: ignore[attr-defined]
+    return answer
 
 
-def _why_missing(terms: Terms, enough: Enough | None) -> Column:
-    never_scored = F.col("scored_on").isNull()
-    same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
+def _numbered(terms: Terms, enough: Enough | None) -> Column:
+    """A ledger row as one number: the greatest of a key's is its newest answer, with what is to be known of it."""
     has_failed = F.col("failure").isNotNull()
-    why = F.when(never_scored, "new").when(has_failed & (_age(terms.run_date) >= _RETRY_DAYS), "age")
+    same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
+    number = place() * _FLAGS + has_failed.cast("int") * _HAS_FAILED + same_catalogue.cast("int") * _SAME_CATALOGUE
+    if enough is None:
+        return number
+    # Null for the rows already decided: they need not travel to Python.
+    undecided = F.when(~same_catalogue & ~has_failed, F.col("result")["item_id"])
+    return number + F.coalesce(enough(undecided).cast("int"), F.lit(0)) * _ENOUGH
+
+
+def _flag(flag: int) -> Column:
+    return F.coalesce(F.col("number").bitwiseAND(F.lit(flag)) > 0, F.lit(False))
+
+
+def _why_missing(terms: Terms, *, has_limits: bool) -> Column:
+    has_failed, same_catalogue = _flag(_HAS_FAILED), _flag(_SAME_CATALOGUE)
+    why = F.when(F.col("number").isNull(), "new").when(has_failed & (_age(terms.run_date) >= _RETRY_DAYS), "age")
     why = why.when(has_failed | same_catalogue, F.lit(None))
-    if enough is not None:
-        # Null for the rows already decided: they need not travel to Python.
-        undecided = F.when(~same_catalogue & ~never_scored, F.col("result"))
-        why = why.when(~enough(undecided), "catalogue")
+    if has_limits:
+        why = why.when(~_flag(_ENOUGH), "catalogue")
     if terms.max_age_days is not None:
         why = why.when(_age(terms.run_date) > _age_limit(terms.max_age_days), "age")
     return why

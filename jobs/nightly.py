@@ -226,12 +226,11 @@ def _note(night: Night, config: Config, task: str, answers: ledger.Results) -> N
 
 def _reject(night: Night, task: str, asked: DataFrame, answers: ledger.Results) -> int:
     """Quarantine the rows whose requests the model failed on; returns how many requests those are."""
-    failed = answers.failed.count()
-    if failed:
+    if answers.failures:
         table, rows, counts = poison.rejected(task, asked, answers.failed)
         night.rejected.append(rows)
         night.quarantined |= {(table, rule): n for rule, n in counts.items()}
-    return failed
+    return answers.failures
 
 
 def _loyalty(

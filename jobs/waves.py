@@ -64,6 +64,16 @@ class Terms:
         return row_schema(self.result_type)
 
 
+@dataclass(frozen=True)
+class Scored:
+    """What the model was asked: the ledger folders of the waves, requests, failed ones, wall-clock seconds."""
+
+    waves: Sequence[str] = ()
+    requests: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+
+
 def row_schema(result_type: str) -> StructType:
     """The ledger's columns for results of a DDL type."""
     return (
@@ -94,11 +104,10 @@ def score_missing(
     progress: Progress | None,
     deadline: Deadline | None = None,
     max_failures: int = 0,
-) -> tuple[list[str], int, float]:
+) -> Scored:
     """Score the `total` keys of `missing` (`key`, `why_scored`), as many as there is time for before the deadline.
 
-    Returns the ledger folders of the waves, the requests scored and the wall-clock seconds of the waves. GateRefused
-    where the model fails on more than `max_failures` of them.
+    GateRefused where the model fails on more than `max_failures` of them.
     """
     waiting = _write_requests(spark, store, terms, requests, missing, total)
     point("requests-written")
@@ -130,7 +139,7 @@ def score_missing(
         spent += seconds
         left = math.inf if deadline is None else max(deadline.seconds_left() / 60, 0.0)
         target = next_size(size, seconds, min(wave_minutes, left))
-    return waves, done, spent
+    return Scored(waves, done, allowance.failed, spent)
 
 
 def next_stop(counts: Sequence[int], start: int, target: int) -> int:

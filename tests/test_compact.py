@@ -39,8 +39,11 @@ def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_fr
 
     def answers(days: Sequence[int]) -> list[Any]:
         nights = [terms(day=DAY + timedelta(days=d), catalogue_version="c9", max_age_days=4) for d in days]
-        found = [ledger.lookup(spark, store, night, keys).orderBy("key").collect() for night in nights]
-        return [[(r["key"], r["result"], r["why_missing"]) for r in rows] for rows in found]
+        found = [ledger.lookup(spark, store, night, keys) for night in nights]
+        known = zip(nights, found, strict=True)
+        used = [ledger.answers(spark, store, night, rows, 4).orderBy("key").collect() for night, rows in known]
+        why = [rows.select("key", "why_missing").orderBy("key").collect() for rows in found]
+        return [why, [[(r["key"], r["result"]) for r in rows] for rows in used]]
 
     days = (0, 3, 7, 11) if keep_from is None else (keep_from, 11)
     before = answers(days)
@@ -68,7 +71,8 @@ def test_a_killed_compaction_is_finished(
         compact(spark, store, "recommend", RESULT, "gc")
     # In between a look-up may see a row in both waves: it is the same answer.
     keys = spark.createDataFrame([("x",)], "key string")
-    (row,) = ledger.lookup(spark, store, terms(day=DAY + timedelta(days=9)), keys).collect()
+    night = terms(day=DAY + timedelta(days=9))
+    (row,) = ledger.answers(spark, store, night, ledger.lookup(spark, store, night, keys), 1).collect()
     assert row["result"][0]["item_id"] == "x9"
     monkeypatch.delenv(faults.VARIABLE)
     recover(spark, store)

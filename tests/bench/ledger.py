@@ -3,7 +3,8 @@
     python -m tests.bench.ledger [--keys 10000000] [--quick] [--json]
 
 The ledger is filled with lists of 15 products in twenty waves. The look-up asks for nine tenths of the keys and as
-many new ones as were left out, against another catalogue, so that every list's products are held against it.
+many new ones as were left out, against another catalogue, so that every list's products are held against it: which
+lists are good is one figure, reading those and writing them out as well another.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ def keys(spark: SparkSession, first: int, last: int) -> DataFrame:
 
 
 def answers(keys_: DataFrame, run_id: str) -> DataFrame:
-    """A ledger row for each key: 15 products that differ from list to list, log-probabilities of full precision."""
+    """A ledger row for each key: 15 products that differ from list to list, log-probabilities of float32 as engines'."""
 
     def one(position: Column) -> Column:
         number = F.pmod(F.xxhash64("key", position), F.lit(ITEMS))
         score = -F.log(position) - F.abs(F.xxhash64(position, "key").cast("double")) / F.lit(2.0**63)
-        return F.struct(F.format_string("P%06d", number).alias("item_id"), score.alias("score"))
+        return F.struct(
+            F.format_string("P%06d", number).alias("item_id"), score.cast("float").cast("double").alias("score")
+        )
 
     lists = keys_.withColumn("result", F.transform(F.sequence(F.lit(1), F.lit(LISTED)), one))
     return lists.select(
@@ -52,6 +55,7 @@ def answers(keys_: DataFrame, run_id: str) -> DataFrame:
         F.lit(DAY).alias("scored_on"),
         F.lit("new").alias("why_scored"),
         F.lit(run_id).alias("run_id"),
+        F.lit(None).cast("string").alias("failure"),
     )
 
 
@@ -83,9 +87,17 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
     enough = ledger.enough_sellable([f"P{n:06d}" for n in range(ITEMS)], 10)
 
     def look_up(folder: str) -> None:
-        parquet.write(spark, ledger.lookup(spark, store, terms, asked, enough), f"{store.root}/{folder}")
+        known = ledger.lookup(spark, store, terms, asked, enough)
+        parquet.write(spark, known, f"{store.root}/{folder}")
+
+    def read_answers(folder: str) -> None:
+        found = spark.read.parquet(f"{store.root}/{folder}")
+        rows = parquet.write(spark, ledger.answers(spark, store, terms, found, total), f"{store.root}/answers")
+        assert sum(part.rows for part in rows) == total - total // 10
+        files.delete(spark, f"{store.root}/answers")
 
     seconds["look-up"] = timed("look-up", lambda: look_up("found"))
+    seconds["reading the answers found"] = timed("reading the answers found", lambda: read_answers("found"))
     new = total // 100
 
     def append() -> None:
