@@ -196,6 +196,7 @@ def _resolved(config: Config, folder: Path) -> Config:
         "inputs": inputs,
         "models": config.models.model_copy(update=models),
         "train": config.train.model_copy(update=training),
+        "publish": config.publish.model_copy(update={"to": config.publish.to and _path(config.publish.to, folder)}),
     }
     return config.model_copy(update=changed)
 

@@ -52,6 +52,12 @@ class StoreBusy(UserError):
     exit_code = 75
 
 
+class LakeBehind(UserError):
+    """The date is published in the store, but the Delta tables that follow it could not be written."""
+
+    exit_code = 75
+
+
 def disk_full(error: BaseException) -> DiskFull | None:
     """Tell an error that a full disk was the cause of, here or in the JVM, from all others."""
     cause: BaseException | None = error

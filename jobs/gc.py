@@ -7,6 +7,7 @@ sections; `--dry-run` measures and changes nothing.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -16,19 +17,23 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs import answers, compact, files, ledger, recommendations, sentiments
+from jobs.attempts import attempts
 from jobs.config import Config
+from jobs.dates import published_runs
+from jobs.lake import Lake, tidy
 from jobs.lock import holder, lock
 from jobs.publish import left_behind, recover
 from jobs.store import Store, published_dates
+from jobs.versions import settings_version
 
 
 @dataclass(frozen=True)
 class Freed:
-    """One kind of thing that goes: files or rows, and bytes (of the ledger in a dry run: estimated)."""
+    """One kind of thing that goes: files or rows, and bytes (of the ledger in a dry run: estimated; None: unknown)."""
 
     what: str
     count: str
-    size: int
+    size: int | None
 
 
 def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dry_run: bool) -> list[Freed]:
@@ -38,8 +43,13 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
         freed = [_left_behind(spark, store, config, dry_run=dry_run)]
         freed.append(_scratch(spark, store, dry_run=dry_run))
         keep_from = _keep_from(spark, store, config)
+        freed.append(_records(spark, store, "attempts", _old_attempts(spark, store, keep_from), dry_run=dry_run))
+        freed.append(_records(spark, store, "settings", _unused_settings(spark, store, config), dry_run=dry_run))
         for task in files.listdir(spark, f"{store.root}/ledger"):
             freed.append(_ledger(spark, store, config, task, run_id, keep_from, dry_run=dry_run))
+        if lake := Lake.of(config.publish):
+            count = tidy(lake, store, dry_run=dry_run)
+            freed.append(Freed("Delta files of replaced dates, a week old", f"{count:,} files", None))
     console.print(_table(freed, dry_run=dry_run))
     if keep_from is not None:
         console.print(f"Dates from {keep_from} on can be repeated without the model.", highlight=False)
@@ -67,6 +77,43 @@ def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
     if not dry_run:
         files.delete(spark, f"{store.root}/scratch")
     return Freed("scratch", f"{count:,} files", size)
+
+
+def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str], *, dry_run: bool) -> Freed:
+    paths = [f"{store.root}/{room}/{name}" for name in names]
+    size = sum(files.size(spark, path) for path in paths)
+    if not dry_run:
+        for path in paths:
+            files.delete(spark, path)
+    return Freed(f"{room} that no date needs", f"{len(paths):,} files", size)
+
+
+def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> list[str]:
+    """Records of dates too old to be repeated, of those that their own run published after all, and broken ones."""
+    tried = attempts(spark, store)
+    runs = published_runs(spark, store, tried)
+    live = {
+        store.attempt(day).rpartition("/")[2]
+        for day, one in tried.items()
+        if (keep_from is None or day >= keep_from) and not (day in runs and runs[day].run_id == one.run_id)
+    }
+    return [name for name in files.listdir(spark, store.attempts) if name not in live]
+
+
+def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[str]:
+    """Settings other than today's with which no date was published, nor one that a rollback would bring back."""
+    folder = f"{store.root}/settings"
+    names = files.listdir(spark, folder)
+    trash = [store.trash(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
+    going = left_behind(spark, store, config.publish.keep_publishes)
+    tables = [f"{store.tables}/runs", *(f"{one}/tables/runs" for one in trash if one not in going)]
+    dates = [f"{table}/{day}" for table in tables for day in files.listdir(spark, table)]
+    if not names or not dates:
+        return []
+    runs = spark.read.schema("versions map<string,string>").parquet(*(files.for_reading(day) for day in dates))
+    used = {row["settings"] for row in runs.select("versions.settings").distinct().collect()}
+    kept = {store.settings(version).rpartition("/")[2] for version in (used - {None}) | {settings_version(config)}}
+    return [name for name in names if name not in kept]
 
 
 def _keep_from(spark: SparkSession, store: Store, config: Config) -> date | None:
@@ -112,5 +159,5 @@ def _prompts_since(spark: SparkSession, store: Store, keep_from: date) -> DataFr
 def _table(freed: list[Freed], *, dry_run: bool) -> Table:
     table = Table("would go" if dry_run else "freed", "how much", "MB")
     for one in freed:
-        table.add_row(one.what, one.count, f"{one.size / 1e6:,.1f}")
+        table.add_row(one.what, one.count, "" if one.size is None else f"{one.size / 1e6:,.1f}")
     return table

@@ -23,6 +23,7 @@ from jobs.catalogues import SellableCatalogue
 from jobs.config import Config
 from jobs.deadline import Deadline, DeadlinePassed
 from jobs.inputs import read_inputs
+from jobs.lake import Lake, follow
 from jobs.lock import lock
 from jobs.metrics import night_metrics, table_rows
 from jobs.models import Model
@@ -94,6 +95,8 @@ def run_night(
         outputs["runs"] = run_row(spark, night)
         with stages.stage("publishing"):
             night.rows = publish(spark, store, night.run_id, run_date, outputs)
+            if lake := Lake.of(config.publish):
+                follow(spark, store, lake)
     return night
 
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from jobs import files
 from jobs.config import Config
 from jobs.errors import UsageError
+from jobs.lake import Lake, follow
 from jobs.lock import lock
 from jobs.publish import recover
 from jobs.store import Store
@@ -42,6 +43,8 @@ def rollback(spark: SparkSession, config: Config, run_date: date, console: Conso
         back = {swap.target for swap in swaps}
         added = [swap.target for swap in undone.swaps if _is_of(run_date, swap.target) and swap.target not in back]
         commit(spark, store, Intent(run_id, swaps, added, next_publish(spark, store)))
+        if lake := Lake.of(config.publish):
+            follow(spark, store, lake)
     return sorted(path.split("/")[1] for path in [*back, *added])
 
 

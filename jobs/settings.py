@@ -134,6 +134,27 @@ class PublishSettings(Section):
         description="when --deadline passes: publish, customers who were not scored keeping the list of the date "
         "before (carry), or publish nothing (keep)",
     )
+    format: Literal["parquet", "delta"] = Field(
+        default="parquet",
+        description="delta: every published date is also committed to Delta tables below `to`, for object stores",
+    )
+    to: str | None = Field(
+        default=None, min_length=1, description="folder or URI of the Delta tables, such as s3://bucket/shop"
+    )
+    options: dict[str, str] = Field(
+        default={},
+        description="options of the deltalake library for that storage, such as {AWS_ENDPOINT_URL: ...}; credentials "
+        "are better in the environment",
+    )
+
+    @model_validator(mode="after")
+    def _delta_has_a_place(self) -> PublishSettings:
+        if (self.format == "delta") != (self.to is not None):
+            raise ValueError(
+                "format: delta and `to` need each other: name the folder or URI of the Delta tables, such as "
+                "to: s3://bucket/shop, or leave both out"
+            )
+        return self
 
 
 class GcSettings(Section):

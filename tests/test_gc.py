@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import asdict
 from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -12,12 +14,14 @@ import pytest
 from rich.console import Console
 
 from jobs import ledger
+from jobs.attempts import Attempt
 from jobs.config import Config
 from jobs.errors import StoreBusy
 from jobs.gc import Freed, collect_garbage
 from jobs.lock import lock
 from jobs.publish import publish
 from jobs.store import Store
+from jobs.versions import settings_version
 from tests.ledgers import RESULT, row_of, write_waves
 from tests.rows import frame
 from tests.test_swap import fill
@@ -47,7 +51,22 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
     for number in range(3):  # the newest publish replaces the one before it
         lists = {"recommendations": frame(spark, "recommendations", [{}])}
         prompts = {"prompts": frame(spark, "prompts", [{"prompt_hash": "hash of used"}])}
-        publish(spark, store, f"r{number}", DAY + timedelta(days=5 + number // 2), lists | prompts)
+        runs = {"runs": frame(spark, "runs", [{"run_id": f"r{number}", "versions": {"settings": f"v{number}"}}])}
+        publish(spark, store, f"r{number}", DAY + timedelta(days=5 + number // 2), lists | prompts | runs)
+    records = {
+        "attempts": {
+            # Older than any date that stays repeatable; published after all; a night that still has to be repeated.
+            "2026-03-03.json": Attempt("a", "2026-03-03", "failed", "t"),
+            "2026-03-06.json": Attempt("r1", "2026-03-06", "running", "t"),
+            "2026-03-05.json": Attempt("b", "2026-03-05", "failed", "t"),
+        },
+        # Of r0 nothing is left once gc is done: what it published was replaced two publishes ago.
+        "settings": dict.fromkeys(("v0.json", "v1.json", "v2.json", "v9.json", f"{settings_version(config)}.json")),
+    }
+    for room, texts in records.items():
+        (tmp_path / room).mkdir()
+        for name, record in texts.items():
+            (tmp_path / room / name).write_text(json.dumps(asdict(record) if record else {}))
     write_waves(store, (row_of(key, days) for key, days in (("used", 0), ("gone", 0), ("young", 5))))
     for folder in ("staging/dead", "work/dead/x", "scratch/plan-1"):
         fill(tmp_path / folder, ["12345678"])
@@ -60,19 +79,24 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
             collect(spark, config, dry_run=False)
     assert digests(store.root) == before
     runs = "staging, work and trash of ended runs"
-    assert (said[runs].count, said["scratch"]) == ("6 files", Freed("scratch", "1 files", 8))
+    assert (said[runs].count, said["scratch"]) == ("7 files", Freed("scratch", "1 files", 8))
     assert said["ledger of recommend"].count == "1 of 3 rows in 3 waves"
 
     fill(tmp_path / "work/dead/y", ["12345678"])
     done, printed = collect(spark, config, dry_run=False)
-    assert done[runs].count == "8 files"
+    assert done[runs].count == "9 files"
     assert done["ledger of recommend"].count == said["ledger of recommend"].count
     assert "Dates from 2026-03-04 on can be repeated without the model." in printed
     after = digests(store.root)
     tables = [path for path in before if path.startswith(f"{store.root}/tables/")]
     assert [after[path] for path in tables] == [before[path] for path in tables]
+    assert {path.name for path in (tmp_path / "attempts").iterdir()} == {"2026-03-05.json"}
+    versions = {"v1.json", "v2.json", f"{settings_version(config)}.json"}
+    assert {path.name for path in (tmp_path / "settings").iterdir()} == versions
+    for room in records:
+        assert done[f"{room} that no date needs"] == said[f"{room} that no date needs"]
     rooms = {Path(path).relative_to(store.root).parts[0] for path in after}
-    assert rooms == {"tables", "ledger", "trash"}
+    assert rooms == {"tables", "ledger", "trash", "attempts", "settings"}
     assert [p.name for p in (tmp_path / "trash").iterdir()] == ["r2"]
     kept = {row["key"] for row in ledger.read(spark, store, "recommend", RESULT).collect()}
     assert kept == {"used", "young"}
