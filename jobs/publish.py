@@ -6,6 +6,7 @@ For every writing command, under the store's lock: `recover` first, `publish` la
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
@@ -18,6 +19,9 @@ from jobs.store import Store
 from jobs.swap import Intent, Swap, closed_intents, commit, next_publish, recover_intents, swap_of
 from schemas import Contract, contract
 
+#: Tables staged at a time: each is sorted by one task, and planned by one thread, so one alone leaves cores idle.
+_AT_ONCE = 4
+
 
 def publish(
     spark: SparkSession, store: Store, run_id: str, run_date: date, tables: Mapping[str, DataFrame]
@@ -28,7 +32,12 @@ def publish(
     an empty frame replaces the date's old rows by a file without rows. Raises ContractError or UnreadableParquet
     before anything is changed. Afterwards the run's staging and work folders are gone.
     """
-    staged = {table: _stage(spark, store, run_id, run_date, table, frame) for table, frame in tables.items()}
+
+    def stage(one: tuple[str, DataFrame]) -> tuple[Swap, int]:
+        return _stage(spark, store, run_id, run_date, *one)
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        staged = dict(zip(tables, pool.map(stage, tables.items()), strict=True))
     point("checked")
     swaps = [swap for swap, _ in staged.values()]
     commit(spark, store, Intent(run_id, swaps, number=next_publish(spark, store)))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 #: Settings that the operator's own `spark:` section may override, except those in `_FIXED`.
@@ -53,6 +54,8 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
     `spark.pyspark.python` names another. What spark-submit was given goes before `conf`.
     """
     logging.getLogger().addFilter(_is_not_py4js)
+    # PySpark prints a JSON stack trace of each mistake in SQL, which our own message makes needless.
+    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
     submitted = _submitted()
     chosen = _DEFAULTS | dict(conf or {}) | submitted
     os.environ.setdefault("PYSPARK_PYTHON", chosen.get("spark.pyspark.python", sys.executable))

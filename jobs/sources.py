@@ -6,7 +6,6 @@ the mend. What the values are worth is decided in `jobs/validation.py`.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from typing import Any
 
 from py4j.java_gateway import JavaObject, is_instance_of
 from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
 from pyspark.errors import PySparkException
-from pyspark.logger import PySparkLogger
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
@@ -141,8 +140,7 @@ def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -
             selected[column.name] = _value(df, expression).alias(column.name)
     file = df.metadataColumn("_metadata").getField("file_path").alias(SOURCE_FILE)
     try:
-        with _quiet():
-            return df.select(*selected.values(), file)
+        return df.select(*selected.values(), file)
     except PySparkException:
         for name, value in selected.items():  # which of them is it?
             with explained(table, source, f"inputs.{table}.columns.{name}", df):
@@ -169,26 +167,13 @@ def explained(table: str, source: Input, key: str, df: DataFrame | None = None, 
     Messages about rows stay out (they quote values); those about files, columns and SQL text are given.
     """
     try:
-        with _quiet():
-            yield
+        yield
     except (PySparkException, Py4JJavaError) as error:
         explanation = _explanation(error, key, source, df, scan)
         if explanation is None:
             raise
         message, file = f"{key}: {explanation}, then run the command again.", _bad_file(error)
         raise (InputError(message) if file is None else BadFile(message, file)) from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """PySpark prints a JSON stack trace of each mistake in SQL, which the message that follows makes needless."""
-    logger = PySparkLogger.getLogger("SQLQueryContextLogger")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _explanation(
@@ -241,9 +226,8 @@ def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, 
 
 
 def _is_spark_throwable(exception: JavaObject) -> bool:
-    spark = SparkSession.getActiveSession()
-    assert spark is not None, "an exception of the JVM comes from a session"
-    return bool(is_instance_of(spark.sparkContext._gateway, exception, "org.apache.spark.SparkThrowable"))
+    context = SparkContext.getOrCreate()  # tables are read in threads of their own, which have no active session
+    return bool(is_instance_of(context._gateway, exception, "org.apache.spark.SparkThrowable"))
 
 
 def _bad_file(error: PySparkException | Py4JJavaError) -> str | None:
