@@ -7,7 +7,7 @@ catalogue is one snapshot a date: each night a share of the products goes off sa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +25,7 @@ from jobs.runs import Night
 from jobs.sample import write_sample
 from schemas import contract
 from tests.models import save_causal, save_classifier
+from tests.nights import tables
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,7 +38,17 @@ OFF_SALE = 5
 class GrowingShop:
     """The shop, its store names and its nights; `rows` counts what reached the stub inside the UDF."""
 
-    def __init__(self, folder: Path, *, customers: int, products: int, days: int, churn: float, nights: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        customers: int,
+        products: int,
+        days: int,
+        churn: float,
+        nights: int,
+        shape: Mapping[str, int] | None = None,
+    ) -> None:
         self.folder = folder
         self.done: list[tuple[Night, int]] = []
         info = write_sample(folder, customers=customers, products=products, days=days, seed=2)
@@ -47,8 +58,8 @@ class GrowingShop:
         self.off_each_night = max(1, round(len(self.items) * churn))
         for number, day in enumerate([*self.nights, self.last + timedelta(days=1)]):
             self._write_snapshot(day, number)
-        save_causal(folder / "models/recommend", item_ids=sorted(self.items.item_id))
-        save_classifier(folder / "models/sentiment")
+        save_causal(folder / "models/recommend", item_ids=sorted(self.items.item_id), **(shape or {}))
+        save_classifier(folder / "models/sentiment", **(shape or {}))
 
     def sellable(self, day: date) -> set[str]:
         """The products on sale on `day`."""
@@ -82,10 +93,8 @@ class GrowingShop:
         return pd.read_parquet(self.folder / store / "tables" / name / f"run_date={day}")
 
     def digests(self, store: str) -> dict[str, str]:
-        """Every published file, except the runs, which tell their own story, by its SHA-256."""
-        tables = self.folder / store / "tables"
-        found = sorted(path for path in tables.rglob("*.parquet") if path.parts[-3] != "runs")
-        return {str(path.relative_to(tables)): hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
+        """Every published file, except the runs, which tell their own story, by the SHA-256 of its rows."""
+        return {name: digest for of_table in tables(self.folder / store).values() for name, digest in of_table.items()}
 
     def _write_snapshot(self, day: date, number: int) -> None:
         """A window of the catalogue, in a fixed random order, is off sale; it moves on every night."""
@@ -122,11 +131,12 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
         return lambda: SimpleNamespace(recommend=recommend)
 
     def classifier(model: models.Model) -> Callable[[], Any]:
-        def classify(texts: Sequence[str], max_tokens: int) -> np.ndarray:
+        def judge(texts: Sequence[str], max_tokens: int) -> Any:
             drawn = np.array([[1 + digest(text, label) % 1000 for label in "abc"] for text in texts], dtype=float)
-            return drawn / drawn.sum(axis=1, keepdims=True)
+            p = drawn / drawn.sum(axis=1, keepdims=True)
+            return SimpleNamespace(label=p.argmax(axis=1), p=p, shortened=np.zeros(len(texts), bool))
 
-        return lambda: SimpleNamespace(classify=classify)
+        return lambda: SimpleNamespace(judge=judge)
 
     patch.setattr(models, "recommender_loader", recommender)
     patch.setattr(models, "classifier_loader", classifier)

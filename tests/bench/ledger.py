@@ -36,13 +36,14 @@ def keys(spark: SparkSession, first: int, last: int) -> DataFrame:
 
 
 def answers(keys_: DataFrame, run_id: str) -> DataFrame:
-    """A ledger row for each key: 15 products that differ from list to list, log-probabilities of float32 as engines'."""
+    """A ledger row for each key: 15 products that differ from list to list, and float32 log-probabilities."""
 
     def one(position: Column) -> Column:
         number = F.pmod(F.xxhash64("key", position), F.lit(ITEMS))
         score = -F.log(position) - F.abs(F.xxhash64(position, "key").cast("double")) / F.lit(2.0**63)
         return F.struct(
-            F.format_string("P%06d", number).alias("item_id"), score.cast("float").cast("double").alias("score")
+            F.concat(F.lit("P"), F.lpad(number.cast("string"), 6, "0")).alias("item_id"),
+            score.cast("float").cast("double").alias("score"),
         )
 
     lists = keys_.withColumn("result", F.transform(F.sequence(F.lit(1), F.lit(LISTED)), one))
@@ -113,7 +114,7 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
 
 def main() -> None:
     options = arguments(__doc__ or "", keys=10_000_000)
-    spark = create_session("bench", conf={"spark.driver.memory": "6g"})
+    spark = create_session("bench")
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(spark, Store(str(Path(folder) / "store")), options.keys)
     spark.stop()

@@ -1,11 +1,12 @@
 """What a night costs when little changed, when it is resumed, and what publishing takes of it.
 
-    python -m tests.bench.nights [--customers 20000] [--layers 12] [--width 768] [--quick] [--json]
+    python -m tests.bench.nights [--customers 20000] [--layers 12] [--width 768] [--tokens 48] [--quick] [--json]
 
 Nights of one sample shop, one after another, with a GPT-2 of random weights (124M parameters by default): the first;
 the next date without any new event; the one after it, for which 5% of the customers bought something. Then, in a
 second store, the first night killed once half of its requests are kept, and gone on with. A night of a tiny shop runs
-before them all, so that none pays for starting and compiling.
+before them all, so that none pays for starting and compiling. Prompts have `--tokens` tokens at most: fewer than a
+night's own default make the model's share of a night smaller, and the bench bearable.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
-from rich.console import Console
 
 from jobs import faults, models, waves
 from jobs.config import Config, load
@@ -40,8 +40,7 @@ from tests.models import save_causal, save_classifier
 CHANGED = 0.05
 PRODUCTS, DAYS = 400, 30
 #: Waves that a night is cut into, so that there is a half to be killed at.
-WAVES = 8
-QUIET = Console(quiet=True)
+WAVES = 16
 QUICK_JVM = {
     "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
     "spark.sql.shuffle.partitions": "4",
@@ -51,10 +50,10 @@ KILLED = """
 import sys
 from datetime import date
 from jobs import waves
-from tests.bench.nights import load, run_night, session, QUIET
+from tests.bench.nights import load, run_night, session, console
 waves.FIRST_WAVE = int(sys.argv[3])
 config = load(sys.argv[1], sys.argv[5:])
-run_night(session(quick=sys.argv[4] == "True"), config, date.fromisoformat(sys.argv[2]), QUIET, sys.argv[1])
+run_night(session(quick=sys.argv[4] == "True"), config, date.fromisoformat(sys.argv[2]), console, sys.argv[1])
 """
 
 
@@ -70,8 +69,9 @@ class Timed:
 class Shop:
     """A sample shop, its models of random weights and the settings of its nights."""
 
-    def __init__(self, folder: Path, customers: int, shape: dict[str, int], *, quick: bool) -> None:
+    def __init__(self, folder: Path, customers: int, shape: dict[str, int], tokens: int, *, quick: bool) -> None:
         self.folder, self.quick = folder, quick
+        self.settings = ("gate.min_dates=1000", f"recommend.prompt_tokens={tokens}")
         info = write_sample(folder, customers=customers, products=PRODUCTS, days=DAYS)
         self.config_file, self.first = str(info.config), info.run_date
         ids = sorted(pd.read_parquet(folder / "data/items").item_id.unique())
@@ -80,7 +80,7 @@ class Shop:
 
     def config(self, *overrides: str) -> Config:
         """The shop's configuration; the gate is for shops that live longer than this."""
-        return load(self.config_file, ["gate.min_dates=1000", *overrides])
+        return load(self.config_file, [*self.settings, *overrides])
 
     def buy(self, day: date, share: float) -> int:
         """On `day` a share of the customers buys one product each; returns how many."""
@@ -103,7 +103,7 @@ def session(*, quick: bool) -> SparkSession:
 def night(spark: SparkSession, shop: Shop, day: date, *overrides: str) -> Timed:
     """Run one night and time it."""
     started = time.perf_counter()
-    done = run_night(spark, shop.config(*overrides), day, QUIET, shop.config_file)
+    done = run_night(spark, shop.config(*overrides), day, console, shop.config_file)
     seconds = time.perf_counter() - started
     model = sum(value for name, value in done.seconds.items() if name.endswith(".model"))
     console.print(f"[dim]{day} {' '.join(overrides)}: {seconds:.1f} s, model {model:.1f} s[/dim]", highlight=False)
@@ -144,24 +144,25 @@ def kill_at_half(shop: Shop, day: date, store: Path, requests: int, *overrides: 
     """Kill a night where half of the requests should be kept, and again until they are; returns the share that is."""
     root, nth = str(Path(__file__).parents[2]), WAVES // 2 + 1
     waves.FIRST_WAVE = max(1, requests // WAVES // 2)
-    settings = [shop.config_file, str(day), str(waves.FIRST_WAVE), str(shop.quick), "gate.min_dates=1000", *overrides]
+    settings = [shop.config_file, str(day), str(waves.FIRST_WAVE), str(shop.quick), *shop.settings, *overrides]
     while kept(store) < 0.45 * requests:
         environment = os.environ | {faults.VARIABLE: f"wave-committed:{nth}", "PYTHONPATH": root}
         command = [sys.executable, "-c", KILLED, *settings]
-        died = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        died = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
         if died.returncode != -signal.SIGKILL:
-            raise RuntimeError(f"the night was to be killed, it ended with {died.returncode}: {died.stderr[-2000:]}")
+            raise RuntimeError(f"the night was to be killed, it ended with {died.returncode}")
+        console.print(f"[dim]killed with {kept(store):,} of {requests:,} requests kept[/dim]", highlight=False)
         nth = 1
     return kept(store) / requests
 
 
 def measure(
-    spark: SparkSession, folder: Path, customers: int, shape: dict[str, int], *, quick: bool
+    spark: SparkSession, folder: Path, customers: int, shape: dict[str, int], tokens: int, *, quick: bool
 ) -> dict[str, float]:
     """Run all nights and return the figures as ratios, and the first night's seconds."""
-    warm_up = Shop(folder / "warm-up", 50, {"n_embd": 32, "n_layer": 1, "n_head": 2}, quick=quick)
+    warm_up = Shop(folder / "warm-up", 50, {"n_embd": 32, "n_layer": 1, "n_head": 2}, tokens, quick=quick)
     night(spark, warm_up, warm_up.first)
-    shop = Shop(folder / "shop", customers, shape, quick=quick)
+    shop = Shop(folder / "shop", customers, shape, tokens, quick=quick)
     rows, stop = counting(spark)
     first = night(spark, shop, shop.first)
     stop()
@@ -169,6 +170,7 @@ def measure(
     figures = {
         "first night, seconds": first.seconds,
         "first night, model seconds": first.model,
+        "prompt tokens read a second of the model": first.night.tokens / first.model,
         "rows through the UDF / distinct requests": rows.value / distinct,
         "publishing's share of the first night": first.night.seconds["publishing"] / first.seconds,
     }
@@ -187,16 +189,22 @@ def measure(
 
 
 def main() -> None:
-    options = arguments(__doc__ or "", customers=20_000, layers=12, width=768)
+    options = arguments(__doc__ or "", customers=20_000, layers=12, width=768, tokens=48)
     if options.quick:
         options.layers, options.width = max(2, options.layers), max(64, options.width)
+        options.tokens = max(32, options.tokens)
     shape = {"n_embd": options.width, "n_layer": options.layers, "n_head": max(2, options.width // 64)}
     spark = session(quick=options.quick)
     with tempfile.TemporaryDirectory() as folder:
-        figures = measure(spark, Path(folder), options.customers, shape, quick=options.quick)
+        figures = measure(spark, Path(folder), options.customers, shape, options.tokens, quick=options.quick)
     spark.stop()
     rows = {name: {"": f"{value:,.3f}"} for name, value in figures.items()}
-    report(f"Nights of {options.customers:,} customers, GPT-2 {shape}", rows, figures | shape, options.json)
+    report(
+        f"Nights of {options.customers:,} customers, prompts of {options.tokens} tokens, GPT-2 {shape}",
+        rows,
+        figures | shape,
+        options.json,
+    )
 
 
 if __name__ == "__main__":
