@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
@@ -91,7 +92,8 @@ class Shop:
         at = pd.Timestamp(day, tz="Europe/London") + pd.Timedelta(hours=12)
         bought = some.assign(purchased_at=at, order_id=[f"bench-{n}" for n in range(len(some))], quantity=1)
         bought["purchased_at"] = bought.purchased_at.astype(past.purchased_at.dtype)
-        bought.to_parquet(purchases / "bench.parquet", index=False)
+        table = pa.Table.from_pandas(bought, schema=rows.schema, preserve_index=False)  # prices as the shop has them
+        pq.write_table(table, purchases / "bench.parquet")
         return len(some)
 
 
