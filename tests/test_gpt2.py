@@ -212,3 +212,18 @@ def test_pack_bounds_tokens_and_sorts_by_length() -> None:
     assert pack([], 10) == []
     assert fitting([16, 16, 9, 9], budget=48) == 3
     assert fitting([16, 16, 9, 9], budget=48, extra=10, budget_with_extra=55) == 2
+
+
+@pytest.mark.parametrize("activation", sorted(gpt2.ACTIVATIONS))
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+def test_the_hidden_layer_is_the_product_and_its_activation(
+    activation: str, dtype: torch.dtype, tolerance: float
+) -> None:
+    model = from_huggingface(huggingface(activation_function=activation).to(dtype))
+    block = model.blocks[0]
+    h = torch.randn(24, model.n_embd, generator=torch.Generator().manual_seed(0)).to(dtype)
+    room = [torch.empty(24, model.inner, dtype=dtype) for _ in range(2)]
+    with torch.inference_mode():
+        found = gpt2.hidden_layer(model, block, h, *room).float()
+        expected = ACT2FN[activation](h.float() @ block.c_fc_weight.float() + block.c_fc_bias.float())
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
