@@ -8,6 +8,7 @@
         attempts/YYYY-MM-DD.json                                 a date's run that has not published yet, or failed
         settings/<version>.json                                  the settings that a date was published with
         scratch/<name>/                                          of commands that hold no lock, such as plan
+        format.json                                              the form of all this
         lock                                                     who writes now
 """
 

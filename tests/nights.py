@@ -6,12 +6,15 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pyarrow.parquet as pq
+import yaml
 
 from jobs.faults import VARIABLE
 from jobs.sample import write_sample
@@ -33,6 +36,10 @@ class Shop:
         self.folder = folder
         info = write_sample(folder, customers=60, products=40, days=10, seed=1)
         self.config, self.day = info.config, info.last_day
+        settings = yaml.safe_load(self.config.read_text())
+        for table in ("questions", "articles"):  # a night without answers reads them for its account alone
+            del settings["inputs"][table]
+        self.config.write_text(yaml.safe_dump(settings))
         items = pd.read_parquet(folder / "data/items")
         save_causal(folder / "models/recommend", item_ids=sorted(items.item_id.dropna().unique()))
         save_classifier(folder / "models/sentiment")
@@ -44,10 +51,11 @@ class Shop:
         fault: str = "",
         command: str = "nightly",
         env: Mapping[str, str] | None = None,
+        day: date | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a night of the last date, to be killed at a fault point if one is named."""
+        """Start a night, of the last date unless another is named, to be killed at a fault point if one is named."""
         sets = [f"store={store}", "sentiment.lookback_days=10", "gate.min_dates=1000", *SPARK, *overrides]
-        arguments = [command, "--config", str(self.config), "--run-date", str(self.day)]
+        arguments = [command, "--config", str(self.config), "--run-date", str(day or self.day)]
         arguments += [part for one in sets for part in ("--set", one)]
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | dict(env or {})
         if fault:
@@ -56,10 +64,15 @@ class Shop:
         return subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def night(
-        self, store: Path, *overrides: str, fault: str = "", env: Mapping[str, str] | None = None
+        self,
+        store: Path,
+        *overrides: str,
+        fault: str = "",
+        env: Mapping[str, str] | None = None,
+        day: date | None = None,
     ) -> tuple[int, str]:
         """Run a night to its end; returns its exit code and what it said."""
-        process = self.start(store, *overrides, fault=fault, env=env)
+        process = self.start(store, *overrides, fault=fault, env=env, day=day)
         said, _ = process.communicate(timeout=400)
         return process.returncode, said
 
@@ -95,3 +108,22 @@ def left_running(marker: Path) -> list[str]:
         if process.pid != os.getpid() and str(marker) in " ".join(process.info["cmdline"] or []):
             found.append(" ".join(process.info["cmdline"]))
     return found
+
+
+def is_worker(process: psutil.Process) -> bool:
+    """A Python worker is a child of pyspark's daemon, itself a child of the JVM."""
+    try:
+        parent = process.parent()
+        return parent is not None and all("pyspark.daemon" in " ".join(one.cmdline()) for one in (process, parent))
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until something is true of a running night; AssertionError, with what it said, where it ended before."""
+    for _ in range(3000):
+        if what():
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError("the night never came so far")

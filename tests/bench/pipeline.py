@@ -122,10 +122,11 @@ class Peak:
         self.bytes = 0
         self._ended = threading.Event()
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Peak:
         self._ended.clear()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
