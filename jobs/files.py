@@ -68,6 +68,14 @@ def listdir(spark: SparkSession, folder: str) -> list[str]:
         return sorted(status.getPath().getName() for status in found)
 
 
+def is_file(spark: SparkSession, path: str) -> bool:
+    """Whether a file, not a folder, is there."""
+    if here := local(path):
+        return here.is_file()
+    with _java_errors(path):
+        return exists(spark, path) and bool(_file_system(spark, path).getFileStatus(_path(spark, path)).isFile())
+
+
 def size(spark: SparkSession, path: str) -> int:
     """Length of one file in bytes."""
     if here := local(path):

@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 from rich.table import Table
 
-from jobs import answers, compact, files, ledger, recommendations, sentiments
+from jobs import answers, compact, files, ledger, recommendations, sentiments, store_format
 from jobs.attempts import attempts
 from jobs.config import Config
 from jobs.dates import published_runs
@@ -40,6 +40,8 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
     """Free, or with `dry_run` only measure, and print one line for each kind; StoreBusy while a run writes."""
     store, run_id = Store(config.store), f"gc-{uuid.uuid4().hex[:8]}"
     with nullcontext() if dry_run else lock(spark, store, run_id):
+        for line in [] if dry_run else store_format.opened(spark, store):
+            console.print(line, highlight=False)
         freed = [_left_behind(spark, store, config, dry_run=dry_run)]
         freed.append(_scratch(spark, store, dry_run=dry_run))
         keep_from = _keep_from(spark, store, config)

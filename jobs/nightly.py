@@ -16,7 +16,20 @@ from pyspark.sql import functions as F
 from rich.console import Console
 from rich.markup import escape
 
-from jobs import answers, gate, groups, ledger, loyalty, models, poison, recommendations, requests, sentiments, shipping
+from jobs import (
+    answers,
+    gate,
+    groups,
+    ledger,
+    loyalty,
+    models,
+    poison,
+    recommendations,
+    requests,
+    sentiments,
+    shipping,
+    store_format,
+)
 from jobs.attempts import attempt
 from jobs.carry import with_carried
 from jobs.catalogues import SellableCatalogue
@@ -60,7 +73,7 @@ def run_night(
         writer = find_answers_model(config, config_file)
         recommender = models.shipped(spark, recommender)
         classifier, writer = classifier and models.shipped(spark, classifier), writer and models.shipped(spark, writer)
-        for line in recover(spark, store, config.publish.keep_publishes):
+        for line in [*store_format.opened(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
         groups.refuse_switches(spark, store, config.loyalty)
         with stages.stage("inputs"):

@@ -12,7 +12,7 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs import files, parquet, store_format
+from jobs import files, parquet
 from jobs.contracts import ContractError, enforce, is_true, struct_type
 from jobs.faults import point
 from jobs.store import Store
@@ -46,13 +46,12 @@ def publish(
 
 
 def recover(spark: SparkSession, store: Store, keep_publishes: int = 0) -> list[str]:
-    """Finish or undo what a dead run left open, and delete what earlier runs left behind; one line for each intent, and
-    for what changed since the release that wrote the store.
+    """Finish or undo what a dead run left open, and delete what earlier runs left behind; one line for each intent.
 
     What the last `keep_publishes` publishes replaced stays. Call it under the lock, before the run makes any folder of
     its own: whoever holds the lock is the only run alive.
     """
-    done = store_format.opened(spark, store) + recover_intents(spark, store)
+    done = recover_intents(spark, store)
     for folder in left_behind(spark, store, keep_publishes):
         files.delete(spark, folder)
     return done

@@ -13,7 +13,7 @@ from datetime import date
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from jobs import files
+from jobs import files, store_format
 from jobs.config import Config
 from jobs.errors import UsageError
 from jobs.lake import Lake, follow
@@ -30,7 +30,7 @@ def rollback(spark: SparkSession, config: Config, run_date: date, console: Conso
     """
     store, run_id = Store(config.store), f"rollback-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
-        for line in recover(spark, store, config.publish.keep_publishes):
+        for line in [*store_format.opened(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
         undone = _newest_publish(spark, store, run_date)
         swaps = _old_versions(spark, store, run_date, undone) if undone else []

@@ -56,7 +56,7 @@ def fetched(spark: SparkSession, uri: str) -> Path:
 
     Raises FileNotFoundError and OSError as `files` does.
     """
-    names = [name for name in files.listdir(spark, uri) if not name.startswith(".")]
+    names = [name for name in files.listdir(spark, uri) if files.is_file(spark, f"{uri}/{name}")]
     if not names:
         raise FileNotFoundError(f"{uri}: no such folder, or an empty one")
     state = [(name, files.size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names]

@@ -32,7 +32,9 @@ from jobs.errors import InputError
 RULE = "__rule"
 
 #: Space of any kind around ids, with the marks that files and spreadsheets leave there.
-_SPACE = " \t\r\n\f\v\u00a0\u3000\u200b\ufeff"
+_SPACE = "".join(map(chr, (*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C)))) + (
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
 #: Only texts that start with a date are times: Spark would read 08:26 as today's.
 _DATE = r"^\s*\d{4}-\d{1,2}-\d{1,2}"
 

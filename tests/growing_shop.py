@@ -51,6 +51,7 @@ class GrowingShop:
     ) -> None:
         self.folder = folder
         self.done: list[tuple[Night, int]] = []
+        self.events: Sequence[str] = EVENTS
         info = write_sample(folder, customers=customers, products=products, days=days, seed=2)
         self.config_file, self.last = str(info.config), info.last_day
         self.nights = [self.last - timedelta(days=back) for back in reversed(range(nights))]
@@ -79,7 +80,7 @@ class GrowingShop:
 
     def config(self, store: str, *overrides: str, growing: bool = False) -> Config:
         """The configuration of one store; with `growing` its inputs are what the shop has so far."""
-        paths = [f"inputs.{table}.path={self.folder}/growing/{table}" for table in EVENTS] if growing else []
+        paths = [f"inputs.{table}.path={self.folder}/growing/{table}" for table in self.events] if growing else []
         items = f"inputs.items.path={self.folder}/items/{{run_date}}"
         return load(self.config_file, [f"store={self.folder / store}", items, *paths, *overrides])
 

@@ -36,10 +36,7 @@ class Shop:
         self.folder = folder
         info = write_sample(folder, customers=60, products=40, days=10, seed=1)
         self.config, self.day = info.config, info.last_day
-        settings = yaml.safe_load(self.config.read_text())
-        for table in ("questions", "articles"):  # a night without answers reads them for its account alone
-            del settings["inputs"][table]
-        self.config.write_text(yaml.safe_dump(settings))
+        without_inputs(self.config, "questions", "articles")
         items = pd.read_parquet(folder / "data/items")
         save_causal(folder / "models/recommend", item_ids=sorted(items.item_id.dropna().unique()))
         save_classifier(folder / "models/sentiment")
@@ -75,6 +72,14 @@ class Shop:
         process = self.start(store, *overrides, fault=fault, env=env, day=day)
         said, _ = process.communicate(timeout=400)
         return process.returncode, said
+
+
+def without_inputs(config: Path, *tables: str) -> None:
+    """Take inputs out of a configuration: what no output needs, a night reads for its account alone."""
+    settings = yaml.safe_load(config.read_text())
+    for table in tables:
+        del settings["inputs"][table]
+    config.write_text(yaml.safe_dump(settings))
 
 
 def tables(store: Path) -> dict[str, dict[str, str]]:

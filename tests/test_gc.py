@@ -96,7 +96,7 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
     for room in records:
         assert done[f"{room} that no date needs"] == said[f"{room} that no date needs"]
     rooms = {Path(path).relative_to(store.root).parts[0] for path in after}
-    assert rooms == {"tables", "ledger", "trash", "attempts", "settings"}
+    assert rooms == {"tables", "ledger", "trash", "attempts", "settings", "format.json"}
     assert [p.name for p in (tmp_path / "trash").iterdir()] == ["r2"]
     kept = {row["key"] for row in ledger.read(spark, store, "recommend", RESULT).collect()}
     assert kept == {"used", "young"}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import ledger, store_format
+from jobs import ledger
 from jobs.errors import ConfigurationError
 from jobs.loyalty import labels_as_of
-from jobs.publish import publish, recover
+from jobs.publish import publish
 from jobs.store import Store
+from jobs.store_format import FORMAT, opened
 from tests.ledgers import DAY, never, requests, terms, write_wave
 from tests.rows import frame
 
@@ -33,9 +34,9 @@ def golden(spark: SparkSession, store: Store) -> None:
 
 def test_the_first_releases_store_is_read_and_what_changed_is_told_once(spark: SparkSession, store: Store) -> None:
     golden(spark, store)
-    (said,) = recover(spark, store)
+    (said,) = opened(spark, store)
     assert "is of form 1, of an earlier release; it is read as it is. Since form 2: the ledger also keeps" in said
-    assert recover(spark, store) == []
+    assert opened(spark, store) == []
     tomorrow = DAY + timedelta(days=1)
     found = ledger.results(spark, store, terms("new", tomorrow), requests(spark, ["tea"]), never)
     assert [row.result[0].item_id for row in found.rows.collect()] == ["i1"]
@@ -45,8 +46,8 @@ def test_the_first_releases_store_is_read_and_what_changed_is_told_once(spark: S
 
 
 def test_a_new_store_says_nothing(spark: SparkSession, store: Store) -> None:
-    assert recover(spark, store) == []
-    assert json.loads(Path(store.root, "format.json").read_text()) == {"format": store_format.FORMAT}
+    assert opened(spark, store) == []
+    assert json.loads(Path(store.root, "format.json").read_text()) == {"format": FORMAT}
 
 
 @pytest.mark.parametrize(("text", "says"), [('{"format": 99}', "written by a later Regulars"), ("{", "Make it ")])
@@ -54,5 +55,5 @@ def test_what_is_not_understood_is_left_alone(spark: SparkSession, store: Store,
     Path(store.root).mkdir()
     Path(store.root, "format.json").write_text(text)
     with pytest.raises(ConfigurationError, match=says):
-        recover(spark, store)
+        opened(spark, store)
     assert [path.name for path in Path(store.root).iterdir()] == ["format.json"]

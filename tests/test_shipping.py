@@ -1,0 +1,46 @@
+"""The driver's folders for the executors, and models that lie where only Hadoop reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from jobs import models, shipping
+from jobs.errors import ConfigurationError
+from lm.fingerprint import model_fingerprint
+from tests.models import save_causal
+from tests.test_files import mount
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def test_what_is_remote() -> None:
+    assert all(map(shipping.is_remote, ("hdfs://nn/models", "s3a://b/m", "viewfs://c/m")))
+    assert not any(map(shipping.is_remote, ("/models", "models/shop", "file:///models", "gpt2", "hf://org/name")))
+
+
+def test_in_one_process_a_folder_stays_where_it_is(spark: SparkSession, tmp_path: Path) -> None:
+    place = shipping.sent(spark, tmp_path, "anything")
+    assert shipping.opened(place) == tmp_path
+
+
+@pytest.mark.slow
+def test_a_model_on_a_hadoop_file_system_is_fetched_once_until_it_changes(spark: SparkSession, tmp_path: Path) -> None:
+    save_causal(tmp_path / "model")
+    (tmp_path / "model/checkpoints").mkdir()  # of a training: not part of the model
+    uri = mount(spark, tmp_path) + "/model"
+    found = models.find("recommend", uri, "regulars.yaml")
+    assert found.fingerprint == model_fingerprint(tmp_path / "model")
+    assert models.find("recommend", uri, "regulars.yaml").path == found.path
+    config = tmp_path / "model/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"layer_norm_epsilon": 1e-6}))
+    assert models.find("recommend", uri, "regulars.yaml").fingerprint != found.fingerprint
+
+
+def test_a_model_that_is_not_there_says_so(spark: SparkSession, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"models\.recommend: model viewfs://.*/store/x cannot be read"):
+        models.find("recommend", mount(spark, tmp_path) + "/x", "regulars.yaml")
