@@ -31,7 +31,7 @@ def sent(spark: SparkSession, folder: Path, name: str) -> str:
     archive = scratch(f"sent/{name}.zip")
     if not archive.exists():
         # Uncompressed: weights do not shrink.
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, strict_timestamps=False) as packed:
             for file in sorted(folder.iterdir()):
                 if file.is_file():
                     packed.write(file, file.name)

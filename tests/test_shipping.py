@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +28,20 @@ def test_what_is_remote() -> None:
 def test_in_one_process_a_folder_stays_where_it_is(spark: SparkSession, tmp_path: Path) -> None:
     place = shipping.sent(spark, tmp_path, "anything")
     assert shipping.opened(place) == tmp_path
+
+
+def test_on_a_cluster_a_folders_files_are_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping.SparkFiles, "getRootDirectory", lambda: str(tmp_path / "root"))
+    (tmp_path / "model/checkpoints").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "checkpoints/half.pt"):
+        (tmp_path / "model" / name).write_text(name)
+    added: list[str] = []
+    context = SimpleNamespace(master="spark://host:7077", addArchive=added.append)
+    places = [shipping.sent(SimpleNamespace(sparkContext=context), tmp_path / "model", "model-1") for _ in range(2)]
+    (archive,) = added
+    assert zipfile.ZipFile(archive).namelist() == ["config.json", "model.safetensors"]
+    # Spark unpacks an archive into a folder of its name, in the driver and in each executor.
+    assert [shipping.opened(place) for place in places] == [tmp_path / "root/model-1.zip"] * 2
 
 
 @pytest.mark.slow
