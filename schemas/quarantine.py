@@ -13,8 +13,8 @@ CONTRACT = Contract(
     key=(),
     columns=(
         Column("table", "string", doc="input table, or prompts for a customer on whose prompt the model failed"),
-        Column("rule", "string", doc="first rule that the row breaks"),
-        Column("key_hash", "string", doc="SHA-256 of the key columns' text, in hex"),
+        Column("rule", "string", doc="first rule that the row breaks; file_unreadable: a whole file that was left out"),
+        Column("key_hash", "string", doc="SHA-256 of the key columns' text, in hex; of a file its name's"),
         Column("source_file", "string", doc="file of the row, its partition folders too; empty where the model failed"),
         Column("detail", "string", doc="column and reason, without the value"),
     ),
