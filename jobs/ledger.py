@@ -22,12 +22,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyspark import SparkContext
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.classic.column import Column as ClassicColumn
 
 from jobs import files, parquet
 from jobs.deadline import Deadline
@@ -42,6 +45,8 @@ BROADCAST_KEYS = 200_000
 #: A row's number holds, from the left, its day, its wave (of eight digits) and these.
 _HAS_FAILED, _SAME_CATALOGUE, _ENOUGH, _FLAGS = 1, 2, 4, 8
 _WAVES = 100_000_000
+#: Up to so many products are written into a plan.
+_PLANNED_ITEMS = 50_000
 
 #: Says of a column of lists' item_ids whether tonight's shop can still use each.
 Enough = Callable[[Column], Column]
@@ -156,7 +161,7 @@ def lookup(
     """
     ledger = read(spark, store, terms.task, terms.result_type).where(F.col("scored_on") <= F.lit(terms.run_date))
     if keys.count() <= BROADCAST_KEYS:
-        ledger = ledger.join(F.broadcast(keys.distinct()), on="key", how="left_semi")
+        ledger = ledger.join(F.broadcast(keys), on="key", how="left_semi")
     ledger = ledger.withColumn("wave_number", wave_number())
     known = ledger.select("key", _numbered(terms, enough).alias("number"), F.lit(False).alias("is_asked"))
     asked = keys.select("key", F.lit(None).cast("bigint").alias("number"), F.lit(True).alias("is_asked"))
@@ -214,9 +219,12 @@ def read(spark: SparkSession, store: Store, task: str, result_type: str) -> Data
 def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
     """Say of a column of item_ids (array<string>) whether at least k of each row's are among these `item_ids`.
 
-    Arrow columns in, Arrow column out: each distinct id of a batch is looked up once, no row becomes Python objects.
+    A catalogue that fits into a plan is one set in the JVM, which is ten times cheaper than handing lists to Python; a
+    larger one is looked up there, each distinct id of a batch once.
     """
     sellable = frozenset(item_ids)
+    if len(sellable) <= _PLANNED_ITEMS:
+        return lambda listed: F.size(F.filter(listed, lambda item: _is_in(item, sellable))) >= k
 
     def enough(listed: pa.Array) -> pa.Array:
         encoded = listed.flatten().dictionary_encode()
@@ -228,6 +236,14 @@ def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
 
     answer: Enough = F.arrow_udf(enough, "boolean")  # type: ignore[attr-defined]
     return answer
+
+
+def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
+    """`item` is one of these ids, handed over as one text: `Column.isin` makes a call for each."""
+    jvm: Any = SparkContext.getOrCreate()._jvm
+    texts = jvm.java.util.regex.Pattern.compile("\0").split("\0".join(sorted(item_ids)))  # ids have no NUL
+    is_in: Column = cast("Any", ClassicColumn)(cast("Any", item)._jc.isInCollection(jvm.java.util.Arrays.asList(texts)))
+    return is_in
 
 
 def _numbered(terms: Terms, enough: Enough | None) -> Column:

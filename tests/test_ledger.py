@@ -143,14 +143,19 @@ def test_a_date_uses_what_existed_on_it(spark: SparkSession, store: Store) -> No
     assert row["result"][0]["item_id"] == "apple"  # of two on one date the later wave
 
 
-def test_an_answer_lives_while_its_products_are_sold(spark: SparkSession, store: Store) -> None:
-    results = {"a": ["1", "2", "3"], "b": ["1", "8", "9"], "c": ["1"], "d": [], "f": ["9", "1", "2"]}
+@pytest.mark.parametrize("planned", [3, 2])
+def test_an_answer_lives_while_its_products_are_sold(
+    spark: SparkSession, store: Store, planned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A catalogue that fits into a plan, and one that is too large for that, decide alike."""
+    monkeypatch.setattr(ledger, "_PLANNED_ITEMS", planned)
+    results = {"a": ["it's \\ 3", "2"], "b": ["1", "8", "9"], "c": ["1"], "d": [], "f": ["9", "1", "2"]}
     rows = [
         {"key": key, "scored_on": DAY, "result": [{"item_id": item, "score": -1.0} for item in items]}
         for key, items in results.items()
     ]
     write_wave(store, "00000001-a", rows)
-    enough = enough_sellable(["1", "2", "3"], k=2)
+    enough = enough_sellable(["1", "2", "it's \\ 3"], k=2)
     # The very same catalogue: asking again would give the same, however short the list is.
     assert why(spark, store, DAY, "abcdf", enough=enough) == dict.fromkeys("abcdf", (DAY, None))
     changed = why(spark, store, DAY, "abcdef", enough=enough, catalogue_version="c2")
