@@ -240,9 +240,9 @@ def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
 
 def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
     """`item` is one of these ids, handed over as one text: `Column.isin` makes a call for each."""
-    jvm: Any = SparkContext.getOrCreate()._jvm
-    texts = jvm.java.util.regex.Pattern.compile("\0").split("\0".join(sorted(item_ids)))  # ids have no NUL
-    is_in: Column = cast("Any", ClassicColumn)(cast("Any", item)._jc.isInCollection(jvm.java.util.Arrays.asList(texts)))
+    java = cast("Any", SparkContext.getOrCreate())._jvm.java
+    ids = java.util.Collections.list(java.util.StringTokenizer("\0".join(sorted(item_ids)), "\0"))  # they have no NUL
+    is_in: Column = cast("Any", ClassicColumn)(cast("Any", item)._jc.isInCollection(ids))
     return is_in
 
 
