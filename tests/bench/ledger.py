@@ -9,13 +9,18 @@ lists are good is one figure, reading those and writing them out as well another
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame, SparkSession
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import files, ledger, parquet
@@ -35,29 +40,38 @@ def keys(spark: SparkSession, first: int, last: int) -> DataFrame:
     return spark.range(first, last, numPartitions=2).select(F.sha2(F.col("id").cast("string"), 256).alias("key"))
 
 
-def answers(keys_: DataFrame, run_id: str) -> DataFrame:
-    """A ledger row for each key: 15 products that differ from list to list, and float32 log-probabilities."""
-
-    def one(position: Column) -> Column:
-        number = F.pmod(F.xxhash64("key", position), F.lit(ITEMS))
-        score = -F.log(position) - F.abs(F.xxhash64(position, "key").cast("double")) / F.lit(2.0**63)
-        return F.struct(
-            F.concat(F.lit("P"), F.lpad(number.cast("string"), 6, "0")).alias("item_id"),
-            score.cast("float").cast("double").alias("score"),
-        )
-
-    lists = keys_.withColumn("result", F.transform(F.sequence(F.lit(1), F.lit(LISTED)), one))
-    return lists.select(
-        "key",
-        F.substring(F.sha2("key", 256), 1, 32).alias("prompt_hash"),
-        "result",
-        F.lit("0123456789abcdef").alias("model_version"),
-        F.lit("catalogue-1").alias("catalogue_version"),
-        F.lit(DAY).alias("scored_on"),
-        F.lit("new").alias("why_scored"),
-        F.lit(run_id).alias("run_id"),
-        F.lit(None).cast("string").alias("failure"),
+def wave(first: int, last: int) -> pa.Table:
+    """Ledger rows of `keys`: 15 random products each, with float32 log-probabilities as engines give them."""
+    size = last - first
+    draw = np.random.default_rng(first)
+    names = pa.array([f"P{n:06d}" for n in range(ITEMS)])
+    items = pa.DictionaryArray.from_arrays(draw.integers(0, ITEMS, size * LISTED, dtype=np.int32), names)
+    scores = np.sort(-draw.gamma(4.0, 1.5, (size, LISTED)).astype(np.float32), axis=1)[:, ::-1]
+    listed = pa.StructArray.from_arrays(
+        [items.dictionary_decode(), pa.array(scores.ravel().astype(np.float64))], names=["item_id", "score"]
     )
+    digests = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(first, last)]
+    same = {
+        "model_version": "0123456789abcdef",
+        "catalogue_version": "catalogue-1",
+        "scored_on": DAY,
+        "why_scored": "new",
+        "run_id": "bench",
+    }
+    columns = {
+        "key": pa.array(digests),
+        "prompt_hash": pa.array([hashlib.sha256(digest.encode()).hexdigest()[:32] for digest in digests]),
+        "result": pa.ListArray.from_arrays(np.arange(0, (size + 1) * LISTED, LISTED, dtype=np.int32), listed),
+        **{name: pa.repeat(pa.scalar(value), size) for name, value in same.items()},
+        "failure": pa.nulls(size, pa.string()),
+    }
+    return pa.table(columns)
+
+
+def write(rows: pa.Table, folder: str) -> None:
+    """One file, compressed as ours are."""
+    Path(folder).mkdir(parents=True)
+    pq.write_table(rows, f"{folder}/part-00000.parquet", compression="zstd")
 
 
 def timed(name: str, work: Callable[[], object]) -> float:
@@ -75,15 +89,13 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
     cuts = [total * n // WAVES for n in range(WAVES + 1)]
 
     def fill() -> None:
-        for n in range(WAVES):  # by all cores, which a night's small waves do not need
-            rows = answers(keys(spark, cuts[n], cuts[n + 1]), "bench").select(*row_schema(RESULT).names)
-            parquet.write(
-                spark, rows.sortWithinPartitions("key"), f"{store.ledger('recommend')}/wave={n + 1:08d}-bench"
-            )
+        for number, (first, last) in enumerate(pairwise(cuts), start=1):
+            write(wave(first, last), f"{store.ledger('recommend')}/wave={number:08d}-bench")
 
     timed(f"fill with {total:,} keys in {WAVES} waves", fill)
     size = files.usage(spark, store.ledger("recommend"))[1]
-    asked = keys(spark, total // 10, total + total // 10)
+    parquet.write(spark, keys(spark, total // 10, total + total // 10), f"{store.root}/asked")
+    asked = spark.read.parquet(f"{store.root}/asked")
     terms = Terms("recommend", RESULT, "bench", DAY, "0123456789abcdef", "catalogue-2", 30)
     enough = ledger.enough_sellable([f"P{n:06d}" for n in range(ITEMS)], 10)
 
@@ -100,9 +112,10 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
     seconds["look-up"] = timed("look-up", lambda: look_up("found"))
     seconds["reading the answers found"] = timed("reading the answers found", lambda: read_answers("found"))
     new = total // 100
+    write(wave(2 * total, 2 * total + new), f"{store.root}/new")
 
     def append() -> None:
-        rows = answers(keys(spark, 2 * total, 2 * total + new), "bench").select(*row_schema(RESULT).names)
+        rows = spark.read.schema(row_schema(RESULT)).parquet(f"{store.root}/new")
         parquet.write(spark, parquet.gather(rows, ["key"]), f"{store.ledger('recommend')}/wave={WAVES + 1:08d}-bench")
 
     seconds["append of 1%"] = timed(f"append of {new:,}", append)
