@@ -2,7 +2,7 @@
 
     python -m tests.bench.nights [--customers 20000] [--layers 12] [--width 768] [--tokens 48] [--quick] [--json]
 
-Nights of one sample shop, one after another, with a GPT-2 of random weights (124M parameters by default): the first;
+Nights of one sample shop, one after another, with random weights in the shape of GPT-2 124M by default: the first;
 the next date without any new event; the one after it, for which 5% of the customers bought something. Then, in a
 second store, the first night killed once half of its requests are kept, and gone on with. A night of a tiny shop runs
 before them all, so that none pays for starting and compiling. Prompts have `--tokens` tokens at most: fewer than a
