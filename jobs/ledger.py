@@ -219,7 +219,7 @@ def read(spark: SparkSession, store: Store, task: str, result_type: str) -> Data
 def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
     """Say of a column of item_ids (array<string>) whether at least k of each row's are among these `item_ids`.
 
-    A catalogue that fits into a plan is one set in the JVM, which is ten times cheaper than handing lists to Python; a
+    A catalogue that fits into a plan is one set in the JVM, which spares handing each list to Python; a
     larger one is looked up there, each distinct id of a batch once.
     """
     sellable = frozenset(item_ids)
