@@ -124,7 +124,8 @@ def test_thirty_nights_with_a_kill_in_each(
         config = Config.model_validate({"store": store.root, "timezone": "Europe/London", "inputs": inputs})
         config = config.model_copy(update={"publish": PublishSettings(keep_publishes=3)})
         collect_garbage(spark, config, Console(quiet=True), dry_run=False)
-    assert not any((tmp_path / "killed" / name).glob("*") for name in ("staging", "work", "intents"))
+    left = [path for name in ("staging", "work", "intents") for path in (tmp_path / "killed" / name).glob("*")]
+    assert left == []
     assert size(tmp_path / "killed") <= 1.1 * size(tmp_path / "undisturbed")
     assert published(killed) == published(undisturbed)
 
