@@ -10,9 +10,11 @@ own logits have no part in s: of a product that was trained on they know too muc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ _DECAY = 0.7
 _SMALL = 0.1
 _BUCKETS = 1 << 20
 #: A Chinese character is a word of its own.
-_WORD = "(?u)[\u3400-\u9fff\uf900-\ufaff]|[^\\W\u3400-\u9fff\uf900-\ufaff]+"
+_WORD = re.compile("[\u3400-\u9fff\uf900-\ufaff]|[^\\W\u3400-\u9fff\uf900-\ufaff]+")
 _TITLES_AT_ONCE = 50_000
 #: Odds of a product that a customer cannot newly buy.
 _NEVER = -1e4
@@ -172,15 +174,20 @@ def _newest_first(codes: Ints) -> Ints:
 
 @cache
 def _vectorizer() -> Any:
-    """Words and pairs of words by their hashes. Imported late: it takes a second."""
+    """`_features` by their hashes. Imported late: it takes a second."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    options = {"n_features": _BUCKETS, "alternate_sign": False, "norm": None, "dtype": np.float32}
-    return HashingVectorizer(ngram_range=(1, 2), token_pattern=_WORD, **options)
+    return HashingVectorizer(analyzer=_features, n_features=_BUCKETS, alternate_sign=False, norm=None, dtype=np.float32)
+
+
+def _features(title: str) -> list[str]:
+    """Words, pairs of words, and the first word once more: in many catalogues it is the brand."""
+    words = _WORD.findall(title.lower())
+    return [*words, *map(" ".join, pairwise(words)), *(f"^{word}" for word in words[:1])]
 
 
 def _counted(titles: Sequence[str]) -> scipy.sparse.csr_matrix:
-    """How often each word and each pair of words occurs in each title: (C, _BUCKETS)."""
+    """How often each feature occurs in each title: (C, _BUCKETS)."""
     if not titles:
         return scipy.sparse.csr_matrix((0, _BUCKETS), dtype=np.float32)
     return _vectorizer().transform(titles)

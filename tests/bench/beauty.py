@@ -81,7 +81,9 @@ def run_seed(folder: Path, seed: int, *, refit: bool, cold: bool, overrides: lis
         before = json.loads((model / "regulars.json").read_text())["metrics"]
         told |= {f"strict_{key}": before[key] for name in ("recall@10", "ndcg@10") for key in (name, f"{name}_low")}
     if cold:
-        regulars("evaluate", *common, "--json", str(figures), "--set", "inputs.items.columns.available=NOT cold")
+        columns = {"item_id": "item_id", "title": "title", "available": "NOT cold"}
+        without = [w for name, of in columns.items() for w in ("--set", f"inputs.items.columns.{name}={of}")]
+        regulars("evaluate", *common, "--json", str(figures), *without)
         told |= cold_figures(found["new_items"], json.loads(figures.read_text())["new_items"])
     return told
 
