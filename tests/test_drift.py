@@ -110,7 +110,7 @@ def bad_files(folder: Path, form: str) -> None:
     (folder / f"reviews/e.{form}").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)
 
 
-@pytest.mark.parametrize("form", ["parquet", "csv"])
+@pytest.mark.parametrize("form", ["parquet", pytest.param("csv", marks=pytest.mark.slow)])
 def test_bad_files_are_left_out_up_to_the_threshold(spark: SparkSession, tmp_path: Path, form: str) -> None:
     bad_files(tmp_path, form)
     with pytest.raises(BadFile, match=r"inputs\.reviews"):
