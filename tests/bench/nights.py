@@ -52,7 +52,7 @@ import sys
 from datetime import date
 from jobs import waves
 from tests.bench.nights import load, run_night, session, console
-waves.FIRST_WAVE = int(sys.argv[3])
+waves.FIRST_WAVE, waves._GROWTH = int(sys.argv[3]), 1
 config = load(sys.argv[1], sys.argv[5:])
 run_night(session(quick=sys.argv[4] == "True"), config, date.fromisoformat(sys.argv[2]), console, sys.argv[1])
 """
@@ -144,8 +144,8 @@ def kept(store: Path) -> int:
 
 def kill_at_half(shop: Shop, day: date, store: Path, requests: int, *overrides: str) -> float:
     """Kill a night where half of the requests should be kept, and again until they are; returns the share that is."""
-    root, nth = str(Path(__file__).parents[2]), WAVES // 2 + 1
-    waves.FIRST_WAVE = max(1, requests // WAVES // 2)
+    root, nth = str(Path(__file__).parents[2]), WAVES // 2
+    waves.FIRST_WAVE, waves._GROWTH = -(-requests // WAVES), 1  # waves of one size, however slow they are
     settings = [shop.config_file, str(day), str(waves.FIRST_WAVE), str(shop.quick), *shop.settings, *overrides]
     while kept(store) < 0.45 * requests:
         environment = os.environ | {faults.VARIABLE: f"wave-committed:{nth}", "PYTHONPATH": root}
@@ -183,7 +183,7 @@ def measure(
         figures[f"{name}: model time / first night's"] = again.model / first.model
         figures[f"{name}: whole time / first night's"] = again.seconds / first.seconds
     store = folder / "killed"
-    overrides = (f"store={store}", f"ledger.wave_minutes={first.model / 60 / WAVES:.4f}")
+    overrides = (f"store={store}", "ledger.wave_minutes=60")
     figures["killed: share of requests kept"] = kill_at_half(shop, shop.first, store, distinct, *overrides)
     resumed = night(spark, shop, shop.first, *overrides)
     figures["killed and resumed: whole time / first night's"] = resumed.seconds / first.seconds
