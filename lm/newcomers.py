@@ -95,15 +95,15 @@ class Newcomers:
     def fitted(self, purchases: Sequence[Ints], wanted: Sequence[Ints], seed: int) -> Newcomers:
         """With slope and constant for customers of these `purchases` (codes, oldest first) who then bought `wanted`.
 
-        A product of a customer's own is no new one and counts neither way. Without anything to learn from new products
-        stay out of all lists.
+        Customers weigh the same, whatever they bought. A product of a customer's own is no new one and cannot be
+        newly bought. Without anything to learn from new products stay out of all lists.
         """
         known = np.flatnonzero(self.bought)
         drawn = np.random.default_rng(seed).permutation(known)
         parts = [self._as_if_new(np.sort(drawn[part::FOLDS]), purchases, wanted) for part in range(FOLDS)]
         if not any(len(part.customer) for part in parts):
             return replace(self, weights=(0.0, _NEVER))
-        share = sum(len(part.customer) for part in parts) / (len(purchases) * max(len(known), 1))
+        share = sum(sum(part.share) for part in parts) / (len(purchases) * len(known))
         begin = torch.tensor([1.0, float(np.log(share))])
         weights = begin.clone().requires_grad_()
         optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
@@ -114,7 +114,7 @@ class Newcomers:
             for part in parts:
                 odds = (weights[0] * part.likeness + weights[1]).masked_fill(part.is_own, _NEVER)
                 against_all = torch.nn.functional.softplus(odds.logsumexp(dim=1)).sum()
-                total = total + against_all - odds[part.customer, part.product].sum()
+                total = total + against_all - (torch.tensor(part.share) * odds[part.customer, part.product]).sum()
             total.backward()
             return total
 
@@ -126,15 +126,16 @@ class Newcomers:
         """What there is to learn where the products `codes` (rising) count as new."""
         others = [of[~np.isin(of, codes)] for of in purchases]
         is_own = np.zeros((len(purchases), len(codes)), np.bool_)
-        customer, product = [], []
+        customer, product, share = [], [], []
         for row, (of, then) in enumerate(zip(purchases, wanted, strict=True)):
             own = of[np.isin(of, codes)]
             is_own[row, np.searchsorted(codes, own)] = True
             new = then[np.isin(then, codes) & ~np.isin(then, own)]
             customer += [row] * len(new)
             product += np.searchsorted(codes, new).tolist()
+            share += [1 / len(then)] * len(new)
         likeness = torch.from_numpy(self._likeness(others, self.titles[codes]))
-        return _Fold(likeness, torch.from_numpy(is_own), customer, product)
+        return _Fold(likeness, torch.from_numpy(is_own), customer, product, share)
 
     def save(self, folder: Path) -> None:
         """Write everything but the weights, which belong into the manifest, into a model's folder."""
@@ -165,6 +166,7 @@ class _Fold:
     is_own: torch.Tensor
     customer: list[int]
     product: list[int]
+    share: list[float]  # of what the customer then bought
 
 
 def _newest_first(codes: Ints) -> Ints:

@@ -78,10 +78,12 @@ def test_a_row_has_the_same_bits_in_any_company(purchases):
         assert together[place].exp().sum().item() == pytest.approx(1, rel=1e-5)
 
 
-def customers_who_go_on_with_a_word(count: int, likely: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def customers_who_go_on_with_a_word(
+    count: int, likely: float, seed: int = 0
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """100 products of ten words; the next purchase has the word of the last with probability `likely`."""
-    rng = np.random.default_rng(0)
-    last = rng.integers(0, 100, count)
+    last = np.random.default_rng(0).integers(0, 100, count)
+    rng = np.random.default_rng(seed + 1)
     word = np.where(rng.random(count) < likely, last % 10, rng.integers(0, 10, count))
     following = word + 10 * rng.integers(0, 10, count)
     return [codes(item) for item in last], [codes(item) for item in following]
@@ -102,6 +104,20 @@ def test_the_fit_finds_what_titles_say_and_how_often_a_product_is_bought():
     purchases, wanted = customers_who_go_on_with_a_word(2000, likely=0.0)
     silent = counted.fitted(purchases, wanted, seed=0)
     assert abs(silent.weights[0]) < 0.2 < 1 < telling.weights[0]
+
+
+@pytest.mark.parametrize(("again", "expected"), [(0, 0.091), (5, 0.0455)])
+def test_baskets_say_of_new_products_what_single_purchases_say(again, expected):
+    titles = [f"word{n % 10}" for n in range(100)]
+    purchases, _ = customers_who_go_on_with_a_word(1000, likely=0.9)
+    following = [customers_who_go_on_with_a_word(1000, likely=0.9, seed=seed)[1] for seed in range(5)]
+    # Five after each other, and as many purchases again of what the customer has.
+    baskets = [
+        np.concatenate([*(one[place] for one in following), np.repeat(of, again)]) for place, of in enumerate(purchases)
+    ]
+    fitted = Newcomers.of(titles, np.ones(100, np.bool_)).fitted(purchases, baskets, seed=0)
+    alike = fitted.joined(torch.zeros(1, 100), [codes(3)], fitted.rows(["word3"]))[0, -1].exp().item()
+    assert alike == pytest.approx(expected, rel=0.2)
 
 
 def test_without_anything_to_learn_from_new_products_stay_out():
