@@ -36,6 +36,7 @@ from jobs import files, parquet
 from jobs.deadline import Deadline
 from jobs.faults import point
 from jobs.store import Store
+from jobs.udfs import arrow_udf
 from jobs.waves import Progress, Scored, Terms, row_schema, score_missing
 
 #: A request that the model failed on is asked again so many days later: memory and libraries change.
@@ -234,8 +235,7 @@ def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
         ends = np.cumsum(lengths)
         return pa.array(so_far[ends] - so_far[ends - lengths] >= k)
 
-    answer: Enough = F.arrow_udf(enough, "boolean")  # type: ignore[attr-defined]
-    return answer
+    return arrow_udf("boolean")(enough)
 
 
 def _is_in(item: Column, item_ids: Iterable[str]) -> Column:

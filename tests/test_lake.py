@@ -68,8 +68,8 @@ def store(tmp_path: Path) -> Store:
 def read(lake: Lake, name: str = "recommendations", version: int | None = None) -> list[tuple[Any, ...]]:
     """Date and rows of each date of a table in one version."""
     table = DeltaTable(f"{lake.root}/{name}", version=version, storage_options=lake.options)
-    rows = table.to_pyarrow_table()  # noqa: F841  (duckdb finds it by its name)
-    return duckdb.sql("SELECT run_date, count(*), sum(rank) FROM rows GROUP BY run_date ORDER BY run_date").fetchall()
+    rows = duckdb.from_arrow(table.to_pyarrow_table())
+    return rows.aggregate("run_date, count(*), sum(rank)", "run_date").order("run_date").fetchall()
 
 
 def version(lake: Lake, name: str = "recommendations") -> int:
