@@ -22,8 +22,9 @@ from rich.console import Console
 from jobs import files, list_figures
 from jobs.config import Config
 from jobs.errors import InputError
-from jobs.inputs import end_of, is_before, read_inputs
+from jobs.inputs import read_inputs
 from jobs.list_figures import Judged, compare
+from jobs.outcomes import end_of, is_before
 from jobs.store import Store
 
 #: Customers that are judged, and whose purchases the baselines learn from, at most; drawn by a hash of their ids.
@@ -31,7 +32,6 @@ JUDGED = 50_000
 LEARNED_FROM = 200_000
 #: A customer's purchases that the baselines learn from, the newest.
 PURCHASES_OF_ONE = 200
-
 
 
 def evaluate_time_split(

@@ -24,7 +24,8 @@ from rich.table import Table
 from jobs import files, models, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError
-from jobs.inputs import end_of, is_before, read_inputs
+from jobs.inputs import read_inputs
+from jobs.outcomes import end_of, is_before
 from jobs.progress import Stages
 from jobs.reliability import picture
 from jobs.store import Store

@@ -15,7 +15,7 @@ import schemas
 from jobs import files, parquet
 from jobs.contracts import struct_type
 from jobs.deadline import Deadline
-from jobs.inputs import Account
+from jobs.outcomes import Account
 from jobs.store import Store
 from jobs.versions import packages
 

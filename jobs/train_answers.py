@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from jobs.answers import with_customer
 from jobs.config import Config
 from jobs.errors import ConfigurationError
-from jobs.inputs import end_of, is_before
+from jobs.outcomes import end_of, is_before
 from lm.answer_asking import Asker
 from lm.answer_prompt import Article
 

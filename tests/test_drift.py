@@ -14,7 +14,8 @@ import pytest
 from jobs.drift import united
 from jobs.errors import BadFile, InputError
 from jobs.input_settings import Input
-from jobs.inputs import Account, Table, read_table
+from jobs.inputs import read_table
+from jobs.outcomes import Account, Table
 from jobs.quarantine import rejections
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from jobs.config import Config
-from jobs.inputs import Account
 from jobs.nightly import run_night
+from jobs.outcomes import Account
 from tests.growing_shop import use_stub
 from tests.models import save_causal, save_classifier
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs.errors import GateRefused
-from jobs.inputs import Account, Inputs, _refuse_imbalance, end_of, read_inputs
+from jobs.inputs import Inputs, read_inputs
+from jobs.outcomes import Account, end_of, refuse_imbalance
 from jobs.settings import Config
 from schemas import contract
 
@@ -277,9 +278,9 @@ def test_end_of_a_date_in_the_shops_zone(zone: str, day: date, instant: datetime
 
 
 def test_an_account_that_does_not_add_up_ends_the_night() -> None:
-    _refuse_imbalance("purchases", Account(10, used=5, quarantined=1, opted_out=1, duplicates=1, outside_window=2))
+    refuse_imbalance("purchases", Account(10, used=5, quarantined=1, opted_out=1, duplicates=1, outside_window=2))
     with pytest.raises(GateRefused, match="rows of purchases do not add up: 10 read, 5 used, 4 quarantined") as caught:
-        _refuse_imbalance("purchases", Account(10, used=5, quarantined=4))
+        refuse_imbalance("purchases", Account(10, used=5, quarantined=4))
     assert caught.value.exit_code == 4
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from jobs.inputs import end_of, is_before
+from jobs.outcomes import end_of, is_before
 from jobs.sentiments import reviews_of
 from tests.nights import Shop, tables
 from tests.rows import frame
