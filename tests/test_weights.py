@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,7 +60,7 @@ def test_weights_of_another_format_are_converted_once_and_mapped(
     expected = load_file(path / "model.safetensors")["transformer.wte.weight"].bfloat16()
     first = load_gpt2(path, dtype=torch.bfloat16)
     assert torch.equal(first.wte, expected)
-    (made,) = (tmp_path / f"regulars-weights-{os.getuid()}").iterdir()
+    (made,) = (tmp_path / f"regulars-weights-{os.getuid()}").glob("*.*")
     written = made.stat().st_mtime_ns
     again = load_gpt2(path, dtype=torch.bfloat16)
     assert made.stat().st_mtime_ns == written
@@ -67,6 +69,28 @@ def test_weights_of_another_format_are_converted_once_and_mapped(
     assert str(made) in Path("/proc/self/maps").read_text()
     save_causal(path, seed=1)
     assert not torch.equal(load_gpt2(path, dtype=torch.bfloat16).wte, expected)
+
+
+def test_workers_that_start_at_once_share_one_conversion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path = save_causal(tmp_path / "m")
+    folder = tmp_path / f"regulars-weights-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    (folder / "killed.writing").write_bytes(b"half of it")
+    os.utime(folder / "killed.writing", (0, 0))
+    saved: list[Path] = []
+
+    def slow(tensors: dict[str, torch.Tensor], name: Path) -> None:
+        saved.append(name)
+        time.sleep(0.2)  # the other is here by now
+        save_file(tensors, name)
+
+    monkeypatch.setattr("lm.weights.save_file", slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: load_gpt2(path, dtype=torch.bfloat16), range(2))
+    assert len(saved) == 1
+    assert torch.equal(one.wte, other.wte)
+    assert len(list(folder.glob("*.*"))) == 1  # and what was left of a killed worker is gone
 
 
 def test_missing_and_misshapen_weights_are_named(tmp_path: Path) -> None:
