@@ -83,12 +83,23 @@ class TrainRecommend(TrainSection):
 class TrainSentiment(TrainSection):
     """Training of the sentiment classifier."""
 
+    n_embd: Positive = Field(default=128, description="width")
+    n_head: Positive = Field(default=4, description="attention heads; divides n_embd")
+    vocab_size: int = Field(
+        default=8000, ge=300, description="size of the tokenizer that is trained on the shop's reviews"
+    )
+    dropout: Share = Field(default=0.3, description="dropout of embeddings and residuals")
+    token_dropout: Share = Field(default=0.2, description="share of a review's tokens that a step does not see")
     learning_rate: float = Field(
-        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+        default=2e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
     batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
-    max_epochs: Positive = Field(default=6, description="passes over the rated reviews, at most")
-    ngrams: bool = Field(default=True, description="a linear head over n-grams beside GPT-2's; false: GPT-2 alone")
+    max_epochs: Positive = Field(default=3, description="passes over the rated reviews, at most")
+    min_steps: int = Field(
+        default=600, ge=0, description="optimiser steps, unless it stops early: few reviews are passed more often"
+    )
+    pretrain_epochs: int = Field(default=0, ge=0, description="passes over all reviews' text before fine-tuning")
+    ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's; false: GPT-2 alone")
 
 
 class TrainAnswers(TrainSection):

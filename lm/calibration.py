@@ -23,18 +23,18 @@ _POWERS = np.linspace(0, 1, 21)
 
 @dataclass(frozen=True)
 class Mixture:
-    """p = softmax(gpt2 / temperature + ngram_weight * ngrams + offsets): temperature scaling (Guo et al., ICML 2017)
-    with a bias for each label, and the sum of the two experts' log-odds (Hinton 2002).
+    """p = softmax(gpt2 / temperature + sum(ngram_weights * ngrams) + offsets): temperature scaling (Guo et al., ICML
+    2017) with a bias for each label, and the sum of the experts' log-odds (Hinton 2002).
     """
 
     temperature: float = 1.0
-    ngram_weight: float = 0.0
+    ngram_weights: Floats = field(default_factory=lambda: np.zeros(0))  # (heads,)
     offsets: Floats = field(default_factory=lambda: np.zeros(1))  # (labels,)
 
     def probabilities(self, gpt2: Floats, ngrams: Floats | None = None) -> Floats:
-        """(texts, labels), from logits of the same shape."""
+        """(texts, labels), from GPT-2's logits (texts, labels) and the n-grams' (heads, texts, labels)."""
         logits = gpt2 / self.temperature + self.offsets
-        return softmax(logits if ngrams is None else logits + self.ngram_weight * ngrams)
+        return softmax(logits if ngrams is None else logits + np.tensordot(self.ngram_weights, ngrams, axes=1))
 
 
 def softmax(logits: Floats) -> Floats:
@@ -49,9 +49,11 @@ def negative_log_likelihood(p: Floats, labels: Labels) -> float:
 
 
 def fit_mixture(labels: Labels, gpt2: Floats, ngrams: Floats | None = None) -> Mixture:
-    """The mixture that makes `labels` (rows,) likeliest; convex in 1 / temperature, so there is one."""
+    """The mixture that makes `labels` (rows,) likeliest, of logits as `Mixture.probabilities` takes them; convex in
+    1 / temperature, so there is one.
+    """
     rows, count = gpt2.shape
-    parts = np.stack([gpt2] if ngrams is None else [gpt2, ngrams])  # (experts, rows, labels)
+    parts = np.stack([gpt2, *([] if ngrams is None else ngrams)])  # (experts, rows, labels)
     truth = np.eye(count)[labels]
 
     def loss(values: Floats) -> tuple[float, Floats]:
@@ -66,8 +68,7 @@ def fit_mixture(labels: Labels, gpt2: Floats, ngrams: Floats | None = None) -> M
     bounds = [(low, high), *[(0.0, _MOST_NGRAMS)] * (len(parts) - 1), *[(None, None)] * count]
     start = [1.0 / len(parts)] * len(parts) + [0.0] * count
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    weight = float(found[1]) if len(parts) > 1 else 0.0
-    return Mixture(1 / float(found[0]), weight, found[len(parts) :])
+    return Mixture(1 / float(found[0]), found[1 : len(parts)], found[len(parts) :])
 
 
 def label_weights(p: Floats, labels: Labels, shares: Floats) -> Floats:

@@ -43,9 +43,9 @@ class Manifest(BaseModel):
     """What the product adds to a Hugging Face directory, kept in its `regulars.json`.
 
     `item_ids[i]` is the product whose token id is `first_item_token + i` (item_tokens coding).
-    `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weight` multiplies
-    those of the n-grams beside it, `offsets` are added, and `label_weights` multiply the probabilities before the
-    largest decides the label (`lm.calibration`; empty: nothing).
+    `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weights` multiply
+    those of the n-grams' heads beside it, `offsets` are added, and `label_weights` multiply the probabilities before
+    the largest decides the label (`lm.calibration`; empty: nothing).
     `neighbour_weights` are those of `lm.neighbours` beside a recommender (empty: it is GPT-2 alone), `newcomer_weights`
     those of `lm.newcomers` (empty: it lists no product that it was not trained on).
     `training` and `metrics` are notes: they never change an answer and are not part of the fingerprint.
@@ -62,7 +62,7 @@ class Manifest(BaseModel):
     first_item_token: int = Field(default=0, ge=0)
     labels: list[str] = Field(default_factory=lambda: ["negative", "neutral", "positive"], min_length=2)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    ngram_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    ngram_weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=list)
     offsets: list[float] = Field(default_factory=list)
     label_weights: list[float] = Field(default_factory=list)
     neighbour_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)

@@ -71,12 +71,12 @@ class SentimentClassifier:
                 "train it with `regulars train --task sentiment`"
             )
         manifest = encoder.manifest
-        if manifest.ngram_weight and ngrams is None:
+        if manifest.ngram_weights and ngrams is None:
             raise CheckpointError(f"the model's folder lacks {NGRAMS_FILE}: copy the whole directory again")
         self.classifier, self.encoder, self.batch_tokens = classifier, encoder, batch_tokens
-        self.ngrams = ngrams if manifest.ngram_weight else None
+        self.ngrams = ngrams if manifest.ngram_weights else None
         offsets = np.array(manifest.offsets or [0.0] * len(manifest.labels))
-        self.mixture = Mixture(manifest.temperature, manifest.ngram_weight, offsets)
+        self.mixture = Mixture(manifest.temperature, np.array(manifest.ngram_weights), offsets)
         self.label_weights = np.array(manifest.label_weights or [1.0] * len(manifest.labels))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Which reviews are trained on, validated on and tested on: decided by the text alone, the same on every machine."""
+"""Which texts are trained on, validated on and tested on: decided by the text alone, the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ Part = Literal["train", "validation", "test"]
 
 def part_of(text: str) -> Part:
     """8 : 1 : 1 by a hash of the text without case and spacing, so that copies of a text never straddle parts."""
-    digest = hashlib.sha256("".join(text.casefold().split()).encode("utf-8", "surrogatepass")).digest()
-    tenth = int.from_bytes(digest[:8], "big") % 10
+    tenth = int.from_bytes(digest(text)[:8], "big") % 10
     return "train" if tenth < 8 else "validation" if tenth == 8 else "test"
+
+
+def digest(text: str) -> bytes:
+    """32 bytes that copies of a text have in common, whatever their case and spacing."""
+    return hashlib.sha256("".join(text.casefold().split()).encode("utf-8", "surrogatepass")).digest()

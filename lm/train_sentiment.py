@@ -1,6 +1,6 @@
 """Train the sentiment classifier: byte-level BPE, pre-training on all reviews, fine-tuning on the rated ones.
 
-The result is a plain `GPT2ForSequenceClassification` folder, and beside it the n-grams' head that its logits are added
+The result is a plain `GPT2ForSequenceClassification` folder, and beside it the n-grams' heads that its logits are added
 to (`lm.ngrams`). What they weigh, and what makes them calibrated probabilities, is fitted on validation reviews.
 """
 
@@ -24,7 +24,7 @@ from lm.fingerprint import model_fingerprint
 from lm.ngrams import MOST_ROWS, Ngrams
 from lm.prompt import PromptEncoder
 from lm.redact import redact
-from lm.splits import part_of
+from lm.review_parts import Part, parts_of
 from lm.tokenizer import for_classifier, train_bpe
 from lm.training import Report, Task, fit, length_batches, pad
 from lm.training_files import TrainingError, fingerprint, replace_folder, work_folder
@@ -33,8 +33,6 @@ from lm.training_model import Settings, Tokens, device, hidden_states, pretraini
 LABELS = ("negative", "neutral", "positive")
 UNRATED = -1
 _FEWEST = 50
-#: Inverse L2 penalties of the n-grams' head; validation chooses.
-_STRENGTHS = (1.0, 5.0, 25.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +41,8 @@ class SentimentSettings(Settings):
 
     language: Literal["en", "zh"] = "en"
     ngrams: bool = True
+    token_dropout: float = 0.2  # share of a review's tokens that a training step does not see
+    min_steps: int = 600  # few reviews are passed more often than max_epochs
 
 
 def train_sentiment(
@@ -77,7 +77,8 @@ def train_sentiment(
     with work_folder(out, of) as work:
         fit(pretraining(model, known, settings), schedule("pretrain", settings, settings.pretrain_epochs), work, report)
         task = _Classification(model, documents, rated, settings)
-        outcome = fit(task.task(), schedule("finetune", settings), work, report)
+        epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
+        outcome = fit(task.task(), schedule("finetune", settings, epochs), work, report)
         model.eval()
         head = _Head.fit(texts, rated, task.logits(rated.rows("validation")), settings)
         rows = rated.rows("test")
@@ -102,11 +103,11 @@ def train_sentiment(
 @dataclass(frozen=True)
 class _Rated:
     labels: NDArray[np.int64]  # (texts,), UNRATED where there is none
-    parts: list[str]  # (texts,)
+    parts: list[Part]  # (texts,)
 
     @classmethod
     def split(cls, texts: Sequence[str], labels: NDArray[np.int64]) -> _Rated:
-        rated = cls(labels, [part_of(text) for text in texts])
+        rated = cls(labels, parts_of(texts))
         counts = {part: len(rated.rows(part)) for part in ("train", "validation", "test")}
         if sum(counts.values()) < _FEWEST or not all(counts.values()):
             raise TrainingError(
@@ -119,7 +120,7 @@ class _Rated:
             )
         return rated
 
-    def rows(self, part: str) -> NDArray[np.int64]:
+    def rows(self, part: Part) -> NDArray[np.int64]:
         return np.flatnonzero((np.array(self.parts) == part) & (self.labels != UNRATED))
 
 
@@ -132,25 +133,25 @@ class _Head:
     label_weights: NDArray[np.float64]  # (labels,)
 
     @classmethod
-    def fit(
-        cls, texts: Sequence[str], rated: _Rated, gpt2: NDArray[np.float64], settings: SentimentSettings
-    ) -> _Head:
-        """The n-grams learn from training reviews; all else from validation reviews, of which `gpt2` are the logits."""
+    def fit(cls, texts: Sequence[str], rated: _Rated, gpt2: NDArray[np.float64], settings: SentimentSettings) -> _Head:
+        """The mixture and what decides the label, from validation reviews, of which `gpt2` are the logits.
+
+        N-grams that learned from training reviews say there what n-grams weigh; those that are kept then learn from
+        the validation reviews too.
+        """
         train, validation = rated.rows("train"), rated.rows("validation")
-        labels, judged = rated.labels[validation], [texts[i] for i in validation]
-        some = np.random.default_rng(settings.seed).permutation(train)[:MOST_ROWS]
-        choices: list[tuple[float, Ngrams | None, Mixture, NDArray[np.float64]]] = []
-        fitted: Sequence[Ngrams | None] = [None]
-        if settings.ngrams:
-            fitted = Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS), strengths=_STRENGTHS)
-        for ngrams in fitted:
-            logits = None if ngrams is None else ngrams.logits(judged)
-            mixture = fit_mixture(labels, gpt2, logits)
-            p = mixture.probabilities(gpt2, logits)
-            choices.append((negative_log_likelihood(p, labels), ngrams, mixture, p))
-        _, ngrams, mixture, p = min(choices, key=lambda choice: choice[0])
+        labels = rated.labels[validation]
+
+        def learned(rows: NDArray[np.int64]) -> Ngrams:
+            some = np.random.default_rng(settings.seed).permutation(rows)[:MOST_ROWS]
+            return Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS))
+
+        logits = learned(train).logits([texts[i] for i in validation]) if settings.ngrams else None
+        mixture = fit_mixture(labels, gpt2, logits)
         shares = np.bincount(rated.labels[train], minlength=len(LABELS)) / len(train)
-        return cls(ngrams, mixture, label_weights(p, labels, shares))
+        weights = label_weights(mixture.probabilities(gpt2, logits), labels, shares)
+        everything = np.concatenate([train, validation, rated.rows("aside")])
+        return cls(learned(everything) if settings.ngrams else None, mixture, weights)
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         return None if self.ngrams is None else self.ngrams.logits(texts)
@@ -158,7 +159,7 @@ class _Head:
     def manifest_values(self) -> dict[str, Any]:
         return {
             "temperature": self.mixture.temperature,
-            "ngram_weight": self.mixture.ngram_weight,
+            "ngram_weights": self.mixture.ngram_weights.tolist(),
             "offsets": self.mixture.offsets.tolist(),
             "label_weights": self.label_weights.tolist(),
         }
@@ -177,32 +178,43 @@ class _Classification:
         self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=device())
 
     def task(self) -> Task[NDArray[np.int64]]:
+        return Task(self.model, self.batches, self.loss, self.validate, "macro_f1")
+
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The reviews that the steps of an epoch learn from."""
         rows = self.rated.rows("train")
+        of = length_batches(self.lengths[rows], self.settings.batch_tokens, self.settings.seed, epoch)
+        return [rows[batch] for batch in of]
 
-        def batches(epoch: int) -> list[NDArray[np.int64]]:
-            of = length_batches(self.lengths[rows], self.settings.batch_tokens, self.settings.seed, epoch)
-            return [rows[batch] for batch in of]
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return len(self.batches(0))
 
-        return Task(self.model, batches, self.loss, self.validate, "macro_f1")
-
-    def scores(self, batch: NDArray[np.int64]) -> torch.Tensor:
+    def scores(self, documents: Sequence[Tokens]) -> torch.Tensor:
         """(B, classes) logits, read at each review's last token as Hugging Face's forward does."""
-        tokens = pad([self.documents[i] for i in batch], device())
-        last = torch.from_numpy(self.lengths[batch] - 1).to(tokens.device)
-        states = hidden_states(self.model, tokens)[torch.arange(len(batch), device=tokens.device), last]  # (B, n_embd)
-        return self.model.score(states)
+        tokens = pad(documents, device())
+        last = torch.tensor([len(document) - 1 for document in documents], device=tokens.device)
+        rows = torch.arange(len(documents), device=tokens.device)
+        return self.model.score(hidden_states(self.model, tokens)[rows, last])
 
     def loss(self, batch: NDArray[np.int64]) -> tuple[torch.Tensor, float]:
         labels = torch.from_numpy(self.rated.labels[batch]).to(device())
-        logits = self.scores(batch).float()
+        logits = self.scores([self._thinned(self.documents[i]) for i in batch]).float()
         return F.cross_entropy(logits, labels, weight=self.weights, reduction="sum"), float(self.weights[labels].sum())
+
+    def _thinned(self, document: Tokens) -> Tokens:
+        """Drop tokens at random, so that no few of them are learned by heart (Iyyer et al., ACL 2015); not the last."""
+        kept = torch.rand(len(document)) >= self.settings.token_dropout  # torch's numbers: a resumed training has them
+        kept[-1] = True
+        return document[kept.numpy()]
 
     def logits(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """(rows, classes) in the order of `rows`."""
         found = np.zeros((len(rows), len(LABELS)))
         with torch.inference_mode():
             for batch in length_batches(self.lengths[rows], self.settings.batch_tokens, 0, 0):
-                found[batch] = self.scores(rows[batch]).double().cpu().numpy()
+                found[batch] = self.scores([self.documents[i] for i in rows[batch]]).double().cpu().numpy()
         return found
 
     def validate(self) -> dict[str, float]:

@@ -20,7 +20,9 @@ def test_temperature_undoes_overconfidence():
     best = fit_mixture(labels, 3 * logits)
     assert best.temperature == pytest.approx(3, abs=0.25)
     near = [
-        negative_log_likelihood(Mixture(best.temperature * f, 0, best.offsets).probabilities(3 * logits), labels)
+        negative_log_likelihood(
+            Mixture(best.temperature * f, best.ngram_weights, best.offsets).probabilities(3 * logits), labels
+        )
         for f in (0.95, 1, 1.05)
     ]
     assert near[1] == min(near)
@@ -33,14 +35,17 @@ def test_offsets_undo_a_training_with_weighted_classes():
     assert found.offsets - found.offsets[0] == pytest.approx([0, 0, 2], abs=0.2)
 
 
-def test_two_experts_weigh_what_they_know():
+def test_experts_weigh_what_they_know():
     rng = np.random.default_rng(2)
-    first, second = rng.normal(size=(2, 4000, 3))
-    found = fit_mixture(drawn(rng, first + 2 * second), first, second)
-    assert 1 / found.temperature == pytest.approx(1, abs=0.12)
-    assert found.ngram_weight == pytest.approx(2, abs=0.2)
-    noise = fit_mixture(drawn(rng, first), first, second)
-    assert noise.ngram_weight < 0.1
+    first, second, third = rng.normal(size=(3, 4000, 3))
+    heads = np.stack([second, third])
+    found = fit_mixture(drawn(rng, first + 2 * second + third), first, heads)
+    assert 1 / found.temperature == pytest.approx(1, abs=0.15)
+    assert found.ngram_weights == pytest.approx([2, 1], abs=0.25)
+    summed = softmax(first / found.temperature + np.tensordot(found.ngram_weights, heads, axes=1) + found.offsets)
+    np.testing.assert_allclose(found.probabilities(first, heads), summed)
+    noise = fit_mixture(drawn(rng, first), first, heads)
+    assert max(noise.ngram_weights) < 0.1
 
 
 def test_a_rare_label_is_raised_only_where_that_pays():

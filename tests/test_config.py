@@ -41,7 +41,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.recommend.k == 10
     assert config.recommend.exclude_purchased
     assert config.sentiment.negative_stars == [1, 2]
-    assert config.train.sentiment.vocab_size == 4000
+    assert config.train.sentiment.vocab_size == 8000
     assert config.train.recommend.coding == "item_tokens"
     assert config.inputs["purchases"].format == "parquet"
     assert config.inputs["purchases"].columns is None
@@ -149,7 +149,7 @@ def test_scalars_in_columns_are_sql_literals(tmp_path: Path) -> None:
         ({"timezone": "London"}, "timezone: London is not an IANA time zone: write one such as Europe/London"),
         ({"store": 5}, "store must be text"),
         ({"sentiment": {"negative_stars": [1, 4]}}, "sentiment: 4 is in negative_stars and in positive_stars"),
-        ({"train": {"sentiment": {"n_head": 3}}}, "n_embd (64) must be a multiple of n_head (3)"),
+        ({"train": {"sentiment": {"n_head": 3}}}, "n_embd (128) must be a multiple of n_head (3)"),
         ({"inputs": {"items": PURCHASES}}, "inputs: purchases is missing"),
         ({"inputs": {"purchases": PURCHASES}}, "inputs: items is missing: name the catalogue, or map purchases.col"),
         ({"inputs": RIGHT["inputs"] | {"review": PURCHASES}}, "review is not an input table; did you mean reviews?"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.evaluate_sentiment import _confusion, _figures, _show, _slices, reliability
+from jobs.evaluate_sentiment import _confusion, _rivals, _show, _slices, reliability
 from jobs.reliability import picture
 from lm.sentiment_baselines import tfidf_logistic_regression, vader
 from lm.train_sentiment import classification_figures
@@ -63,8 +63,10 @@ def test_everything_is_shown():
     p, truth = np.eye(3)[[0, 1, 2, 2]] * 0.8 + 0.2 / 3, np.array([0, 1, 2, 0])
     figures = {"as_of": "2026-03-01", "model": "GPT-2", **classification_figures(p, truth)}
     figures |= {"confusion": _confusion(p.argmax(axis=1), truth), "reliability": reliability(p, truth)}
-    figures |= {"slices": {}, "baselines": {"VADER, English": _figures(p.argmax(axis=1), truth)}}
+    learned = ["awful", "fine", "lovely", "great"] * 5
+    figures |= {"slices": {}, "baselines": _rivals(learned, np.tile(truth, 5), ["awful"] * 4, truth, p.argmax(axis=1))}
     log = io.StringIO()
     _show(Console(file=log, width=160), figures)
     assert "Sentiment of 4 held-out reviews" in log.getvalue()
+    assert "than TF-IDF + logistic regression by +0.2500 (" in log.getvalue()  # which says 0, right of two
     assert "0.8-0.9 ██████████████████████" in log.getvalue()

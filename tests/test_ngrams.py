@@ -20,7 +20,7 @@ LABELS = np.array([0, 2, 2, 0] * 5 + [2, 0, 0, 2] * 5)
 
 @pytest.fixture(scope="module")
 def head():
-    return Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strengths=(100.0,))[0]
+    return Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strength=100.0)
 
 
 def by_hand(text):
@@ -42,27 +42,40 @@ def test_counts_are_those_counted_by_hand(texts):
 
 
 def test_learns_two_words_and_two_languages(head):
-    p = head.logits(["not good", "not bad", "很好", "很差"])
-    assert p.argmax(axis=1).tolist() == [0, 2, 2, 0]
-    assert (p[:, 1] < p.max(axis=1) - 2).all()  # no text is neutral
+    for p in head.logits(["not good", "not bad", "很好", "很差"]):
+        assert p.argmax(axis=1).tolist() == [0, 2, 2, 0]
+        assert (p[:, 1] < p.max(axis=1) - 2).all()  # no text is neutral
 
 
 def test_a_weaker_penalty_makes_larger_weights():
-    heads = Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strengths=(1.0, 5.0, 25.0))
+    heads = [Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strength=strength) for strength in (1.0, 5.0, 25.0)]
     sizes = [np.abs(head.weight).max() for head in heads]
     assert sizes[0] * 1.2 < sizes[1] < sizes[2] / 1.2
 
 
 def test_of_equal_texts_in_any_company_the_bits_are_equal(head, monkeypatch):
     whole = head.logits(ENGLISH + CHINESE)
-    assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE]) == whole).all()
+    assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE], axis=1) == whole).all()
     monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
     assert (head.logits(ENGLISH + CHINESE) == whole).all()
 
 
 def test_unknown_and_empty_texts_have_the_bias(head):
-    assert head.logits([]).shape == (0, 3)
-    np.testing.assert_allclose(head.logits(["", "😀"]), np.tile(head.bias, (2, 1)), rtol=1e-6)
+    assert head.logits([]).shape == (2, 0, 3)
+    np.testing.assert_allclose(head.logits(["", "😀"]), np.stack([head.bias, head.bias], axis=1), rtol=1e-6)
+
+
+def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
+    texts = ["good thing"] * 6 + ["bad thing"] * 2 + ["good", "bad"]
+    labels = np.array([2] * 6 + [0] * 2 + [2, 0])
+    rarity, says = Ngrams.fit(texts, labels, 3).scales
+    where = {word: ngrams._counts([word])[1].indices[0] for word in ("good", "bad", "thing")}
+    words = Ngrams.fit(texts, labels, 3).words.tolist()
+    at = {word: len(rarity) - len(words) + words.index(bucket) for word, bucket in where.items()}
+    assert rarity[at["bad"]] == pytest.approx(np.log(11 / 4) + 1)
+    assert rarity[at["bad"]] > rarity[at["good"]] > rarity[at["thing"]]
+    assert says[at["good"]] == pytest.approx(np.log((8 / 9) / (1 / 5)))
+    assert says[at["thing"]] == pytest.approx(abs(np.log((7 / 9) / (3 / 5))))
 
 
 def test_long_texts_have_two_ends(head):

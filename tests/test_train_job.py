@@ -26,6 +26,7 @@ QUICK = [
         for key in ("n_embd=16", "n_layer=1", "max_epochs=1")
     ),
     *(f"train.{task}.vocab_size=400" for task in ("recommend", "sentiment")),
+    "train.sentiment.min_steps=0",
 ]
 
 

@@ -15,6 +15,7 @@ from lm.calibration import softmax
 from lm.checkpoint import load_tokenizer, read_manifest
 from lm.classify import SentimentClassifier
 from lm.ngrams import Ngrams
+from lm.prompt import PromptEncoder
 from lm.splits import part_of
 from lm.tokenizer import PADDING
 from lm.train_sentiment import (
@@ -38,6 +39,7 @@ TINY = SentimentSettings(
     learning_rate=1e-2,
     batch_tokens=250,
     max_epochs=12,
+    min_steps=0,
 )
 
 
@@ -90,8 +92,10 @@ def test_hugging_face_gives_the_same_probabilities_but_for_the_ngrams_in_a_padde
     with torch.inference_mode():
         logits = model(**tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)).logits
     manifest = read_manifest(out)
-    ngrams = manifest.ngram_weight * Ngrams.load(out).logits(texts) + manifest.offsets
-    theirs = softmax(logits.double().numpy() / manifest.temperature + ngrams)
+    ngrams = sum(
+        weight * head for weight, head in zip(manifest.ngram_weights, Ngrams.load(out).logits(texts), strict=True)
+    )
+    theirs = softmax(logits.double().numpy() / manifest.temperature + ngrams + manifest.offsets)
     ours = SentimentClassifier.load(out, dtype="float32", threads=1).classify(texts, TINY.max_tokens)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
@@ -103,7 +107,8 @@ def test_the_manifest_says_how_it_came_about(trained):
     assert (manifest.task, manifest.labels) == ("sentiment", ["negative", "neutral", "positive"])
     assert manifest.metrics == figures
     assert manifest.temperature != 1
-    assert manifest.ngram_weight > 0
+    assert len(manifest.ngram_weights) == 2
+    assert max(manifest.ngram_weights) > 0
     assert manifest.training["window"] == {"as_of": "2026-01-01"}
     assert len(manifest.training["lines"]) >= manifest.training["epochs"]
     assert [path.name for path in out.parent.iterdir()] == ["sentiment"]
@@ -120,7 +125,7 @@ def test_without_ngrams_gpt2_stands_alone(tmp_path):
     alone = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "ngrams": False}))
     train_sentiment(*reviews(200), alone, tmp_path / "model")
     assert Ngrams.load(tmp_path / "model") is None
-    assert read_manifest(tmp_path / "model").ngram_weight == 0
+    assert read_manifest(tmp_path / "model").ngram_weights == []
     assert SentimentClassifier.load(tmp_path / "model").classify(["lovely"], 40).shape == (1, 3)
 
 
@@ -150,6 +155,32 @@ def test_a_language_model_is_fine_tuned_with_its_own_tokenizer(tmp_path, stock):
     again = SentimentSettings(**(vars(settings) | {"init": str(tmp_path / "model")}))
     train_sentiment(*reviews(200), again, tmp_path / "again")
     assert load_tokenizer(tmp_path / "again").get_vocab() == after
+
+
+def test_few_reviews_are_passed_more_often(tmp_path):
+    often = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "min_steps": 70, "patience": 99}))
+    train_sentiment(*reviews(200), often, tmp_path / "model")
+    notes = read_manifest(tmp_path / "model").training
+    rated = _Rated.split(reviews(200)[0], np.array(reviews(200)[1]))
+    assert 2 <= len(notes["lines"]) == -(-70 // _steps_of(tmp_path / "model", rated, often))
+
+
+def _steps_of(model, rated, settings):
+    encoder = PromptEncoder.load(model)
+    documents = [np.array(tokens, np.int32) for tokens, _ in encoder.encode_reviews(reviews(200)[0], 40)]
+    return _Classification(None, documents, rated, settings).steps
+
+
+def test_a_step_sees_a_part_of_a_review_and_always_its_end():
+    half = SentimentSettings(**(vars(TINY) | {"token_dropout": 0.5}))
+    rated = _Rated(np.array([0, 2]), ["train", "train"])
+    task = _Classification(None, [np.arange(1000, dtype=np.int32)] * 2, rated, half)
+    torch.manual_seed(0)
+    thinned = [task._thinned(task.documents[0]) for _ in range(20)]
+    assert {int(one[-1]) for one in thinned} == {999}
+    assert np.mean([len(one) for one in thinned]) == pytest.approx(500, abs=15)
+    assert (np.diff(thinned[0]) > 0).all()
+    assert thinned[0].tolist() != thinned[1].tolist()
 
 
 def test_too_little_to_learn_from_is_said(tmp_path):

@@ -1,0 +1,98 @@
+"""Which reviews a classifier learns from and which it is validated on: copies and pieces of a text stay together.
+
+A model that has learned from a phrase knows the sentence that it was cut from, and from yesterday's wording of an
+edited review today's: validated on those it would choose what remembers best, and think itself surer than it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from lm.ngrams import runs_of_words, words_of
+from lm.splits import digest, part_of
+
+Part = Literal["train", "validation", "aside", "test"]
+Ints = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+#: Texts that share so many words in a row are of one group; fewer are shared by accident.
+RUN = 8
+#: A larger share of all texts is no group but a way of speaking.
+_LARGEST = 0.01
+#: Of a group those judge that have so many of the longest one's words; the others are its pieces.
+_WHOLE = 0.75
+
+
+def parts_of(texts: Sequence[str]) -> list[Part]:
+    """The part of each text, whatever their order.
+
+    A tenth is `test` by each text's own hash (`lm.splits`), so that everyone knows it. Of the rest a ninth of the
+    groups is kept from training: their longest texts are `validation`, what is only a piece of those is `aside`.
+    """
+    length, group = _groups(texts)
+    digests = [digest(text) for text in texts]
+    is_test = [part_of(text) == "test" for text in texts]
+    longest: dict[int, int] = {}  # of each group
+    most: dict[int, int] = {}  # words of the longest that may judge
+    for place in sorted(range(len(texts)), key=lambda place: (-length[place], digests[place])):
+        longest.setdefault(group[place], place)
+        if not is_test[place]:
+            most.setdefault(group[place], length[place])
+    parts: list[Part] = []
+    for place, of in enumerate(group):
+        if is_test[place]:
+            parts.append("test")
+        elif int.from_bytes(digests[longest[of]][8:16], "big") % 9:
+            parts.append("train")
+        else:
+            parts.append("validation" if length[place] >= _WHOLE * most[of] else "aside")
+    return parts
+
+
+def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:
+    """(texts,) how many words each has, and the group that it is of.
+
+    Two texts are of one group if they share RUN words in a row, or if one has fewer words and all of them stand in a
+    row in texts of no other group, as those of "a gorgeous film" may and those of "great" hardly ever do.
+    """
+    count = len(texts)
+    words, owner = words_of(texts)
+    length = np.bincount(owner, minlength=count)
+    runs, whose = runs_of_words(words, owner, RUN)
+    _, group = connected_components(_links(runs, whose, count), directed=False)
+    sizes = np.bincount(group)
+    alone = sizes[group] > max(_LARGEST * count, 1)
+    group = np.where(alone, len(sizes) + np.arange(count), group).astype(np.int64)
+    for n in range(RUN - 1, 0, -1):
+        _join_pieces(group, length, n, *runs_of_words(words, owner, n))
+    return length, group
+
+
+def _links(runs: Hashes, whose: Ints, count: int) -> coo_matrix:
+    """Between the neighbours among the texts that have an equal run."""
+    order = np.argsort(runs, kind="stable")
+    equal = runs[order][1:] == runs[order][:-1]
+    ends = whose[order][:-1][equal], whose[order][1:][equal]
+    return coo_matrix((np.ones(len(ends[0]), dtype=bool), ends), shape=(count, count))
+
+
+def _join_pieces(group: Ints, length: Ints, n: int, runs: Hashes, whose: Ints) -> None:
+    """Put each text of `n` words into the only group of longer texts that it stands in, or with its copies."""
+    own = length[whose] == n  # such a text is one run
+    wanted, place = np.unique(runs[own], return_inverse=True)
+    if len(wanted) == 0:
+        return
+    at = np.minimum(np.searchsorted(wanted, runs), len(wanted) - 1)
+    holds = (wanted[at] == runs) & ~own
+    lowest, highest = np.full(len(wanted), np.iinfo(np.int64).max), np.full(len(wanted), -1)
+    np.minimum.at(lowest, at[holds], group[whose[holds]])
+    np.maximum.at(highest, at[holds], group[whose[holds]])
+    copies = np.full(len(wanted), np.iinfo(np.int64).max)
+    np.minimum.at(copies, place, group[whose[own]])
+    group[whose[own]] = np.where(lowest == highest, lowest, copies)[place]

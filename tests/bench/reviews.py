@@ -1,0 +1,142 @@
+"""Sentiment of real reviews, by the product's own commands: each set trained and judged with several seeds.
+
+    python -m tests.bench.reviews --data ../shared/data [--sets zh sst2] [--seeds 0 1 2] [--set KEY=VALUE] [--json FILE]
+
+Trains (`regulars train --task sentiment`) and judges (`regulars evaluate --task sentiment`) as a user would, with the
+YAML of each set beside this file and its defaults; nothing is chosen on the judged reviews. TF-IDF + logistic
+regression learns from all reviews but those. The lead is the model's share of right labels less TF-IDF's, review by
+review. `--sets sample` writes the sample shop, learns up to 20 days before its end, and says how many of the later
+reviews whose words contradict their stars `disagrees` finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jobs.config import load
+from lm.classify import SentimentClassifier
+
+#: What says up to when reviews are learned from, and what is judged: a tenth of them, or those of the day after.
+COMMANDS = {
+    "zh": ("2020-01-01", ["--as-of", "2020-01-01"]),
+    "devices": ("2018-01-31", ["--as-of", "2018-01-31"]),
+    "gift_cards": ("2018-12-31", ["--as-of", "2018-12-31"]),
+    "sst2": ("2020-01-01", ["--run-date", "2020-01-01", "--days", "1"]),
+}
+DAYS = 20  # of the sample shop that are judged
+
+
+def run_seed(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """Train and judge once; the figures of the model and its rivals, and the minutes of training."""
+    until, judged = COMMANDS[name]
+    settings = [f"models.sentiment={folder}/models/{name}{seed}", f"train.seed={seed}", *overrides]
+    common = ["--task", "sentiment", "--config", str(folder / f"reviews_{name}.yaml")]
+    common += [word for setting in settings for word in ("--set", setting)]
+    begun = time.monotonic()
+    regulars("train", *common, "--as-of", until)
+    minutes = (time.monotonic() - begun) / 60
+    figures, picture = folder / "figures.json", folder / "reliability.svg"
+    regulars("evaluate", *common, *judged, "--json", str(figures), "--picture", str(picture))
+    if "<svg" not in picture.read_text(encoding="utf-8"):
+        sys.exit("the reliability picture is no SVG")
+    return {"set": name, "seed": seed, "minutes": minutes, **json.loads(figures.read_text(encoding="utf-8"))}
+
+
+def run_sample(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """Precision and recall of `disagrees` on planted contradictions among reviews that are later than the training."""
+    shop = folder / f"sample{seed}"
+    regulars("sample", "--out", str(shop), "--seed", str(seed))
+    reviews = pd.read_parquet(shop / "data/reviews")
+    reviews["rating"] = pd.to_numeric(reviews["rating"], errors="coerce")
+    on = pd.to_datetime(reviews["reviewed_at"], errors="coerce").dt.date
+    until: date = on.max() - timedelta(days=DAYS)
+    settings = [f"train.seed={seed}", *overrides]
+    words = [word for setting in settings for word in ("--set", setting)]
+    regulars(
+        "train", "--task", "sentiment", "--config", str(shop / "regulars.yaml"), "--as-of", until.isoformat(), *words
+    )
+    config = load(shop / "regulars.yaml", overrides)
+    later = reviews[(on > until) & reviews["rating"].between(1, 5) & reviews["text"].notna()]
+    later = later.drop_duplicates("review_id")
+    p = SentimentClassifier.load(config.models.sentiment).classify(later["text"].tolist(), config.sentiment.max_tokens)
+    confidence, stars = config.sentiment.disagree_confidence, later["rating"]
+    against = stars.isin(config.sentiment.negative_stars) & (p[:, 2] >= confidence)
+    against |= stars.isin(config.sentiment.positive_stars) & (p[:, 0] >= confidence)
+    planted = later["review_id"].isin(pd.read_parquet(shop / "truth/contradictions")["review_id"])
+    found = int((against & planted).sum())
+    counts = {"reviews": len(later), "planted": int(planted.sum()), "disagree": int(against.sum())}
+    rates = {"precision": found / max(counts["disagree"], 1), "recall": found / max(counts["planted"], 1)}
+    return {"set": "sample", "seed": seed, **counts, **rates}
+
+
+def regulars(*words: str) -> None:
+    """Run one of the product's commands; what it prints goes to stderr."""
+    subprocess.run([sys.executable, "-c", "from jobs.cli import main; main()", *words], check=True, stdout=sys.stderr)
+
+
+def row(run: dict[str, Any]) -> str:
+    """The lines of a run in the table."""
+    if run["set"] == "sample":
+        return (
+            f"sample seed {run['seed']} | disagrees: precision {run['precision']:.3f}, recall {run['recall']:.3f} "
+            f"({run['planted']} contradictions among {run['reviews']:,} later reviews)"
+        )
+
+    def cells(found: dict[str, Any]) -> list[str]:
+        error = found.get("expected_calibration_error")
+        measured = [
+            f"{found[key]:.4f} ({found[f'{key}_low']:.4f}-{found[f'{key}_high']:.4f})"
+            for key in ("accuracy", "macro_f1")
+        ]
+        return [*measured, "" if error is None else f"{error:.3f}"]
+
+    plain = run["baselines"]["TF-IDF + logistic regression"]
+    lead = f"{plain['lead']:+.4f} ({plain['lead_low']:+.4f}-{plain['lead_high']:+.4f})"
+    lines = [[f"{run['set']} seed {run['seed']}", *cells(run), lead, f"{run['minutes']:.1f}"]]
+    lines += [[f"  {name}", *cells(found)] for name, found in run["baselines"].items()]
+    return "\n".join(" | ".join(line) for line in lines)
+
+
+def main() -> None:
+    """Run the sets and seeds, printing each as it ends."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder with reviews-zh, device-reviews, …")
+    parser.add_argument("--sets", nargs="+", choices=[*COMMANDS, "sample"], default=[*COMMANDS, "sample"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAMLs")
+    parser.add_argument("--json", type=Path, help="also add each run to this file, one JSON object a line")
+    options = parser.parse_args()
+    if not (options.data / "reviews-zh").exists():
+        sys.exit(f"{options.data}/reviews-zh is absent: this benchmark needs the review sets")
+    print("set | accuracy (95% interval) | macro-F1 | calibration error | lead on TF-IDF | minutes of training")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "data").symlink_to(options.data.resolve())
+        for name in options.sets:
+            if name != "sample":
+                shutil.copy(Path(__file__).parent / f"reviews_{name}.yaml", folder)
+            for seed in options.seeds:
+                run = (
+                    run_sample(folder, seed, options.set)
+                    if name == "sample"
+                    else run_seed(folder, name, seed, options.set)
+                )
+                print(row(run), flush=True)
+                if options.json:
+                    with options.json.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(run) + "\n")
+
+
+if __name__ == "__main__":
+    main()
