@@ -98,7 +98,6 @@ class TrainSentiment(TrainSection):
     min_steps: int = Field(
         default=600, ge=0, description="optimiser steps, unless it stops early: few reviews are passed more often"
     )
-    pretrain_epochs: int = Field(default=0, ge=0, description="passes over all reviews' text before fine-tuning")
     ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's; false: GPT-2 alone")
 
 

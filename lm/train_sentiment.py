@@ -63,7 +63,10 @@ def train_sentiment(
     rated = _Rated.split(texts, np.asarray(labels, dtype=np.int64))
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     seen = [text for text, part in zip(texts, rated.parts, strict=True) if part != "test"]
-    tokenizer = train_bpe(map(redact, seen), settings.vocab_size) if start is None else checkpoint.load_tokenizer(start)
+    if start is None:
+        tokenizer = train_bpe(map(redact, seen), settings.vocab_size, folded=True)
+    else:
+        tokenizer = checkpoint.load_tokenizer(start)
     tokenizer = for_classifier(tokenizer)
     model = start_model(settings, tokenizer, "classifier", positions=settings.max_tokens, labels=LABELS)
     manifest = Manifest(task="sentiment", language=settings.language, labels=list(LABELS))

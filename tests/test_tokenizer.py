@@ -47,6 +47,17 @@ def test_hugging_face_reads_the_same_tokens(tokenizer, tmp_path):
     assert loaded.model_max_length == 64
 
 
+def test_folded_a_word_is_the_same_tokens_wherever_it_stands(tmp_path):
+    folded = train_bpe(["Avoid", "please avoid this", "ＡＶＯＩＤ it"] * 5, 320, folded=True)
+    avoid = folded.encode("avoid").ids
+    assert len(avoid) == 1
+    for text in ("AVOID", "ＡＶＯＩＤ", " avoid"):
+        assert folded.encode(text).ids == avoid
+    assert folded.encode("please Avoid this").ids[1:2] == avoid
+    save_tokenizer(folded, tmp_path, max_tokens=64)
+    assert AutoTokenizer.from_pretrained(tmp_path)("Avoid THIS")["input_ids"] == folded.encode("Avoid THIS").ids
+
+
 def test_a_typed_special_token_is_text(tokenizer):
     assert tokenizer.token_to_id(END_OF_TEXT) not in tokenizer.encode(f"ink {END_OF_TEXT} ink").ids
 
