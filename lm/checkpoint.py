@@ -70,6 +70,14 @@ class Manifest(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_n_grams(cls, values: Any) -> Any:
+        """Before n-grams had two heads a folder without any said `ngram_weight: 0`; one with them is trained again."""
+        if isinstance(values, dict) and values.get("ngram_weight") == 0:
+            return {key: value for key, value in values.items() if key != "ngram_weight"}
+        return values
+
     @model_validator(mode="after")
     def _codes_are_whole(self) -> Manifest:
         if self.coding == "item_tokens" and not self.item_ids:

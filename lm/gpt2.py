@@ -127,13 +127,18 @@ def attend_causally(model: GPT2, layer: int, qkv: Tensor) -> Tensor:
     return out.transpose(1, 2).reshape(B, T, -1)
 
 
+def by_heads(model: GPT2, kv: Tensor) -> Tensor:
+    """Keys and values as a product gives them, (B, T, 2E), to (B, 2, H, T, D)."""
+    return kv.unflatten(2, (2, model.n_head, -1)).permute(0, 2, 3, 1, 4)
+
+
 def attend(model: GPT2, layer: int, q: Tensor, kv: Tensor, mask: Tensor) -> Tensor:
-    """R new rows a prompt to its S earlier and own: q (B, R, E), kv (B, S, 2E), mask (B, R, S) -> (B, R, E).
+    """R new rows a prompt to its S earlier and own: q (B, R, E), kv (B, 2, H, S, D), mask (B, R, S) -> (B, R, E).
 
     `mask` is added to the products: 0 where a row may look, -inf elsewhere. R is a multiple of QUERY_GRAIN.
     """
     B, R, E = q.shape
-    k, v = kv.view(B, kv.shape[1], 2, model.n_head, -1).permute(2, 0, 3, 1, 4)  # 2 x (B, H, S, D)
+    k, v = kv.unbind(1)  # 2 x (B, H, S, D)
     q = q.view(B, R, model.n_head, -1).transpose(1, 2)  # (B, H, R, D)
     scale = model.attention_scale(layer)
     out = attention(q, k, v, attn_mask=mask[:, None], scale=scale)  # (B, H, R, D)

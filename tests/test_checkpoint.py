@@ -67,6 +67,18 @@ def test_wrong_manifest_is_named(model, values, says):
     assert "regulars.json" in str(caught.value)
 
 
+def test_a_folder_of_before_two_n_gram_heads_is_read_where_it_has_none(model):
+    write_manifest(model, Manifest(coding="titles"))
+    file = model / "regulars.json"
+    values = json.loads(file.read_text())
+    del values["ngram_weights"]
+    file.write_text(json.dumps(values | {"ngram_weight": 0.0}))
+    assert read_manifest(model) == Manifest(coding="titles")
+    file.write_text(json.dumps(values | {"ngram_weight": 0.7}))
+    with pytest.raises(CheckpointError, match=r"ngram_weight.*train again"):
+        read_manifest(model)
+
+
 def test_broken_manifest_is_named(model):
     (model / "regulars.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"regulars\.json cannot be read"):
