@@ -73,7 +73,7 @@ def run_sample(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
     confidence, stars = config.sentiment.disagree_confidence, later["rating"]
     against = stars.isin(config.sentiment.negative_stars) & (p[:, 2] >= confidence)
     against |= stars.isin(config.sentiment.positive_stars) & (p[:, 0] >= confidence)
-    planted = later["review_id"].isin(pd.read_parquet(shop / "truth/contradictions")["review_id"])
+    planted = later["review_id"].isin(pd.read_parquet(shop / "truth/contradictions.parquet")["review_id"])
     found = int((against & planted).sum())
     counts = {"reviews": len(later), "planted": int(planted.sum()), "disagree": int(against.sum())}
     rates = {"precision": found / max(counts["disagree"], 1), "recall": found / max(counts["planted"], 1)}
