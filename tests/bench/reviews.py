@@ -18,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from jobs.config import load
+from jobs.sample import write_sample
 from lm.classify import SentimentClassifier
 
 #: What says up to when reviews are learned from, and what is judged: a tenth of them, or those of the day after.
@@ -56,18 +57,18 @@ def run_seed(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[s
 def run_sample(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Precision and recall of `disagrees` on planted contradictions among reviews that are later than the training."""
     shop = folder / f"sample{seed}"
-    regulars("sample", "--out", str(shop), "--seed", str(seed))
+    last = write_sample(shop, seed=seed).run_date  # a few dirty rows are dated later
     reviews = pd.read_parquet(shop / "data/reviews")
     reviews["rating"] = pd.to_numeric(reviews["rating"], errors="coerce")
     on = pd.to_datetime(reviews["reviewed_at"], errors="coerce").dt.date
-    until: date = on.max() - timedelta(days=DAYS)
+    until = last - timedelta(days=DAYS)
     settings = [f"train.seed={seed}", *overrides]
     words = [word for setting in settings for word in ("--set", setting)]
     regulars(
         "train", "--task", "sentiment", "--config", str(shop / "regulars.yaml"), "--as-of", until.isoformat(), *words
     )
     config = load(shop / "regulars.yaml", overrides)
-    later = reviews[(on > until) & reviews["rating"].between(1, 5) & reviews["text"].notna()]
+    later = reviews[(on > until) & (on <= last) & reviews["rating"].between(1, 5) & reviews["text"].notna()]
     later = later.drop_duplicates("review_id")
     p = SentimentClassifier.load(config.models.sentiment).classify(later["text"].tolist(), config.sentiment.max_tokens)
     confidence, stars = config.sentiment.disagree_confidence, later["rating"]
