@@ -48,13 +48,13 @@ class Run(NamedTuple):
 
 
 def _stretch(cache: Tensor, first: int, prompts: int, stride: int, heads: int) -> Tensor:
-    """The part of consecutive prompts in a cache (layers, all, 2E): (layers, prompts, 2, H, stride, D).
+    """The part of consecutive prompts in a cache (..., all, 2E): (..., prompts, 2, H, stride, D).
 
     A head's keys lie one after the other: attention of a few new rows takes half the time that it takes where they
     lie as a product gives them, a token's heads side by side.
     """
-    part = cache[:, first : first + prompts * stride].flatten(1)
-    return part.view(len(cache), prompts, 2, heads, stride, -1)
+    part = cache[..., first : first + prompts * stride, :].flatten(-2)
+    return part.unflatten(-1, (prompts, 2, heads, stride, -1))
 
 
 class GPT2Engine:
@@ -130,12 +130,12 @@ class GPT2Prefilled:
     def _lay_out(self) -> None:
         """Give each prompt its stretch of the cache: the prompt's tokens, then the tree's slots."""
         self._slots = self.tree.slots
-        stride = self._padded + self._slots
-        self._base: Ints = np.cumsum(stride) - stride  # first cache slot of each prompt
+        self._stride = self._padded + self._slots  # cache slots of each prompt
+        self._base: Ints = np.cumsum(self._stride) - self._stride  # first of them
         self._groups = self._group()
 
     def _cache_shape(self) -> tuple[int, int, int]:
-        total = int((self._padded + self._slots).sum()) if self._slots else 0
+        total = int(self._stride.sum()) if self._slots else 0
         return len(self.model.blocks), total, 2 * self.model.n_embd
 
     def _make_room(self) -> None:
@@ -151,7 +151,7 @@ class GPT2Prefilled:
             target[..., : new.length + had, :] = source
 
     def _of(self, cache: Tensor, group: Group, slots: int) -> Tensor:
-        """A group's part of a cache: (layers, prompts, 2, H, T + slots, D)."""
+        """A group's part of a cache (..., all, 2E): (..., prompts, 2, H, T + slots, D)."""
         return _stretch(cache, group.slot, group.stop - group.start, group.length + slots, self.model.n_head)
 
     def _group(self) -> list[Group]:
@@ -223,7 +223,7 @@ class GPT2Prefilled:
     def _remember(self, layer: int, group: Group, kv: Tensor) -> None:
         """Keep the keys and values (b, T, 2E) of a group's prompts."""
         if self._slots:
-            kept = self._of(self._cache[layer : layer + 1], group, self._slots)[0]
+            kept = self._of(self._cache[layer], group, self._slots)
             kept[..., : group.length, :] = gpt2.by_heads(self.model, kv)
 
     @torch.inference_mode()
@@ -252,7 +252,7 @@ class GPT2Prefilled:
             torch.index_select(qkv[:, :E], 0, queries, out=q)
             for run in runs:
                 rows = slice(run.row, run.row + run.prompts * run.rows)
-                kv = _stretch(self._cache[layer : layer + 1], run.slot, run.prompts, run.stride, model.n_head)[0]
+                kv = _stretch(self._cache[layer], run.slot, run.prompts, run.stride, model.n_head)
                 kv = kv[..., : run.mask.shape[2], :]
                 asked = q[rows].view(run.prompts, run.rows, E)
                 answers[rows] = gpt2.attend(model, layer, asked, kv, run.mask).reshape(-1, E)
@@ -263,10 +263,9 @@ class GPT2Prefilled:
     def _places(self, placement: Placement) -> Ints:
         """Where the keys and values of new rows belong, as rows of D numbers of a layer's cache: (n * 2H,)."""
         parts = 2 * self.model.n_head
-        stride = self._padded + self._slots
         first = self._base * parts + self._padded  # of a prompt's first part, after the prompt's own tokens
         start = first[placement.prompt] + placement.slot
-        return (start[:, None] + np.arange(parts) * stride[placement.prompt, None]).ravel()
+        return (start[:, None] + np.arange(parts) * self._stride[placement.prompt, None]).ravel()
 
     def _runs(self, placement: Placement) -> tuple[list[Run], Tensor, Tensor]:
         """Neighbouring prompts with about as many rows and slots, which attend in one call.

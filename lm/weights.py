@@ -82,17 +82,20 @@ def _converted(file: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) ->
     if folder.stat().st_uid != os.getuid():
         raise CheckpointError(f"{folder} belongs to another user: remove it, or set TMPDIR to a folder of your own")
     target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:32]}.safetensors"
+    if target.exists():
+        return target
     # One worker writes and the others wait: two at once would each go on with a copy of its own.
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            for old in folder.glob("*.*"):  # also what a killed worker left half written
-                if time.time() - max(old.stat().st_atime, old.stat().st_mtime) > KEPT_SECONDS:
-                    old.unlink(missing_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder, suffix=".writing", delete=False) as written:
-                name = Path(written.name)
-            save_file({key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}, name)
-            name.replace(target)  # whole or not there at all, whenever this process dies
+        if target.exists():
+            return target
+        for old in folder.glob("*.*"):  # also what a killed worker left half written
+            if time.time() - max(old.stat().st_atime, old.stat().st_mtime) > KEPT_SECONDS:
+                old.unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".writing", delete=False) as written:
+            name = Path(written.name)
+        save_file({key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}, name)
+        name.replace(target)  # whole or not there at all, whenever this process dies
     return target
 
 
