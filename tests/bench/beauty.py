@@ -1,6 +1,6 @@
 """Amazon Beauty, leave-one-out, by the product's own commands: recall and NDCG beside the published table.
 
-    python -m tests.bench.beauty --data ../shared/data [--refit] [--cold 605] [--seeds 3] [--quick] [--json]
+    python -m tests.bench.beauty --data ../shared/data [--refit] [--cold 605] [--seeds 0 1 2] [--quick] [--json]
 
 Trains and judges as a user would (`regulars train --protocol leave-one-out`, `regulars evaluate --protocol
 leave-one-out`) with tests/bench/beauty.yaml; nothing is chosen on the test purchases. The set's purchases of one day
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with beauty/sequences.txt and titles.csv")
     parser.add_argument("--refit", action="store_true", help="train again on all but the test purchase")
     parser.add_argument("--cold", type=int, default=0, help="items that nobody has bought before")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
     parser.add_argument("--quick", action="store_true", help="one seed, 2,000 customers, two epochs: minutes")
     parser.add_argument("--json", action="store_true")
@@ -123,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(options.data, folder, 2000 if options.quick else None, options.cold)
-        seeds = range(1 if options.quick else options.seeds)
+        seeds = options.seeds[:1] if options.quick else options.seeds
         kind = {"refit": options.refit, "cold": options.cold > 0}
         runs = [run_seed(folder, seed, **kind, overrides=overrides) for seed in seeds]
     means = {key: sum(run[key] for run in runs) / len(runs) for key in runs[0]}

@@ -1,6 +1,6 @@
 """Amazon Beauty, leave-one-out: RecTools' SASRec with sampled softmax, judged as tests/bench/beauty.py judges ours.
 
-    python -m tests.bench.sasrec --data ../shared/data [--seeds 3] [--refit] [--quick] [--json]
+    python -m tests.bench.sasrec --data ../shared/data [--seeds 0 1 2] [--refit] [--quick] [--json]
 
 The same customers, purchases, metrics and intervals. As ours it trains on all but each customer's last two purchases
 and stops where NDCG@10 on the purchase before the last is best; `--refit` then trains anew on all but the last, for as
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with beauty/sequences.txt")
     parser.add_argument("--refit", action="store_true", help="train again on all but the test purchase")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--dropout", type=float, default=0.2)
     parser.add_argument("--negatives", type=int, default=128)
@@ -152,7 +152,7 @@ def main() -> None:
     histories = [line.split()[1:] for line in (options.data / "beauty/sequences.txt").read_text().splitlines()]
     histories = histories[:2000] if options.quick else histories
     try:
-        runs = [run_seed(options, histories, seed) for seed in range(1 if options.quick else options.seeds)]
+        runs = [run_seed(options, histories, seed) for seed in options.seeds[: 1 if options.quick else None]]
     except ImportError as error:
         sys.exit(f"{error}: install it with make bench, or pip install --no-deps as the Makefile has it")
     means = {key: sum(run[key] for run in runs) / len(runs) for key in runs[0]}
