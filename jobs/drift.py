@@ -2,7 +2,8 @@
 
 Spark takes a Parquet folder's columns from one of its files and fills what another lacks with nulls, in silence: the
 rows of a whole week would be quarantined, or lose their ratings, and nobody would know why. So the footers of all files
-are read, and the mapping is held against each form of file that is among them.
+are read, and the mapping is held against each form of file that is among them. JSON has no such thing: there a file
+whose rows all lack what the rows of other files have is told.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructField, StructType
 
 #: With more files than this a look at each footer takes minutes: Spark's own schema is taken then.
 MOST_FILES = 5_000
 _THREADS = 8
+#: A file lacks a column's values by chance less often than this, if its rows are like those of the other files.
+_CHANCE = 1e-6
 _WIDER = {("int", "bigint"), ("int", "double"), ("float", "double"), ("smallint", "int"), ("tinyint", "int")}
 
 
@@ -68,6 +72,23 @@ def lacking(schemas: Mapping[str, StructType], columns: Sequence[str]) -> dict[s
         if any(has.values()) and not all(has.values()):
             missing[column] = next(path for path, there in has.items() if not there)
     return missing
+
+
+def without_values(rows: DataFrame, file: str, columns: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Of these columns those that one file has no value of, however many the others have: column to file and its rows.
+
+    One scan; `file` is the column with each row's file. Told is the first such file in name order.
+    """
+    counts = [F.count(column).alias(column) for column in columns]
+    found = rows.groupBy(file).agg(F.count(F.lit(1)).alias("__rows"), *counts).orderBy(file).collect()
+    empty: dict[str, tuple[str, int]] = {}
+    for column in columns:
+        with_rows, values = sum(row["__rows"] for row in found if row[column]), sum(row[column] for row in found)
+        share = values / (with_rows + 1)  # in the files that have any; plus 1, as one row without it may come yet
+        for row in found:
+            if not row[column] and values and (1 - share) ** row["__rows"] < _CHANCE:
+                empty.setdefault(column, (row[file], row["__rows"]))
+    return empty
 
 
 def frames(spark: SparkSession, df: DataFrame, schemas: Mapping[str, StructType]) -> dict[str, DataFrame]:

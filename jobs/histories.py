@@ -27,11 +27,15 @@ def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
     event = F.struct(*(F.col(name) for name in _EVENT))
     bought = F.when(F.col("kind") == "bought", F.col("item_id"))
     # The groups need a shuffle anyway; half made top-k lists are larger than the events that they are made of.
-    grouped = titled.repartition("user_id").groupBy("user_id").agg(
-        F.expr(f"max_by(struct({', '.join(_EVENT)}), struct({', '.join(_EVENT)}), {int(events)})").alias("newest"),
-        F.array_sort(F.collect_set(bought)).alias("purchased"),
-        F.count(event).alias("events_total"),
-        F.max("at").alias("last_event_at"),
+    grouped = (
+        titled.repartition("user_id")
+        .groupBy("user_id")
+        .agg(
+            F.expr(f"max_by(struct({', '.join(_EVENT)}), struct({', '.join(_EVENT)}), {int(events)})").alias("newest"),
+            F.array_sort(F.collect_set(bought)).alias("purchased"),
+            F.count(event).alias("events_total"),
+            F.max("at").alias("last_event_at"),
+        )
     )
     return grouped.select(
         "user_id",

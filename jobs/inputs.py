@@ -32,7 +32,7 @@ from jobs.outcomes import (
 )
 from jobs.quarantine import FILE_UNREADABLE, rejections
 from jobs.settings import Config
-from jobs.sources import explained, input_columns, mapped, open_source, refuse_drift
+from jobs.sources import explained, input_columns, mapped, open_source, refuse_drift, values_missing_from_files
 from jobs.validation import RULE, details, validated
 
 #: What is held against the tables of an earlier step; those of one step are read at once, for planning one leaves
@@ -128,7 +128,9 @@ def _scan(
 
     opened = open_source(spark, table, source, left_out)
     notes = refuse_drift(spark, table, source, opened)
-    raw = mapped(opened.df, table, source, with_title).observe(read, _rows().alias("rows"))
+    raw = mapped(opened.df, table, source, with_title)
+    notes += values_missing_from_files(table, source, raw)
+    raw = raw.observe(read, _rows().alias("rows"))
     rows = validated(raw, table, columns)
     rows = with_unknown_ids(rows, table, tables)
     rows = with_opted_out(rows, table, tables)

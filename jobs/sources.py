@@ -120,6 +120,19 @@ def refuse_drift(spark: SparkSession, table: str, source: Input, opened: Opened)
     return [f"inputs.{table}: {path} has no column {name}, which other files have" for name, path in lacking.items()]
 
 
+def values_missing_from_files(table: str, source: Input, rows: DataFrame) -> list[str]:
+    """One line for each column of `mapped` JSON rows that a file has no value of, though others do: a renamed key."""
+    if source.format.lower() != "json" or not 1 < len(rows.inputFiles()) <= drift.MOST_FILES:
+        return []
+    columns = [name for name in rows.columns if name != SOURCE_FILE]
+    with explained(table, source, f"inputs.{table}", scan=True):
+        empty = drift.without_values(rows, SOURCE_FILE, columns)
+    return [
+        f"inputs.{table}: {path} has no {name} in any of its {count:,} rows, which other files have"
+        for name, (path, count) in empty.items()
+    ]
+
+
 def mapped(df: DataFrame, table: str, source: Input, with_title: bool = False) -> DataFrame:
     """Select one column per contract column, still in the source's types, and SOURCE_FILE.
 

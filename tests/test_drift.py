@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +95,20 @@ def test_schemas_are_united_without_regard_to_case() -> None:
 
     one, other = parsed("a int, b struct<x:int>, c string"), parsed("A bigint, b struct<y:string>, c int")
     assert united([one, other]).simpleString() == "struct<a:bigint,b:struct<x:int,y:string>,c:string>"
+
+
+def test_a_renamed_key_of_json_is_told_and_a_rare_one_is_not(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "reviews").mkdir()
+    for name, stars, count in (("a", "rating", 40), ("b", "stars", 40), ("c", "stars", 1)):
+        common = {"user_id": "u1", "item_id": "i1", stars: 5, "reviewed_at": str(AT)}
+        rows = [common | {"review_id": f"{name}{n}", "text": f"good {n}"} for n in range(count)]
+        (tmp_path / f"reviews/{name}.json").write_text("\n".join(map(json.dumps, rows)))
+    found = read(spark, tmp_path, format="json")
+    assert found.account == Account(81, used=81)
+    (note,) = found.notes  # none of c: one row may lack what most have
+    assert re.fullmatch(
+        r"inputs\.reviews: file:.*/b\.json has no rating in any of its 40 rows, which other files have", note
+    )
 
 
 def bad_files(folder: Path, form: str) -> None:

@@ -61,6 +61,7 @@ class SampleInfo:
         """A date for a first night: the last one of which the shop has all events."""
         return self.last_day
 
+
 _SMALL = 20_000
 _SMALL_SHOP = """
 # For a shop this small: most of its night is Spark compiling plans that run once. Leave this out for a large one.
