@@ -80,7 +80,7 @@ class AnswerSettings(Section):
     """How customers' questions are answered."""
 
     prompt_tokens: int = Field(default=320, ge=64, description="budget of one prompt, in the model's tokens")
-    max_answer_tokens: int = Field(default=192, ge=8, description="longest answer, in the model's tokens")
+    max_answer_tokens: int = Field(default=256, ge=8, description="longest answer, in the model's tokens")
     candidates: Positive = Field(default=6, description="samples of each question, of which the best is kept")
     temperature: float = Field(default=0.5, ge=0, description="of sampling; 0 takes the likeliest token")
     top_p: float = Field(default=0.95, gt=0, le=1, description="share of the likeliest tokens that are sampled from")

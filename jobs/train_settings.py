@@ -104,17 +104,17 @@ class TrainSentiment(TrainSection):
 class TrainAnswers(TrainSection):
     """Training of the answers' model."""
 
-    n_embd: Positive = Field(default=96, description="width")
-    n_head: Positive = Field(default=4, description="attention heads; divides n_embd")
+    n_embd: Positive = Field(default=192, description="width")
+    n_head: Positive = Field(default=6, description="attention heads; divides n_embd")
     vocab_size: int = Field(
-        default=2000, ge=400, description="size of the tokenizer that is trained on the shop's answers and articles"
+        default=4000, ge=400, description="size of the tokenizer that is trained on the shop's answers and articles"
     )
     dropout: Share = Field(default=0.1, description="dropout of embeddings and residuals")
     learning_rate: float = Field(
-        default=4e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
     batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step, at most")
-    max_epochs: Positive = Field(default=3, description="passes over the past answers, at most")
+    max_epochs: Positive = Field(default=12, description="passes over the past answers, at most")
     min_steps: int = Field(
         default=1000, ge=0, description="optimiser steps, at least: few answers are passed more often"
     )

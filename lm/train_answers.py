@@ -55,7 +55,7 @@ class AnswersSettings(Settings):
     """The training of the answers' model; lengths in tokens."""
 
     prompt_tokens: int = 320
-    max_answer_tokens: int = 192
+    max_answer_tokens: int = 256
     answered_share: float = 0.95
     min_steps: int = 1000
 
@@ -214,8 +214,12 @@ class Example(NamedTuple):
 
 
 def slot_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE of what lies between the texts' facts, with the slot tokens as special tokens after it."""
-    cut = [piece for text in texts for piece in pieces(text, [(a.start, a.end, "") for a in atoms(text)]) if piece]
+    """A byte-level BPE of what lies between the texts' facts, with the slot tokens as special tokens after it.
+
+    Words that begin sentences stay: left out, they would be spelled in fragments, and what is spelled is misspelled.
+    """
+    facts = ([(a.start, a.end, "") for a in atoms(text) if not a.opens] for text in texts)
+    cut = [piece for text, replaced in zip(texts, facts, strict=True) for piece in pieces(text, replaced) if piece]
     return with_slots(train_bpe(cut, max(vocab_size - len(tokens_of_slots()), 300)))
 
 

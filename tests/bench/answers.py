@@ -40,7 +40,7 @@ from tests.bench.measure import console, report
 OFF_TOPIC = 500
 ANSWERED = 0.95
 #: The night's own defaults (jobs/settings.py).
-HOW = {"candidates": 6, "max_new_tokens": 192, "temperature": 0.5, "top_p": 0.95}
+HOW = {"candidates": 6, "max_new_tokens": 256, "temperature": 0.5, "top_p": 0.95}
 Floats = NDArray[np.float64]
 
 
@@ -84,8 +84,8 @@ def main() -> None:
 
 #: Those of jobs/settings.py: GPT-2 of two layers, some minutes on two cores.
 TRAINING: dict[str, Any] = {
-    "n_embd": 96, "n_head": 4, "vocab_size": 2000, "dropout": 0.1, "learning_rate": 4e-3, "batch_tokens": 2048,
-    "max_epochs": 3,
+    "n_embd": 192, "n_head": 6, "vocab_size": 4000, "dropout": 0.1, "learning_rate": 3e-3, "batch_tokens": 2048,
+    "max_epochs": 12,
 }  # fmt: skip
 
 
