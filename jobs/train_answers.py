@@ -21,7 +21,9 @@ from lm.answer_asking import Asker
 from lm.answer_prompt import Article
 
 if TYPE_CHECKING:
-    from lm.train_answers import PastQuestion
+    from jobs.settings import AnswerSettings
+    from jobs.train_settings import TrainSettings
+    from lm.train_answers import AnswersSettings, PastQuestion
     from lm.training import Report
 
 PAST_QUESTIONS = 50_000
@@ -41,18 +43,25 @@ def require_inputs(config: Config) -> None:
 
 def train(used: Mapping[str, DataFrame], config: Config, as_of: date, out: Path, report: Report) -> dict[str, float]:
     """Train on what staff had answered by the end of `as_of` and write `out`; returns the held-out figures."""
-    from lm.train_answers import AnswersSettings, train_answers
+    from lm.train_answers import train_answers
 
-    settings = AnswersSettings(
-        **config.train.answers.model_dump(exclude={"max_tokens", "pretrain_epochs"}),
-        seed=config.train.seed,
-        prompt_tokens=config.answers.prompt_tokens,
-        max_answer_tokens=config.answers.max_answer_tokens,
-    )
+    settings = training_settings(config.train, config.answers)
     past = past_questions(used, as_of, config.timezone)
     rows = used["articles"].select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
     window = {"as_of": as_of.isoformat(), "answers": len(past)}
     return train_answers(past, [Article(**row) for row in rows], settings, out, report=report, window=window)
+
+
+def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersSettings:
+    """What the configuration's sections `train` and `answers` say of the training."""
+    from lm.train_answers import AnswersSettings
+
+    return AnswersSettings(
+        **train.answers.model_dump(exclude={"max_tokens", "pretrain_epochs"}),
+        seed=train.seed,
+        prompt_tokens=answers.prompt_tokens,
+        max_answer_tokens=answers.max_answer_tokens,
+    )
 
 
 def past_questions(used: Mapping[str, DataFrame], as_of: date, timezone: str) -> list[PastQuestion]:

@@ -17,6 +17,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from jobs.answers import decoding
+from jobs.settings import AnswerSettings
+from jobs.train_answers import training_settings
+from jobs.train_settings import TrainSettings
 from lm import answer_prompt
 from lm.answer_asking import Asker, write_articles
 from lm.answer_figures import found, ranked_by_bm25
@@ -34,13 +39,14 @@ from lm.grounding import ungrounded
 from lm.retrieval import BM25
 from lm.sampling import Sampling
 from lm.splits import part_of
-from lm.train_answers import AnswersSettings, PastQuestion, train_answers
+from lm.train_answers import PastQuestion, train_answers
 from tests.bench.measure import console, report
 
 OFF_TOPIC = 500
 ANSWERED = 0.95
-#: The night's own defaults (jobs/settings.py).
-HOW = {"candidates": 6, "max_new_tokens": 256, "temperature": 0.5, "top_p": 0.95}
+#: The night's own defaults.
+NIGHT = AnswerSettings()
+HOW = decoding(NIGHT)
 Floats = NDArray[np.float64]
 
 
@@ -64,7 +70,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = options.model or Path(scratch) / "model"
         if not (model / MANIFEST_FILE).exists():
-            settings = AnswersSettings(**TRAINING | ({"max_epochs": 1, "min_steps": 0} if options.quick else {}))
+            settings = training_settings(TrainSettings(), NIGHT)
+            settings = replace(settings, max_epochs=1, min_steps=0) if options.quick else settings
             train_answers(support.past, support.articles, settings, model, report=told())
         write_articles(support.articles, Path(scratch) / "articles.json")
         asker, writer = Asker.load(model, Path(scratch) / "articles.json"), AnswerWriter.load(model)
@@ -80,13 +87,6 @@ def main() -> None:
     training = json.loads((model / MANIFEST_FILE).read_text())["training"] if options.model else {}
     figures["training_seconds"] = sum(line["seconds"] for line in training.get("lines", []))
     report("Answers on the Bitext support set", rows_of(figures), figures, options.json)
-
-
-#: Those of jobs/settings.py: GPT-2 of two layers, some minutes on two cores.
-TRAINING: dict[str, Any] = {
-    "n_embd": 192, "n_head": 6, "vocab_size": 4000, "dropout": 0.1, "learning_rate": 3e-3, "batch_tokens": 2048,
-    "max_epochs": 12,
-}  # fmt: skip
 
 
 def support_of(data: Path, quick: bool) -> Support:
@@ -178,9 +178,12 @@ def refused_at(on: Floats, off: Floats, least: float, name: str) -> dict[str, fl
 def answer(asker: Asker, writer: AnswerWriter, asked: Sequence[PastQuestion]) -> tuple[list[str], list[str], float]:
     """Answer every question as the night does, refusing none; texts, prompts and seconds."""
     texts, customers = [one.text for one in asked], [one.customer for one in asked]
-    asker.ask(texts[:8], customers[:8], budget=320, links=3, min_confidence=0.0)
+    asker.ask(texts[:8], customers[:8], budget=NIGHT.prompt_tokens, links=NIGHT.articles, min_confidence=0.0)
     begun = time.perf_counter()
-    prompts = [a.prompt or "" for a in asker.ask(texts, customers, budget=320, links=3, min_confidence=0.0)]
+    prompts = [
+        a.prompt or ""
+        for a in asker.ask(texts, customers, budget=NIGHT.prompt_tokens, links=NIGHT.articles, min_confidence=0.0)
+    ]
     written = [one.text or "" for one in writer.write(prompts, **HOW)]
     return written, prompts, time.perf_counter() - begun
 
