@@ -4,8 +4,10 @@ A model that counts or learns purchases knows nothing of them: not one of Amazon
 by its title's words in GPT-2 alone. So their odds against all known products together are e^s with s = slope ·
 log(likeness + 0.1) + constant, where the likeness sums the TF-IDF cosines (Salton & Buckley 1988) of the title to those
 of the customer's newest purchases, the last counting most. Slope and constant are a conditional logit (McFadden 1974)
-on the purchases that validate, where each twentieth of the known products in turn is treated as if it were new. GPT-2's
-own logits have no part in s: of a product that was trained on they know too much.
+on the purchases that validate, where each twentieth of the known products in turn is treated as if it were new. The
+constant is then lowered by its standard error: between lists that promise as many hits the one with more known products
+is the surer, and what few purchases say of new products is doubted more. GPT-2's own logits have no part in s, nor has
+what is like the title among the products that they hold probable: of a product that was trained on they know too much.
 """
 
 from __future__ import annotations
@@ -95,8 +97,9 @@ class Newcomers:
     def fitted(self, purchases: Sequence[Ints], wanted: Sequence[Ints], seed: int) -> Newcomers:
         """With slope and constant for customers of these `purchases` (codes, oldest first) who then bought `wanted`.
 
-        Customers weigh the same, whatever they bought. A product of a customer's own is no new one and cannot be
-        newly bought. Without anything to learn from new products stay out of all lists.
+        The constant is a standard error below the likeliest. Customers weigh the same, whatever they bought. A product
+        of a customer's own is no new one and cannot be newly bought. Without anything to learn from new products stay
+        out of all lists.
         """
         known = np.flatnonzero(self.bought)
         drawn = np.random.default_rng(seed).permutation(known)
@@ -110,17 +113,16 @@ class Newcomers:
 
         def loss() -> torch.Tensor:
             optimizer.zero_grad()
-            total = (weights - begin).square().sum() / 2
-            for part in parts:
-                odds = (weights[0] * part.likeness + weights[1]).masked_fill(part.is_own, _NEVER)
-                against_all = torch.nn.functional.softplus(odds.logsumexp(dim=1)).sum()
-                total = total + against_all - (torch.tensor(part.share) * odds[part.customer, part.product]).sum()
+            total = (weights - begin).square().sum() / 2 + sum(part.loss(weights) for part in parts)
             total.backward()
             return total
 
         optimizer.step(loss)
-        slope, constant = (round(value, 6) for value in weights.tolist())
-        return replace(self, weights=(slope, constant))
+        curvature = sum(torch.autograd.functional.hessian(part.loss, weights.detach()) for part in parts)
+        covariance = torch.linalg.inv(torch.eye(2) + curvature)
+        slope, constant = weights.tolist()
+        surely = constant - float(covariance[1, 1].sqrt())
+        return replace(self, weights=(round(slope, 6), round(surely, 6)))
 
     def _as_if_new(self, codes: Ints, purchases: Sequence[Ints], wanted: Sequence[Ints]) -> _Fold:
         """What there is to learn where the products `codes` (rising) count as new."""
@@ -167,6 +169,12 @@ class _Fold:
     customer: list[int]
     product: list[int]
     share: list[float]  # of what the customer then bought
+
+    def loss(self, weights: torch.Tensor) -> torch.Tensor:
+        """-ln of the likelihood of slope and constant (2,)."""
+        odds = (weights[0] * self.likeness + weights[1]).masked_fill(self.is_own, _NEVER)
+        against_all = torch.nn.functional.softplus(odds.logsumexp(dim=1)).sum()
+        return against_all - (torch.tensor(self.share) * odds[self.customer, self.product]).sum()
 
 
 def _newest_first(codes: Ints) -> Ints:

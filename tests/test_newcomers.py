@@ -106,6 +106,16 @@ def test_the_fit_finds_what_titles_say_and_how_often_a_product_is_bought():
     assert abs(silent.weights[0]) < 0.2 < 1 < telling.weights[0]
 
 
+def test_the_constant_is_lowered_by_its_standard_error():
+    counted = Newcomers.of([f"word{n % 10}" for n in range(100)], np.ones(100, np.bool_))
+    purchases, wanted = customers_who_go_on_with_a_word(2000, likely=0.9)
+    few, more, most = (counted.fitted(times * purchases, times * wanted, seed=0).weights for times in (1, 4, 16))
+    assert few[0] == pytest.approx(most[0], rel=0.02)
+    # The same likelihood four times over has half the standard error.
+    assert more[1] - few[1] == pytest.approx(2 * (most[1] - more[1]), rel=0.2)
+    assert 0.01 < more[1] - few[1] < 0.1
+
+
 @pytest.mark.parametrize(("again", "expected"), [(0, 0.091), (5, 0.0455)])
 def test_baskets_say_of_new_products_what_single_purchases_say(again, expected):
     titles = [f"word{n % 10}" for n in range(100)]
