@@ -94,11 +94,24 @@ class TrainSentiment(TrainSection):
         default=2e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
     batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
+    pretrain_epochs: int = Field(
+        default=3,
+        ge=0,
+        description="passes over the text of all reviews before fine-tuning; default: 3, after `init` 1",
+    )
     max_epochs: Positive = Field(default=3, description="passes over the rated reviews, at most")
     min_steps: int = Field(
         default=600, ge=0, description="optimiser steps, unless it stops early: few reviews are passed more often"
     )
     ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's; false: GPT-2 alone")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_language(cls, given: Any) -> Any:
+        """A model that was pre-trained elsewhere needs one pass to hear how this shop's customers write."""
+        if isinstance(given, dict) and given.get("init") is not None:
+            return {"pretrain_epochs": 1} | given
+        return given
 
 
 class TrainAnswers(TrainSection):

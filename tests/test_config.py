@@ -48,6 +48,27 @@ def test_defaults(tmp_path: Path) -> None:
     assert config.ledger.max_age_days == 30
 
 
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [
+        ({}, (0, 3)),
+        ({"recommend": {"coding": "titles"}, "sentiment": {"init": "gpt2"}}, (1, 1)),
+        (
+            {
+                "recommend": {"coding": "titles", "pretrain_epochs": 0},
+                "sentiment": {"pretrain_epochs": 2, "init": "gpt2"},
+            },
+            (0, 2),
+        ),
+    ],
+)
+def test_how_often_text_is_passed_before_fine_tuning(
+    tmp_path: Path, given: dict[str, object], epochs: tuple[int, int]
+) -> None:
+    train = load(write(tmp_path, RIGHT | {"train": given})).train
+    assert (train.recommend.pretrain_epochs, train.sentiment.pretrain_epochs) == epochs
+
+
 def test_the_example_of_the_design(tmp_path: Path) -> None:
     config = load(write(tmp_path, """
 store: ./store
