@@ -138,10 +138,15 @@ def _rivals(
 
     plain = sentiment_baselines.tfidf_logistic_regression(texts, labels, judged, len(LABELS))
     predicted = plain.argmax(axis=1)
-    error = metrics.expected_calibration_error(plain, truth)
+    by_chance, at_most = metrics.calibration_error_by_chance(plain)
+    calibration = {
+        "expected_calibration_error": metrics.expected_calibration_error(plain, truth),
+        "calibration_error_by_chance": by_chance,
+        "calibration_error_by_chance_high": at_most,
+    }
     lead, low, high = metrics.mean_interval((ours == truth).astype(float) - (predicted == truth))
     leads = {"lead": lead, "lead_low": low, "lead_high": high}
-    rivals = {TFIDF: _figures(predicted, truth) | {"expected_calibration_error": error} | leads}
+    rivals = {TFIDF: _figures(predicted, truth) | calibration | leads}
     english = [i for i, text in enumerate(judged) if not _CHINESE.search(text)]
     if english:
         rivals["VADER, English"] = _figures(sentiment_baselines.vader([judged[i] for i in english]), truth[english])
@@ -230,5 +235,12 @@ def _cells(figures: dict[str, float]) -> list[str]:
     for name in ("accuracy", "macro_f1"):
         interval = f" ({figures[name + '_low']:.3f}–{figures[name + '_high']:.3f})" if f"{name}_low" in figures else ""
         cells.append(f"{figures[name]:.3f}{interval}")
-    error = figures.get("expected_calibration_error")
-    return [*cells, "" if error is None else f"{error:.3f}"]
+    return [*cells, calibration_cell(figures)]
+
+
+def calibration_cell(figures: dict[str, float]) -> str:
+    """The calibration error, and what it would be on as many reviews if the probabilities were exact."""
+    if "expected_calibration_error" not in figures:
+        return ""
+    by_chance, at_most = (figures[f"calibration_error_by_chance{end}"] for end in ("", "_high"))
+    return f"{figures['expected_calibration_error']:.3f} (by chance {by_chance:.3f}, at most {at_most:.3f})"

@@ -115,10 +115,27 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017); `probabilities` is (rows, classes).
     """
     p = np.asarray(probabilities, dtype=np.float64)
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == np.asarray(labels)
+    return _calibration_error(p.max(axis=1), p.argmax(axis=1) == np.asarray(labels), bins)
+
+
+def calibration_error_by_chance(
+    probabilities: ArrayLike, seed: int = 0, bins: int = 15, draws: int = 1000
+) -> tuple[float, float]:
+    """(mean, 95th percentile) of the expected calibration error if the `probabilities` (rows, classes) were exact.
+
+    Few rows show an error by chance alone. Labels are drawn by the probabilities themselves ("consistency
+    resampling": Bröcker & Smith, Weather and Forecasting 2007).
+    """
+    confidence = np.asarray(probabilities, dtype=np.float64).max(axis=1)
+    rng = np.random.default_rng(seed)
+    errors = [_calibration_error(confidence, rng.random(len(confidence)) < confidence, bins) for _ in range(draws)]
+    return float(np.mean(errors)), float(np.quantile(errors, 0.95))
+
+
+def _calibration_error(confidence: Floats, right: NDArray[np.bool_], bins: int) -> float:
     of = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     gaps = np.bincount(of, confidence - right, minlength=bins)
-    return float(np.abs(gaps).sum() / max(len(p), 1))
+    return float(np.abs(gaps).sum() / max(len(confidence), 1))
 
 
 def bootstrap_interval(

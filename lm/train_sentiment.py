@@ -239,10 +239,11 @@ def classification_figures(
 ) -> dict[str, float]:
     """Held-out figures with 95% intervals, and the majority class's; `weights` multiply `p` before a label is chosen.
 
-    The calibration error is that of the likeliest label.
+    The calibration error is that of the likeliest label; by chance it would be as large as is given beside it.
     """
     predicted = (p if weights is None else p * weights).argmax(axis=1)
     majority = np.full_like(labels, np.bincount(labels).argmax())
+    by_chance, at_most = metrics.calibration_error_by_chance(p, seed)
 
     def f1(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
         return metrics.macro_f1(a, b, len(LABELS))
@@ -252,6 +253,8 @@ def classification_figures(
         "macro_f1": f1(labels, predicted),
         "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(LABELS)),
         "expected_calibration_error": metrics.expected_calibration_error(p, labels),
+        "calibration_error_by_chance": by_chance,
+        "calibration_error_by_chance_high": at_most,
         "majority_accuracy": metrics.accuracy(labels, majority),
         "majority_macro_f1": f1(labels, majority),
         "reviews": float(len(labels)),

@@ -100,6 +100,14 @@ def test_gaps_of_opposite_sign_in_one_bin_cancel_but_not_across_bins():
     assert metrics.expected_calibration_error(p, [1, 0], bins=10) == pytest.approx((0.95 + 0.45) / 2)
 
 
+def test_few_rows_show_a_calibration_error_by_chance():
+    # Four coins of confidence 1/2: |1/2 - heads/4| is 1/2 twice in 16, 1/4 eight times, 0 six times.
+    mean, high = metrics.calibration_error_by_chance([[0.5, 0.5]] * 4, draws=20_000)
+    assert mean == pytest.approx((2 / 2 + 8 / 4) / 16, rel=0.03)
+    assert high == 0.5
+    assert metrics.calibration_error_by_chance([[1.0, 0.0]] * 4) == (0, 0)
+
+
 def test_bootstrap_interval_covers_the_mean_and_is_seeded():
     values = np.arange(100) / 99
     mean, low, high = metrics.mean_interval(values, seed=1)

@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 from jobs.config import load
+from jobs.evaluate_sentiment import calibration_cell
 from jobs.sample import write_sample
 from lm.classify import SentimentClassifier
 
@@ -95,12 +96,11 @@ def row(run: dict[str, Any]) -> str:
         )
 
     def cells(found: dict[str, Any]) -> list[str]:
-        error = found.get("expected_calibration_error")
         measured = [
             f"{found[key]:.4f} ({found[f'{key}_low']:.4f}-{found[f'{key}_high']:.4f})"
             for key in ("accuracy", "macro_f1")
         ]
-        return [*measured, "" if error is None else f"{error:.3f}"]
+        return [*measured, calibration_cell(found)]
 
     plain = run["baselines"]["TF-IDF + logistic regression"]
     lead = f"{plain['lead']:+.4f} ({plain['lead_low']:+.4f}-{plain['lead_high']:+.4f})"
