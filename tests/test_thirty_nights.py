@@ -116,7 +116,7 @@ class KilledNights(RuleBasedStateMachine):
 
     def __init__(self, spark: SparkSession, folder: Path, kills: Kills) -> None:
         super().__init__()
-        self.spark, self.kills, self.nights, self.run = spark, kills, 0, 0
+        self.spark, self.kills, self.nights, self.runs = spark, kills, 0, 0
         self.killed, self.undisturbed = Store(str(folder / "killed")), Store(str(folder / "undisturbed"))
 
     def both(self, command: Callable[[Store], object], at: Sequence[tuple[str, int]]) -> None:
@@ -135,8 +135,8 @@ class KilledNights(RuleBasedStateMachine):
 
     def one_night(self, number: int, at: Sequence[tuple[str, int]]) -> None:
         def command(store: Store) -> None:
-            self.run += 1
-            one_night(self.spark, store, number, f"{self.run:03d}")
+            self.runs += 1
+            one_night(self.spark, store, number, f"{self.runs:03d}")
 
         self.both(command, at)
 
@@ -157,8 +157,7 @@ class KilledNights(RuleBasedStateMachine):
     def gc(self, at: list[tuple[str, int]]) -> None:
         """What is freed and merged changes no date, and nothing is left behind."""
         self.both(lambda store: collect(self.spark, store), at)
-        folder = Path(self.killed.root)
-        assert [path for name in ("staging", "work", "intents") for path in (folder / name).glob("*")] == []
+        assert left_behind(self.killed) == []
 
     @invariant()
     def nothing_is_asked_twice(self) -> None:
@@ -206,7 +205,7 @@ def test_thirty_whole_nights_with_a_kill_in_each(
     assert set(kills.seen) == set(passed)
     for store in (killed, undisturbed):
         collect(spark, store)
-    assert [path for name in ("staging", "work", "intents") for path in (tmp_path / "killed" / name).glob("*")] == []
+    assert left_behind(killed) == []
     assert size(tmp_path / "killed") <= 1.1 * size(tmp_path / "undisturbed")
     assert published(killed) == published(undisturbed)
 
@@ -217,6 +216,11 @@ def collect(spark: SparkSession, store: Store) -> None:
     config = Config.model_validate({"store": store.root, "timezone": "Europe/London", "inputs": inputs})
     config = config.model_copy(update={"publish": PublishSettings(keep_publishes=3)})
     collect_garbage(spark, config, Console(quiet=True), dry_run=False)
+
+
+def left_behind(store: Store) -> list[Path]:
+    """What no run needs once it has ended."""
+    return [path for name in ("staging", "work", "intents") for path in (Path(store.root) / name).glob("*")]
 
 
 def published(store: Store) -> dict[str, str]:
