@@ -138,15 +138,9 @@ def _rivals(
 
     plain = sentiment_baselines.tfidf_logistic_regression(texts, labels, judged, len(LABELS))
     predicted = plain.argmax(axis=1)
-    by_chance, at_most = metrics.calibration_error_by_chance(plain)
-    calibration = {
-        "expected_calibration_error": metrics.expected_calibration_error(plain, truth),
-        "calibration_error_by_chance": by_chance,
-        "calibration_error_by_chance_high": at_most,
-    }
     lead, low, high = metrics.mean_interval((ours == truth).astype(float) - (predicted == truth))
     leads = {"lead": lead, "lead_low": low, "lead_high": high}
-    rivals = {TFIDF: _figures(predicted, truth) | calibration | leads}
+    rivals = {TFIDF: _figures(predicted, truth) | metrics.calibration_figures(plain, truth) | leads}
     english = [i for i, text in enumerate(judged) if not _CHINESE.search(text)]
     if english:
         rivals["VADER, English"] = _figures(sentiment_baselines.vader([judged[i] for i in english]), truth[english])

@@ -118,6 +118,16 @@ def expected_calibration_error(probabilities: ArrayLike, labels: ArrayLike, bins
     return _calibration_error(p.max(axis=1), p.argmax(axis=1) == np.asarray(labels), bins)
 
 
+def calibration_figures(probabilities: ArrayLike, labels: ArrayLike, seed: int = 0) -> dict[str, float]:
+    """The expected calibration error, and the mean and 95th percentile of what chance alone would show."""
+    by_chance, at_most = calibration_error_by_chance(probabilities, seed)
+    return {
+        "expected_calibration_error": expected_calibration_error(probabilities, labels),
+        "calibration_error_by_chance": by_chance,
+        "calibration_error_by_chance_high": at_most,
+    }
+
+
 def calibration_error_by_chance(
     probabilities: ArrayLike, seed: int = 0, bins: int = 15, draws: int = 1000
 ) -> tuple[float, float]:

@@ -243,7 +243,6 @@ def classification_figures(
     """
     predicted = (p if weights is None else p * weights).argmax(axis=1)
     majority = np.full_like(labels, np.bincount(labels).argmax())
-    by_chance, at_most = metrics.calibration_error_by_chance(p, seed)
 
     def f1(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
         return metrics.macro_f1(a, b, len(LABELS))
@@ -252,9 +251,7 @@ def classification_figures(
         "accuracy": metrics.accuracy(labels, predicted),
         "macro_f1": f1(labels, predicted),
         "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(LABELS)),
-        "expected_calibration_error": metrics.expected_calibration_error(p, labels),
-        "calibration_error_by_chance": by_chance,
-        "calibration_error_by_chance_high": at_most,
+        **metrics.calibration_figures(p, labels, seed),
         "majority_accuracy": metrics.accuracy(labels, majority),
         "majority_macro_f1": f1(labels, majority),
         "reviews": float(len(labels)),
