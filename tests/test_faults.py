@@ -153,17 +153,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
+def refused_for_want_of_room(ended: tuple[int, str], store: Path) -> None:
+    """A first night that ended so: it says what is missing, and nothing was published."""
+    code, said = ended
+    assert code == 2, said
+    assert "no space is left" in said
+    assert "Traceback" not in said
+    assert not (store / "tables").exists()
+
+
 def test_a_full_disk_publishes_nothing_and_the_night_goes_on_with_room(
     shop: Shop, undisturbed: Path, small_disk: Path
 ) -> None:
     store = small_disk / "store"
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(900_000))
-    code, said = shop.night(store)
-    assert code == 2, said
-    assert "no space is left" in said
-    assert "Traceback" not in said
-    assert not (store / "tables").exists()
+    refused_for_want_of_room(shop.night(store), store)
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=200m", small_disk], check=True)
     assert shop.night(store)[0] == 0
@@ -177,11 +182,8 @@ def test_full_scratch_space_publishes_nothing_and_the_night_goes_on_with_room(
     store, scratch = tmp_path / "store", small_disk / "scratch"
     scratch.mkdir()
     (small_disk / "ballast").write_bytes(bytes(900_000))
-    code, said = shop.night(store, f"spark.spark.local.dir={scratch}", env={"TMPDIR": str(scratch)})
-    assert code == 2, said
-    assert "no space is left" in said
-    assert "Traceback" not in said
-    assert not (store / "tables").exists()
+    ended = shop.night(store, f"spark.spark.local.dir={scratch}", env={"TMPDIR": str(scratch)})
+    refused_for_want_of_room(ended, store)
     assert shop.night(store)[0] == 0
     assert tables(store) == tables(undisturbed)
 
