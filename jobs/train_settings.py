@@ -101,7 +101,13 @@ class TrainSentiment(TrainSection):
     )
     max_epochs: Positive = Field(default=3, description="passes over the rated reviews, at most")
     min_steps: int = Field(
-        default=600, ge=0, description="optimiser steps, unless it stops early: few reviews are passed more often"
+        default=150, ge=0, description="optimiser steps, unless it stops early: few reviews are passed more often"
+    )
+    folds: int = Field(
+        default=9,
+        ge=1,
+        le=9,
+        description="at most so many fine-tunings, each held against other reviews, where few reviews would calibrate",
     )
     ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's; false: GPT-2 alone")
 

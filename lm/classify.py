@@ -75,8 +75,9 @@ class SentimentClassifier:
             raise CheckpointError(f"the model's folder lacks {NGRAMS_FILE}: copy the whole directory again")
         self.classifier, self.encoder, self.batch_tokens = classifier, encoder, batch_tokens
         self.ngrams = ngrams if manifest.ngram_weights else None
-        offsets = np.array(manifest.offsets or [0.0] * len(manifest.labels))
-        self.mixture = Mixture(manifest.temperature, np.array(manifest.ngram_weights), offsets)
+        nothing = [0.0] * len(manifest.labels)
+        offsets, noise = np.array(manifest.offsets or nothing), np.array(manifest.noise or nothing)
+        self.mixture = Mixture(manifest.temperature, np.array(manifest.ngram_weights), offsets, noise)
         self.label_weights = np.array(manifest.label_weights or [1.0] * len(manifest.labels))
 
     @classmethod

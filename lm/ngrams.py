@@ -29,8 +29,8 @@ BUCKETS_BITS = 22
 _TEXTS_AT_ONCE = 2000
 #: Of a longer text its two ends are read.
 _LONGEST = 20_000
-#: Inverse L2 penalty: the likeliest on validation of 1, 5 and 25 nearly everywhere.
-STRENGTH = 5.0
+#: Inverse L2 penalties to choose from: where labels are wrong now and then the smaller learns less of them by heart.
+STRENGTHS = (1.0, 5.0)
 #: Rows of the linear heads' training; more of them hardly help and cost minutes.
 MOST_ROWS = 200_000
 _STEPS = 200
@@ -58,7 +58,7 @@ class Ngrams:
     bias: NDArray[np.float32]  # (heads, labels)
 
     @classmethod
-    def fit(cls, texts: Sequence[str], labels: Ints, count: int, *, strength: float = STRENGTH) -> Ngrams:
+    def fit(cls, texts: Sequence[str], labels: Ints, count: int, *, strength: float = STRENGTHS[-1]) -> Ngrams:
         """Train on `texts` with labels < `count`; `strength` is the inverse of the L2 penalty.
 
         Features are 1 + ln(tf), times inverse document frequencies (Salton & Buckley 1988) or naive-Bayes log-count

@@ -7,6 +7,7 @@ edited review today's: validated on those it would choose what remembers best, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ Part = Literal["train", "validation", "aside", "test"]
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
+#: Of what is not test; each of them can validate what the others trained.
+FOLDS = 9
+_TEST = -1
 #: Texts that share so many words in a row are of one group; fewer are shared by accident.
 RUN = 8
 #: A larger share of all texts is no group but a way of speaking.
@@ -29,30 +33,46 @@ _LARGEST = 0.01
 _WHOLE = 0.75
 
 
-def parts_of(texts: Sequence[str]) -> list[Part]:
+@dataclass(frozen=True)
+class Parts:
+    """A tenth of the texts is test; of the rest one fold validates and the others train.
+
+    Of the fold that validates the texts that are only pieces of others are kept aside.
+    """
+
+    fold: Ints  # (texts,) below FOLDS; _TEST of those that are test
+    judges: NDArray[np.bool_]  # (texts,)
+
+    def rows(self, part: Part, fold: int = 0) -> Ints:
+        """The places of the texts of a part where `fold` validates."""
+        validates = self.fold == fold
+        chosen = {
+            "train": (self.fold != _TEST) & ~validates,
+            "validation": validates & self.judges,
+            "aside": validates & ~self.judges,
+            "test": self.fold == _TEST,
+        }
+        return np.flatnonzero(chosen[part])
+
+
+def parts_of(texts: Sequence[str]) -> Parts:
     """The part of each text, whatever their order.
 
-    A tenth is `test` by each text's own hash (`lm.splits`), so that everyone knows it. Of the rest a ninth of the
-    groups is kept from training: their longest texts are `validation`, what is only a piece of those is `aside`.
+    A tenth is `test` by each text's own hash (`lm.splits`), so that everyone knows it. All others of a group are of one
+    fold, by the hash of its longest text.
     """
     length, group = _groups(texts)
     digests = [digest(text) for text in texts]
-    is_test = [part_of(text) == "test" for text in texts]
+    is_test = np.array([part_of(text) == "test" for text in texts], dtype=bool)
     longest: dict[int, int] = {}  # of each group
     most: dict[int, int] = {}  # words of the longest that may judge
     for place in sorted(range(len(texts)), key=lambda place: (-length[place], digests[place])):
         longest.setdefault(group[place], place)
         if not is_test[place]:
             most.setdefault(group[place], length[place])
-    parts: list[Part] = []
-    for place, of in enumerate(group):
-        if is_test[place]:
-            parts.append("test")
-        elif int.from_bytes(digests[longest[of]][8:16], "big") % 9:
-            parts.append("train")
-        else:
-            parts.append("validation" if length[place] >= _WHOLE * most[of] else "aside")
-    return parts
+    folds = [int.from_bytes(digests[longest[of]][8:16], "big") % FOLDS for of in group]
+    whole = [length[place] >= _WHOLE * most.get(of, 0) for place, of in enumerate(group)]
+    return Parts(np.where(is_test, _TEST, np.array(folds, dtype=np.int64)), np.array(whole, dtype=bool))
 
 
 def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:

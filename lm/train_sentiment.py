@@ -6,7 +6,7 @@ to (`lm.ngrams`). What they weigh, and what makes them calibrated probabilities,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +21,10 @@ from lm import checkpoint, metrics
 from lm.calibration import Mixture, fit_mixture, label_weights, negative_log_likelihood, softmax
 from lm.checkpoint import Manifest
 from lm.fingerprint import model_fingerprint
-from lm.ngrams import MOST_ROWS, Ngrams
+from lm.ngrams import MOST_ROWS, STRENGTHS, Ngrams
 from lm.prompt import PromptEncoder
 from lm.redact import redact
-from lm.review_parts import Part, parts_of
+from lm.review_parts import FOLDS, Part, Parts, parts_of
 from lm.tokenizer import for_classifier, train_bpe
 from lm.training import Report, Task, fit, length_batches, pad
 from lm.training_files import TrainingError, fingerprint, replace_folder, work_folder
@@ -33,6 +33,8 @@ from lm.training_model import Settings, Tokens, device, hidden_states, pretraini
 LABELS = ("negative", "neutral", "positive")
 UNRATED = -1
 _FEWEST = 50
+#: Reviews of the rarest label that calibration wants to see, and the most of all labels that are judged for it.
+_RAREST_JUDGED, _MOST_JUDGED = 200, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,8 @@ class SentimentSettings(Settings):
     language: Literal["en", "zh"] = "en"
     ngrams: bool = True
     token_dropout: float = 0.2  # share of a review's tokens that a training step does not see
-    min_steps: int = 600  # few reviews are passed more often than max_epochs
+    min_steps: int = 150  # few reviews are passed more often than max_epochs
+    folds: int = FOLDS  # at most so many trainings, each validated by other reviews
 
 
 def train_sentiment(
@@ -62,7 +65,9 @@ def train_sentiment(
     """
     rated = _Rated.split(texts, np.asarray(labels, dtype=np.int64))
     start = None if settings.init is None else checkpoint.resolve(settings.init)
-    seen = [text for text, part in zip(texts, rated.parts, strict=True) if part != "test"]
+    is_test = np.zeros(len(texts), dtype=bool)
+    is_test[rated.parts.rows("test")] = True
+    seen = [text for text, test in zip(texts, is_test, strict=True) if not test]
     if start is None:
         tokenizer = train_bpe(map(redact, seen), settings.vocab_size, folded=True)
     else:
@@ -73,17 +78,25 @@ def train_sentiment(
     encoder = PromptEncoder(tokenizer, manifest, context_tokens=model.config.max_position_embeddings)
     encoded = encoder.encode_reviews(texts, settings.max_tokens)
     documents = [np.array(tokens, dtype=np.int32) for tokens, _ in encoded]
-    known = [document for document, part in zip(documents, rated.parts, strict=True) if part != "test"]
+    known = [document for document, test in zip(documents, is_test, strict=True) if not test]
     begun_from = {"from": start and model_fingerprint(start)}
     of = fingerprint(asdict(settings) | begun_from, [*map(bytes, documents), rated.labels.tobytes()])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:
         fit(pretraining(model, known, settings), schedule("pretrain", settings, settings.pretrain_epochs), work, report)
-        task = _Classification(model, documents, rated, settings)
-        epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
-        outcome = fit(task.task(), schedule("finetune", settings, epochs), work, report)
-        model.eval()
-        head = _Head.fit(texts, rated, task.logits(rated.rows("validation")), settings)
+        pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        judged: dict[int, NDArray[np.float64]] = {}
+        lines: list[dict[str, Any]] = []
+        for fold in reversed(rated.folds(settings.folds)):  # the last one is the model
+            model.load_state_dict(pretrained)
+            task = _Classification(model, documents, rated, settings, fold)
+            epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
+            stage = f"finetune-{fold}" if fold else "finetune"
+            outcome = fit(task.task(), schedule(stage, settings, epochs), work, report)
+            lines += outcome.lines
+            model.eval()
+            judged[fold] = task.logits(rated.rows("validation", fold))
+        head = _Head.fit(texts, rated, judged, settings)
         rows = rated.rows("test")
         p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))
         figures = classification_figures(p, rated.labels[rows], settings.seed, head.label_weights)
@@ -91,7 +104,8 @@ def train_sentiment(
             "settings": asdict(settings),
             "window": window or {},
             "epochs": outcome.best_epoch + 1,
-            "lines": outcome.lines,
+            "folds": len(judged),
+            "lines": lines,
             "shortened": sum(shortened for _, shortened in encoded),
         }
         new = out.with_name(out.name + ".new")
@@ -106,7 +120,7 @@ def train_sentiment(
 @dataclass(frozen=True)
 class _Rated:
     labels: NDArray[np.int64]  # (texts,), UNRATED where there is none
-    parts: list[Part]  # (texts,)
+    parts: Parts
 
     @classmethod
     def split(cls, texts: Sequence[str], labels: NDArray[np.int64]) -> _Rated:
@@ -123,8 +137,24 @@ class _Rated:
             )
         return rated
 
-    def rows(self, part: Part) -> NDArray[np.int64]:
-        return np.flatnonzero((np.array(self.parts) == part) & (self.labels != UNRATED))
+    def rows(self, part: Part, fold: int = 0) -> NDArray[np.int64]:
+        rows = self.parts.rows(part, fold)
+        return rows[self.labels[rows] != UNRATED]
+
+    def folds(self, most: int) -> list[int]:
+        """Those that validate, the first always: as many as show the rarest label often enough, where a training is
+        short. What a few hundred reviews say of calibration a handful of wrong stars among them can turn over.
+        """
+        judging = [self.labels[self.rows("validation", fold)] for fold in range(FOLDS)]
+        counts = np.bincount(np.concatenate(judging))
+        wanted = -(-_RAREST_JUDGED * FOLDS // counts[counts > 0].min())
+        affordable = _MOST_JUDGED * FOLDS // counts.sum()
+        usable = [
+            fold
+            for fold in range(1, FOLDS)
+            if len(judging[fold]) and len(np.unique(self.labels[self.rows("train", fold)])) > 1
+        ]
+        return [0, *usable][: max(1, min(most, wanted, affordable))]
 
 
 @dataclass(frozen=True)
@@ -136,25 +166,43 @@ class _Head:
     label_weights: NDArray[np.float64]  # (labels,)
 
     @classmethod
-    def fit(cls, texts: Sequence[str], rated: _Rated, gpt2: NDArray[np.float64], settings: SentimentSettings) -> _Head:
-        """The mixture and what decides the label, from validation reviews, of which `gpt2` are the logits.
+    def fit(
+        cls,
+        texts: Sequence[str],
+        rated: _Rated,
+        judged: Mapping[int, NDArray[np.float64]],
+        settings: SentimentSettings,
+    ) -> _Head:
+        """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
 
-        N-grams that learned from training reviews say there what n-grams weigh; those that are kept then learn from
-        the validation reviews too.
+        N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
+        reviews but the test's. Their penalty is the likeliest.
         """
-        train, validation = rated.rows("train"), rated.rows("validation")
-        labels = rated.labels[validation]
+        labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
+        gpt2 = np.concatenate(list(judged.values()))
+        everything = np.concatenate([rated.rows("train"), rated.rows("validation"), rated.rows("aside")])
+        shares = np.bincount(rated.labels[everything], minlength=len(LABELS)) / len(everything)
 
-        def learned(rows: NDArray[np.int64]) -> Ngrams:
+        def learned(rows: NDArray[np.int64], strength: float) -> Ngrams:
             some = np.random.default_rng(settings.seed).permutation(rows)[:MOST_ROWS]
-            return Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS))
+            return Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS), strength=strength)
 
-        logits = learned(train).logits([texts[i] for i in validation]) if settings.ngrams else None
-        mixture = fit_mixture(labels, gpt2, logits)
-        shares = np.bincount(rated.labels[train], minlength=len(LABELS)) / len(train)
-        weights = label_weights(mixture.probabilities(gpt2, logits), labels, shares)
-        everything = np.concatenate([train, validation, rated.rows("aside")])
-        return cls(learned(everything) if settings.ngrams else None, mixture, weights)
+        def held_out(fold: int, strength: float) -> NDArray[np.float64]:
+            return learned(rated.rows("train", fold), strength).logits(
+                [texts[i] for i in rated.rows("validation", fold)]
+            )
+
+        def likelihood(mixture: Mixture, logits: NDArray[np.float64] | None) -> float:
+            return -negative_log_likelihood(mixture.probabilities(gpt2, logits), labels)
+
+        if not settings.ngrams:
+            mixture = fit_mixture(labels, gpt2)
+            return cls(None, mixture, label_weights(mixture.probabilities(gpt2), labels, shares))
+        of = {s: np.concatenate([held_out(fold, s) for fold in judged], axis=1) for s in STRENGTHS}
+        mixtures = {s: fit_mixture(labels, gpt2, logits) for s, logits in of.items()}
+        best = max(STRENGTHS, key=lambda s: likelihood(mixtures[s], of[s]))
+        weights = label_weights(mixtures[best].probabilities(gpt2, of[best]), labels, shares)
+        return cls(learned(everything, best), mixtures[best], weights)
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         return None if self.ngrams is None else self.ngrams.logits(texts)
@@ -164,6 +212,7 @@ class _Head:
             "temperature": self.mixture.temperature,
             "ngram_weights": self.mixture.ngram_weights.tolist(),
             "offsets": self.mixture.offsets.tolist(),
+            "noise": self.mixture.noise.tolist(),
             "label_weights": self.label_weights.tolist(),
         }
 
@@ -172,11 +221,16 @@ class _Classification:
     """Cross-entropy at the last token of a review; rare classes weigh by the inverse root of their share."""
 
     def __init__(
-        self, model: PreTrainedModel, documents: Sequence[Tokens], rated: _Rated, settings: SentimentSettings
+        self,
+        model: PreTrainedModel,
+        documents: Sequence[Tokens],
+        rated: _Rated,
+        settings: SentimentSettings,
+        fold: int = 0,  # that validates
     ) -> None:
-        self.model, self.documents, self.rated, self.settings = model, documents, rated, settings
+        self.model, self.documents, self.rated, self.settings, self.fold = model, documents, rated, settings, fold
         self.lengths = np.array([len(document) for document in documents], dtype=np.int64)
-        labels = rated.labels[rated.rows("train")]
+        labels = rated.labels[rated.rows("train", fold)]
         weights = 1 / np.sqrt(np.maximum(np.bincount(labels, minlength=len(LABELS)), 1))
         self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=device())
 
@@ -185,7 +239,7 @@ class _Classification:
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """The reviews that the steps of an epoch learn from."""
-        rows = self.rated.rows("train")
+        rows = self.rated.rows("train", self.fold)
         of = length_batches(self.lengths[rows], self.settings.batch_tokens, self.settings.seed, epoch)
         return [rows[batch] for batch in of]
 
@@ -221,7 +275,7 @@ class _Classification:
         return found
 
     def validate(self) -> dict[str, float]:
-        rows = self.rated.rows("validation")
+        rows = self.rated.rows("validation", self.fold)
         labels, logits = self.rated.labels[rows], self.logits(rows)
         predicted = logits.argmax(axis=1)
         return {

@@ -35,6 +35,24 @@ def test_offsets_undo_a_training_with_weighted_classes():
     assert found.offsets - found.offsets[0] == pytest.approx([0, 0, 2], abs=0.2)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.15])
+def test_labels_that_the_text_does_not_decide_are_told_from_unsureness(noise):
+    rng = np.random.default_rng(4)
+    logits = rng.normal(size=(6000, 3)) * 4
+    labels = drawn(rng, logits)
+    by_chance = rng.random(6000) < noise
+    labels[by_chance] = rng.choice(3, size=by_chance.sum(), p=[0.2, 0.2, 0.6])
+    found = fit_mixture(labels, logits)
+    assert found.noise.sum() == pytest.approx(noise, abs=0.025)
+    assert found.temperature == pytest.approx(1, abs=0.12)
+    p = found.probabilities(logits)
+    assert p.sum(axis=1) == pytest.approx(1)
+    assert p.min() >= found.noise.min()
+    if noise:
+        without = Mixture(found.temperature, found.ngram_weights, found.offsets)
+        assert negative_log_likelihood(p, labels) < negative_log_likelihood(without.probabilities(logits), labels)
+
+
 def test_experts_weigh_what_they_know():
     rng = np.random.default_rng(2)
     first, second, third = rng.normal(size=(3, 4000, 3))

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from lm.review_parts import _groups, parts_of
+from lm.review_parts import FOLDS, _groups, parts_of
 from lm.splits import part_of
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "au", "ei")]
@@ -44,20 +44,36 @@ def test_what_a_hundredth_of_all_texts_says_joins_nothing():
     assert len(np.unique(_groups(texts)[1])) == 400
 
 
-def test_nine_parts_train_for_one_that_validates_and_pieces_do_not_judge():
+def test_eight_folds_train_for_one_that_validates_and_pieces_do_not_judge():
     texts = [piece for sentence in sentences(3000) for piece in pieces(sentence)]
     parts = parts_of(texts)
-    assert [part == "test" for part in parts] == [part_of(text) == "test" for text in texts]
-    assert 0.08 < (parts.count("validation") + parts.count("aside")) / len(texts) < 0.12
-    sides = np.array(parts).reshape(3000, 5)
-    for sentence in sides:
-        assert not {"train", "validation"} <= set(sentence)
-    short = Counter(sides[sides[:, 0] == "validation"][:, 3:].ravel().tolist())
-    assert set(short) <= {"aside", "test"}
+    assert parts.rows("test").tolist() == [i for i, text in enumerate(texts) if part_of(text) == "test"]
+    for fold in range(FOLDS):
+        kept_out = len(parts.rows("validation", fold)) + len(parts.rows("aside", fold))
+        assert 0.08 < kept_out / len(texts) < 0.12
+        side = np.empty(len(texts), dtype=object)
+        for part in ("train", "validation", "aside", "test"):
+            side[parts.rows(part, fold)] = part
+        sides = side.reshape(3000, 5)
+        for sentence in sides:
+            assert not {"train", "validation"} <= set(sentence)
+        short = Counter(sides[sides[:, 0] == "validation"][:, 3:].ravel().tolist())
+        assert set(short) <= {"aside", "test"}
+
+
+def test_every_text_that_is_no_piece_judges_once_and_trains_otherwise():
+    texts = sentences(1000)
+    parts = parts_of(texts)
+    every = set(range(1000)) - set(parts.rows("test").tolist())
+    judging = [parts.rows("validation", fold).tolist() for fold in range(FOLDS)]
+    assert sorted(row for rows in judging for row in rows) == sorted(every)
+    for fold, rows in enumerate(judging):
+        assert set(parts.rows("train", fold).tolist()) == every - set(rows)
 
 
 def test_parts_do_not_depend_on_the_order():
     texts = [piece for sentence in sentences(300) for piece in pieces(sentence)] + ["", "😀", "很好", "good"] * 3
     order = np.random.default_rng(0).permutation(len(texts))
-    parts = parts_of(texts)
-    assert parts_of([texts[i] for i in order]) == [parts[i] for i in order]
+    parts, shuffled = parts_of(texts), parts_of([texts[i] for i in order])
+    assert shuffled.fold.tolist() == parts.fold[order].tolist()
+    assert shuffled.judges.tolist() == parts.judges[order].tolist()

@@ -16,6 +16,7 @@ from lm.checkpoint import load_tokenizer, read_manifest
 from lm.classify import SentimentClassifier
 from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
+from lm.review_parts import FOLDS, Parts
 from lm.splits import part_of
 from lm.tokenizer import PADDING
 from lm.train_sentiment import (
@@ -40,6 +41,7 @@ TINY = SentimentSettings(
     batch_tokens=250,
     max_epochs=12,
     min_steps=0,
+    folds=2,
 )
 
 
@@ -53,6 +55,10 @@ def reviews(count=500, seed=0, shares=(0.2, 0.2, 0.6)):
         " ".join([*rng.choices(FILLER, k=6), rng.choice(WORDS[label]), *rng.choices(FILLER, k=3)]) for label in labels
     ]
     return texts, labels
+
+
+def all_train(count):
+    return Parts(np.ones(count, dtype=np.int64), np.ones(count, dtype=bool))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +101,8 @@ def test_hugging_face_gives_the_same_probabilities_but_for_the_ngrams_in_a_padde
     ngrams = sum(
         weight * head for weight, head in zip(manifest.ngram_weights, Ngrams.load(out).logits(texts), strict=True)
     )
-    theirs = softmax(logits.double().numpy() / manifest.temperature + ngrams + manifest.offsets)
+    clean = softmax(logits.double().numpy() / manifest.temperature + ngrams + manifest.offsets)
+    theirs = (1 - sum(manifest.noise)) * clean + manifest.noise
     ours = SentimentClassifier.load(out, dtype="float32", threads=1).classify(texts, TINY.max_tokens)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
@@ -110,7 +117,9 @@ def test_the_manifest_says_how_it_came_about(trained):
     assert len(manifest.ngram_weights) == 2
     assert max(manifest.ngram_weights) > 0
     assert manifest.training["window"] == {"as_of": "2026-01-01"}
-    assert len(manifest.training["lines"]) >= manifest.training["epochs"]
+    assert manifest.training["folds"] == 2
+    assert {line["stage"] for line in manifest.training["lines"]} == {"finetune", "finetune-1"}
+    assert len([line for line in manifest.training["lines"] if line["stage"] == "finetune"]) >= 1
     assert [path.name for path in out.parent.iterdir()] == ["sentiment"]
 
 
@@ -119,6 +128,43 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         train_sentiment(*reviews(200), short, tmp_path / name)
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+
+
+def test_the_model_is_the_same_however_many_folds_calibrate_it(tmp_path):
+    for folds in (1, 3):
+        settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "folds": folds}))
+        train_sentiment(*reviews(300), settings, tmp_path / str(folds))
+    one, three = (tmp_path / str(folds) / "model.safetensors" for folds in (1, 3))
+    assert one.read_bytes() == three.read_bytes()
+    assert read_manifest(tmp_path / "1").temperature != read_manifest(tmp_path / "3").temperature
+
+
+def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_path):
+    texts, labels = reviews(1500, shares=(0.4, 0.1, 0.5))
+    swapped = random.Random(1).sample(range(1500), 90)
+    for i in swapped:
+        labels[i] = 2 - labels[i]
+    train_sentiment(texts, labels, SentimentSettings(**(vars(TINY) | {"folds": 4})), tmp_path / "model")
+    assert 0.02 < sum(read_manifest(tmp_path / "model").noise) < 0.2
+    unseen, true = reviews(300, seed=9, shares=(0.4, 0.1, 0.5))
+    p = SentimentClassifier.load(tmp_path / "model", dtype="float32", threads=1).classify(unseen, 40)
+    sure = p[np.arange(300), true][np.array(true) != 1]
+    assert np.quantile(sure, 0.02) > 0.85
+    assert sure.max() < 0.995
+
+
+def rated_of(counts):
+    texts = [f"{i} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i in range(sum(counts))]
+    return _Rated.split(texts, np.repeat([0, 1, 2], counts))
+
+
+def test_the_fewer_the_reviews_of_a_label_the_more_folds_judge():
+    assert rated_of((3000, 3000, 3000)).folds(FOLDS) == [0]
+    assert rated_of((700, 3000, 3000)).folds(FOLDS) == [0, 1, 2]
+    assert rated_of((0, 700, 3000)).folds(FOLDS) == [0, 1, 2]
+    assert rated_of((30, 200, 200)).folds(FOLDS) == list(range(FOLDS))
+    assert rated_of((30, 200, 200)).folds(2) == [0, 1]
+    assert rated_of((60, 20_000, 30_000)).folds(FOLDS) == [0, 1, 2, 3]
 
 
 def test_without_ngrams_gpt2_stands_alone(tmp_path):
@@ -138,7 +184,7 @@ def test_a_rare_class_is_not_given_up(tmp_path):
 
 def test_a_class_a_quarter_as_frequent_weighs_twice():
     labels = np.array([2] * 16 + [0] * 4 + [1])
-    rated = _Rated(labels, ["train"] * 21)
+    rated = _Rated(labels, all_train(21))
     weights = _Classification(None, [np.array([1], np.int32)] * 21, rated, TINY).weights.numpy()
     assert weights[0] / weights[2] == pytest.approx(2)
     assert weights[1] / weights[2] == pytest.approx(4)
@@ -158,7 +204,7 @@ def test_a_language_model_is_fine_tuned_with_its_own_tokenizer(tmp_path, stock):
 
 
 def test_few_reviews_are_passed_more_often(tmp_path):
-    often = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "min_steps": 70, "patience": 99}))
+    often = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "min_steps": 70, "patience": 99, "folds": 1}))
     train_sentiment(*reviews(200), often, tmp_path / "model")
     notes = read_manifest(tmp_path / "model").training
     rated = _Rated.split(reviews(200)[0], np.array(reviews(200)[1]))
@@ -173,7 +219,7 @@ def _steps_of(model, rated, settings):
 
 def test_a_step_sees_a_part_of_a_review_and_always_its_end():
     half = SentimentSettings(**(vars(TINY) | {"token_dropout": 0.5}))
-    rated = _Rated(np.array([0, 2]), ["train", "train"])
+    rated = _Rated(np.array([0, 2]), all_train(2))
     task = _Classification(None, [np.arange(1000, dtype=np.int32)] * 2, rated, half)
     torch.manual_seed(0)
     thinned = [task._thinned(task.documents[0]) for _ in range(20)]
