@@ -176,7 +176,8 @@ class _Head:
         """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
 
         N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
-        reviews but the test's. Their penalty is the likeliest.
+        reviews but the test's. Their penalty is the stronger one unless the weaker is likelier by more than a standard
+        error (Breiman et al., "Classification and Regression Trees", 1984).
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
@@ -192,17 +193,20 @@ class _Head:
                 [texts[i] for i in rated.rows("validation", fold)]
             )
 
-        def likelihood(mixture: Mixture, logits: NDArray[np.float64] | None) -> float:
-            return -negative_log_likelihood(mixture.probabilities(gpt2, logits), labels)
-
         if not settings.ngrams:
             mixture = fit_mixture(labels, gpt2)
             return cls(None, mixture, label_weights(mixture.probabilities(gpt2), labels, shares))
-        of = {s: np.concatenate([held_out(fold, s) for fold in judged], axis=1) for s in STRENGTHS}
-        mixtures = {s: fit_mixture(labels, gpt2, logits) for s, logits in of.items()}
-        best = max(STRENGTHS, key=lambda s: likelihood(mixtures[s], of[s]))
-        weights = label_weights(mixtures[best].probabilities(gpt2, of[best]), labels, shares)
-        return cls(learned(everything, best), mixtures[best], weights)
+
+        def fitted(strength: float) -> tuple[Mixture, NDArray[np.float64]]:
+            logits = np.concatenate([held_out(fold, strength) for fold in judged], axis=1)
+            mixture = fit_mixture(labels, gpt2, logits)
+            return mixture, mixture.probabilities(gpt2, logits)
+
+        best, weaker = STRENGTHS
+        (mixture, p), (other, other_p) = fitted(best), fitted(weaker)
+        if _surely_likelier(other_p, p, labels):
+            best, mixture, p = weaker, other, other_p
+        return cls(learned(everything, best), mixture, label_weights(p, labels, shares))
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         return None if self.ngrams is None else self.ngrams.logits(texts)
@@ -215,6 +219,13 @@ class _Head:
             "noise": self.mixture.noise.tolist(),
             "label_weights": self.label_weights.tolist(),
         }
+
+
+def _surely_likelier(p: NDArray[np.float64], than: NDArray[np.float64], labels: NDArray[np.int64]) -> bool:
+    """Whether `p` (rows, classes) gives the labels a mean log-probability that is more than a standard error higher."""
+    each = np.arange(len(labels)), labels
+    gain = np.log(np.maximum(p[each], 1e-12)) - np.log(np.maximum(than[each], 1e-12))
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
 
 
 class _Classification:
