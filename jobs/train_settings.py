@@ -107,16 +107,18 @@ class TrainSentiment(TrainSection):
         default=9,
         ge=1,
         le=9,
-        description="at most so many fine-tunings, each held against other reviews, where few reviews would calibrate",
+        description="fine-tunings, at most, each held against other reviews, where few would calibrate; after `init` 3",
     )
     ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's; false: GPT-2 alone")
 
     @model_validator(mode="before")
     @classmethod
     def _knows_language(cls, given: Any) -> Any:
-        """A model that was pre-trained elsewhere needs one pass to hear how this shop's customers write."""
+        """A model that was pre-trained elsewhere needs one pass to hear how this shop's customers write, and is larger:
+        few want to fine-tune it nine times.
+        """
         if isinstance(given, dict) and given.get("init") is not None:
-            return {"pretrain_epochs": 1} | given
+            return {"pretrain_epochs": 1, "folds": 3} | given
         return given
 
 

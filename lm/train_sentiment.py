@@ -6,8 +6,9 @@ to (`lm.ngrams`). What they weigh, and what makes them calibrated probabilities,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,23 +19,18 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from lm import checkpoint, metrics
-from lm.calibration import Mixture, fit_mixture, label_weights, negative_log_likelihood, softmax
+from lm.calibration import negative_log_likelihood, softmax
 from lm.checkpoint import Manifest
 from lm.fingerprint import model_fingerprint
-from lm.ngrams import MOST_ROWS, STRENGTHS, Ngrams
 from lm.prompt import PromptEncoder
+from lm.rated_reviews import LABELS, Rated
 from lm.redact import redact
-from lm.review_parts import FOLDS, Part, Parts, parts_of
+from lm.review_parts import FOLDS
+from lm.sentiment_head import Head
 from lm.tokenizer import for_classifier, train_bpe
-from lm.training import Report, Task, fit, length_batches, pad
-from lm.training_files import TrainingError, fingerprint, replace_folder, work_folder
+from lm.training import Progress, Report, Task, fit, length_batches, pad
+from lm.training_files import fingerprint, replace_folder, work_folder
 from lm.training_model import Settings, Tokens, device, hidden_states, pretraining, schedule, start_model, write_folder
-
-LABELS = ("negative", "neutral", "positive")
-UNRATED = -1
-_FEWEST = 50
-#: Reviews of the rarest label that calibration wants to see, and the most of all labels that are judged for it.
-_RAREST_JUDGED, _MOST_JUDGED = 200, 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +59,7 @@ def train_sentiment(
     metrics of the held-out test reviews beside those of the majority class.
     Raises TrainingError where there is too little to learn from.
     """
-    rated = _Rated.split(texts, np.asarray(labels, dtype=np.int64))
+    rated = Rated.split(texts, np.asarray(labels, dtype=np.int64))
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     is_test = np.zeros(len(texts), dtype=bool)
     is_test[rated.parts.rows("test")] = True
@@ -87,16 +83,19 @@ def train_sentiment(
         pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         judged: dict[int, NDArray[np.float64]] = {}
         lines: list[dict[str, Any]] = []
-        for fold in reversed(rated.folds(settings.folds)):  # the last one is the model
+        folds = rated.folds(settings.folds)
+        for fold in reversed(folds):  # the last one is the model
             model.load_state_dict(pretrained)
             task = _Classification(model, documents, rated, settings, fold)
             epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
             stage = f"finetune-{fold}" if fold else "finetune"
-            outcome = fit(task.task(), schedule(stage, settings, epochs), work, report)
+            outcome = fit(
+                task.task(), schedule(stage, settings, epochs), work, _with_those_after(report, folds.index(fold))
+            )
             lines += outcome.lines
             model.eval()
             judged[fold] = task.logits(rated.rows("validation", fold))
-        head = _Head.fit(texts, rated, judged, settings)
+        head = Head.fit(texts, rated, judged, ngrams=settings.ngrams, seed=settings.seed)
         rows = rated.rows("test")
         p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))
         figures = classification_figures(p, rated.labels[rows], settings.seed, head.label_weights)
@@ -117,115 +116,17 @@ def train_sentiment(
     return figures
 
 
-@dataclass(frozen=True)
-class _Rated:
-    labels: NDArray[np.int64]  # (texts,), UNRATED where there is none
-    parts: Parts
+def _with_those_after(report: Report | None, folds: int) -> Report | None:
+    """A report whose time left has that of so many more trainings like this one."""
+    if report is None:
+        return None
+    begun = time.monotonic()
 
-    @classmethod
-    def split(cls, texts: Sequence[str], labels: NDArray[np.int64]) -> _Rated:
-        rated = cls(labels, parts_of(texts))
-        counts = {part: len(rated.rows(part)) for part in ("train", "validation", "test")}
-        if sum(counts.values()) < _FEWEST or not all(counts.values()):
-            raise TrainingError(
-                f"{sum(counts.values())} rated reviews are too few to learn sentiment from: at least {_FEWEST} "
-                "with different texts are needed; give more days, or set models.sentiment to a trained checkpoint"
-            )
-        if len(np.unique(labels[rated.rows("train")])) < 2:
-            raise TrainingError(
-                "all rated reviews have the same sentiment: check sentiment.negative_stars and positive_stars"
-            )
-        return rated
+    def told(now: Progress) -> None:
+        whole = time.monotonic() - begun + now.seconds_left
+        report(replace(now, seconds_left=now.seconds_left + folds * whole))
 
-    def rows(self, part: Part, fold: int = 0) -> NDArray[np.int64]:
-        rows = self.parts.rows(part, fold)
-        return rows[self.labels[rows] != UNRATED]
-
-    def folds(self, most: int) -> list[int]:
-        """Those that validate, the first always: as many as show the rarest label often enough, where a training is
-        short. What a few hundred reviews say of calibration a handful of wrong stars among them can turn over.
-        """
-        judging = [self.labels[self.rows("validation", fold)] for fold in range(FOLDS)]
-        counts = np.bincount(np.concatenate(judging))
-        wanted = -(-_RAREST_JUDGED * FOLDS // counts[counts > 0].min())
-        affordable = _MOST_JUDGED * FOLDS // counts.sum()
-        usable = [
-            fold
-            for fold in range(1, FOLDS)
-            if len(judging[fold]) and len(np.unique(self.labels[self.rows("train", fold)])) > 1
-        ]
-        return [0, *usable][: max(1, min(most, wanted, affordable))]
-
-
-@dataclass(frozen=True)
-class _Head:
-    """What stands on GPT-2's logits: n-grams, the mixture of both, and what decides the label."""
-
-    ngrams: Ngrams | None
-    mixture: Mixture
-    label_weights: NDArray[np.float64]  # (labels,)
-
-    @classmethod
-    def fit(
-        cls,
-        texts: Sequence[str],
-        rated: _Rated,
-        judged: Mapping[int, NDArray[np.float64]],
-        settings: SentimentSettings,
-    ) -> _Head:
-        """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
-
-        N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
-        reviews but the test's. Their penalty is the stronger one unless the weaker is likelier by more than a standard
-        error (Breiman et al., "Classification and Regression Trees", 1984).
-        """
-        labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
-        gpt2 = np.concatenate(list(judged.values()))
-        everything = np.concatenate([rated.rows("train"), rated.rows("validation"), rated.rows("aside")])
-        shares = np.bincount(rated.labels[everything], minlength=len(LABELS)) / len(everything)
-
-        def learned(rows: NDArray[np.int64], strength: float) -> Ngrams:
-            some = np.random.default_rng(settings.seed).permutation(rows)[:MOST_ROWS]
-            return Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS), strength=strength)
-
-        def held_out(fold: int, strength: float) -> NDArray[np.float64]:
-            return learned(rated.rows("train", fold), strength).logits(
-                [texts[i] for i in rated.rows("validation", fold)]
-            )
-
-        if not settings.ngrams:
-            mixture = fit_mixture(labels, gpt2)
-            return cls(None, mixture, label_weights(mixture.probabilities(gpt2), labels, shares))
-
-        def fitted(strength: float) -> tuple[Mixture, NDArray[np.float64]]:
-            logits = np.concatenate([held_out(fold, strength) for fold in judged], axis=1)
-            mixture = fit_mixture(labels, gpt2, logits)
-            return mixture, mixture.probabilities(gpt2, logits)
-
-        best, weaker = STRENGTHS
-        (mixture, p), (other, other_p) = fitted(best), fitted(weaker)
-        if _surely_likelier(other_p, p, labels):
-            best, mixture, p = weaker, other, other_p
-        return cls(learned(everything, best), mixture, label_weights(p, labels, shares))
-
-    def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
-        return None if self.ngrams is None else self.ngrams.logits(texts)
-
-    def manifest_values(self) -> dict[str, Any]:
-        return {
-            "temperature": self.mixture.temperature,
-            "ngram_weights": self.mixture.ngram_weights.tolist(),
-            "offsets": self.mixture.offsets.tolist(),
-            "noise": self.mixture.noise.tolist(),
-            "label_weights": self.label_weights.tolist(),
-        }
-
-
-def _surely_likelier(p: NDArray[np.float64], than: NDArray[np.float64], labels: NDArray[np.int64]) -> bool:
-    """Whether `p` (rows, classes) gives the labels a mean log-probability that is more than a standard error higher."""
-    each = np.arange(len(labels)), labels
-    gain = np.log(np.maximum(p[each], 1e-12)) - np.log(np.maximum(than[each], 1e-12))
-    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+    return told
 
 
 class _Classification:
@@ -235,7 +136,7 @@ class _Classification:
         self,
         model: PreTrainedModel,
         documents: Sequence[Tokens],
-        rated: _Rated,
+        rated: Rated,
         settings: SentimentSettings,
         fold: int = 0,  # that validates
     ) -> None:

@@ -16,16 +16,11 @@ from lm.checkpoint import load_tokenizer, read_manifest
 from lm.classify import SentimentClassifier
 from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
+from lm.rated_reviews import UNRATED, Rated
 from lm.review_parts import FOLDS, Parts
 from lm.splits import part_of
 from lm.tokenizer import PADDING
-from lm.train_sentiment import (
-    UNRATED,
-    SentimentSettings,
-    _Classification,
-    _Rated,
-    train_sentiment,
-)
+from lm.train_sentiment import SentimentSettings, _Classification, train_sentiment
 from lm.training_files import TrainingError
 from tests.models import save_causal
 
@@ -139,6 +134,15 @@ def test_the_model_is_the_same_however_many_folds_calibrate_it(tmp_path):
     assert read_manifest(tmp_path / "1").temperature != read_manifest(tmp_path / "3").temperature
 
 
+def test_the_time_left_counts_the_trainings_that_follow(tmp_path):
+    heard = []
+    settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 2, "folds": 3, "pretrain_epochs": 0}))
+    train_sentiment(*reviews(300), settings, tmp_path / "model", report=heard.append)
+    assert list(dict.fromkeys(now.stage for now in heard)) == ["finetune-2", "finetune-1", "finetune"]
+    ends = {now.stage: now.seconds_left for now in heard}  # the last of each
+    assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] == 0
+
+
 def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_path):
     texts, labels = reviews(1500, shares=(0.4, 0.1, 0.5))
     swapped = random.Random(1).sample(range(1500), 90)
@@ -155,7 +159,7 @@ def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_
 
 def rated_of(counts):
     texts = [f"{i} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i in range(sum(counts))]
-    return _Rated.split(texts, np.repeat([0, 1, 2], counts))
+    return Rated.split(texts, np.repeat([0, 1, 2], counts))
 
 
 def test_the_fewer_the_reviews_of_a_label_the_more_folds_judge():
@@ -184,7 +188,7 @@ def test_a_rare_class_is_not_given_up(tmp_path):
 
 def test_a_class_a_quarter_as_frequent_weighs_twice():
     labels = np.array([2] * 16 + [0] * 4 + [1])
-    rated = _Rated(labels, all_train(21))
+    rated = Rated(labels, all_train(21))
     weights = _Classification(None, [np.array([1], np.int32)] * 21, rated, TINY).weights.numpy()
     assert weights[0] / weights[2] == pytest.approx(2)
     assert weights[1] / weights[2] == pytest.approx(4)
@@ -207,7 +211,7 @@ def test_few_reviews_are_passed_more_often(tmp_path):
     often = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "min_steps": 70, "patience": 99, "folds": 1}))
     train_sentiment(*reviews(200), often, tmp_path / "model")
     notes = read_manifest(tmp_path / "model").training
-    rated = _Rated.split(reviews(200)[0], np.array(reviews(200)[1]))
+    rated = Rated.split(reviews(200)[0], np.array(reviews(200)[1]))
     assert 2 <= len(notes["lines"]) == -(-70 // _steps_of(tmp_path / "model", rated, often))
 
 
@@ -219,7 +223,7 @@ def _steps_of(model, rated, settings):
 
 def test_a_step_sees_a_part_of_a_review_and_always_its_end():
     half = SentimentSettings(**(vars(TINY) | {"token_dropout": 0.5}))
-    rated = _Rated(np.array([0, 2]), all_train(2))
+    rated = Rated(np.array([0, 2]), all_train(2))
     task = _Classification(None, [np.arange(1000, dtype=np.int32)] * 2, rated, half)
     torch.manual_seed(0)
     thinned = [task._thinned(task.documents[0]) for _ in range(20)]

@@ -1,0 +1,62 @@
+"""Rated reviews, and which of them train, validate and test a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm.review_parts import FOLDS, Part, Parts, parts_of
+from lm.training_files import TrainingError
+
+LABELS = ("negative", "neutral", "positive")
+UNRATED = -1
+_FEWEST = 50
+#: Reviews of the rarest label that calibration wants to see, and the most of all labels that are judged for it.
+_RAREST_JUDGED, _MOST_JUDGED = 200, 20_000
+
+
+@dataclass(frozen=True)
+class Rated:
+    """Reviews with a label or none, each in its part."""
+
+    labels: NDArray[np.int64]  # (texts,), UNRATED where there is none
+    parts: Parts
+
+    @classmethod
+    def split(cls, texts: Sequence[str], labels: NDArray[np.int64]) -> Rated:
+        """Give each text its part. Raises TrainingError where the rated ones are too few or all alike."""
+        rated = cls(labels, parts_of(texts))
+        counts = {part: len(rated.rows(part)) for part in ("train", "validation", "test")}
+        if sum(counts.values()) < _FEWEST or not all(counts.values()):
+            raise TrainingError(
+                f"{sum(counts.values())} rated reviews are too few to learn sentiment from: at least {_FEWEST} "
+                "with different texts are needed; give more days, or set models.sentiment to a trained checkpoint"
+            )
+        if len(np.unique(labels[rated.rows("train")])) < 2:
+            raise TrainingError(
+                "all rated reviews have the same sentiment: check sentiment.negative_stars and positive_stars"
+            )
+        return rated
+
+    def rows(self, part: Part, fold: int = 0) -> NDArray[np.int64]:
+        """The places of the rated reviews of a part where `fold` validates."""
+        rows = self.parts.rows(part, fold)
+        return rows[self.labels[rows] != UNRATED]
+
+    def folds(self, most: int) -> list[int]:
+        """Those that validate, the first always: as many as show the rarest label often enough, where a training is
+        short. What a few hundred reviews say of calibration a handful of wrong stars among them can turn over.
+        """
+        judging = [self.labels[self.rows("validation", fold)] for fold in range(FOLDS)]
+        counts = np.bincount(np.concatenate(judging))
+        wanted = -(-_RAREST_JUDGED * FOLDS // counts[counts > 0].min())
+        affordable = _MOST_JUDGED * FOLDS // counts.sum()
+        usable = [
+            fold
+            for fold in range(1, FOLDS)
+            if len(judging[fold]) and len(np.unique(self.labels[self.rows("train", fold)])) > 1
+        ]
+        return [0, *usable][: max(1, min(most, wanted, affordable))]

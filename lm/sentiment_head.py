@@ -1,0 +1,89 @@
+"""What stands on GPT-2's logits: n-grams, the mixture of both, and what decides the label; fitted on validation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm.calibration import Mixture, fit_mixture, label_weights
+from lm.ngrams import MOST_ROWS, STRENGTHS, Ngrams
+from lm.rated_reviews import LABELS, Rated
+
+
+@dataclass(frozen=True)
+class Head:
+    """The fitted head of a classifier."""
+
+    ngrams: Ngrams | None
+    mixture: Mixture
+    label_weights: NDArray[np.float64]  # (labels,)
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Sequence[str],
+        rated: Rated,
+        judged: Mapping[int, NDArray[np.float64]],
+        *,
+        ngrams: bool = True,
+        seed: int = 0,
+    ) -> Head:
+        """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
+
+        N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
+        reviews but the test's. Their penalty is the stronger one unless the weaker is likelier by more than a standard
+        error (Breiman et al., "Classification and Regression Trees", 1984).
+        """
+        labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
+        gpt2 = np.concatenate(list(judged.values()))
+        everything = np.concatenate([rated.rows("train"), rated.rows("validation"), rated.rows("aside")])
+        shares = np.bincount(rated.labels[everything], minlength=len(LABELS)) / len(everything)
+
+        def learned(rows: NDArray[np.int64], strength: float) -> Ngrams:
+            some = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
+            return Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS), strength=strength)
+
+        def held_out(fold: int, strength: float) -> NDArray[np.float64]:
+            return learned(rated.rows("train", fold), strength).logits(
+                [texts[i] for i in rated.rows("validation", fold)]
+            )
+
+        if not ngrams:
+            mixture = fit_mixture(labels, gpt2)
+            return cls(None, mixture, label_weights(mixture.probabilities(gpt2), labels, shares))
+
+        def fitted(strength: float) -> tuple[Mixture, NDArray[np.float64]]:
+            logits = np.concatenate([held_out(fold, strength) for fold in judged], axis=1)
+            mixture = fit_mixture(labels, gpt2, logits)
+            return mixture, mixture.probabilities(gpt2, logits)
+
+        best, weaker = STRENGTHS
+        (mixture, p), (other, other_p) = fitted(best), fitted(weaker)
+        if _surely_likelier(other_p, p, labels):
+            best, mixture, p = weaker, other, other_p
+        return cls(learned(everything, best), mixture, label_weights(p, labels, shares))
+
+    def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
+        """(heads, texts, labels), None where GPT-2 stands alone."""
+        return None if self.ngrams is None else self.ngrams.logits(texts)
+
+    def manifest_values(self) -> dict[str, Any]:
+        """What the checkpoint's manifest keeps of it, by its names there."""
+        return {
+            "temperature": self.mixture.temperature,
+            "ngram_weights": self.mixture.ngram_weights.tolist(),
+            "offsets": self.mixture.offsets.tolist(),
+            "noise": self.mixture.noise.tolist(),
+            "label_weights": self.label_weights.tolist(),
+        }
+
+
+def _surely_likelier(p: NDArray[np.float64], than: NDArray[np.float64], labels: NDArray[np.int64]) -> bool:
+    """Whether `p` (rows, classes) gives the labels a mean log-probability that is more than a standard error higher."""
+    each = np.arange(len(labels)), labels
+    gain = np.log(np.maximum(p[each], 1e-12)) - np.log(np.maximum(than[each], 1e-12))
+    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
