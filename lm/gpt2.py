@@ -9,6 +9,7 @@ the safetensors file: on a processor `x @ w` is as fast that way as transposed (
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -160,15 +161,20 @@ def hidden_layer(model: GPT2, block: Block, h: Tensor, inner: Tensor, scratch: T
     """The MLP's hidden layer: h (N, E) -> (N, inner), in `inner` or in new memory.
 
     In bfloat16 on a processor the activation is computed as the product leaves the registers, which takes a sixth off
-    the layer's time: oneDNN's fusion, which torch.compile uses too.
+    the layer's time: oneDNN's fusion, which torch.compile uses too. It lacks bfloat16 on processors without AVX512.
     """
     algorithm = FUSED.get(model.activation)
-    if algorithm and h.dtype == torch.bfloat16 and not h.is_cuda and torch.backends.mkldnn.is_available():
+    if algorithm and h.dtype == torch.bfloat16 and not h.is_cuda and _fuses_bfloat16():
         fused = torch.ops.mkldnn._linear_pointwise
         return fused(h, block.c_fc_weight.t(), block.c_fc_bias, "gelu", [], algorithm)
     torch.addmm(block.c_fc_bias, h, block.c_fc_weight, out=inner)  # (N, inner)
     ACTIVATIONS[model.activation](inner, scratch)
     return inner
+
+
+@cache
+def _fuses_bfloat16() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def final_norm(model: GPT2, x: Tensor) -> Tensor:
