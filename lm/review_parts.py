@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from lm.ngrams import runs_of_words, words_of
 from lm.splits import digest, part_of
 
-Part = Literal["train", "validation", "aside", "test"]
+Part = Literal["train", "validation", "aside", "known", "test"]
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
@@ -37,7 +37,7 @@ _WHOLE = 0.75
 class Parts:
     """A tenth of the texts is test; of the rest one fold validates and the others train.
 
-    Of the fold that validates the texts that are only pieces of others are kept aside.
+    Of the fold that validates the texts that are only pieces of others are kept aside; `known` is all but the test.
     """
 
     fold: Ints  # (texts,) below FOLDS; _TEST of those that are test
@@ -46,11 +46,13 @@ class Parts:
     def rows(self, part: Part, fold: int = 0) -> Ints:
         """The places of the texts of a part where `fold` validates."""
         validates = self.fold == fold
+        known = self.fold != _TEST
         chosen = {
-            "train": (self.fold != _TEST) & ~validates,
+            "train": known & ~validates,
             "validation": validates & self.judges,
             "aside": validates & ~self.judges,
-            "test": self.fold == _TEST,
+            "known": known,
+            "test": ~known,
         }
         return np.flatnonzero(chosen[part])
 

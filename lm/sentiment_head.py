@@ -40,8 +40,8 @@ class Head:
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
-        everything = np.concatenate([rated.rows("train"), rated.rows("validation"), rated.rows("aside")])
-        shares = np.bincount(rated.labels[everything], minlength=len(LABELS)) / len(everything)
+        known = rated.rows("known")
+        shares = np.bincount(rated.labels[known], minlength=len(LABELS)) / len(known)
 
         def learned(rows: NDArray[np.int64], strength: float) -> Ngrams:
             some = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
@@ -65,7 +65,7 @@ class Head:
         (mixture, p), (other, other_p) = fitted(best), fitted(weaker)
         if _surely_likelier(other_p, p, labels):
             best, mixture, p = weaker, other, other_p
-        return cls(learned(everything, best), mixture, label_weights(p, labels, shares))
+        return cls(learned(known, best), mixture, label_weights(p, labels, shares))
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """(heads, texts, labels), None where GPT-2 stands alone."""

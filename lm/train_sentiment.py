@@ -61,11 +61,9 @@ def train_sentiment(
     """
     rated = Rated.split(texts, np.asarray(labels, dtype=np.int64))
     start = None if settings.init is None else checkpoint.resolve(settings.init)
-    is_test = np.zeros(len(texts), dtype=bool)
-    is_test[rated.parts.rows("test")] = True
-    seen = [text for text, test in zip(texts, is_test, strict=True) if not test]
+    known = rated.parts.rows("known")
     if start is None:
-        tokenizer = train_bpe(map(redact, seen), settings.vocab_size, folded=True)
+        tokenizer = train_bpe((redact(texts[i]) for i in known), settings.vocab_size, folded=True)
     else:
         tokenizer = checkpoint.load_tokenizer(start)
     tokenizer = for_classifier(tokenizer)
@@ -74,12 +72,12 @@ def train_sentiment(
     encoder = PromptEncoder(tokenizer, manifest, context_tokens=model.config.max_position_embeddings)
     encoded = encoder.encode_reviews(texts, settings.max_tokens)
     documents = [np.array(tokens, dtype=np.int32) for tokens, _ in encoded]
-    known = [document for document, test in zip(documents, is_test, strict=True) if not test]
     begun_from = {"from": start and model_fingerprint(start)}
     of = fingerprint(asdict(settings) | begun_from, [*map(bytes, documents), rated.labels.tobytes()])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:
-        fit(pretraining(model, known, settings), schedule("pretrain", settings, settings.pretrain_epochs), work, report)
+        reading = pretraining(model, [documents[i] for i in known], settings)
+        fit(reading, schedule("pretrain", settings, settings.pretrain_epochs), work, report)
         pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         judged: dict[int, NDArray[np.float64]] = {}
         lines: list[dict[str, Any]] = []
