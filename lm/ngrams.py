@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
 
 from lm.checkpoint import NGRAMS_FILE, CheckpointError
 from lm.redact import redact
@@ -30,10 +31,12 @@ _TEXTS_AT_ONCE = 2000
 #: Of a longer text its two ends are read.
 _LONGEST = 20_000
 #: Inverse L2 penalties to choose from: where labels are wrong now and then the smaller learns less of them by heart.
-STRENGTHS = (1.0, 5.0)
+STRENGTHS = (1.0, 10.0)
 #: Rows of the linear heads' training; more of them hardly help and cost minutes.
 MOST_ROWS = 200_000
 _STEPS = 200
+#: Of the file; in the first one characters and words had length 1 each.
+_VERSION = "2"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -58,12 +61,12 @@ class Ngrams:
     bias: NDArray[np.float32]  # (heads, labels)
 
     @classmethod
-    def fit(cls, texts: Sequence[str], labels: Ints, count: int, *, strength: float = STRENGTHS[-1]) -> Ngrams:
-        """Train on `texts` with labels < `count`; `strength` is the inverse of the L2 penalty.
+    def fit_each(cls, texts: Sequence[str], labels: Ints, count: int, strengths: Sequence[float]) -> list[Ngrams]:
+        """Train on `texts` with labels < `count`, once for each of the inverse L2 penalties `strengths`.
 
         Features are 1 + ln(tf), times inverse document frequencies (Salton & Buckley 1988) or naive-Bayes log-count
-        ratios (Wang & Manning, ACL 2012), each block of length 1; then logistic regression. Equal whatever the order
-        of `texts` but for rounding.
+        ratios (Wang & Manning, ACL 2012), those of a text of length 1; then logistic regression. Equal whatever the
+        order of `texts` but for rounding.
         """
         blocks = _counts(texts)
         holders = [np.bincount(block.indices, minlength=block.shape[1]) for block in blocks]  # texts with each
@@ -72,17 +75,29 @@ class Ngrams:
         idf = np.log((1 + len(texts)) / (1 + seen)) + 1
         kept = zip(blocks, (characters, words), strict=True)
         scales = np.stack([idf, np.concatenate([_log_ratios(block, labels)[buckets] for block, buckets in kept])])
-        weight = np.zeros((*scales.shape, count), np.float32)
-        bias = np.tile(_log_shares(labels, count), (len(scales), 1))
-        heads = cls(characters, words, scales.astype(np.float32), weight, bias)
+        heads = [
+            cls(
+                characters,
+                words,
+                scales.astype(np.float32),
+                np.zeros((*scales.shape, count), np.float32),
+                np.tile(_log_shares(labels, count), (len(scales), 1)),
+            )
+            for _ in strengths
+        ]
         for head in range(len(scales)):
-            model = LogisticRegression(C=strength, max_iter=_STEPS).fit(heads._features(blocks, head), labels)
-            if len(model.classes_) == 2:  # scikit-learn gives the second one's alone
-                halves = np.stack([-model.coef_[0] / 2, model.coef_[0] / 2]), np.array([-0.5, 0.5]) * model.intercept_
-            else:
-                halves = model.coef_, model.intercept_
-            weight[head][:, model.classes_], bias[head, model.classes_] = halves[0].T, halves[1]
+            features = heads[0]._features(blocks, head)
+            for strength, into in zip(strengths, heads, strict=True):
+                model = LogisticRegression(C=strength, max_iter=_STEPS).fit(features, labels)
+                into._take(head, model)
         return heads
+
+    def _take(self, head: int, model: LogisticRegression) -> None:
+        """What `model` learned becomes that of `head`."""
+        weight, bias = model.coef_, model.intercept_
+        if len(model.classes_) == 2:  # scikit-learn gives the second one's alone
+            weight, bias = np.stack([-weight[0] / 2, weight[0] / 2]), np.array([-0.5, 0.5]) * bias
+        self.weight[head][:, model.classes_], self.bias[head, model.classes_] = weight.T, bias
 
     def logits(self, texts: Sequence[str]) -> Floats:
         """(heads, texts, labels); of each text alone, whatever its company."""
@@ -96,7 +111,7 @@ class Ngrams:
 
     def _features(self, blocks: Sequence[scipy.sparse.csr_matrix], head: int) -> scipy.sparse.csr_matrix:
         """(texts, F) float64."""
-        scaled = []
+        found = []
         for block, buckets, scale in zip(
             blocks, (self.characters, self.words), np.split(self.scales[head], [len(self.characters)]), strict=True
         ):
@@ -104,24 +119,28 @@ class Ngrams:
             at = np.minimum(np.searchsorted(buckets, block.indices), max(len(buckets) - 1, 0))
             known = buckets[at] == block.indices if len(buckets) else np.zeros(len(at), dtype=bool)
             rows, at = rows[known], at[known]
-            values = block.data[known] * scale[at]
-            length = np.sqrt(np.bincount(rows, values**2, minlength=block.shape[0]))
-            matrix = (values / np.maximum(length[rows], 1e-12), (rows, at))
-            scaled.append(scipy.sparse.csr_matrix(matrix, shape=(block.shape[0], len(buckets))))
-        return scipy.sparse.hstack(scaled, format="csr")
+            values = (block.data[known] * scale[at], (rows, at))
+            found.append(scipy.sparse.csr_matrix(values, shape=(block.shape[0], len(buckets))))
+        return normalize(scipy.sparse.hstack(found, format="csr"), copy=False)
 
     def save(self, folder: Path) -> None:
         """Write the heads into a model's folder."""
-        save_file({name: np.ascontiguousarray(values) for name, values in vars(self).items()}, folder / NGRAMS_FILE)
+        tensors = {name: np.ascontiguousarray(values) for name, values in vars(self).items()}
+        save_file(tensors, folder / NGRAMS_FILE, {"version": _VERSION})
 
     @classmethod
     def load(cls, folder: Path) -> Ngrams | None:
-        """The heads of a model's folder, None where it has none. Raises CheckpointError where it is broken."""
+        """The heads of a model's folder, None where it has none. Raises CheckpointError where it is broken or old."""
         file = folder / NGRAMS_FILE
         if not file.exists():
             return None
         try:
-            return cls(**load_file(file))
+            with safe_open(file, "numpy") as opened:
+                if (opened.metadata() or {}).get("version") != _VERSION:
+                    raise CheckpointError(
+                        f"{file} is of another release: train the model again with `regulars train --task sentiment`"
+                    )
+                return cls(**{name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 (no mapping)
         except (SafetensorError, OSError, TypeError) as error:
             raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
 

@@ -43,29 +43,23 @@ class Head:
         known = rated.rows("known")
         shares = np.bincount(rated.labels[known], minlength=len(LABELS)) / len(known)
 
-        def learned(rows: NDArray[np.int64], strength: float) -> Ngrams:
-            some = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
-            return Ngrams.fit([texts[i] for i in some], rated.labels[some], len(LABELS), strength=strength)
-
-        def held_out(fold: int, strength: float) -> NDArray[np.float64]:
-            return learned(rated.rows("train", fold), strength).logits(
-                [texts[i] for i in rated.rows("validation", fold)]
-            )
-
         if not ngrams:
             mixture = fit_mixture(labels, gpt2)
             return cls(None, mixture, label_weights(mixture.probabilities(gpt2), labels, shares))
 
-        def fitted(strength: float) -> tuple[Mixture, NDArray[np.float64]]:
-            logits = np.concatenate([held_out(fold, strength) for fold in judged], axis=1)
-            mixture = fit_mixture(labels, gpt2, logits)
-            return mixture, mixture.probabilities(gpt2, logits)
+        def learned(rows: NDArray[np.int64], *strengths: float) -> list[Ngrams]:
+            some = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
+            return Ngrams.fit_each([texts[i] for i in some], rated.labels[some], len(LABELS), strengths)
 
-        best, weaker = STRENGTHS
-        (mixture, p), (other, other_p) = fitted(best), fitted(weaker)
-        if _surely_likelier(other_p, p, labels):
-            best, mixture, p = weaker, other, other_p
-        return cls(learned(known, best), mixture, label_weights(p, labels, shares))
+        parts = []
+        for fold in judged:
+            others = [texts[i] for i in rated.rows("validation", fold)]
+            parts.append([heads.logits(others) for heads in learned(rated.rows("train", fold), *STRENGTHS)])
+        each = [np.concatenate(logits, axis=1) for logits in zip(*parts, strict=True)]
+        mixtures = [fit_mixture(labels, gpt2, logits) for logits in each]
+        p = [mixture.probabilities(gpt2, logits) for mixture, logits in zip(mixtures, each, strict=True)]
+        best = int(_surely_likelier(p[1], p[0], labels))
+        return cls(learned(known, STRENGTHS[best])[0], mixtures[best], label_weights(p[best], labels, shares))
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """(heads, texts, labels), None where GPT-2 stands alone."""

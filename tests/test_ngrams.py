@@ -6,11 +6,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from lm import ngrams
-from lm.checkpoint import CheckpointError
+from lm.checkpoint import NGRAMS_FILE, CheckpointError
 from lm.ngrams import Ngrams, read
 
 ENGLISH = ["not good at all", "very good indeed", "not bad at all", "bad, very bad"] * 5
@@ -20,7 +22,7 @@ LABELS = np.array([0, 2, 2, 0] * 5 + [2, 0, 0, 2] * 5)
 
 @pytest.fixture(scope="module")
 def head():
-    return Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strength=100.0)
+    return Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [100.0])[0]
 
 
 def by_hand(text):
@@ -48,7 +50,7 @@ def test_learns_two_words_and_two_languages(head):
 
 
 def test_a_weaker_penalty_makes_larger_weights():
-    heads = [Ngrams.fit(ENGLISH + CHINESE, LABELS, 3, strength=strength) for strength in (1.0, 5.0, 25.0)]
+    heads = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [1.0, 5.0, 25.0])
     sizes = [np.abs(head.weight).max() for head in heads]
     assert sizes[0] * 1.2 < sizes[1] < sizes[2] / 1.2
 
@@ -68,14 +70,22 @@ def test_unknown_and_empty_texts_have_the_bias(head):
 def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
     texts = ["good thing"] * 6 + ["bad thing"] * 2 + ["good", "bad"]
     labels = np.array([2] * 6 + [0] * 2 + [2, 0])
-    rarity, says = Ngrams.fit(texts, labels, 3).scales
+    [fitted] = Ngrams.fit_each(texts, labels, 3, [1.0])
+    rarity, says = fitted.scales
     where = {word: ngrams._counts([word])[1].indices[0] for word in ("good", "bad", "thing")}
-    words = Ngrams.fit(texts, labels, 3).words.tolist()
+    words = fitted.words.tolist()
     at = {word: len(rarity) - len(words) + words.index(bucket) for word, bucket in where.items()}
     assert rarity[at["bad"]] == pytest.approx(np.log(11 / 4) + 1)
     assert rarity[at["bad"]] > rarity[at["good"]] > rarity[at["thing"]]
     assert says[at["good"]] == pytest.approx(np.log((8 / 9) / (1 / 5)))
     assert says[at["thing"]] == pytest.approx(abs(np.log((7 / 9) / (3 / 5))))
+
+
+def test_a_text_is_as_long_as_another(head):
+    blocks = ngrams._counts(["good", "not good at all, very bad indeed", "😀"])
+    for of in range(2):
+        lengths = scipy.sparse.linalg.norm(head._features(blocks, of), axis=1)
+        np.testing.assert_allclose(lengths, [1, 1, 0])
 
 
 def test_long_texts_have_two_ends(head):
@@ -91,3 +101,9 @@ def test_is_kept_and_a_broken_file_is_named(head, tmp_path):
     with pytest.raises(CheckpointError, match=r"ngrams\.safetensors cannot be read"):
         Ngrams.load(tmp_path)
     assert Ngrams.load(tmp_path / "elsewhere") is None
+
+
+def test_a_file_of_the_release_with_other_lengths_is_refused(head, tmp_path):
+    save_file({name: np.ascontiguousarray(values) for name, values in vars(head).items()}, tmp_path / NGRAMS_FILE)
+    with pytest.raises(CheckpointError, match="of another release: train the model again"):
+        Ngrams.load(tmp_path)
