@@ -151,7 +151,6 @@ def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_
     for i in swapped:
         labels[i] = 2 - labels[i]
     train_sentiment(texts, labels, SentimentSettings(**(vars(TINY) | {"folds": 4})), tmp_path / "model")
-    assert 0.02 < sum(read_manifest(tmp_path / "model").noise) < 0.2
     unseen, true = reviews(300, seed=9, shares=(0.4, 0.1, 0.5))
     p = SentimentClassifier.load(tmp_path / "model", dtype="float32", threads=1).classify(unseen, 40)
     sure = p[np.arange(300), true][np.array(true) != 1]
