@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from lm import distributed
-from lm.device import autocast
+from lm.device import autocast, keep_freed_memory
 from lm.training_files import State, TrainingError, load_state, save_state, write_lines
 
 Batch = TypeVar("Batch", bound=Sized)
@@ -130,6 +130,7 @@ def fit(task: Task[Batch], schedule: Schedule, work: Path, report: Report | None
     threads ends with the same weights, to the bit, as one left alone. Raises TrainingError on a loss that is not
     finite.
     """
+    keep_freed_memory()
     loop = _Loop(task, schedule, work, report)
     loop.resume()
     while not loop.counters.finished:

@@ -29,8 +29,8 @@ from lm.training import Schedule, Task, length_batches, pad
 Tokens = NDArray[np.int32]
 Kind = Literal["causal", "classifier"]
 
-#: Rows of logits that are alive at once are bounded to this many numbers (512 MiB in float32).
-_LOGITS = 128 * 1024 * 1024
+#: Logits that are alive at once: a GPU wants large products (512 MiB in float32), a processor what its cache holds.
+_LOGITS = {"cuda": 128 * 1024 * 1024, "cpu": 2 * 1024 * 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> torch.Tensor:
         total = torch.zeros((), device=states.device)
         d_states, d_rows = torch.empty_like(states, dtype=torch.float32), torch.zeros_like(rows, dtype=torch.float32)
-        step = max(1, _LOGITS // len(rows))
+        step = max(1, _LOGITS[states.device.type] // len(rows))
         for start in range(0, len(states), step):
             part = states[start : start + step]
             low, high = torch.searchsorted(at, torch.tensor([start, start + step], device=at.device)).tolist()
@@ -161,11 +161,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = (part @ rows.T).float()  # (p, N)
             if bias is not None:
                 logits += bias
+            logits -= logits.amax(dim=1, keepdim=True)
             picked = logits[here, label]
-            normalizer = logits.logsumexp(dim=1, keepdim=True)  # (p, 1)
-            total += (weight * (normalizer[here, 0] - picked)).sum()
+            sums = logits.exp_().sum(dim=1)  # (p,)
+            total += (weight * (sums.log()[here] - picked)).sum()
             mass = torch.zeros(len(part), device=states.device).index_add_(0, here, weight)
-            gradient = logits.sub_(normalizer).exp_().mul_(mass[:, None])
+            gradient = logits.mul_((mass / sums)[:, None])
             gradient.index_put_((here, label), -weight, accumulate=True)
             d_states[start : start + step] = gradient @ rows
             d_rows += gradient.T @ part
