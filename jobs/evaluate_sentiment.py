@@ -94,7 +94,7 @@ def evaluate_sentiment_holdout(
         "task": "sentiment",
         "as_of": as_of.isoformat(),
         "model": "GPT-2" if classifier.ngrams is None else "GPT-2 and n-grams",
-        **classification_figures(p, truth, weights=classifier.label_weights),
+        **classification_figures(p, truth, label),
         "shortened": int(shortened.sum()),
         "confusion": _confusion(label, truth),
         "reliability": reliability(p, truth),

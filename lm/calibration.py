@@ -1,4 +1,4 @@
-"""From logits to probabilities that mean what they say, and to the label that macro-F1 wants; fitted on validation."""
+"""From logits to probabilities that mean what they say; fitted on validation."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-
-from lm import metrics
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -21,7 +19,6 @@ _OFFSET_PENALTY = 0.5
 #: At most this share of labels says nothing of its text. The likelihood has a hollow at each end: both are tried.
 _MOST_NOISE = 0.3
 _NOISE_STARTS = (0.01, 0.1)
-_POWERS = np.linspace(0, 1, 21)
 
 
 @dataclass(frozen=True)
@@ -84,28 +81,3 @@ def fit_mixture(labels: Labels, gpt2: Floats, ngrams: Floats | None = None) -> M
     tried = [minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts]
     best: Floats = min(tried, key=lambda result: float(result.fun)).x
     return Mixture(1 / float(best[0]), best[1 : len(parts)], best[len(parts) : -1], best[-1] * shares)
-
-
-def label_weights(p: Floats, labels: Labels, shares: Floats) -> Floats:
-    """(labels,) what probabilities are multiplied with before the largest decides the label.
-
-    The likeliest label is right most often but hardly ever a rare one. shares**-power raises those that are rare in
-    training (`shares`); the one power, in [0, 1], is chosen for the macro-F1 of `labels`: the mean of what the labels
-    show and of what calibrated probabilities promise, which wavers less where a label is rare (Lipton et al. 2014).
-    """
-    shares = np.where(shares > 0, shares, shares.max())  # a label that was never trained is not sought
-    present = np.flatnonzero(np.bincount(labels, minlength=p.shape[1]))
-    scores = []
-    for power in _POWERS:
-        chosen = (p * shares**-power).argmax(axis=1)
-        scores.append(metrics.macro_f1(labels, chosen, p.shape[1]) + _expected_macro_f1(p, chosen, present))
-    power = _POWERS[int(np.argmax(scores))]
-    weights: Floats = shares**-power
-    return weights / weights.max()
-
-
-def _expected_macro_f1(p: Floats, chosen: Labels, present: Labels) -> float:
-    """Mean over `present` labels of 2 sum(p of those chosen) / (number chosen + sum(p))."""
-    of = np.eye(p.shape[1])[chosen]
-    hits, support = (p * of).sum(axis=0), p.sum(axis=0) + of.sum(axis=0)
-    return float(np.mean(2 * hits[present] / np.maximum(support[present], 1e-12)))

@@ -45,8 +45,8 @@ class Manifest(BaseModel):
     `item_ids[i]` is the product whose token id is `first_item_token + i` (item_tokens coding).
     `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weights` multiply
     those of the n-grams' heads beside it, `offsets` are added, `noise` is the share of each label that does not come
-    from the text, and `label_weights` multiply the probabilities before the largest decides the label
-    (`lm.calibration`; empty: nothing).
+    from the text (`lm.calibration`), and the label is that of the largest `label_weights` x (probability -
+    `label_thresholds`) (`lm.label_rule`). Empty: nothing.
     `neighbour_weights` are those of `lm.neighbours` beside a recommender (empty: it is GPT-2 alone), `newcomer_weights`
     those of `lm.newcomers` (empty: it lists no product that it was not trained on).
     `training` and `metrics` are notes: they never change an answer and are not part of the fingerprint.
@@ -67,6 +67,7 @@ class Manifest(BaseModel):
     offsets: list[float] = Field(default_factory=list)
     noise: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=list)
     label_weights: list[float] = Field(default_factory=list)
+    label_thresholds: list[float] = Field(default_factory=list)
     neighbour_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
     newcomer_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -90,8 +91,8 @@ class Manifest(BaseModel):
             raise ValueError("item_ids holds an item twice")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a label twice")
-        vectors = {"offsets": self.offsets, "noise": self.noise, "label_weights": self.label_weights}
-        for name, values in vectors.items():
+        for name in ("offsets", "noise", "label_weights", "label_thresholds"):
+            values = getattr(self, name)
             if values and (len(values) != len(self.labels) or not all(map(math.isfinite, values))):
                 raise ValueError(f"{name} needs one number for each label")
         return self

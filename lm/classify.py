@@ -15,6 +15,7 @@ from lm.batching import pack
 from lm.calibration import Mixture
 from lm.checkpoint import NGRAMS_FILE, CheckpointError, read_json
 from lm.device import choose_device, choose_dtype, keep_freed_memory, use_threads
+from lm.label_rule import LabelRule
 from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
 
@@ -78,7 +79,8 @@ class SentimentClassifier:
         nothing = [0.0] * len(manifest.labels)
         offsets, noise = np.array(manifest.offsets or nothing), np.array(manifest.noise or nothing)
         self.mixture = Mixture(manifest.temperature, np.array(manifest.ngram_weights), offsets, noise)
-        self.label_weights = np.array(manifest.label_weights or [1.0] * len(manifest.labels))
+        weights, thresholds = manifest.label_weights or [1.0] * len(nothing), manifest.label_thresholds or nothing
+        self.rule = LabelRule(np.array(weights), np.array(thresholds))
 
     @classmethod
     def load(
@@ -126,4 +128,4 @@ class SentimentClassifier:
             logits[batch] = self.classifier.class_logits([encoded[i][0] for i in batch]).cpu().numpy()
         p = self.mixture.probabilities(logits, None if self.ngrams is None else self.ngrams.logits(texts))
         shortened = np.array([cut for _, cut in encoded], dtype=np.bool_)
-        return Judged(p, (p * self.label_weights).argmax(axis=1), shortened)
+        return Judged(p, self.rule.choose(p), shortened)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm.calibration import Mixture, fit_mixture, label_weights
+from lm.calibration import Mixture, fit_mixture
+from lm.label_rule import LabelRule, fit_label_rule
 from lm.ngrams import MOST_ROWS, STRENGTHS, Ngrams
 from lm.rated_reviews import LABELS, Rated
 
@@ -20,7 +21,7 @@ class Head:
 
     ngrams: Ngrams | None
     mixture: Mixture
-    label_weights: NDArray[np.float64]  # (labels,)
+    rule: LabelRule
 
     @classmethod
     def fit(
@@ -41,11 +42,9 @@ class Head:
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
         known = rated.rows("known")
-        shares = np.bincount(rated.labels[known], minlength=len(LABELS)) / len(known)
-
         if not ngrams:
             mixture = fit_mixture(labels, gpt2)
-            return cls(None, mixture, label_weights(mixture.probabilities(gpt2), labels, shares))
+            return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2), labels))
 
         def learned(rows: NDArray[np.int64], *strengths: float) -> list[Ngrams]:
             some = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
@@ -59,7 +58,7 @@ class Head:
         mixtures = [fit_mixture(labels, gpt2, logits) for logits in each]
         p = [mixture.probabilities(gpt2, logits) for mixture, logits in zip(mixtures, each, strict=True)]
         best = int(_surely_likelier(p[1], p[0], labels))
-        return cls(learned(known, STRENGTHS[best])[0], mixtures[best], label_weights(p[best], labels, shares))
+        return cls(learned(known, STRENGTHS[best])[0], mixtures[best], fit_label_rule(p[best], labels))
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """(heads, texts, labels), None where GPT-2 stands alone."""
@@ -72,7 +71,8 @@ class Head:
             "ngram_weights": self.mixture.ngram_weights.tolist(),
             "offsets": self.mixture.offsets.tolist(),
             "noise": self.mixture.noise.tolist(),
-            "label_weights": self.label_weights.tolist(),
+            "label_weights": self.rule.weights.tolist(),
+            "label_thresholds": self.rule.thresholds.tolist(),
         }
 
 

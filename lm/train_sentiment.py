@@ -96,7 +96,7 @@ def train_sentiment(
         head = Head.fit(texts, rated, judged, ngrams=settings.ngrams, seed=settings.seed)
         rows = rated.rows("test")
         p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))
-        figures = classification_figures(p, rated.labels[rows], settings.seed, head.label_weights)
+        figures = classification_figures(p, rated.labels[rows], head.rule.choose(p), settings.seed)
         notes = {
             "settings": asdict(settings),
             "window": window or {},
@@ -196,16 +196,12 @@ class _Classification:
 
 
 def classification_figures(
-    p: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    seed: int = 0,
-    weights: NDArray[np.float64] | None = None,
+    p: NDArray[np.float64], labels: NDArray[np.int64], predicted: NDArray[np.int64], seed: int = 0
 ) -> dict[str, float]:
-    """Held-out figures with 95% intervals, and the majority class's; `weights` multiply `p` before a label is chosen.
+    """Held-out figures with 95% intervals, and the majority class's: `p` (texts, labels) and the labels `predicted`.
 
     The calibration error is that of the likeliest label; by chance it would be as large as is given beside it.
     """
-    predicted = (p if weights is None else p * weights).argmax(axis=1)
     majority = np.full_like(labels, np.bincount(labels).argmax())
 
     def f1(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:

@@ -17,7 +17,7 @@ CONTRACT = Contract(
             "string",
             nullable=True,
             doc="negative, neutral or positive: the most probable one, rare ones raised as the model's "
-            "label_weights have it; null below sentiment.min_confidence",
+            "label_weights and label_thresholds have it; null below sentiment.min_confidence",
         ),
         Column("p_negative", "double", doc="calibrated probability"),
         Column("p_neutral", "double", doc="calibrated probability"),

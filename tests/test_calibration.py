@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lm.calibration import Mixture, fit_mixture, label_weights, negative_log_likelihood, softmax
+from lm.calibration import Mixture, fit_mixture, negative_log_likelihood, softmax
 
 
 def drawn(rng, logits):
@@ -64,21 +64,3 @@ def test_experts_weigh_what_they_know():
     np.testing.assert_allclose(found.probabilities(first, heads), summed)
     noise = fit_mixture(drawn(rng, first), first, heads)
     assert max(noise.ngram_weights) < 0.1
-
-
-def test_a_rare_label_is_raised_only_where_that_pays():
-    rng = np.random.default_rng(3)
-    logits = rng.normal(size=(5000, 2)) + np.array([0, 3])
-    labels = drawn(rng, logits)
-    shares = np.bincount(labels) / len(labels)
-    weights = label_weights(softmax(logits), labels, shares)
-    assert weights[0] == 1
-    assert weights[1] < 0.7
-    certain = np.eye(2)[labels]
-    assert label_weights(certain, labels, shares) == pytest.approx([1, 1])
-
-
-def test_a_label_that_training_lacks_is_not_raised():
-    p = np.array([[0.2, 0.001, 0.799], [0.7, 0.001, 0.299]] * 50)
-    weights = label_weights(p, np.array([2, 0] * 50), np.array([0.1, 0.0, 0.9]))
-    assert weights[1] == weights[2]

@@ -61,7 +61,7 @@ def test_plain_models_learn_words_and_characters_and_vader_knows_english():
 
 def test_everything_is_shown():
     p, truth = np.eye(3)[[0, 1, 2, 2]] * 0.8 + 0.2 / 3, np.array([0, 1, 2, 0])
-    figures = {"as_of": "2026-03-01", "model": "GPT-2", **classification_figures(p, truth)}
+    figures = {"as_of": "2026-03-01", "model": "GPT-2", **classification_figures(p, truth, p.argmax(axis=1))}
     figures |= {"confusion": _confusion(p.argmax(axis=1), truth), "reliability": reliability(p, truth)}
     learned = ["awful", "fine", "lovely", "great"] * 5
     figures |= {"slices": {}, "baselines": _rivals(learned, np.tile(truth, 5), ["awful"] * 4, truth, p.argmax(axis=1))}
