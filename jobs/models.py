@@ -57,6 +57,7 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
     try:
         path = resolve(model)
         fingerprint = model_fingerprint(path)
+        checkpoint.ngrams_file(path)  # one of another release is told here, not by every worker
         trained = checkpoint.read_manifest(path).language
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "regulars.json"
 NGRAMS_FILE = "ngrams.safetensors"
+#: In the first version characters and words had length 1 each.
+NGRAMS_VERSION = "2"
 NEIGHBOURS_FILE = "neighbours.safetensors"
 NEWCOMERS_FILE = "newcomers.safetensors"
 MANIFEST_VERSION = 1
@@ -239,6 +242,23 @@ def tokenizer_files(path: Path) -> list[Path]:
     raise CheckpointError(f"model {path} has no tokenizer: add tokenizer.json, or vocab.json and merges.txt")
 
 
+def ngrams_file(path: Path) -> Path | None:
+    """The n-grams of a classifier, None where there are none; CheckpointError for broken ones and another release's."""
+    file = path / NGRAMS_FILE
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "numpy") as opened:
+            version = (opened.metadata() or {}).get("version")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
+    if version != NGRAMS_VERSION:
+        raise CheckpointError(
+            f"{file} is of another release: train the model again with `regulars train --task sentiment`"
+        )
+    return file
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
     """The directory's tokenizer, never padding nor truncating, and never reading special tokens in text."""
     files = tokenizer_files(path)
@@ -273,7 +293,6 @@ def load_model(
     never fine-tuned for sentiment: Hugging Face would fill it with random numbers.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.utils import logging
 

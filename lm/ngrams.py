@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
-from lm.checkpoint import NGRAMS_FILE, CheckpointError
+from lm.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError, ngrams_file
 from lm.redact import redact
 from lm.template import clean
 
@@ -35,8 +35,6 @@ STRENGTHS = (1.0, 10.0)
 #: Rows of the linear heads' training; more of them hardly help and cost minutes.
 MOST_ROWS = 200_000
 _STEPS = 200
-#: Of the file; in the first one characters and words had length 1 each.
-_VERSION = "2"
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -126,21 +124,16 @@ class Ngrams:
     def save(self, folder: Path) -> None:
         """Write the heads into a model's folder."""
         tensors = {name: np.ascontiguousarray(values) for name, values in vars(self).items()}
-        save_file(tensors, folder / NGRAMS_FILE, {"version": _VERSION})
+        save_file(tensors, folder / NGRAMS_FILE, {"version": NGRAMS_VERSION})
 
     @classmethod
     def load(cls, folder: Path) -> Ngrams | None:
         """The heads of a model's folder, None where it has none. Raises CheckpointError where it is broken or old."""
-        file = folder / NGRAMS_FILE
-        if not file.exists():
+        file = ngrams_file(folder)
+        if file is None:
             return None
         try:
-            with safe_open(file, "numpy") as opened:
-                if (opened.metadata() or {}).get("version") != _VERSION:
-                    raise CheckpointError(
-                        f"{file} is of another release: train the model again with `regulars train --task sentiment`"
-                    )
-                return cls(**{name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 (no mapping)
+            return cls(**load_file(file))
         except (SafetensorError, OSError, TypeError) as error:
             raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
 

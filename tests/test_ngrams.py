@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from jobs import models
+from jobs.errors import ConfigurationError
 from lm import ngrams
 from lm.checkpoint import NGRAMS_FILE, CheckpointError
 from lm.ngrams import Ngrams, read
+from tests.models import save_classifier
 
 ENGLISH = ["not good at all", "very good indeed", "not bad at all", "bad, very bad"] * 5
 CHINESE = ["质量很好", "质量很差", "不好用", "好用"] * 5
@@ -104,6 +107,9 @@ def test_is_kept_and_a_broken_file_is_named(head, tmp_path):
 
 
 def test_a_file_of_the_release_with_other_lengths_is_refused(head, tmp_path):
+    save_classifier(tmp_path)
     save_file({name: np.ascontiguousarray(values) for name, values in vars(head).items()}, tmp_path / NGRAMS_FILE)
     with pytest.raises(CheckpointError, match="of another release: train the model again"):
         Ngrams.load(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"models\.sentiment: .*of another release.*\n.*regulars train"):
+        models.find("sentiment", str(tmp_path), "regulars.yaml")
