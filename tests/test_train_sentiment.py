@@ -18,6 +18,7 @@ from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
 from lm.rated_reviews import UNRATED, Rated
 from lm.review_parts import FOLDS, Parts
+from lm.sentiment_head import Head
 from lm.splits import part_of
 from lm.tokenizer import PADDING
 from lm.train_sentiment import SentimentSettings, _Classification, train_sentiment
@@ -156,6 +157,20 @@ def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_
     sure = p[np.arange(300), true][np.array(true) != 1]
     assert np.quantile(sure, 0.02) > 0.85
     assert sure.max() < 0.995
+
+
+def test_stars_that_contradict_their_words_are_kept_as_noise():
+    truth = np.array([0, 0, 1, 2, 2] * 300)
+    texts = [
+        f"{i} {WORDS[label][i % 3]} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i, label in enumerate(truth)
+    ]
+    labels = truth.copy()
+    swapped = random.Random(1).sample(range(1500), 90)
+    labels[swapped] = 2 - labels[swapped]
+    rated = Rated.split(texts, labels)
+    judged = {fold: 4 * np.eye(3)[truth[rated.rows("validation", fold)]] for fold in range(4)}
+    noise = Head.fit(texts, rated, judged, ngrams=False).manifest_values()["noise"]
+    assert 0.02 < sum(noise) < 0.2
 
 
 def rated_of(counts):
