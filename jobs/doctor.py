@@ -26,6 +26,7 @@ from jobs.errors import UserError
 from jobs.shipping import is_remote
 from lm import checkpoint
 from lm.fingerprint import model_fingerprint
+from lm.manifest import read_manifest
 
 GIB = 2**30
 #: Below these a night of the default settings is likely to fail.
@@ -147,7 +148,8 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
             continue
         try:
             path = checkpoint.resolve(model)
-            manifest = checkpoint.read_manifest(path)
+            manifest = read_manifest(path)
+            checkpoint.ngrams_file(path)
             coding = {"recommend": manifest.coding, "sentiment": "classifier"}.get(key, "writer")
             yield Finding(f"models.{key}", f"{path} ({coding}, {model_fingerprint(path)})")
         except checkpoint.CheckpointError as error:

@@ -25,7 +25,8 @@ from jobs.errors import ConfigurationError, InputError
 from jobs.inputs import read_inputs
 from jobs.list_figures import Judged, compare
 from jobs.store import Store
-from lm.checkpoint import CheckpointError, read_manifest
+from lm.checkpoint import CheckpointError
+from lm.manifest import read_manifest
 
 if TYPE_CHECKING:
     from lm.held_out import HeldOut, Split

@@ -16,6 +16,7 @@ from jobs.shipping import opened
 from lm import checkpoint
 from lm.catalogue import Catalogue
 from lm.fingerprint import model_fingerprint
+from lm.manifest import MANIFEST_FILE, read_manifest
 from lm.prompt import PromptEncoder
 
 Language = Literal["en", "zh"]
@@ -58,12 +59,12 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
         path = resolve(model)
         fingerprint = model_fingerprint(path)
         checkpoint.ngrams_file(path)  # one of another release is told here, not by every worker
-        trained = checkpoint.read_manifest(path).language
+        trained = read_manifest(path).language
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(
             f"models.{key}: {error}\nTrain one with: regulars train --config {config_file} --task {key} --as-of <date>"
         ) from None
-    is_stock = not (path / checkpoint.MANIFEST_FILE).exists()
+    is_stock = not (path / MANIFEST_FILE).exists()
     if language and not is_stock and language != trained:
         raise ConfigurationError(
             f"recommend.language is {language}, but models.{key} ({path}) was trained with {trained} prompts: set"

@@ -11,7 +11,7 @@ import scipy.sparse
 import torch
 
 from lm.baselines import CoPurchases
-from lm.checkpoint import Manifest
+from lm.manifest import Manifest
 from lm.neighbours import Ints, Neighbours
 from lm.newcomers import Newcomers
 

@@ -14,10 +14,10 @@ from transformers import PreTrainedModel
 
 from lm import metrics
 from lm.beside import Beside
-from lm.checkpoint import Manifest
 from lm.examples import BOUGHT, FOLLOWING, Customer, Example, item_examples, purchases_of, targets, title_examples
 from lm.held_out import HeldOut
 from lm.item_rows import ItemRows
+from lm.manifest import Manifest
 from lm.neighbours import CELLS, Ints, purchases_in
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.sampled_softmax import SampledSoftmax

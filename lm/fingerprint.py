@@ -6,15 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from lm.checkpoint import (
-    NEIGHBOURS_FILE,
-    NEWCOMERS_FILE,
-    NGRAMS_FILE,
-    read_json,
-    read_manifest,
-    tokenizer_files,
-    weight_files,
-)
+from lm.checkpoint import NEIGHBOURS_FILE, NEWCOMERS_FILE, NGRAMS_FILE, read_json, tokenizer_files, weight_files
+from lm.manifest import read_manifest
 
 #: What a model may have besides GPT-2's own files.
 FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, NEIGHBOURS_FILE, NEWCOMERS_FILE)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lm.checkpoint import load_model
+from lm.huggingface_model import load_model
 from lm.tree import ROOT, Chains, Floats, Ints, Tree
 
 UNBOUNDED = 1 << 20  # the context of models without positions

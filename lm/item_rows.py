@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
 
-from lm.checkpoint import Manifest
+from lm.manifest import Manifest
 from lm.prompt import PromptEncoder
 from lm.training_model import both_matrices
 

@@ -20,7 +20,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from lm.baselines import CoPurchases
-from lm.checkpoint import NEIGHBOURS_FILE, CheckpointError, Manifest
+from lm.checkpoint import NEIGHBOURS_FILE, CheckpointError
+from lm.manifest import Manifest
 
 Ints = NDArray[np.int64]
 

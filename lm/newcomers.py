@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lm.checkpoint import NEWCOMERS_FILE, CheckpointError, Manifest
+from lm.checkpoint import NEWCOMERS_FILE, CheckpointError
+from lm.manifest import Manifest
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

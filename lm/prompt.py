@@ -17,17 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from lm.checkpoint import (
-    END_OF_TEXT,
-    CheckpointError,
-    Manifest,
-    context_tokens,
-    load_tokenizer,
-    read_json,
-    read_manifest,
-)
+from lm.checkpoint import END_OF_TEXT, CheckpointError, context_tokens, load_tokenizer, read_json
 from lm.histories import Histories, Ints
 from lm.lines import LineEncoder
+from lm.manifest import Manifest, read_manifest
 from lm.redact import redact
 from lm.template import TEMPLATES, Event, clean, event_line, item_marker, spelled
 

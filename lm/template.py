@@ -9,7 +9,7 @@
 The last line is the cue: the answer follows it. Where products have tokens of their own the purchases are one
 `<|item:ID|>` each, stand together at the end, and there is no cue. No line says when: unchanged events give
 unchanged prompts.
-A change of these words is a new `lm.checkpoint.TEMPLATE_VERSION`, for models are trained on them.
+A change of these words is a new `lm.manifest.TEMPLATE_VERSION`, for models are trained on them.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ from lm.answer_figures import answer_figures, retrieval_figures
 from lm.answer_prompt import Article, Customer
 from lm.answers import AnswerWriter
 from lm.answers_files import AnswersFile, write_settings
-from lm.checkpoint import Manifest
 from lm.fingerprint import model_fingerprint
 from lm.grounding import atoms, ordinary_words
+from lm.manifest import Manifest
 from lm.retrieval import RankModel, Retriever
 from lm.slots import SlotTokenizer, pieces, target, tokens_of_slots
 from lm.splits import part_of

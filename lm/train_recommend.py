@@ -19,12 +19,12 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedModel
 
 from lm import baselines, checkpoint, distributed, metrics
-from lm.checkpoint import Manifest
 from lm.examples import BOUGHT, Customer, windows
 from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles
 from lm.fingerprint import model_fingerprint
 from lm.held_out import Split, split_of
 from lm.item_rows import add_items
+from lm.manifest import Manifest, read_manifest
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.template import TEMPLATES, event_line, spelled
 from lm.tokenizer import train_bpe
@@ -68,7 +68,7 @@ def train_recommend(
             documents = _documents(split.training, items, tokenizer, settings)
             pretrain = schedule("pretrain", settings, settings.pretrain_epochs)
             fit(pretraining(model, documents, settings), pretrain, work, report)
-        before = Manifest() if start is None else checkpoint.read_manifest(start)
+        before = Manifest() if start is None else read_manifest(start)
         tuning = _coding(model, tokenizer, items, settings, before)
         outcome, figures = _fine_tune(tuning, split, items, work, report)
         if distributed.rank():

@@ -20,8 +20,8 @@ from transformers import PreTrainedModel
 
 from lm import checkpoint, metrics
 from lm.calibration import negative_log_likelihood, softmax
-from lm.checkpoint import Manifest
 from lm.fingerprint import model_fingerprint
+from lm.manifest import Manifest
 from lm.prompt import PromptEncoder
 from lm.rated_reviews import LABELS, Rated
 from lm.redact import redact

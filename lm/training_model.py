@@ -23,6 +23,8 @@ from transformers.utils import logging
 
 from lm import checkpoint
 from lm.checkpoint import END_OF_TEXT
+from lm.huggingface_model import load_model
+from lm.manifest import Manifest, write_manifest
 from lm.tokenizer import padding_of, save_tokenizer
 from lm.training import Schedule, Task, length_batches, pad
 
@@ -93,7 +95,7 @@ def start_model(
     else:
         path = checkpoint.resolve(settings.init)
         if kind == "causal":
-            model = checkpoint.load_model(path, kind)
+            model = load_model(path, kind)
         else:
             checkpoint.weight_files(path)  # safetensors or an error, never a pickle
             verbosity = logging.get_verbosity()
@@ -212,7 +214,7 @@ def pretraining(model: PreTrainedModel, documents: Sequence[Tokens], settings: S
     return Task(model, batches, loss)
 
 
-def write_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: checkpoint.Manifest, new: Path) -> None:
+def write_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: Manifest, new: Path) -> None:
     """Write a Hugging Face folder with the manifest; what was half written there before is dropped."""
     if new.exists():
         shutil.rmtree(new)
@@ -223,4 +225,4 @@ def write_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: checkpo
     for weights in new.glob("*.safetensors"):  # safetensors writes them readable by their owner alone
         weights.chmod((new / "config.json").stat().st_mode)
     save_tokenizer(tokenizer, new, max_tokens=model.config.max_position_embeddings)
-    checkpoint.write_manifest(new, manifest)
+    write_manifest(new, manifest)

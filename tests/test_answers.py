@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from lm import checkpoint
 from lm.answer_asking import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
 from lm.answer_prompt import Article, Customer, Order
 from lm.answers import REPEAT, AnswerWriter, agreements, bigrams, repeats
 from lm.checkpoint import CheckpointError
 from lm.fingerprint import model_fingerprint
 from lm.grounding import atoms, ungrounded
+from lm.manifest import read_manifest
 from lm.train_answers import AnswersSettings, PastQuestion, train_answers
 from lm.training_files import TrainingError
 
@@ -142,7 +142,7 @@ def test_what_samples_agree_on_scores_highest():
 
 
 def test_the_folder_and_its_fingerprint(model):
-    manifest = checkpoint.read_manifest(model)
+    manifest = read_manifest(model)
     assert manifest.task == "answers"
     assert {"article_top_1", "bm25_article_top_1", "word_f1"} <= set(manifest.metrics)
     before = model_fingerprint(model)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lm import catalogue
 from lm.catalogue import Catalogue, CatalogueError, version
-from lm.checkpoint import Manifest
+from lm.manifest import Manifest
 from lm.prompt import PromptEncoder
 from lm.trie import Trie
 from tests.models import train_tokenizer

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lm import checkpoint, fingerprint
-from lm.checkpoint import CheckpointError, Manifest, read_manifest, write_manifest
+from lm import checkpoint, fingerprint, manifest
+from lm.checkpoint import CheckpointError
 from lm.fingerprint import model_fingerprint
+from lm.huggingface_model import load_model
+from lm.manifest import Manifest, read_manifest, write_manifest
 from tests.models import LINES, save_causal, save_classifier
 
 
@@ -103,7 +105,7 @@ def test_fingerprint_follows_what_decides_an_answer(model, change):
 
 def test_fingerprint_follows_the_template(model, monkeypatch):
     before = model_fingerprint(model)
-    monkeypatch.setattr(checkpoint, "TEMPLATE_VERSION", 2)
+    monkeypatch.setattr(manifest, "TEMPLATE_VERSION", 2)
     edit(model / "regulars.json", template_version=2)
     assert model_fingerprint(model) != before
 
@@ -164,7 +166,7 @@ def test_broken_tokenizer_is_named(model):
 
 def test_pickled_weights_are_refused(model):
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
-    for read in (checkpoint.weight_files, checkpoint.load_model, model_fingerprint):
+    for read in (checkpoint.weight_files, load_model, model_fingerprint):
         with pytest.raises(CheckpointError, match="safe_serialization"):
             read(model)
 
@@ -188,7 +190,7 @@ def test_context_length_is_read_from_the_configuration(model):
 def test_load_model_gives_eval_mode_and_the_asked_type(model):
     import torch
 
-    loaded = checkpoint.load_model(model, dtype="bfloat16")
+    loaded = load_model(model, dtype="bfloat16")
     assert not loaded.training
     assert loaded.transformer.wte.weight.dtype == torch.bfloat16
     assert loaded.transformer.wte.weight.shape == (403, 32)
@@ -196,8 +198,8 @@ def test_load_model_gives_eval_mode_and_the_asked_type(model):
 
 def test_load_model_never_invents_a_classification_head(model, tmp_path):
     with pytest.raises(CheckpointError, match=r"score\.weight.*--task sentiment"):
-        checkpoint.load_model(model, "classifier")
-    loaded = checkpoint.load_model(save_classifier(tmp_path / "sentiment"), "classifier")
+        load_model(model, "classifier")
+    loaded = load_model(save_classifier(tmp_path / "sentiment"), "classifier")
     assert loaded.config.num_labels == 3
 
 
@@ -205,14 +207,14 @@ def test_load_model_refuses_a_head_of_another_size(tmp_path):
     path = save_classifier(tmp_path / "sentiment")
     edit(path / "regulars.json", labels=["bad", "good"])
     with pytest.raises(CheckpointError, match="score"):
-        checkpoint.load_model(path, "classifier")
+        load_model(path, "classifier")
 
 
 def test_truncated_weights_are_named(model):
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="cannot be loaded"):
-        checkpoint.load_model(model)
+        load_model(model)
 
 
 def test_resolve_finds_directories(model, monkeypatch):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from lm.checkpoint import CheckpointError, Manifest, write_manifest
+from lm.checkpoint import CheckpointError
 from lm.classify import SentimentClassifier
+from lm.manifest import Manifest, write_manifest
 from tests.models import save_causal, save_classifier
 
 TEXTS = [

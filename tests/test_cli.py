@@ -200,6 +200,10 @@ def test_doctor_finds_a_healthy_shop_and_names_what_is_missing(capfd, broken):
     assert code == 0, output
     for check in ("Java", "Python", "memory", "store", "models.recommend", "inputs.purchases"):
         assert check in output
+    (broken / "models/sentiment/ngrams.safetensors").write_bytes(b"cut short")
+    code, output = run(capfd, *command)
+    assert code == 2
+    assert "not usable" in output
     shutil.rmtree(broken / "models/sentiment")
     shutil.rmtree(broken / "data/searches")
     code, output = run(capfd, *command)

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm.checkpoint import Manifest
 from lm.examples import (
     WITHIN_DAY,
     Customer,
@@ -18,6 +17,7 @@ from lm.examples import (
     title_examples,
     windows,
 )
+from lm.manifest import Manifest
 from lm.prompt import Event, PromptEncoder
 from tests.models import train_tokenizer
 

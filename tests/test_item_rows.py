@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lm.checkpoint import Manifest, load_tokenizer, read_manifest
+from lm.checkpoint import load_tokenizer
 from lm.item_rows import ItemRows, add_items
+from lm.manifest import Manifest, read_manifest
 from lm.prompt import PromptEncoder
 from lm.training_model import hidden_states, output_rows
 from tests.models import save_causal

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.baselines import CoPurchases
-from lm.checkpoint import NEIGHBOURS_FILE, CheckpointError, Manifest
+from lm.checkpoint import NEIGHBOURS_FILE, CheckpointError
+from lm.manifest import Manifest
 from lm.neighbours import FEATURES, Neighbours, purchases_in
 
 CODES = {item: code for code, item in enumerate("abcde")}

@@ -7,9 +7,9 @@ import shutil
 import pytest
 import torch
 
-from lm.checkpoint import read_manifest
 from lm.fine_tuning import RecommendSettings
 from lm.fingerprint import model_fingerprint
+from lm.manifest import read_manifest
 from lm.promotion import promote
 from lm.train_recommend import train_recommend
 from tests.test_train_recommend import ITEMS, TINY, shop

@@ -7,7 +7,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from lm import lines
-from lm.checkpoint import CheckpointError, Manifest
+from lm.checkpoint import CheckpointError
+from lm.manifest import Manifest
 from lm.prompt import LINE_TOKENS, Event, PromptEncoder
 from tests.models import save_causal, train_tokenizer
 from tests.texts import TEXTS

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from jobs.prompts import _render_batch, hash_ids
-from lm.checkpoint import Manifest
+from lm.manifest import Manifest
 from lm.prompt import Event, PromptEncoder
 from tests.models import train_tokenizer
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lm.checkpoint import Manifest
+from lm.manifest import Manifest
 from lm.prompt import PromptEncoder
 from tests.models import train_tokenizer
 from tests.texts import TEXTS

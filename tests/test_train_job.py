@@ -15,7 +15,8 @@ from jobs.config import load
 from jobs.errors import ConfigurationError, InputError, StoreBusy
 from jobs.sample import write_sample
 from jobs.train import _explained, _table, train
-from lm.checkpoint import CheckpointError, read_manifest
+from lm.checkpoint import CheckpointError
+from lm.manifest import read_manifest
 from lm.prompt import Event
 from tests.rows import frame
 

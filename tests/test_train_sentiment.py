@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lm.calibration import softmax
-from lm.checkpoint import load_tokenizer, read_manifest
+from lm.checkpoint import load_tokenizer
 from lm.classify import SentimentClassifier
+from lm.manifest import read_manifest
 from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
 from lm.rated_reviews import UNRATED, Rated

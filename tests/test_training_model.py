@@ -6,7 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm.checkpoint import END_OF_TEXT, Manifest, load_model, load_tokenizer, read_manifest
+from lm.checkpoint import END_OF_TEXT, load_tokenizer
+from lm.huggingface_model import load_model
+from lm.manifest import Manifest, read_manifest
 from lm.training_model import Settings, cross_entropy_sum, hidden_states, output_rows, start_model, write_folder
 from tests.models import save_causal, train_tokenizer
 

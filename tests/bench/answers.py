@@ -34,8 +34,8 @@ from lm.answer_asking import Asker, write_articles
 from lm.answer_figures import found, ranked_by_bm25
 from lm.answer_prompt import Article, Customer, Order
 from lm.answers import AnswerWriter
-from lm.checkpoint import MANIFEST_FILE
 from lm.grounding import ungrounded
+from lm.manifest import MANIFEST_FILE
 from lm.retrieval import BM25
 from lm.sampling import Sampling
 from lm.splits import part_of

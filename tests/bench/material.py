@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lm.checkpoint import Manifest, write_manifest
+from lm.manifest import Manifest, write_manifest
 from lm.prompt import PromptEncoder
 
 if TYPE_CHECKING:
