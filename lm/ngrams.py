@@ -32,13 +32,14 @@ _TEXTS_AT_ONCE = 2000
 _LONGEST = 20_000
 #: Inverse L2 penalties to choose from: where labels are wrong now and then the smaller learns less of them by heart.
 STRENGTHS = (1.0, 10.0)
-#: Rows of the linear heads' training; more of them hardly help and cost minutes.
-MOST_ROWS = 200_000
+#: Of the linear heads' training, some 4 GB; more hardly help and cost minutes.
+MOST_CHARACTERS = 50_000_000
 _STEPS = 200
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
+Block = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
 # Odd 64-bit numbers without pattern; arithmetic is modulo 2**64 throughout.
 _BASE, _MIX, _WORDS_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 _INVERSE = pow(_BASE, -1, 1 << 64)
@@ -66,25 +67,29 @@ class Ngrams:
         ratios (Wang & Manning, ACL 2012), those of a text of length 1; then logistic regression. Equal whatever the
         order of `texts` but for rounding.
         """
-        blocks = _counts(texts)
-        holders = [np.bincount(block.indices, minlength=block.shape[1]) for block in blocks]  # texts with each
+        blocks = list(_counts(texts))
+        holders = [
+            sum(np.bincount(of.indices, minlength=of.shape[1]) for of in kind) for kind in zip(*blocks, strict=True)
+        ]
         characters, words = (np.flatnonzero(texts_with >= 2) for texts_with in holders)
-        seen = np.concatenate([holders[0][characters], holders[1][words]])
-        idf = np.log((1 + len(texts)) / (1 + seen)) + 1
-        kept = zip(blocks, (characters, words), strict=True)
-        scales = np.stack([idf, np.concatenate([_log_ratios(block, labels)[buckets] for block, buckets in kept])])
+        known = [_known(block, (characters, words)) for block in blocks]
+        del blocks  # of long reviews gigabytes
+        counts = scipy.sparse.vstack(known, format="csr")
+        del known
+        idf = np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
+        scales = np.stack([idf, _log_ratios(counts, labels)]).astype(np.float32)
         heads = [
             cls(
                 characters,
                 words,
-                scales.astype(np.float32),
+                scales,
                 np.zeros((*scales.shape, count), np.float32),
                 np.tile(_log_shares(labels, count), (len(scales), 1)),
             )
             for _ in strengths
         ]
-        for head in range(len(scales)):
-            features = heads[0]._features(blocks, head)
+        for head, scale in enumerate(scales):
+            features = _weighed(counts, scale)
             for strength, into in zip(strengths, heads, strict=True):
                 model = LogisticRegression(C=strength, max_iter=_STEPS).fit(features, labels)
                 into._take(head, model)
@@ -100,26 +105,13 @@ class Ngrams:
     def logits(self, texts: Sequence[str]) -> Floats:
         """(heads, texts, labels); of each text alone, whatever its company."""
         found = np.empty((len(self.bias), len(texts), self.bias.shape[1]))
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = slice(start, start + _TEXTS_AT_ONCE)
-            blocks = _counts(texts[part])
-            for head, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
-                found[head, part] = self._features(blocks, head) @ weight.astype(np.float64) + bias
+        start = 0
+        for block in _counts(texts):
+            counts = _known(block, (self.characters, self.words))
+            part = slice(start, start := start + counts.shape[0])
+            for head, (scale, weight, bias) in enumerate(zip(self.scales, self.weight, self.bias, strict=True)):
+                found[head, part] = _weighed(counts, scale) @ weight.astype(np.float64) + bias
         return found
-
-    def _features(self, blocks: Sequence[scipy.sparse.csr_matrix], head: int) -> scipy.sparse.csr_matrix:
-        """(texts, F) float64."""
-        found = []
-        for block, buckets, scale in zip(
-            blocks, (self.characters, self.words), np.split(self.scales[head], [len(self.characters)]), strict=True
-        ):
-            rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-            at = np.minimum(np.searchsorted(buckets, block.indices), max(len(buckets) - 1, 0))
-            known = buckets[at] == block.indices if len(buckets) else np.zeros(len(at), dtype=bool)
-            rows, at = rows[known], at[known]
-            values = (block.data[known] * scale[at], (rows, at))
-            found.append(scipy.sparse.csr_matrix(values, shape=(block.shape[0], len(buckets))))
-        return normalize(scipy.sparse.hstack(found, format="csr"), copy=False)
 
     def save(self, folder: Path) -> None:
         """Write the heads into a model's folder."""
@@ -145,18 +137,24 @@ def read(text: str) -> str:
     return clean(redact(text)).lower()
 
 
+def affordable(texts: Sequence[str]) -> int:
+    """How many texts, from the first on, have MOST_CHARACTERS or less together."""
+    characters = np.cumsum([min(len(text), _LONGEST) for text in texts])
+    return int(np.searchsorted(characters, MOST_CHARACTERS, side="right"))
+
+
 def _log_shares(labels: Ints, count: int) -> NDArray[np.float32]:
     """Logits before anything is learned: a label that no text has keeps this one."""
     seen = np.bincount(labels, minlength=count)
     return np.log((seen + 0.5) / len(labels)).astype(np.float32)
 
 
-def _log_ratios(block: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
-    """(buckets,) how much the presence of each says of the label: over the labels that occur, the root mean square of
+def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
+    """(F,) how much the presence of each says of the label: over the labels that occur, the root mean square of
     ln(P(present | label) / P(present | another)), by counts plus 1.
     """
     holders = np.stack(
-        [np.bincount(block[labels == label].indices, minlength=block.shape[1]) for label in np.unique(labels)]
+        [np.bincount(counts[labels == label].indices, minlength=counts.shape[1]) for label in np.unique(labels)]
     )
     texts = np.unique(labels, return_counts=True)[1][:, None]
     of, others = (holders + 1) / (texts + 2), (holders.sum(axis=0) - holders + 1) / (len(labels) - texts + 2)
@@ -164,16 +162,31 @@ def _log_ratios(block: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
     return ratios
 
 
-def _counts(texts: Sequence[str]) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
-    """Of characters and of words (texts, 2**BUCKETS_BITS): 1 + ln(how often), columns rising in each row."""
-    parts = [_counts_at_once(texts[i : i + _TEXTS_AT_ONCE]) for i in range(0, len(texts), _TEXTS_AT_ONCE)]
-    if not parts:
-        parts = [_counts_at_once([])]
-    characters, words = (scipy.sparse.vstack(blocks, format="csr") for blocks in zip(*parts, strict=True))
-    return characters, words
+def _known(block: Block, kept: tuple[Ints, Ints]) -> scipy.sparse.csr_matrix:
+    """(texts, F) counts of those buckets alone, of characters first."""
+    found = []
+    for counts, buckets in zip(block, kept, strict=True):
+        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        at = np.minimum(np.searchsorted(buckets, counts.indices), max(len(buckets) - 1, 0))
+        known = buckets[at] == counts.indices if len(buckets) else np.zeros(len(at), dtype=bool)
+        entries = (counts.data[known], (rows[known], at[known]))
+        found.append(scipy.sparse.csr_matrix(entries, shape=(counts.shape[0], len(buckets))))
+    return scipy.sparse.hstack(found, format="csr")
 
 
-def _counts_at_once(texts: Sequence[str]) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+def _weighed(counts: scipy.sparse.csr_matrix, scale: NDArray[np.float32]) -> scipy.sparse.csr_matrix:
+    """(texts, F) float64: counts times each feature's scale, those of a text of length 1."""
+    entries = (counts.data * scale[counts.indices], counts.indices, counts.indptr)
+    return normalize(scipy.sparse.csr_matrix(entries, shape=counts.shape), copy=False)
+
+
+def _counts(texts: Sequence[str]) -> Iterator[Block]:
+    """Of characters and of words (texts, 2**BUCKETS_BITS), some texts at once: 1 + ln(how often), columns rising."""
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        yield _counts_at_once(texts[start : start + _TEXTS_AT_ONCE])
+
+
+def _counts_at_once(texts: Sequence[str]) -> Block:
     letters, owner, words, whose = _units(texts)
     return (
         _bag(_buckets(letters, owner, CHARACTERS, _BASE), len(texts)),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lm.calibration import Mixture, fit_mixture
 from lm.label_rule import LabelRule, fit_label_rule
-from lm.ngrams import MOST_ROWS, STRENGTHS, Ngrams
+from lm.ngrams import STRENGTHS, Ngrams, affordable
 from lm.rated_reviews import LABELS, Rated
 
 
@@ -47,8 +47,10 @@ class Head:
             return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2), labels))
 
         def learned(rows: NDArray[np.int64], *strengths: float) -> list[Ngrams]:
-            some = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
-            return Ngrams.fit_each([texts[i] for i in some], rated.labels[some], len(LABELS), strengths)
+            order = np.random.default_rng(seed).permutation(rows)
+            some = [texts[i] for i in order]
+            most = affordable(some)
+            return Ngrams.fit_each(some[:most], rated.labels[order[:most]], len(LABELS), strengths)
 
         parts = []
         for fold in judged:

@@ -36,9 +36,9 @@ def by_hand(text):
     return letters, [*words, *pairwise(words)]
 
 
-@given(st.lists(st.text(max_size=30), max_size=4))
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=4))
 def test_counts_are_those_counted_by_hand(texts):
-    blocks = ngrams._counts(texts)
+    [blocks] = ngrams._counts(texts)
     for row, text in enumerate(texts):
         for block, expected in zip(blocks, by_hand(text), strict=True):
             times = np.sort(block[[row]].data)
@@ -63,6 +63,8 @@ def test_of_equal_texts_in_any_company_the_bits_are_equal(head, monkeypatch):
     assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE], axis=1) == whole).all()
     monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
     assert (head.logits(ENGLISH + CHINESE) == whole).all()
+    [again] = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [100.0])
+    assert all((values == getattr(again, name)).all() for name, values in vars(head).items())
 
 
 def test_unknown_and_empty_texts_have_the_bias(head):
@@ -75,7 +77,7 @@ def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
     labels = np.array([2] * 6 + [0] * 2 + [2, 0])
     [fitted] = Ngrams.fit_each(texts, labels, 3, [1.0])
     rarity, says = fitted.scales
-    where = {word: ngrams._counts([word])[1].indices[0] for word in ("good", "bad", "thing")}
+    where = {word: next(ngrams._counts([word]))[1].indices[0] for word in ("good", "bad", "thing")}
     words = fitted.words.tolist()
     at = {word: len(rarity) - len(words) + words.index(bucket) for word, bucket in where.items()}
     assert rarity[at["bad"]] == pytest.approx(np.log(11 / 4) + 1)
@@ -85,10 +87,18 @@ def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
 
 
 def test_a_text_is_as_long_as_another(head):
-    blocks = ngrams._counts(["good", "not good at all, very bad indeed", "😀"])
-    for of in range(2):
-        lengths = scipy.sparse.linalg.norm(head._features(blocks, of), axis=1)
+    [block] = ngrams._counts(["good", "not good at all, very bad indeed", "😀"])
+    counts = ngrams._known(block, (head.characters, head.words))
+    for scale in head.scales:
+        lengths = scipy.sparse.linalg.norm(ngrams._weighed(counts, scale), axis=1)
         np.testing.assert_allclose(lengths, [1, 1, 0])
+
+
+def test_more_texts_than_memory_should_hold_are_left_out(monkeypatch):
+    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 5)
+    assert [ngrams.affordable(texts) for texts in ([], ["ab"], ["ab", "abc"], ["ab", "abcd", ""])] == [0, 1, 2, 1]
+    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 50_000_000)
+    assert ngrams.affordable(["x" * 10**9]) == 1
 
 
 def test_long_texts_have_two_ends(head):
