@@ -9,6 +9,7 @@ A training that was killed goes on where it was with the same command; until it 
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
@@ -229,6 +230,8 @@ class _Bar:
         """Show the stage, the epoch, the loss, the newest validation and when it ends at the latest."""
         shown = {name: value for name, value in now.metrics.items() if name not in ("loss", "seconds")}
         told = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.3f}"
+        if math.isnan(now.loss):
+            told = f"{now.step}/{now.steps}"
         told += "".join(f" {name} {value:.3f}" for name, value in shown.items())
         if now.stage not in self.stages:
             self.stages[now.stage] = self.bar.add_task(f"  {self.task} {now.stage}", total=now.epochs, told=told)
@@ -237,8 +240,8 @@ class _Bar:
         if self.console.is_terminal or time.monotonic() - self.printed < _LINE_EVERY:
             return
         self.printed = time.monotonic()
-        left = f"at most {now.seconds_left / 60:.1f} minutes left"
-        self.console.print(f"  {self.task} {now.stage}: {told}, {left}", highlight=False)
+        left = "" if math.isnan(now.seconds_left) else f", at most {now.seconds_left / 60:.1f} minutes left"
+        self.console.print(f"  {self.task} {now.stage}: {told}{left}", highlight=False)
 
 
 def _table(task: str, figures: Figures) -> Table:

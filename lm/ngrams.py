@@ -7,7 +7,7 @@ Everything is numpy over all texts at once: a review costs some tens of microsec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +26,8 @@ from lm.template import clean
 
 #: N-grams of characters see Chinese, which has no spaces, and the stems of words; those of words see negation.
 CHARACTERS, WORDS = 4, 2
+#: By rarity, and by what presence says of the label.
+HEADS = 2
 BUCKETS_BITS = 22
 _TEXTS_AT_ONCE = 2000
 #: Of a longer text its two ends are read.
@@ -60,12 +62,19 @@ class Ngrams:
     bias: NDArray[np.float32]  # (heads, labels)
 
     @classmethod
-    def fit_each(cls, texts: Sequence[str], labels: Ints, count: int, strengths: Sequence[float]) -> list[Ngrams]:
+    def fit_each(
+        cls,
+        texts: Sequence[str],
+        labels: Ints,
+        count: int,
+        strengths: Sequence[float],
+        fitted: Callable[[], None] = lambda: None,
+    ) -> list[Ngrams]:
         """Train on `texts` with labels < `count`, once for each of the inverse L2 penalties `strengths`.
 
         Features are 1 + ln(tf), times inverse document frequencies (Salton & Buckley 1988) or naive-Bayes log-count
         ratios (Wang & Manning, ACL 2012), those of a text of length 1; then logistic regression. Equal whatever the
-        order of `texts` but for rounding.
+        order of `texts` but for rounding. `fitted` is called HEADS times for each penalty, as each is done.
         """
         blocks = list(_counts(texts))
         holders = [
@@ -93,6 +102,7 @@ class Ngrams:
             for strength, into in zip(strengths, heads, strict=True):
                 model = LogisticRegression(C=strength, max_iter=_STEPS).fit(features, labels)
                 into._take(head, model)
+                fitted()
         return heads
 
     def _take(self, head: int, model: LogisticRegression) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lm.calibration import Mixture, fit_mixture
 from lm.label_rule import LabelRule, fit_label_rule
-from lm.ngrams import STRENGTHS, Ngrams, affordable
+from lm.ngrams import HEADS, STRENGTHS, Ngrams, affordable
 from lm.rated_reviews import LABELS, Rated
 
 
@@ -32,12 +32,14 @@ class Head:
         *,
         ngrams: bool = True,
         seed: int = 0,
+        report: Callable[[int, int], None] = lambda done, of: None,
     ) -> Head:
         """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
 
         N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
         reviews but the test's. Their penalty is the stronger one unless the weaker is likelier by more than a standard
-        error (Breiman et al., "Classification and Regression Trees", 1984).
+        error (Breiman et al., "Classification and Regression Trees", 1984). `report` hears how many of all their linear
+        models are fitted.
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
@@ -46,11 +48,20 @@ class Head:
             mixture = fit_mixture(labels, gpt2)
             return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2), labels))
 
+        done, of = 0, HEADS * (len(judged) * len(STRENGTHS) + 1)
+
+        def fitted() -> None:
+            nonlocal done
+            done += 1
+            report(done, of)
+
+        report(0, of)
+
         def learned(rows: NDArray[np.int64], *strengths: float) -> list[Ngrams]:
             order = np.random.default_rng(seed).permutation(rows)
             some = [texts[i] for i in order]
             most = affordable(some)
-            return Ngrams.fit_each(some[:most], rated.labels[order[:most]], len(LABELS), strengths)
+            return Ngrams.fit_each(some[:most], rated.labels[order[:most]], len(LABELS), strengths, fitted)
 
         parts = []
         for fold in judged:

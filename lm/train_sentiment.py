@@ -6,8 +6,9 @@ to (`lm.ngrams`). What they weigh, and what makes them calibrated probabilities,
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -93,7 +94,9 @@ def train_sentiment(
             lines += outcome.lines
             model.eval()
             judged[fold] = task.logits(rated.rows("validation", fold))
-        head = Head.fit(texts, rated, judged, ngrams=settings.ngrams, seed=settings.seed)
+        head = Head.fit(
+            texts, rated, judged, ngrams=settings.ngrams, seed=settings.seed, report=_counted("n-grams", report)
+        )
         rows = rated.rows("test")
         p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))
         figures = classification_figures(p, rated.labels[rows], head.rule.choose(p), settings.seed)
@@ -123,6 +126,18 @@ def _with_those_after(report: Report | None, folds: int) -> Report | None:
     def told(now: Progress) -> None:
         whole = time.monotonic() - begun + now.seconds_left
         report(replace(now, seconds_left=now.seconds_left + folds * whole))
+
+    return told
+
+
+def _counted(stage: str, report: Report | None) -> Callable[[int, int], None]:
+    """A callback that reports how many of a stage's parts are done, each of them as long as the others."""
+    begun = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        left = (time.monotonic() - begun) / done * (of - done) if done else math.nan
+        if report is not None:
+            report(Progress(stage, 0, 1, done, of, math.nan, left, {}))
 
     return told
 

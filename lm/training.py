@@ -37,8 +37,8 @@ class Progress:
     epochs: int  # at most; early stopping may end before
     step: int
     steps: int  # of this epoch
-    loss: float  # mean of this epoch so far, natural log
-    seconds_left: float  # until max_epochs at the present speed
+    loss: float  # mean of this epoch so far, natural log; NaN in a stage that has no epochs
+    seconds_left: float  # until max_epochs at the present speed; NaN before there is one
     metrics: Mapping[str, float]  # of the newest validation
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from jobs import training_data
 from jobs.config import load
 from jobs.errors import ConfigurationError, InputError, StoreBusy
 from jobs.sample import write_sample
-from jobs.train import _explained, _table, train
+from jobs.train import _Bar, _explained, _table, train
 from lm.checkpoint import CheckpointError
 from lm.manifest import read_manifest
 from lm.prompt import Event
+from lm.training import Progress
 from tests.rows import frame
 
 QUICK = [
@@ -53,6 +55,13 @@ def test_writes_both_models_and_says_how_good_they_are(trained):
     for text in ("co-purchase", "popularity", "majority class", "held-out", "models/recommend"):
         assert text in printed
     assert len(read_manifest(out / "models/recommend").item_ids) == 40
+
+
+def test_a_stage_without_epochs_shows_how_much_of_it_is_done():
+    log = io.StringIO()
+    for step, left in ((0, math.nan), (7, 60)):
+        _Bar(Console(file=log, width=160), "sentiment").update(Progress("n-grams", 0, 1, step, 14, math.nan, left, {}))
+    assert log.getvalue() == "  sentiment n-grams: 0/14\n  sentiment n-grams: 7/14, at most 1.0 minutes left\n"
 
 
 def test_no_event_after_the_date_is_read(trained):

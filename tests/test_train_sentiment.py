@@ -142,9 +142,12 @@ def test_the_time_left_counts_the_trainings_that_follow(tmp_path):
     heard = []
     settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 2, "folds": 3, "pretrain_epochs": 0}))
     train_sentiment(*reviews(300), settings, tmp_path / "model", report=heard.append)
-    assert list(dict.fromkeys(now.stage for now in heard)) == ["finetune-2", "finetune-1", "finetune"]
+    assert list(dict.fromkeys(now.stage for now in heard)) == ["finetune-2", "finetune-1", "finetune", "n-grams"]
     ends = {now.stage: now.seconds_left for now in heard}  # the last of each
     assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] == 0
+    fitted = [now for now in heard if now.stage == "n-grams"]
+    assert [(now.step, now.steps) for now in fitted] == [(done, 14) for done in range(15)]  # two heads, 3 x 2 + 1 times
+    assert fitted[1].seconds_left > fitted[-1].seconds_left == 0
 
 
 def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_path):
