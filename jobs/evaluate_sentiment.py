@@ -183,14 +183,17 @@ def reliability(p: Probabilities, truth: Labels) -> list[dict[str, float]]:
 
 
 def _slices(judged: list[str], predicted: Labels, truth: Labels) -> dict[str, dict[str, float]]:
-    """Accuracy and macro-F1 by language, length and the stars' label."""
+    """Accuracy and macro-F1 by language and length; of the reviews of one label what is found of them, the accuracy."""
     chinese = np.array([bool(_CHINESE.search(text)) for text in judged])
     length = np.digitize([len(text) for text in judged], _LENGTHS)
     masks = {"English": ~chinese, "Chinese": chinese}
     names = (f"up to {_LENGTHS[0]} characters", f"up to {_LENGTHS[1]} characters", "longer")
     masks |= {name: length == number for number, name in enumerate(names)}
-    masks |= {f"stars say {name}": truth == number for number, name in enumerate(LABELS)}
-    return {name: _figures(predicted[mask], truth[mask]) for name, mask in masks.items() if mask.any()}
+    slices = {name: _figures(predicted[mask], truth[mask]) for name, mask in masks.items() if mask.any()}
+    for number in np.unique(truth):
+        found = _figures(predicted[truth == number], truth[truth == number])
+        slices[f"stars say {LABELS[number]}"] = {name: value for name, value in found.items() if "macro_f1" not in name}
+    return slices
 
 
 def _show(console: Console, figures: dict[str, Any]) -> None:
@@ -227,6 +230,9 @@ def _show(console: Console, figures: dict[str, Any]) -> None:
 def _cells(figures: dict[str, float]) -> list[str]:
     cells = []
     for name in ("accuracy", "macro_f1"):
+        if name not in figures:
+            cells.append("")
+            continue
         interval = f" ({figures[name + '_low']:.3f}–{figures[name + '_high']:.3f})" if f"{name}_low" in figures else ""
         cells.append(f"{figures[name]:.3f}{interval}")
     return [*cells, calibration_cell(figures)]

@@ -47,6 +47,8 @@ def test_slices_by_language_length_and_stars():
         "stars say positive": 2,
     }
     assert found["English"]["accuracy"] == 0.5
+    assert found["stars say negative"]["accuracy"] == 0
+    assert "macro_f1" not in found["stars say negative"]  # it would be over labels that no review has
 
 
 def test_plain_models_learn_words_and_characters_and_vader_knows_english():
