@@ -8,9 +8,10 @@ Everything is numpy over all texts at once: a review costs some tens of microsec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -32,8 +33,6 @@ BUCKETS_BITS = 22
 _TEXTS_AT_ONCE = 2000
 #: Of a longer text its two ends are read.
 _LONGEST = 20_000
-#: Inverse L2 penalties to choose from: where labels are wrong now and then the smaller learns less of them by heart.
-STRENGTHS = (1.0, 10.0)
 #: Of the linear heads' training, some 4 GB; more hardly help and cost minutes.
 MOST_CHARACTERS = 50_000_000
 _STEPS = 200
@@ -45,6 +44,20 @@ Block = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
 # Odd 64-bit numbers without pattern; arithmetic is modulo 2**64 throughout.
 _BASE, _MIX, _WORDS_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 _INVERSE = pow(_BASE, -1, 1 << 64)
+
+
+class Design(NamedTuple):
+    """What is chosen for a shop's reviews, on validation."""
+
+    strength: (
+        float  # inverse L2 penalty; where labels are wrong now and then a smaller one learns less of them by heart
+    )
+    apart: bool = False  # whether characters and words of a text have length 1 each, or both together
+
+
+#: The plainest first. Apart, words weigh as much as the many more characters, as English wants; the words of Chinese
+#: are whole clauses.
+DESIGNS = (Design(1.0), Design(10.0), Design(3.0, apart=True))
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Ngrams:
     scales: NDArray[np.float32]  # (heads, F1 + F2)
     weight: NDArray[np.float32]  # (heads, F1 + F2, labels)
     bias: NDArray[np.float32]  # (heads, labels)
+    apart: NDArray[np.bool_] = field(default_factory=lambda: np.zeros((), bool))  # (), that of its design
 
     @classmethod
     def fit_each(
@@ -67,14 +81,14 @@ class Ngrams:
         texts: Sequence[str],
         labels: Ints,
         count: int,
-        strengths: Sequence[float],
+        designs: Sequence[Design],
         fitted: Callable[[], None] = lambda: None,
     ) -> list[Ngrams]:
-        """Train on `texts` with labels < `count`, once for each of the inverse L2 penalties `strengths`.
+        """Train on `texts` with labels < `count`, once for each of the `designs`.
 
         Features are 1 + ln(tf), times inverse document frequencies (Salton & Buckley 1988) or naive-Bayes log-count
         ratios (Wang & Manning, ACL 2012), those of a text of length 1; then logistic regression. Equal whatever the
-        order of `texts` but for rounding. `fitted` is called HEADS times for each penalty, as each is done.
+        order of `texts` but for rounding. `fitted` is called HEADS times for each design, as each is done.
         """
         blocks = list(_counts(texts))
         holders = [
@@ -94,13 +108,13 @@ class Ngrams:
                 scales,
                 np.zeros((*scales.shape, count), np.float32),
                 np.tile(_log_shares(labels, count), (len(scales), 1)),
+                np.array(design.apart),
             )
-            for _ in strengths
+            for design in designs
         ]
-        for head, scale in enumerate(scales):
-            features = _weighed(counts, scale)
-            for strength, into in zip(strengths, heads, strict=True):
-                model = LogisticRegression(C=strength, max_iter=_STEPS).fit(features, labels)
+        for head in range(HEADS):
+            for design, into in zip(designs, heads, strict=True):
+                model = LogisticRegression(C=design.strength, max_iter=_STEPS).fit(into._weighed(counts, head), labels)
                 into._take(head, model)
                 fitted()
         return heads
@@ -119,9 +133,21 @@ class Ngrams:
         for block in _counts(texts):
             counts = _known(block, (self.characters, self.words))
             part = slice(start, start := start + counts.shape[0])
-            for head, (scale, weight, bias) in enumerate(zip(self.scales, self.weight, self.bias, strict=True)):
-                found[head, part] = _weighed(counts, scale) @ weight.astype(np.float64) + bias
+            for head, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
+                found[head, part] = self._weighed(counts, head) @ weight.astype(np.float64) + bias
         return found
+
+    def _weighed(self, counts: scipy.sparse.csr_matrix, head: int) -> scipy.sparse.csr_matrix:
+        """(texts, F) float64: counts times each feature's scale, those of a text of length 1."""
+        entries = (counts.data * self.scales[head][counts.indices], counts.indices, counts.indptr)
+        weighed = scipy.sparse.csr_matrix(entries, shape=counts.shape)
+        if not self.apart:
+            return normalize(weighed, copy=False)
+        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        halves = 2 * rows + (counts.indices >= len(self.characters))
+        lengths = np.sqrt(np.bincount(halves, weighed.data**2))
+        weighed.data /= np.where(lengths == 0, 1, lengths)[halves]
+        return weighed
 
     def save(self, folder: Path) -> None:
         """Write the heads into a model's folder."""
@@ -182,12 +208,6 @@ def _known(block: Block, kept: tuple[Ints, Ints]) -> scipy.sparse.csr_matrix:
         entries = (counts.data[known], (rows[known], at[known]))
         found.append(scipy.sparse.csr_matrix(entries, shape=(counts.shape[0], len(buckets))))
     return scipy.sparse.hstack(found, format="csr")
-
-
-def _weighed(counts: scipy.sparse.csr_matrix, scale: NDArray[np.float32]) -> scipy.sparse.csr_matrix:
-    """(texts, F) float64: counts times each feature's scale, those of a text of length 1."""
-    entries = (counts.data * scale[counts.indices], counts.indices, counts.indptr)
-    return normalize(scipy.sparse.csr_matrix(entries, shape=counts.shape), copy=False)
 
 
 def _counts(texts: Sequence[str]) -> Iterator[Block]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lm.calibration import Mixture, fit_mixture
 from lm.label_rule import LabelRule, fit_label_rule
-from lm.ngrams import HEADS, STRENGTHS, Ngrams, affordable
+from lm.ngrams import DESIGNS, HEADS, Design, Ngrams, affordable
 from lm.rated_reviews import LABELS, Rated
 
 
@@ -37,8 +37,8 @@ class Head:
         """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
 
         N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
-        reviews but the test's. Their penalty is the stronger one unless the weaker is likelier by more than a standard
-        error (Breiman et al., "Classification and Regression Trees", 1984). `report` hears how many of all their linear
+        reviews but the test's. Their design is the plainest unless another is likelier by more than a standard error
+        (Breiman et al., "Classification and Regression Trees", 1984). `report` hears how many of all their linear
         models are fitted.
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
@@ -48,7 +48,7 @@ class Head:
             mixture = fit_mixture(labels, gpt2)
             return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2), labels))
 
-        done, of = 0, HEADS * (len(judged) * len(STRENGTHS) + 1)
+        done, of = 0, HEADS * (len(judged) * len(DESIGNS) + 1)
 
         def fitted() -> None:
             nonlocal done
@@ -57,21 +57,23 @@ class Head:
 
         report(0, of)
 
-        def learned(rows: NDArray[np.int64], *strengths: float) -> list[Ngrams]:
+        def learned(rows: NDArray[np.int64], *designs: Design) -> list[Ngrams]:
             order = np.random.default_rng(seed).permutation(rows)
             some = [texts[i] for i in order]
             most = affordable(some)
-            return Ngrams.fit_each(some[:most], rated.labels[order[:most]], len(LABELS), strengths, fitted)
+            return Ngrams.fit_each(some[:most], rated.labels[order[:most]], len(LABELS), designs, fitted)
 
         parts = []
         for fold in judged:
             others = [texts[i] for i in rated.rows("validation", fold)]
-            parts.append([heads.logits(others) for heads in learned(rated.rows("train", fold), *STRENGTHS)])
+            parts.append([heads.logits(others) for heads in learned(rated.rows("train", fold), *DESIGNS)])
         each = [np.concatenate(logits, axis=1) for logits in zip(*parts, strict=True)]
         mixtures = [fit_mixture(labels, gpt2, logits) for logits in each]
         p = [mixture.probabilities(gpt2, logits) for mixture, logits in zip(mixtures, each, strict=True)]
-        best = int(_surely_likelier(p[1], p[0], labels))
-        return cls(learned(known, STRENGTHS[best])[0], mixtures[best], fit_label_rule(p[best], labels))
+        best = 0
+        for i in range(1, len(DESIGNS)):
+            best = i if _surely_likelier(p[i], p[best], labels) else best
+        return cls(learned(known, DESIGNS[best])[0], mixtures[best], fit_label_rule(p[best], labels))
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """(heads, texts, labels), None where GPT-2 stands alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from jobs import models
 from jobs.errors import ConfigurationError
 from lm import ngrams
 from lm.checkpoint import NGRAMS_FILE, CheckpointError
-from lm.ngrams import Ngrams, read
+from lm.ngrams import Design, Ngrams, read
 from tests.models import save_classifier
 
 ENGLISH = ["not good at all", "very good indeed", "not bad at all", "bad, very bad"] * 5
@@ -25,7 +26,7 @@ LABELS = np.array([0, 2, 2, 0] * 5 + [2, 0, 0, 2] * 5)
 
 @pytest.fixture(scope="module")
 def head():
-    return Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [100.0])[0]
+    return Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(100.0)])[0]
 
 
 def by_hand(text):
@@ -53,7 +54,7 @@ def test_learns_two_words_and_two_languages(head):
 
 
 def test_a_weaker_penalty_makes_larger_weights():
-    heads = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [1.0, 5.0, 25.0])
+    heads = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(1.0), Design(5.0), Design(25.0)])
     sizes = [np.abs(head.weight).max() for head in heads]
     assert sizes[0] * 1.2 < sizes[1] < sizes[2] / 1.2
 
@@ -63,7 +64,7 @@ def test_of_equal_texts_in_any_company_the_bits_are_equal(head, monkeypatch):
     assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE], axis=1) == whole).all()
     monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
     assert (head.logits(ENGLISH + CHINESE) == whole).all()
-    [again] = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [100.0])
+    [again] = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(100.0)])
     assert all((values == getattr(again, name)).all() for name, values in vars(head).items())
 
 
@@ -75,7 +76,7 @@ def test_unknown_and_empty_texts_have_the_bias(head):
 def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
     texts = ["good thing"] * 6 + ["bad thing"] * 2 + ["good", "bad"]
     labels = np.array([2] * 6 + [0] * 2 + [2, 0])
-    [fitted] = Ngrams.fit_each(texts, labels, 3, [1.0])
+    [fitted] = Ngrams.fit_each(texts, labels, 3, [Design(1.0)])
     rarity, says = fitted.scales
     where = {word: next(ngrams._counts([word]))[1].indices[0] for word in ("good", "bad", "thing")}
     words = fitted.words.tolist()
@@ -89,9 +90,19 @@ def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
 def test_a_text_is_as_long_as_another(head):
     [block] = ngrams._counts(["good", "not good at all, very bad indeed", "😀"])
     counts = ngrams._known(block, (head.characters, head.words))
-    for scale in head.scales:
-        lengths = scipy.sparse.linalg.norm(ngrams._weighed(counts, scale), axis=1)
+    for of in range(2):
+        lengths = scipy.sparse.linalg.norm(head._weighed(counts, of), axis=1)
         np.testing.assert_allclose(lengths, [1, 1, 0])
+    apart = replace(head, apart=np.array(True))._weighed(counts, 0)  # by rarity, which is never 0
+    for part in (apart[:, : len(head.characters)], apart[:, len(head.characters) :]):
+        np.testing.assert_allclose(scipy.sparse.linalg.norm(part, axis=1), [1, 1, 0])
+
+
+def test_words_of_length_one_each_are_kept_so(tmp_path):
+    joint, apart = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(3.0), Design(3.0, apart=True)])
+    assert np.abs(joint.logits(ENGLISH) - apart.logits(ENGLISH)).max() > 0.01
+    apart.save(tmp_path)
+    assert (Ngrams.load(tmp_path).logits(ENGLISH) == apart.logits(ENGLISH)).all()
 
 
 def test_more_texts_than_memory_should_hold_are_left_out(monkeypatch):

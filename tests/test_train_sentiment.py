@@ -146,7 +146,7 @@ def test_the_time_left_counts_the_trainings_that_follow(tmp_path):
     ends = {now.stage: now.seconds_left for now in heard}  # the last of each
     assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] == 0
     fitted = [now for now in heard if now.stage == "n-grams"]
-    assert [(now.step, now.steps) for now in fitted] == [(done, 14) for done in range(15)]  # two heads, 3 x 2 + 1 times
+    assert [(now.step, now.steps) for now in fitted] == [(done, 20) for done in range(21)]  # two heads, 3 x 3 + 1 times
     assert fitted[1].seconds_left > fitted[-1].seconds_left == 0
 
 
