@@ -50,13 +50,20 @@ class Rated:
         """Those that validate, the first always: as many as show the rarest label often enough, where a training is
         short. What a few hundred reviews say of calibration a handful of wrong stars among them can turn over.
         """
-        judging = [self.labels[self.rows("validation", fold)] for fold in range(FOLDS)]
-        counts = np.bincount(np.concatenate(judging))
+        counts = np.bincount(np.concatenate(self._judging()))
         wanted = -(-_RAREST_JUDGED * FOLDS // counts[counts > 0].min())
-        affordable = _MOST_JUDGED * FOLDS // counts.sum()
+        return self.affordable_folds()[: max(1, min(most, wanted))]
+
+    def affordable_folds(self) -> list[int]:
+        """The first always, and of those that can validate as many as hold _MOST_JUDGED reviews."""
+        judging = self._judging()
         usable = [
             fold
             for fold in range(1, FOLDS)
             if len(judging[fold]) and len(np.unique(self.labels[self.rows("train", fold)])) > 1
         ]
-        return [0, *usable][: max(1, min(most, wanted, affordable))]
+        return [0, *usable][: max(1, _MOST_JUDGED * FOLDS // sum(map(len, judging)))]
+
+    def _judging(self) -> list[NDArray[np.int64]]:
+        """The labels that validate in each fold."""
+        return [self.labels[self.rows("validation", fold)] for fold in range(FOLDS)]

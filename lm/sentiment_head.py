@@ -13,6 +13,13 @@ from lm.calibration import Mixture, fit_mixture
 from lm.label_rule import LabelRule, fit_label_rule
 from lm.ngrams import DESIGNS, HEADS, Design, Ngrams, affordable
 from lm.rated_reviews import LABELS, Rated
+from lm.review_parts import FOLDS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+#: Standard errors by which a design is worse that is not tried again.
+_HOPELESS = 3.0
 
 
 @dataclass(frozen=True)
@@ -28,52 +35,30 @@ class Head:
         cls,
         texts: Sequence[str],
         rated: Rated,
-        judged: Mapping[int, NDArray[np.float64]],
+        judged: Mapping[int, Floats],
         *,
         ngrams: bool = True,
+        folds: int = FOLDS,
         seed: int = 0,
         report: Callable[[int, int], None] = lambda done, of: None,
     ) -> Head:
         """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
 
         N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
-        reviews but the test's. Their design is the plainest unless another is likelier by more than a standard error
-        (Breiman et al., "Classification and Regression Trees", 1984). `report` hears how many of all their linear
+        reviews but the test's. Up to `folds` folds choose their design. `report` hears how many of all their linear
         models are fitted.
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
-        known = rated.rows("known")
         if not ngrams:
             mixture = fit_mixture(labels, gpt2)
             return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2), labels))
-
-        done, of = 0, HEADS * (len(judged) * len(DESIGNS) + 1)
-
-        def fitted() -> None:
-            nonlocal done
-            done += 1
-            report(done, of)
-
-        report(0, of)
-
-        def learned(rows: NDArray[np.int64], *designs: Design) -> list[Ngrams]:
-            order = np.random.default_rng(seed).permutation(rows)
-            some = [texts[i] for i in order]
-            most = affordable(some)
-            return Ngrams.fit_each(some[:most], rated.labels[order[:most]], len(LABELS), designs, fitted)
-
-        parts = []
-        for fold in judged:
-            others = [texts[i] for i in rated.rows("validation", fold)]
-            parts.append([heads.logits(others) for heads in learned(rated.rows("train", fold), *DESIGNS)])
-        each = [np.concatenate(logits, axis=1) for logits in zip(*parts, strict=True)]
-        mixtures = [fit_mixture(labels, gpt2, logits) for logits in each]
-        p = [mixture.probabilities(gpt2, logits) for mixture, logits in zip(mixtures, each, strict=True)]
-        best = 0
-        for i in range(1, len(DESIGNS)):
-            best = i if _surely_likelier(p[i], p[best], labels) else best
-        return cls(learned(known, DESIGNS[best])[0], mixtures[best], fit_label_rule(p[best], labels))
+        choice = _Choice(texts, rated, seed, report)
+        more = [fold for fold in rated.affordable_folds()[:folds] if fold not in judged]
+        design, logits = choice.design([*judged, *more], len(judged))
+        mixture = fit_mixture(labels, gpt2, logits)
+        rule = fit_label_rule(mixture.probabilities(gpt2, logits), labels)
+        return cls(choice.learned(rated.rows("known"), design)[0], mixture, rule)
 
     def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """(heads, texts, labels), None where GPT-2 stands alone."""
@@ -91,8 +76,65 @@ class Head:
         }
 
 
-def _surely_likelier(p: NDArray[np.float64], than: NDArray[np.float64], labels: NDArray[np.int64]) -> bool:
-    """Whether `p` (rows, classes) gives the labels a mean log-probability that is more than a standard error higher."""
-    each = np.arange(len(labels)), labels
-    gain = np.log(np.maximum(p[each], 1e-12)) - np.log(np.maximum(than[each], 1e-12))
-    return bool(gain.mean() > gain.std() / np.sqrt(len(gain)))
+class _Choice:
+    """Which of the DESIGNS the n-grams have: linear models are fitted in seconds, so more folds judge it than GPT-2."""
+
+    def __init__(self, texts: Sequence[str], rated: Rated, seed: int, report: Callable[[int, int], None]) -> None:
+        self.texts, self.rated, self.seed, self.report = texts, rated, seed, report
+        self.done, self.ahead = 0, 0  # linear models
+
+    def learned(self, rows: Ints, *designs: Design) -> list[Ngrams]:
+        """N-grams of each of the designs, from these reviews or as many of them as are affordable, drawn at random."""
+        order = np.random.default_rng(self.seed).permutation(rows)
+        some = [self.texts[i] for i in order]
+        most = affordable(some)
+        labels = self.rated.labels[order[:most]]
+        return Ngrams.fit_each(some[:most], labels, len(LABELS), designs, self._fitted)
+
+    def _fitted(self) -> None:
+        self.done, self.ahead = self.done + 1, self.ahead - 1
+        self.report(self.done, self.done + self.ahead)
+
+    def design(self, folds: Sequence[int], first: int) -> tuple[Design, Floats]:
+        """The plainest design unless another is likelier by more than a standard error (Breiman et al.,
+        "Classification and Regression Trees", 1984), over the validation reviews of `folds`; and its logits
+        (heads, rows, labels) of the `first` of them.
+
+        Designs that are hopeless after some folds are not tried on the others (Maron & Moore, "Hoeffding races", 1994);
+        one that is left alone needs no more than the first.
+        """
+        left = dict(enumerate(DESIGNS))
+        logits: dict[int, list[Floats]] = {i: [] for i in left}
+        labels = np.zeros(0, np.int64)
+        likelihoods: dict[int, Floats] = {}
+        for n, fold in enumerate(folds):
+            if n >= first and len(left) == 1:
+                break
+            self.ahead = HEADS * (len(left) * (len(folds) - n) + 1)
+            if not self.done:
+                self.report(0, self.ahead)
+            rows = self.rated.rows("validation", fold)
+            labels = np.concatenate([labels, self.rated.labels[rows]])
+            for i, heads in zip(left, self.learned(self.rated.rows("train", fold), *left.values()), strict=True):
+                logits[i].append(heads.logits([self.texts[row] for row in rows]))
+                likelihoods[i] = _log_likelihoods(labels, np.concatenate(logits[i], axis=1))
+            best = max(left, key=lambda i: float(likelihoods[i].mean()))
+            left = {i: left[i] for i in left if not _surely_more(likelihoods[best], likelihoods[i], _HOPELESS)}
+        self.ahead = HEADS
+        chosen, *others = left
+        for i in others:
+            chosen = i if _surely_more(likelihoods[i], likelihoods[chosen], 1) else chosen
+        return left[chosen], np.concatenate(logits[chosen][:first], axis=1)
+
+
+def _log_likelihoods(labels: Ints, logits: Floats) -> Floats:
+    """(rows,) of each label by n-grams alone."""
+    nothing = np.zeros(logits.shape[1:])
+    p = fit_mixture(labels, nothing, logits).probabilities(nothing, logits)
+    return np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12))
+
+
+def _surely_more(of: Floats, than: Floats, errors: float) -> bool:
+    """Whether the mean of `of` (rows,) is higher than that of `than` by more than so many standard errors."""
+    gain = of - than
+    return bool(gain.mean() > errors * gain.std() / np.sqrt(len(gain)))

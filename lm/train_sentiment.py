@@ -94,8 +94,15 @@ def train_sentiment(
             lines += outcome.lines
             model.eval()
             judged[fold] = task.logits(rated.rows("validation", fold))
+        counted = _counted("n-grams", report)
         head = Head.fit(
-            texts, rated, judged, ngrams=settings.ngrams, seed=settings.seed, report=_counted("n-grams", report)
+            texts,
+            rated,
+            judged,
+            ngrams=settings.ngrams,
+            folds=settings.folds,
+            seed=settings.seed,
+            report=counted,
         )
         rows = rated.rows("test")
         p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))

@@ -18,8 +18,7 @@ from lm.manifest import read_manifest
 from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
 from lm.rated_reviews import UNRATED, Rated
-from lm.review_parts import FOLDS, Parts
-from lm.sentiment_head import Head
+from lm.review_parts import Parts
 from lm.splits import part_of
 from lm.tokenizer import PADDING
 from lm.train_sentiment import SentimentSettings, _Classification, train_sentiment
@@ -146,7 +145,8 @@ def test_the_time_left_counts_the_trainings_that_follow(tmp_path):
     ends = {now.stage: now.seconds_left for now in heard}  # the last of each
     assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] == 0
     fitted = [now for now in heard if now.stage == "n-grams"]
-    assert [(now.step, now.steps) for now in fitted] == [(done, 20) for done in range(21)]  # two heads, 3 x 3 + 1 times
+    assert [now.step for now in fitted] == list(range(fitted[-1].steps + 1))
+    assert fitted[0].steps == 20 >= fitted[-1].steps  # two heads, 3 x 3 + 1 times where no design is given up
     assert fitted[1].seconds_left > fitted[-1].seconds_left == 0
 
 
@@ -161,34 +161,6 @@ def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_
     sure = p[np.arange(300), true][np.array(true) != 1]
     assert np.quantile(sure, 0.02) > 0.85
     assert sure.max() < 0.995
-
-
-def test_stars_that_contradict_their_words_are_kept_as_noise():
-    truth = np.array([0, 0, 1, 2, 2] * 300)
-    texts = [
-        f"{i} {WORDS[label][i % 3]} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i, label in enumerate(truth)
-    ]
-    labels = truth.copy()
-    swapped = random.Random(1).sample(range(1500), 90)
-    labels[swapped] = 2 - labels[swapped]
-    rated = Rated.split(texts, labels)
-    judged = {fold: 4 * np.eye(3)[truth[rated.rows("validation", fold)]] for fold in range(4)}
-    noise = Head.fit(texts, rated, judged, ngrams=False).manifest_values()["noise"]
-    assert 0.02 < sum(noise) < 0.2
-
-
-def rated_of(counts):
-    texts = [f"{i} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i in range(sum(counts))]
-    return Rated.split(texts, np.repeat([0, 1, 2], counts))
-
-
-def test_the_fewer_the_reviews_of_a_label_the_more_folds_judge():
-    assert rated_of((3000, 3000, 3000)).folds(FOLDS) == [0]
-    assert rated_of((700, 3000, 3000)).folds(FOLDS) == [0, 1, 2]
-    assert rated_of((0, 700, 3000)).folds(FOLDS) == [0, 1, 2]
-    assert rated_of((30, 200, 200)).folds(FOLDS) == list(range(FOLDS))
-    assert rated_of((30, 200, 200)).folds(2) == [0, 1]
-    assert rated_of((60, 20_000, 30_000)).folds(FOLDS) == [0, 1, 2, 3]
 
 
 def test_without_ngrams_gpt2_stands_alone(tmp_path):

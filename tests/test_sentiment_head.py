@@ -1,0 +1,83 @@
+"""What stands on GPT-2's logits: which folds fit it, and which design its n-grams have."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import numpy as np
+
+from lm import sentiment_head
+from lm.ngrams import HEADS, Design
+from lm.rated_reviews import Rated
+from lm.review_parts import FOLDS
+from lm.sentiment_head import Head
+
+WORDS = (("awful", "broke", "refund"), ("fine", "average", "okay"), ("lovely", "great", "perfect"))
+FILLER = ("the", "lamp", "arrived", "on", "monday", "with", "a", "box", "and", "it", "was", "in", "my", "kitchen")
+LEARNS, LEARNS_NOTHING = Design(3.0, apart=True), Design(1e-6)
+
+
+def test_stars_that_contradict_their_words_are_kept_as_noise():
+    truth = np.array([0, 0, 1, 2, 2] * 300)
+    texts = [
+        f"{i} {WORDS[label][i % 3]} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i, label in enumerate(truth)
+    ]
+    labels = truth.copy()
+    swapped = random.Random(1).sample(range(1500), 90)
+    labels[swapped] = 2 - labels[swapped]
+    rated = Rated.split(texts, labels)
+    judged = {fold: 4 * np.eye(3)[truth[rated.rows("validation", fold)]] for fold in range(4)}
+    noise = Head.fit(texts, rated, judged, ngrams=False).manifest_values()["noise"]
+    assert 0.02 < sum(noise) < 0.2
+
+
+def rated_of(counts):
+    texts = [f"{i} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i in range(sum(counts))]
+    return Rated.split(texts, np.repeat([0, 1, 2], counts))
+
+
+def test_the_fewer_the_reviews_of_a_label_the_more_folds_judge():
+    assert rated_of((3000, 3000, 3000)).folds(FOLDS) == [0]
+    assert rated_of((700, 3000, 3000)).folds(FOLDS) == [0, 1, 2]
+    assert rated_of((0, 700, 3000)).folds(FOLDS) == [0, 1, 2]
+    assert rated_of((30, 200, 200)).folds(FOLDS) == list(range(FOLDS))
+    assert rated_of((30, 200, 200)).folds(2) == [0, 1]
+    assert rated_of((60, 20_000, 30_000)).folds(FOLDS) == [0, 1, 2, 3]
+
+
+def fitted(monkeypatch, designs, folds=FOLDS, count=600):
+    """The head where GPT-2 judges one fold, and each fitted and expected number of linear models."""
+    monkeypatch.setattr(sentiment_head, "DESIGNS", designs)
+    rng = random.Random(0)
+    labels = np.array([rng.choice((0, 2)) for _ in range(count)])
+    texts = [" ".join([str(i), *rng.choices(FILLER, k=6), rng.choice(WORDS[label])]) for i, label in enumerate(labels)]
+    rated = Rated.split(texts, labels)
+    heard = []
+    judged = {0: np.zeros((len(rated.rows("validation")), 3))}
+    head = Head.fit(texts, rated, judged, folds=folds, report=lambda done, of: heard.append((done, of)))
+    return head, heard
+
+
+def test_the_likeliest_design_is_chosen_and_a_hopeless_one_tried_on_one_fold(monkeypatch):
+    for designs in ((LEARNS, LEARNS_NOTHING), (LEARNS_NOTHING, LEARNS)):
+        head, heard = fitted(monkeypatch, designs)
+        assert head.ngrams.apart
+        assert heard[0] == (0, HEADS * (2 * FOLDS + 1))
+        assert heard[-1] == (HEADS * 3, HEADS * 3)  # both designs on one fold, and that which is kept
+
+
+def test_designs_alike_are_tried_on_as_many_folds_as_are_wanted(monkeypatch):
+    for folds in (2, FOLDS):
+        _, heard = fitted(monkeypatch, (LEARNS, LEARNS), folds=folds)
+        assert heard == [(done, HEADS * (2 * folds + 1)) for done in range(HEADS * (2 * folds + 1) + 1)]
+
+
+def test_a_design_that_is_likelier_by_chance_alone_is_not_chosen(monkeypatch):
+    noise = np.random.default_rng(0).normal(0, 1, 600)
+    noise = (noise - noise.mean()) / noise.std()
+    for lead, apart in ((0.5, False), (1.5, True)):  # in standard errors
+        drawn = itertools.cycle([np.zeros(600), noise + lead / np.sqrt(600)])
+        monkeypatch.setattr(sentiment_head, "_log_likelihoods", lambda labels, logits, drawn=drawn: next(drawn))
+        head, _ = fitted(monkeypatch, (Design(3.0), LEARNS))
+        assert head.ngrams.apart == apart
