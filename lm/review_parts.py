@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from lm.ngrams import runs_of_words, words_of
+from lm.ngram_counts import runs_of_words, words_of
 from lm.splits import digest, part_of
 
 Part = Literal["train", "validation", "aside", "known", "test"]

@@ -10,13 +10,14 @@ import pytest
 import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from jobs import models
 from jobs.errors import ConfigurationError
-from lm import ngrams
-from lm.checkpoint import NGRAMS_FILE, CheckpointError
-from lm.ngrams import Design, Ngrams, read
+from lm import ngram_counts, ngrams
+from lm.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError
+from lm.ngram_counts import read
+from lm.ngrams import Design, Ngrams
 from tests.models import save_classifier
 
 ENGLISH = ["not good at all", "very good indeed", "not bad at all", "bad, very bad"] * 5
@@ -29,20 +30,20 @@ def head():
     return Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(100.0)])[0]
 
 
-def by_hand(text):
-    """(characters, words): how many n-grams there are, and how many different ones."""
+def by_hand(text, longest):
+    """(characters, words): the n-grams of a text."""
     shown = read(text)
-    letters = [shown[i : i + n] for n in range(1, 5) for i in range(len(shown) - n + 1)]
+    letters = [shown[i : i + n] for n in range(1, longest + 1) for i in range(len(shown) - n + 1)]
     words = "".join(c if c.isalnum() else " " for c in shown).split()
     return letters, [*words, *pairwise(words)]
 
 
-@given(st.lists(st.text(max_size=30), max_size=4))
-def test_counts_are_those_counted_by_hand(texts):
-    found = list(ngrams._counts(texts))
+@given(st.lists(st.text(max_size=30), max_size=4), st.integers(1, 7))
+def test_counts_are_those_counted_by_hand(texts, longest):
+    found = list(ngram_counts.ngram_counts(texts, longest))
     assert len(found) == (1 if texts else 0)
     for row, text in enumerate(texts):
-        for block, expected in zip(found[0], by_hand(text), strict=True):
+        for block, expected in zip(found[0], by_hand(text, longest), strict=True):
             times = np.sort(block[[row]].data)
             counts = np.sort([1 + np.log(expected.count(one)) for one in set(expected)])
             np.testing.assert_allclose(times, counts)
@@ -63,7 +64,7 @@ def test_a_weaker_penalty_makes_larger_weights():
 def test_of_equal_texts_in_any_company_the_bits_are_equal(head, monkeypatch):
     whole = head.logits(ENGLISH + CHINESE)
     assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE], axis=1) == whole).all()
-    monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
+    monkeypatch.setattr(ngram_counts, "_TEXTS_AT_ONCE", 7)
     assert (head.logits(ENGLISH + CHINESE) == whole).all()
     [again] = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(100.0)])
     assert all((values == getattr(again, name)).all() for name, values in vars(head).items())
@@ -79,7 +80,7 @@ def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
     labels = np.array([2] * 6 + [0] * 2 + [2, 0])
     [fitted] = Ngrams.fit_each(texts, labels, 3, [Design(1.0)])
     rarity, says = fitted.scales
-    where = {word: next(ngrams._counts([word]))[1].indices[0] for word in ("good", "bad", "thing")}
+    where = {word: next(ngram_counts.ngram_counts([word], 4))[1].indices[0] for word in ("good", "bad", "thing")}
     words = fitted.words.tolist()
     at = {word: len(rarity) - len(words) + words.index(bucket) for word, bucket in where.items()}
     assert rarity[at["bad"]] == pytest.approx(np.log(11 / 4) + 1)
@@ -89,7 +90,7 @@ def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
 
 
 def test_a_text_is_as_long_as_another(head):
-    [block] = ngrams._counts(["good", "not good at all, very bad indeed", "😀"])
+    [block] = ngram_counts.ngram_counts(["good", "not good at all, very bad indeed", "😀"], 4)
     counts = ngrams._known(block, (head.characters, head.words))
     for of in range(2):
         lengths = scipy.sparse.linalg.norm(head._weighed(counts, of), axis=1)
@@ -99,17 +100,30 @@ def test_a_text_is_as_long_as_another(head):
         np.testing.assert_allclose(scipy.sparse.linalg.norm(part, axis=1), [1, 1, 0])
 
 
-def test_words_of_length_one_each_are_kept_so(tmp_path):
-    joint, apart = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(3.0), Design(3.0, apart=True)])
-    assert np.abs(joint.logits(ENGLISH) - apart.logits(ENGLISH)).max() > 0.01
-    apart.save(tmp_path)
-    assert (Ngrams.load(tmp_path).logits(ENGLISH) == apart.logits(ENGLISH)).all()
+def test_designs_that_see_different_ngrams_are_kept_so(tmp_path):
+    designs = [Design(3.0), Design(3.0, apart=True), Design(3.0, characters=6), Design(1.0)]
+    heads = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, designs)
+    for i, (head, design) in enumerate(zip(heads, designs, strict=True)):
+        head.save(tmp_path)
+        again = Ngrams.load(tmp_path)
+        assert (again.apart, again.longest) == (design.apart, design.characters)
+        assert (again.logits(ENGLISH) == head.logits(ENGLISH)).all()
+        assert all(np.abs(head.logits(ENGLISH) - other.logits(ENGLISH)).max() > 0.01 for other in heads[:i])
+        assert all((Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [design])[0].weight == head.weight).ravel())
+
+
+def test_a_file_without_its_design_is_of_four_characters_and_one_length(head, tmp_path):
+    head.save(tmp_path)
+    tensors = load_file(tmp_path / NGRAMS_FILE)
+    del tensors["apart"], tensors["longest"]
+    save_file(tensors, tmp_path / NGRAMS_FILE, {"version": NGRAMS_VERSION})
+    assert (Ngrams.load(tmp_path).logits(ENGLISH) == head.logits(ENGLISH)).all()
 
 
 def test_more_texts_than_memory_should_hold_are_left_out(monkeypatch):
     monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 5)
     assert [ngrams.affordable(texts) for texts in ([], ["ab"], ["ab", "abc"], ["ab", "abcd", ""])] == [0, 1, 2, 1]
-    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 50_000_000)
+    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 30_000_000)
     assert ngrams.affordable(["x" * 10**9]) == 1
 
 
