@@ -18,8 +18,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 NGRAMS_FILE = "ngrams.safetensors"
-#: In the first version characters and words had length 1 each.
-NGRAMS_VERSION = "2"
+#: In the first version characters and words had length 1 each, in the second there were fewer buckets.
+NGRAMS_VERSION = "3"
 NEIGHBOURS_FILE = "neighbours.safetensors"
 NEWCOMERS_FILE = "newcomers.safetensors"
 END_OF_TEXT = "<|endoftext|>"

@@ -14,7 +14,8 @@ from lm.template import clean
 
 #: The longest n-grams of words: they see negation.
 WORDS = 2
-BUCKETS_BITS = 22
+#: Ten thousands of reviews have millions of n-grams: in as many buckets most would hold several, and junk look shared.
+BUCKETS_BITS = 26
 _TEXTS_AT_ONCE = 2000
 #: Characters; of a longer text its two ends are read.
 LONGEST_TEXT = 20_000

@@ -93,10 +93,7 @@ class Ngrams:
         """The same for designs that see the same n-grams, which are counted once."""
         longest = designs[0].characters
         blocks = list(ngram_counts(texts, longest))
-        holders = [
-            sum(np.bincount(of.indices, minlength=of.shape[1]) for of in kind) for kind in zip(*blocks, strict=True)
-        ]
-        characters, words = (np.flatnonzero(texts_with >= 2) for texts_with in holders)
+        characters, words = (_shared(kind) for kind in zip(*blocks, strict=True))
         known = [_known(block, (characters, words)) for block in blocks]
         del blocks  # of long reviews gigabytes
         counts = scipy.sparse.vstack(known, format="csr")
@@ -192,6 +189,15 @@ def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
     of, others = (holders + 1) / (texts + 2), (holders.sum(axis=0) - holders + 1) / (len(labels) - texts + 2)
     ratios: Floats = np.sqrt((np.log(of / others) ** 2).mean(axis=0))
     return ratios
+
+
+def _shared(counts: Sequence[scipy.sparse.csr_matrix]) -> Ints:
+    """The buckets, rising, that two or more texts have."""
+    holders = np.zeros(counts[0].shape[1], np.int32)
+    for of in counts:
+        buckets, texts = np.unique(of.indices, return_counts=True)
+        holders[buckets] += texts.astype(np.int32)
+    return np.flatnonzero(holders >= 2)
 
 
 def _known(block: Block, kept: tuple[Ints, Ints]) -> scipy.sparse.csr_matrix:
