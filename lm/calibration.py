@@ -47,9 +47,15 @@ def softmax(logits: Floats) -> Floats:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def log_likelihoods(p: Floats, labels: Labels) -> Floats:
+    """(rows,) ln of each label's probability, from those of all labels (rows, labels)."""
+    each: Floats = np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12))
+    return each
+
+
 def negative_log_likelihood(p: Floats, labels: Labels) -> float:
     """Mean -ln of the label's probability."""
-    return float(-np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12)).mean())
+    return -float(log_likelihoods(p, labels).mean())
 
 
 def fit_mixture(labels: Labels, gpt2: Floats, ngrams: Floats | None = None) -> Mixture:

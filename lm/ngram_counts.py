@@ -14,7 +14,7 @@ from lm.template import clean
 
 #: The longest n-grams of words: they see negation.
 WORDS = 2
-#: Ten thousands of reviews have millions of n-grams: in as many buckets most would hold several, and junk look shared.
+#: Tens of thousands of reviews have millions of n-grams: in fewer buckets they collide, and junk looks shared.
 BUCKETS_BITS = 26
 _TEXTS_AT_ONCE = 2000
 #: Characters; of a longer text its two ends are read.

@@ -8,7 +8,7 @@ Everything is numpy over all texts at once: a review costs some hundred microsec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,9 +61,8 @@ class Ngrams:
     scales: NDArray[np.float32]  # (heads, F1 + F2)
     weight: NDArray[np.float32]  # (heads, F1 + F2, labels)
     bias: NDArray[np.float32]  # (heads, labels)
-    # Those of its design, ():
-    apart: NDArray[np.bool_] = field(default_factory=lambda: np.array(False))
-    longest: Ints = field(default_factory=lambda: np.array(4))  # n-grams of characters
+    apart: NDArray[np.bool_]  # one value, that of its design
+    longest: Ints  # one value, the `characters` of its design
 
     @classmethod
     def fit_each(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm.calibration import Mixture, fit_mixture
+from lm.calibration import Mixture, fit_mixture, log_likelihoods
 from lm.label_rule import LabelRule, fit_label_rule
 from lm.ngrams import DESIGNS, HEADS, Design, Ngrams, affordable
 from lm.rated_reviews import LABELS, Rated
@@ -60,7 +60,7 @@ class Head:
         rule = fit_label_rule(mixture.probabilities(gpt2, logits), labels)
         return cls(choice.learned(rated.rows("known"), design)[0], mixture, rule)
 
-    def ngram_logits(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
+    def ngram_logits(self, texts: Sequence[str]) -> Floats | None:
         """(heads, texts, labels), None where GPT-2 stands alone."""
         return None if self.ngrams is None else self.ngrams.logits(texts)
 
@@ -77,7 +77,7 @@ class Head:
 
 
 class _Choice:
-    """Which of the DESIGNS the n-grams have: linear models are fitted in seconds, so more folds judge it than GPT-2."""
+    """Which of the DESIGNS the n-grams have: linear models are soon fitted, so more folds judge it than GPT-2."""
 
     def __init__(self, texts: Sequence[str], rated: Rated, seed: int, report: Callable[[int, int], None]) -> None:
         self.texts, self.rated, self.seed, self.report = texts, rated, seed, report
@@ -130,8 +130,7 @@ class _Choice:
 def _log_likelihoods(labels: Ints, logits: Floats) -> Floats:
     """(rows,) of each label by n-grams alone."""
     nothing = np.zeros(logits.shape[1:])
-    p = fit_mixture(labels, nothing, logits).probabilities(nothing, logits)
-    return np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-12))
+    return log_likelihoods(fit_mixture(labels, nothing, logits).probabilities(nothing, logits), labels)
 
 
 def _surely_more(of: Floats, than: Floats, errors: float) -> bool:

@@ -94,7 +94,6 @@ def train_sentiment(
             lines += outcome.lines
             model.eval()
             judged[fold] = task.logits(rated.rows("validation", fold))
-        counted = _counted("n-grams", report)
         head = Head.fit(
             texts,
             rated,
@@ -102,7 +101,7 @@ def train_sentiment(
             ngrams=settings.ngrams,
             folds=settings.folds,
             seed=settings.seed,
-            report=counted,
+            report=_counted("n-grams", report),
         )
         rows = rated.rows("test")
         p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))

@@ -12,9 +12,8 @@ from lm.ngrams import HEADS, Design
 from lm.rated_reviews import Rated
 from lm.review_parts import FOLDS
 from lm.sentiment_head import Head
+from tests.opinions import FILLER, WORDS
 
-WORDS = (("awful", "broke", "refund"), ("fine", "average", "okay"), ("lovely", "great", "perfect"))
-FILLER = ("the", "lamp", "arrived", "on", "monday", "with", "a", "box", "and", "it", "was", "in", "my", "kitchen")
 LEARNS, LEARNS_NOTHING = Design(3.0, apart=True), Design(1e-6)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from lm import sentiment_head
 from lm.calibration import softmax
 from lm.checkpoint import load_tokenizer
 from lm.classify import SentimentClassifier
@@ -24,9 +25,8 @@ from lm.tokenizer import PADDING
 from lm.train_sentiment import SentimentSettings, _Classification, train_sentiment
 from lm.training_files import TrainingError
 from tests.models import save_causal
+from tests.opinions import FILLER, WORDS
 
-WORDS = (("awful", "broke", "refund"), ("fine", "average", "okay"), ("lovely", "great", "perfect"))
-FILLER = ("the", "lamp", "arrived", "on", "monday", "with", "a", "box", "and", "it", "was", "in", "my", "kitchen")
 TINY = SentimentSettings(
     n_embd=24,
     n_layer=1,
@@ -137,7 +137,8 @@ def test_the_model_is_the_same_however_many_folds_calibrate_it(tmp_path):
     assert one.ngram_weights != three.ngram_weights
 
 
-def test_the_time_left_counts_the_trainings_that_follow(tmp_path):
+def test_the_time_left_counts_the_trainings_that_follow(tmp_path, monkeypatch):
+    monkeypatch.setattr(sentiment_head, "_HOPELESS", 1e9)  # all designs are tried on all folds
     heard = []
     settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 2, "folds": 3, "pretrain_epochs": 0}))
     train_sentiment(*reviews(300), settings, tmp_path / "model", report=heard.append)
@@ -145,8 +146,7 @@ def test_the_time_left_counts_the_trainings_that_follow(tmp_path):
     ends = {now.stage: now.seconds_left for now in heard}  # the last of each
     assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] == 0
     fitted = [now for now in heard if now.stage == "n-grams"]
-    assert [now.step for now in fitted] == list(range(fitted[-1].steps + 1))
-    assert fitted[0].steps == 20 >= fitted[-1].steps  # two heads, 3 x 3 + 1 times where no design is given up
+    assert [(now.step, now.steps) for now in fitted] == [(done, 20) for done in range(21)]  # two heads, 3 x 3 + 1 times
     assert fitted[1].seconds_left > fitted[-1].seconds_left == 0
 
 
