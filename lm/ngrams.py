@@ -192,11 +192,8 @@ def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
 
 def _shared(counts: Sequence[scipy.sparse.csr_matrix]) -> Ints:
     """The buckets, rising, that two or more texts have."""
-    holders = np.zeros(counts[0].shape[1], np.int32)
-    for of in counts:
-        buckets, texts = np.unique(of.indices, return_counts=True)
-        holders[buckets] += texts.astype(np.int32)
-    return np.flatnonzero(holders >= 2)
+    buckets = np.sort(np.concatenate([of.indices for of in counts]))  # each once for each text that has it
+    return np.unique(buckets[1:][buckets[1:] == buckets[:-1]]).astype(np.int64)
 
 
 def _known(block: Block, kept: tuple[Ints, Ints]) -> scipy.sparse.csr_matrix:
