@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.batching import pack
-from lm.calibration import Mixture
-from lm.checkpoint import NGRAMS_FILE, CheckpointError, read_json
+from lm.checkpoint import CheckpointError, read_json
 from lm.device import choose_device, choose_dtype, keep_freed_memory, use_threads
-from lm.label_rule import LabelRule
 from lm.ngrams import Ngrams
 from lm.prompt import PromptEncoder
+from lm.sentiment_head import Head
 
 BATCH_TOKENS = 8192
 
@@ -71,16 +70,8 @@ class SentimentClassifier:
                 f"the model has {classifier.labels} outputs and its manifest {len(encoder.manifest.labels)} labels: "
                 "train it with `regulars train --task sentiment`"
             )
-        manifest = encoder.manifest
-        if manifest.ngram_weights and ngrams is None:
-            raise CheckpointError(f"the model's folder lacks {NGRAMS_FILE}: copy the whole directory again")
         self.classifier, self.encoder, self.batch_tokens = classifier, encoder, batch_tokens
-        self.ngrams = ngrams if manifest.ngram_weights else None
-        nothing = [0.0] * len(manifest.labels)
-        offsets, noise = np.array(manifest.offsets or nothing), np.array(manifest.noise or nothing)
-        self.mixture = Mixture(manifest.temperature, np.array(manifest.ngram_weights), offsets, noise)
-        weights, thresholds = manifest.label_weights or [1.0] * len(nothing), manifest.label_thresholds or nothing
-        self.rule = LabelRule(np.array(weights), np.array(thresholds))
+        self.head = Head.of(encoder.manifest, ngrams)
 
     @classmethod
     def load(
@@ -126,6 +117,6 @@ class SentimentClassifier:
         logits = np.empty((len(texts), self.classifier.labels), np.float64)
         for batch in pack([len(ids) for ids, _ in encoded], self.batch_tokens):
             logits[batch] = self.classifier.class_logits([encoded[i][0] for i in batch]).cpu().numpy()
-        p = self.mixture.probabilities(logits, None if self.ngrams is None else self.ngrams.logits(texts))
+        p = self.head.probabilities(logits, texts)
         shortened = np.array([cut for _, cut in encoded], dtype=np.bool_)
-        return Judged(p, self.rule.choose(p), shortened)
+        return Judged(p, self.head.rule.choose(p), shortened)

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lm.calibration import Mixture, fit_mixture, log_likelihoods
+from lm.calibration import Mixture, fit_mixture, log_likelihoods, text_lengths
+from lm.checkpoint import NGRAMS_FILE, CheckpointError
 from lm.label_rule import LabelRule, fit_label_rule
+from lm.manifest import Manifest
 from lm.ngrams import DESIGNS, HEADS, Design, Ngrams, affordable
 from lm.rated_reviews import LABELS, Rated
 from lm.review_parts import FOLDS
@@ -50,25 +52,50 @@ class Head:
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
+        lengths = text_lengths([texts[i] for fold in judged for i in rated.rows("validation", fold)])
         if not ngrams:
-            mixture = fit_mixture(labels, gpt2)
-            return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2), labels))
+            mixture = fit_mixture(labels, gpt2, lengths)
+            return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2, lengths), labels))
         choice = _Choice(texts, rated, seed, report)
         more = [fold for fold in rated.affordable_folds()[:folds] if fold not in judged]
         design, logits = choice.design([*judged, *more], len(judged))
-        mixture = fit_mixture(labels, gpt2, logits)
-        rule = fit_label_rule(mixture.probabilities(gpt2, logits), labels)
+        mixture = fit_mixture(labels, gpt2, lengths, logits)
+        rule = fit_label_rule(mixture.probabilities(gpt2, lengths, logits), labels)
         return cls(choice.learned(rated.rows("known"), design)[0], mixture, rule)
 
-    def ngram_logits(self, texts: Sequence[str]) -> Floats | None:
-        """(heads, texts, labels), None where GPT-2 stands alone."""
-        return None if self.ngrams is None else self.ngrams.logits(texts)
+    @classmethod
+    def of(cls, manifest: Manifest, ngrams: Ngrams | None) -> Head:
+        """That of a model's folder; without `manifest_values` it leaves GPT-2's logits as they are.
+
+        Raises CheckpointError where the n-grams that the manifest weighs are absent.
+        """
+        if manifest.ngram_weights and ngrams is None:
+            raise CheckpointError(f"the model's folder lacks {NGRAMS_FILE}: copy the whole directory again")
+        nothing = [0.0] * len(manifest.labels)
+        mixture = Mixture(
+            temperature=manifest.temperature,
+            ngram_weights=np.array(manifest.ngram_weights),
+            length_power=manifest.length_power,
+            usual_lengths=manifest.usual_lengths,
+            offsets=np.array(manifest.offsets or nothing),
+            noise=np.array(manifest.noise or nothing),
+        )
+        weights = manifest.label_weights or [1.0] * len(nothing)
+        rule = LabelRule(np.array(weights), np.array(manifest.label_thresholds or nothing))
+        return cls(ngrams if manifest.ngram_weights else None, mixture, rule)
+
+    def probabilities(self, gpt2: Floats, texts: Sequence[str]) -> Floats:
+        """(texts, labels), from GPT-2's logits of them."""
+        ngrams = None if self.ngrams is None else self.ngrams.logits(texts)
+        return self.mixture.probabilities(gpt2, text_lengths(texts), ngrams)
 
     def manifest_values(self) -> dict[str, Any]:
         """What the checkpoint's manifest keeps of it, by its names there."""
         return {
             "temperature": self.mixture.temperature,
             "ngram_weights": self.mixture.ngram_weights.tolist(),
+            "length_power": self.mixture.length_power,
+            "usual_lengths": self.mixture.usual_lengths,
             "offsets": self.mixture.offsets.tolist(),
             "noise": self.mixture.noise.tolist(),
             "label_weights": self.rule.weights.tolist(),
@@ -105,7 +132,7 @@ class _Choice:
         """
         left = dict(enumerate(DESIGNS))
         logits: dict[int, list[Floats]] = {i: [] for i in left}
-        labels = np.zeros(0, np.int64)
+        labels, lengths = np.zeros((2, 0), np.int64)
         likelihoods: dict[int, Floats] = {}
         for n, fold in enumerate(folds):
             if n >= first and len(left) == 1:
@@ -114,10 +141,12 @@ class _Choice:
             if not self.done:
                 self.report(0, self.ahead)
             rows = self.rated.rows("validation", fold)
+            judges = [self.texts[row] for row in rows]
             labels = np.concatenate([labels, self.rated.labels[rows]])
+            lengths = np.concatenate([lengths, text_lengths(judges)])
             for i, heads in zip(left, self.learned(self.rated.rows("train", fold), *left.values()), strict=True):
-                logits[i].append(heads.logits([self.texts[row] for row in rows]))
-                likelihoods[i] = _log_likelihoods(labels, np.concatenate(logits[i], axis=1))
+                logits[i].append(heads.logits(judges))
+                likelihoods[i] = _log_likelihoods(labels, lengths, np.concatenate(logits[i], axis=1))
             best = max(left, key=lambda i: float(likelihoods[i].mean()))
             left = {i: left[i] for i in left if not _surely_more(likelihoods[best], likelihoods[i], _HOPELESS)}
         self.ahead = HEADS
@@ -127,10 +156,11 @@ class _Choice:
         return left[chosen], np.concatenate(logits[chosen][:first], axis=1)
 
 
-def _log_likelihoods(labels: Ints, logits: Floats) -> Floats:
+def _log_likelihoods(labels: Ints, lengths: Ints, logits: Floats) -> Floats:
     """(rows,) of each label by n-grams alone."""
     nothing = np.zeros(logits.shape[1:])
-    return log_likelihoods(fit_mixture(labels, nothing, logits).probabilities(nothing, logits), labels)
+    mixture = fit_mixture(labels, nothing, lengths, logits)
+    return log_likelihoods(mixture.probabilities(nothing, lengths, logits), labels)
 
 
 def _surely_more(of: Floats, than: Floats, errors: float) -> bool:

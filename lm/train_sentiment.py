@@ -104,7 +104,7 @@ def train_sentiment(
             report=_counted("n-grams", report),
         )
         rows = rated.rows("test")
-        p = head.mixture.probabilities(task.logits(rows), head.ngram_logits([texts[i] for i in rows]))
+        p = head.probabilities(task.logits(rows), [texts[i] for i in rows])
         figures = classification_figures(p, rated.labels[rows], head.rule.choose(p), settings.seed)
         notes = {
             "settings": asdict(settings),

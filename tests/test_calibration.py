@@ -12,16 +12,25 @@ def drawn(rng, logits):
     return np.array([rng.choice(logits.shape[1], p=row) for row in softmax(logits)])
 
 
+def fitted(labels, logits, ngrams=None):
+    """The mixture of texts that are all as long."""
+    return fit_mixture(labels, logits, np.full(len(labels), 80), ngrams)
+
+
+def probabilities(mixture, logits, ngrams=None):
+    return mixture.probabilities(logits, np.full(len(logits), 80), ngrams)
+
+
 def test_temperature_undoes_overconfidence():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 3)) * 2
     labels = drawn(rng, logits)
-    assert fit_mixture(labels, logits).temperature == pytest.approx(1, abs=0.08)
-    best = fit_mixture(labels, 3 * logits)
+    assert fitted(labels, logits).temperature == pytest.approx(1, abs=0.08)
+    best = fitted(labels, 3 * logits)
     assert best.temperature == pytest.approx(3, abs=0.25)
     near = [
         negative_log_likelihood(
-            Mixture(best.temperature * f, best.ngram_weights, best.offsets).probabilities(3 * logits), labels
+            probabilities(Mixture(best.temperature * f, best.ngram_weights, best.offsets), 3 * logits), labels
         )
         for f in (0.95, 1, 1.05)
     ]
@@ -31,7 +40,7 @@ def test_temperature_undoes_overconfidence():
 def test_offsets_undo_a_training_with_weighted_classes():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(4000, 3)) + np.array([0, 0, 2])
-    found = fit_mixture(drawn(rng, logits), logits - [0, 0, 2])
+    found = fitted(drawn(rng, logits), logits - [0, 0, 2])
     assert found.offsets - found.offsets[0] == pytest.approx([0, 0, 2], abs=0.2)
 
 
@@ -42,25 +51,62 @@ def test_labels_that_the_text_does_not_decide_are_told_from_unsureness(noise):
     labels = drawn(rng, logits)
     by_chance = rng.random(6000) < noise
     labels[by_chance] = rng.choice(3, size=by_chance.sum(), p=[0.2, 0.2, 0.6])
-    found = fit_mixture(labels, logits)
+    found = fitted(labels, logits)
     assert found.noise.sum() == pytest.approx(noise, abs=0.025)
     assert found.temperature == pytest.approx(1, abs=0.12)
-    p = found.probabilities(logits)
+    p = probabilities(found, logits)
     assert p.sum(axis=1) == pytest.approx(1)
     assert p.min() >= found.noise.min()
     if noise:
         without = Mixture(found.temperature, found.ngram_weights, found.offsets)
-        assert negative_log_likelihood(p, labels) < negative_log_likelihood(without.probabilities(logits), labels)
+        assert negative_log_likelihood(p, labels) < negative_log_likelihood(probabilities(without, logits), labels)
 
 
 def test_experts_weigh_what_they_know():
     rng = np.random.default_rng(2)
     first, second, third = rng.normal(size=(3, 4000, 3))
     heads = np.stack([second, third])
-    found = fit_mixture(drawn(rng, first + 2 * second + third), first, heads)
+    found = fitted(drawn(rng, first + 2 * second + third), first, heads)
     assert 1 / found.temperature == pytest.approx(1, abs=0.15)
     assert found.ngram_weights == pytest.approx([2, 1], abs=0.25)
     summed = softmax(first / found.temperature + np.tensordot(found.ngram_weights, heads, axes=1) + found.offsets)
-    np.testing.assert_allclose(found.probabilities(first, heads), summed)
-    noise = fit_mixture(drawn(rng, first), first, heads)
+    np.testing.assert_allclose(probabilities(found, first, heads), summed)
+    noise = fitted(drawn(rng, first), first, heads)
     assert max(noise.ngram_weights) < 0.1
+
+
+@pytest.mark.parametrize("power", [-0.3, 0.0, 0.3])
+def test_long_texts_are_as_sure_as_they_are_right(power):
+    rng = np.random.default_rng(5)
+    logits = rng.normal(size=(8000, 3)) * 2
+    lengths = np.exp(rng.normal(4, 1, size=8000)).astype(int)
+    labels = drawn(rng, logits * (lengths[:, None] / np.exp(4)) ** power)
+    found = fit_mixture(labels, logits, lengths)
+    assert found.length_power == pytest.approx(power, abs=0.05)
+    assert found.temperature == pytest.approx(1, abs=0.1)
+    p = found.probabilities(logits, lengths)
+    for some in (lengths < 30, lengths > 100):
+        assert p[some].max(axis=1).mean() == pytest.approx((p[some].argmax(axis=1) == labels[some]).mean(), abs=0.025)
+
+
+def test_a_length_that_no_validation_text_had_counts_as_the_nearest():
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=(2000, 3))
+    lengths = rng.integers(0, 200, size=2000)
+    found = fit_mixture(drawn(rng, logits), logits, lengths)
+    low, high = found.usual_lengths
+    assert 1 <= low < 10
+    assert 190 < high < 200
+    p = found.probabilities(np.tile(logits[:1], (4, 1)), np.array([0, low, high, 10**7]))
+    np.testing.assert_array_equal(p[0], p[1])
+    np.testing.assert_array_equal(p[2], p[3])
+
+
+def test_few_texts_say_little_of_length():
+    rng = np.random.default_rng(7)
+    powers = [
+        fit_mixture(drawn(rng, logits), logits, rng.integers(10, 500, size=40)).length_power
+        for logits in rng.normal(size=(20, 40, 3))
+    ]
+    assert max(map(abs, powers)) < 0.2
+    assert max(map(abs, powers)) > 0

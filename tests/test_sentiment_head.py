@@ -8,6 +8,7 @@ import random
 import numpy as np
 
 from lm import sentiment_head
+from lm.manifest import Manifest
 from lm.ngrams import HEADS, Design
 from lm.rated_reviews import Rated
 from lm.review_parts import FOLDS
@@ -29,6 +30,17 @@ def test_stars_that_contradict_their_words_are_kept_as_noise():
     judged = {fold: 4 * np.eye(3)[truth[rated.rows("validation", fold)]] for fold in range(4)}
     noise = Head.fit(texts, rated, judged, ngrams=False).manifest_values()["noise"]
     assert 0.02 < sum(noise) < 0.2
+
+
+def test_what_a_head_says_of_itself_in_the_manifest_makes_the_same_head(monkeypatch):
+    head, _ = fitted(monkeypatch, (LEARNS,))
+    texts = ["awful", "it was lovely and great in my kitchen", ""]
+    gpt2 = np.random.default_rng(0).normal(size=(3, 3))
+    again = Head.of(Manifest(**head.manifest_values()), head.ngrams)
+    assert head.mixture.length_power != 0
+    np.testing.assert_array_equal(again.probabilities(gpt2, texts), head.probabilities(gpt2, texts))
+    np.testing.assert_array_equal(again.rule.weights, head.rule.weights)
+    np.testing.assert_array_equal(again.rule.thresholds, head.rule.thresholds)
 
 
 def rated_of(counts):
@@ -77,6 +89,8 @@ def test_a_design_that_is_likelier_by_chance_alone_is_not_chosen(monkeypatch):
     noise = (noise - noise.mean()) / noise.std()
     for lead, apart in ((0.5, False), (1.5, True)):  # in standard errors
         drawn = itertools.cycle([np.zeros(600), noise + lead / np.sqrt(600)])
-        monkeypatch.setattr(sentiment_head, "_log_likelihoods", lambda labels, logits, drawn=drawn: next(drawn))
+        monkeypatch.setattr(
+            sentiment_head, "_log_likelihoods", lambda labels, lengths, logits, drawn=drawn: next(drawn)
+        )
         head, _ = fitted(monkeypatch, (Design(3.0), LEARNS))
         assert head.ngrams.apart == apart

@@ -97,7 +97,10 @@ def test_hugging_face_gives_the_same_probabilities_but_for_the_ngrams_in_a_padde
     ngrams = sum(
         weight * head for weight, head in zip(manifest.ngram_weights, Ngrams.load(out).logits(texts), strict=True)
     )
-    clean = softmax(logits.double().numpy() / manifest.temperature + ngrams + manifest.offsets)
+    low, high = manifest.usual_lengths
+    lengths = np.clip([[len(text)] for text in texts], low, high)
+    scale = (lengths / np.sqrt(low * high)) ** manifest.length_power
+    clean = softmax(scale * (logits.double().numpy() / manifest.temperature + ngrams) + manifest.offsets)
     theirs = (1 - sum(manifest.noise)) * clean + manifest.noise
     ours = SentimentClassifier.load(out, dtype="float32", threads=1).classify(texts, TINY.max_tokens)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -110,6 +113,7 @@ def test_the_manifest_says_how_it_came_about(trained):
     assert (manifest.task, manifest.labels) == ("sentiment", ["negative", "neutral", "positive"])
     assert manifest.metrics == figures
     assert manifest.temperature != 1
+    assert manifest.length_power != 0
     assert len(manifest.ngram_weights) == 2
     assert max(manifest.ngram_weights) > 0
     assert manifest.training["window"] == {"as_of": "2026-01-01"}
