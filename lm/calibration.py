@@ -52,8 +52,8 @@ class Mixture:
         logits = gpt2 / self.temperature
         if ngrams is not None:
             logits = logits + np.tensordot(self.ngram_weights, ngrams, axes=1)
-        power = np.exp(self.length_power * _log_ratios(lengths, self.usual_lengths))
-        return (1 - self.noise.sum()) * softmax(power[:, None] * logits + self.offsets) + self.noise
+        scale = np.exp(self.length_power * _log_ratios(lengths, self.usual_lengths))
+        return (1 - self.noise.sum()) * softmax(scale[:, None] * logits + self.offsets) + self.noise
 
 
 def text_lengths(texts: Sequence[str]) -> Ints:
