@@ -109,9 +109,6 @@ class TrainSentiment(TrainSection):
         le=9,
         description="fine-tunings, at most, each held against other reviews, where few would calibrate; after `init` 3",
     )
-    refit: bool = Field(
-        default=True, description="fine-tune once more, on the validation reviews too, for as many epochs as were best"
-    )
     ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's; false: GPT-2 alone")
 
     @model_validator(mode="before")

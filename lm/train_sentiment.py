@@ -43,7 +43,6 @@ class SentimentSettings(Settings):
     token_dropout: float = 0.2  # share of a review's tokens that a training step does not see
     min_steps: int = 150  # few reviews are passed more often than max_epochs
     folds: int = FOLDS  # at most so many trainings, each validated by other reviews
-    refit: bool = True  # the model learns from the validation reviews too
 
 
 def train_sentiment(
@@ -80,25 +79,39 @@ def train_sentiment(
     with work_folder(out, of) as work:
         reading = pretraining(model, [documents[i] for i in known], settings)
         fit(reading, schedule("pretrain", settings, settings.pretrain_epochs), work, report)
-        tuned = _FineTuned.train(model, documents, rated, settings, work, report)
+        pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        judged: dict[int, NDArray[np.float64]] = {}
+        lines: list[dict[str, Any]] = []
+        folds = rated.folds(settings.folds)
+        for fold in reversed(folds):  # the last one is the model
+            model.load_state_dict(pretrained)
+            task = _Classification(model, documents, rated, settings, fold)
+            epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
+            stage = f"finetune-{fold}" if fold else "finetune"
+            outcome = fit(
+                task.task(), schedule(stage, settings, epochs), work, _with_those_after(report, folds.index(fold))
+            )
+            lines += outcome.lines
+            model.eval()
+            judged[fold] = task.logits(rated.rows("validation", fold))
         head = Head.fit(
             texts,
             rated,
-            tuned.judged,
+            judged,
             ngrams=settings.ngrams,
             folds=settings.folds,
             seed=settings.seed,
             report=_counted("n-grams", report),
         )
         rows = rated.rows("test")
-        p = head.probabilities(tuned.task.logits(rows), [texts[i] for i in rows])
+        p = head.probabilities(task.logits(rows), [texts[i] for i in rows])
         figures = classification_figures(p, rated.labels[rows], head.rule.choose(p), settings.seed)
         notes = {
             "settings": asdict(settings),
             "window": window or {},
-            "epochs": tuned.epochs,
-            "folds": len(tuned.judged),
-            "lines": tuned.lines,
+            "epochs": outcome.best_epoch + 1,
+            "folds": len(judged),
+            "lines": lines,
             "shortened": sum(shortened for _, shortened in encoded),
         }
         new = out.with_name(out.name + ".new")
@@ -108,56 +121,6 @@ def train_sentiment(
             head.ngrams.save(new)
         replace_folder(new, out)
     return figures
-
-
-@dataclass(frozen=True)
-class _FineTuned:
-    """How the fine-tunings of a pre-trained model went, the last of which is the model."""
-
-    task: _Classification  # of the last
-    epochs: int  # of the last
-    judged: dict[int, NDArray[np.float64]]  # of each fold, its validation reviews' logits
-    lines: list[dict[str, Any]]
-
-    @classmethod
-    def train(
-        cls,
-        model: PreTrainedModel,
-        documents: Sequence[Tokens],
-        rated: Rated,
-        settings: SentimentSettings,
-        work: Path,
-        report: Report | None,
-    ) -> _FineTuned:
-        """Fine-tune once for each fold, which validates; then with `refit` on all reviews but the test's.
-
-        What calibrates is fitted to the folds' logits, and holds for a model that learned from a few more reviews as it
-        does for the n-grams. Nothing says when to stop the refit: it has the mean of the folds' best epochs.
-        """
-        pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        folds = rated.folds(settings.folds)
-        judged: dict[int, NDArray[np.float64]] = {}
-        lines: list[dict[str, Any]] = []
-        epochs: list[int] = []
-        for after, fold in reversed(list(enumerate(folds))):
-            model.load_state_dict(pretrained)
-            task = _Classification(model, documents, rated, settings, fold)
-            stage = f"finetune-{fold}" if fold else "finetune"
-            told = _with_those_after(report, after + settings.refit)
-            outcome = fit(task.task(), schedule(stage, settings, task.epochs), work, told)
-            model.eval()
-            judged[fold] = task.logits(task.judges)
-            lines += outcome.lines
-            epochs.append(outcome.best_epoch + 1)
-        if settings.refit:
-            again = replace(schedule("refit", settings, task.epochs), stop_after=round(sum(epochs) / len(epochs)))
-            model.load_state_dict(pretrained)
-            task = _Classification(model, documents, rated, settings, None)
-            outcome = fit(task.task(), again, work, report)
-            model.eval()
-            lines += outcome.lines
-            epochs.append(outcome.best_epoch + 1)
-        return cls(task, epochs[-1], judged, lines)
 
 
 def _with_those_after(report: Report | None, folds: int) -> Report | None:
@@ -194,28 +157,27 @@ class _Classification:
         documents: Sequence[Tokens],
         rated: Rated,
         settings: SentimentSettings,
-        fold: int | None = 0,  # that validates
+        fold: int = 0,  # that validates
     ) -> None:
-        self.model, self.documents, self.rated, self.settings = model, documents, rated, settings
+        self.model, self.documents, self.rated, self.settings, self.fold = model, documents, rated, settings, fold
         self.lengths = np.array([len(document) for document in documents], dtype=np.int64)
-        self.rows = rated.rows("known") if fold is None else rated.rows("train", fold)
-        self.judges = rated.rows("validation", fold) if fold is not None else self.rows[:0]
-        labels = rated.labels[self.rows]
+        labels = rated.labels[rated.rows("train", fold)]
         weights = 1 / np.sqrt(np.maximum(np.bincount(labels, minlength=len(LABELS)), 1))
         self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=device())
 
     def task(self) -> Task[NDArray[np.int64]]:
-        return Task(self.model, self.batches, self.loss, self.validate if len(self.judges) else None, "macro_f1")
+        return Task(self.model, self.batches, self.loss, self.validate, "macro_f1")
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """The reviews that the steps of an epoch learn from."""
-        of = length_batches(self.lengths[self.rows], self.settings.batch_tokens, self.settings.seed, epoch)
-        return [self.rows[batch] for batch in of]
+        rows = self.rated.rows("train", self.fold)
+        of = length_batches(self.lengths[rows], self.settings.batch_tokens, self.settings.seed, epoch)
+        return [rows[batch] for batch in of]
 
     @property
-    def epochs(self) -> int:
-        """At most: those of the settings, or as many as have their fewest steps."""
-        return max(self.settings.max_epochs, -(-self.settings.min_steps // len(self.batches(0))))
+    def steps(self) -> int:
+        """Of an epoch."""
+        return len(self.batches(0))
 
     def scores(self, documents: Sequence[Tokens]) -> torch.Tensor:
         """(B, classes) logits, read at each review's last token as Hugging Face's forward does."""
@@ -244,7 +206,8 @@ class _Classification:
         return found
 
     def validate(self) -> dict[str, float]:
-        labels, logits = self.rated.labels[self.judges], self.logits(self.judges)
+        rows = self.rated.rows("validation", self.fold)
+        labels, logits = self.rated.labels[rows], self.logits(rows)
         predicted = logits.argmax(axis=1)
         return {
             "macro_f1": metrics.macro_f1(labels, predicted, len(LABELS)),

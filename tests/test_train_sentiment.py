@@ -118,9 +118,9 @@ def test_the_manifest_says_how_it_came_about(trained):
     assert max(manifest.ngram_weights) > 0
     assert manifest.training["window"] == {"as_of": "2026-01-01"}
     assert manifest.training["folds"] == 2
-    lines = manifest.training["lines"]
-    assert {line["stage"] for line in lines} == {"finetune", "finetune-1", "refit"}
-    assert len([line for line in lines if line["stage"] == "refit"]) == manifest.training["epochs"]
+    assert {line["stage"] for line in manifest.training["lines"]} == {"finetune", "finetune-1"}
+    kept = [line for line in manifest.training["lines"] if line["stage"] == "finetune"]
+    assert len(kept) >= manifest.training["epochs"]
     assert [path.name for path in out.parent.iterdir()] == ["sentiment"]
 
 
@@ -146,15 +146,9 @@ def test_the_time_left_counts_the_trainings_that_follow(tmp_path, monkeypatch):
     heard = []
     settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 2, "folds": 3, "pretrain_epochs": 0}))
     train_sentiment(*reviews(300), settings, tmp_path / "model", report=heard.append)
-    assert list(dict.fromkeys(now.stage for now in heard)) == [
-        "finetune-2",
-        "finetune-1",
-        "finetune",
-        "refit",
-        "n-grams",
-    ]
+    assert list(dict.fromkeys(now.stage for now in heard)) == ["finetune-2", "finetune-1", "finetune", "n-grams"]
     ends = {now.stage: now.seconds_left for now in heard}  # the last of each
-    assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] > ends["refit"] == 0
+    assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] == 0
     fitted = [now for now in heard if now.stage == "n-grams"]
     assert [(now.step, now.steps) for now in fitted] == [(done, 20) for done in range(21)]  # two heads, 3 x 3 + 1 times
     assert fitted[1].seconds_left > fitted[-1].seconds_left == 0
@@ -165,33 +159,12 @@ def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_
     swapped = random.Random(1).sample(range(1500), 90)
     for i in swapped:
         labels[i] = 2 - labels[i]
-    train_sentiment(texts, labels, SentimentSettings(**(vars(TINY) | {"folds": 4, "refit": False})), tmp_path / "model")
+    train_sentiment(texts, labels, SentimentSettings(**(vars(TINY) | {"folds": 4})), tmp_path / "model")
     unseen, true = reviews(300, seed=9, shares=(0.4, 0.1, 0.5))
     p = SentimentClassifier.load(tmp_path / "model", dtype="float32", threads=1).classify(unseen, 40)
     sure = p[np.arange(300), true][np.array(true) != 1]
     assert np.quantile(sure, 0.02) > 0.85
     assert sure.max() < 0.995
-
-
-def test_the_refit_learns_from_the_validation_reviews_as_long_as_was_best_without_them(tmp_path):
-    texts, labels = reviews(200)
-    rated = Rated.split(texts, np.array(labels))
-    task = _Classification(None, [np.array([1], np.int32)] * 200, rated, TINY, None)
-    assert sorted(np.concatenate(task.batches(0))) == rated.rows("known").tolist()
-    for refit in (True, False):
-        settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 4, "patience": 1, "refit": refit}))
-        train_sentiment(texts, labels, settings, tmp_path / str(refit))
-    notes = read_manifest(tmp_path / "True").training
-    best = [_best([line for line in notes["lines"] if line["stage"] == stage]) for stage in ("finetune", "finetune-1")]
-    assert notes["epochs"] == round(np.mean(best))
-    one, other = (tmp_path / name / "model.safetensors" for name in ("True", "False"))
-    assert one.read_bytes() != other.read_bytes()
-    assert read_manifest(tmp_path / "False").training["epochs"] == best[0]
-
-
-def _best(lines):
-    """How many epochs were best, the first of equals."""
-    return 1 + int(np.argmax([line["macro_f1"] for line in lines]))
 
 
 def test_without_ngrams_gpt2_stands_alone(tmp_path):
@@ -203,7 +176,7 @@ def test_without_ngrams_gpt2_stands_alone(tmp_path):
 
 
 def test_a_rare_class_is_not_given_up(tmp_path):
-    longer = SentimentSettings(**(vars(TINY) | {"patience": 12, "folds": 1}))
+    longer = SentimentSettings(**(vars(TINY) | {"patience": 12}))
     figures = train_sentiment(*reviews(1500, shares=(0.07, 0.07, 0.86)), longer, tmp_path / "model")
     assert figures["majority_accuracy"] > 0.8
     assert figures["balanced_accuracy"] > 0.8
@@ -233,15 +206,15 @@ def test_a_language_model_is_fine_tuned_with_its_own_tokenizer(tmp_path, stock):
 def test_few_reviews_are_passed_more_often(tmp_path):
     often = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "min_steps": 70, "patience": 99, "folds": 1}))
     train_sentiment(*reviews(200), often, tmp_path / "model")
-    lines = [line for line in read_manifest(tmp_path / "model").training["lines"] if line["stage"] == "finetune"]
+    notes = read_manifest(tmp_path / "model").training
     rated = Rated.split(reviews(200)[0], np.array(reviews(200)[1]))
-    assert 2 <= len(lines) == -(-70 // _steps_of(tmp_path / "model", rated, often))
+    assert 2 <= len(notes["lines"]) == -(-70 // _steps_of(tmp_path / "model", rated, often))
 
 
 def _steps_of(model, rated, settings):
     encoder = PromptEncoder.load(model)
     documents = [np.array(tokens, np.int32) for tokens, _ in encoder.encode_reviews(reviews(200)[0], 40)]
-    return len(_Classification(None, documents, rated, settings).batches(0))
+    return _Classification(None, documents, rated, settings).steps
 
 
 def test_a_step_sees_a_part_of_a_review_and_always_its_end():
