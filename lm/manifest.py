@@ -74,6 +74,8 @@ class Manifest(BaseModel):
             values = getattr(self, name)
             if values and (len(values) != len(self.labels) or not all(map(math.isfinite, values))):
                 raise ValueError(f"{name} needs one number for each label")
+        if self.usual_lengths[0] > self.usual_lengths[1]:
+            raise ValueError("usual_lengths needs the shorter length first")
         return self
 
 

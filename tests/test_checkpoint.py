@@ -54,6 +54,7 @@ def test_directory_without_manifest_is_a_stock_gpt2(model):
         ({"colour": "red"}, "colour"),
         ({"temperature": 0}, "temperature"),
         ({"usual_lengths": [0, 9]}, "usual_lengths"),
+        ({"usual_lengths": [9, 2]}, "shorter length first"),
         ({"coding": "item_tokens"}, "needs item_ids"),
         ({"item_ids": ["a"]}, "first_item_token"),
         ({"item_ids": ["a", "a"], "first_item_token": 5}, "twice"),

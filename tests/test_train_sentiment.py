@@ -176,7 +176,7 @@ def test_without_ngrams_gpt2_stands_alone(tmp_path):
 
 
 def test_a_rare_class_is_not_given_up(tmp_path):
-    longer = SentimentSettings(**(vars(TINY) | {"patience": 12}))
+    longer = SentimentSettings(**(vars(TINY) | {"patience": 12, "folds": 1}))
     figures = train_sentiment(*reviews(1500, shares=(0.07, 0.07, 0.86)), longer, tmp_path / "model")
     assert figures["majority_accuracy"] > 0.8
     assert figures["balanced_accuracy"] > 0.8
