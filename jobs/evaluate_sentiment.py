@@ -71,11 +71,11 @@ def evaluate_sentiment_holdout(
         raise ConfigurationError(f"models.sentiment: {error}") from None
     stages = Stages(console)
     with stages.stage(f"reading reviews up to {as_of}"):
-        texts, labels = _reviews(spark, config, as_of)
+        texts, labels, about = _reviews(spark, config, as_of)
         known = len(texts)
         if days is not None:
             later = _reviews(spark, config, as_of + timedelta(days=days), after=as_of)
-            texts, labels = [*texts, *later.texts], [*labels, *later.labels]
+            texts, labels, about = [*texts, *later.texts], [*labels, *later.labels], [*about, *later.categories]
     rated = [i for i, label in enumerate(labels) if label != training_data.UNRATED]
     held = [i for i in rated if (part_of(texts[i]) == "test" if days is None else i >= known)]
     learned = [i for i in rated if i < known and part_of(texts[i]) != "test"]
@@ -87,7 +87,7 @@ def evaluate_sentiment_holdout(
     judged, truth = [texts[i] for i in held], np.array([labels[i] for i in held])
     with stages.stage(f"{len(held):,} held-out reviews through GPT-2"):
         classifier = SentimentClassifier.load(path, dtype="float32")
-        p, label, shortened = classifier.judge(judged, config.sentiment.max_tokens)
+        p, label, shortened = classifier.judge(judged, config.sentiment.max_tokens, [about[i] for i in held])
     with stages.stage(f"baselines from {len(learned):,} reviews"):
         rivals = _rivals([texts[i] for i in learned], np.array([labels[i] for i in learned]), judged, truth, label)
     figures: dict[str, Any] = {

@@ -71,18 +71,16 @@ class Results:
 
 
 def request_key(
-    task: str, prompt: Column, *, model_version: str, settings: Mapping[str, object], exclusions: Column | None = None
+    task: str, prompt: Column, *, model_version: str, settings: Mapping[str, object], beside: Column | None = None
 ) -> Column:
-    """SHA-256 in hex of what decides a request's answer; null where the prompt or the exclusions are null.
+    """SHA-256 in hex of what decides a request's answer; null where the prompt or what stands `beside` it is null.
 
     `model_version` is the checkpoint's fingerprint (weights, tokenizer, template), `settings` the decoding settings,
-    `exclusions` a hash of the ids that may not be listed. The prompt comes last and nothing before it can hold a
-    newline, so no two different requests are the same text.
+    `beside` a hash of what else the model is told, as the ids that may not be listed. The prompt comes last and nothing
+    before it can hold a newline, so no two different requests are the same text.
     """
     fixed = "\n".join((task, model_version, json.dumps(settings, sort_keys=True)))
-    return F.sha2(
-        F.concat(F.lit(fixed + "\n"), exclusions if exclusions is not None else F.lit(""), F.lit("\n"), prompt), 256
-    )
+    return F.sha2(F.concat(F.lit(fixed + "\n"), beside if beside is not None else F.lit(""), F.lit("\n"), prompt), 256)
 
 
 def results(

@@ -39,6 +39,7 @@ class Model:
     fingerprint: str
     language: Language = "en"  # of the prompt's template
     dtype: Dtype = "auto"
+    reads_category: bool = False  # of a review's product, beside its text
 
     def encoder(self) -> PromptEncoder:
         """Load (or take from this process's cache) the prompt encoder."""
@@ -58,7 +59,7 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
     try:
         path = resolve(model)
         fingerprint = model_fingerprint(path)
-        checkpoint.ngrams_file(path)  # one of another release is told here, not by every worker
+        reads_category = checkpoint.ngrams_know_categories(path)
         trained = read_manifest(path).language
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(
@@ -71,7 +72,7 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
             f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
             f" {config_file} --task {key} --as-of <date>"
         )
-    return Model(str(path), fingerprint, language or trained, dtype)
+    return Model(str(path), fingerprint, language or trained, dtype, reads_category)
 
 
 def resolve(model: str) -> Path:

@@ -90,7 +90,7 @@ def run_night(
             )
         if classifier:
             with stages.stage("sentiments"):
-                outputs["sentiments"] = _label(spark, config, night, inputs.used["reviews"], classifier, stages)
+                outputs["sentiments"] = _label(spark, config, night, inputs.used, classifier, stages)
         if writer:
             with stages.stage("answers"):
                 outputs["answers"] = _answer(spark, config, night, inputs.used, writer, stages)
@@ -170,7 +170,7 @@ def _label(
     spark: SparkSession,
     config: Config,
     night: Night,
-    reviews: DataFrame,
+    used: dict[str, DataFrame],
     model: Model,
     stages: Stages,
 ) -> DataFrame:
@@ -178,7 +178,7 @@ def _label(
     settings = config.sentiment
     terms = requests.review_terms(night.run_id, night.run_date, model)
     night.versions["sentiment"] = model.fingerprint
-    asked = night.keep(spark, requests.review_requests(config, reviews, night.run_date, model), "reviews_due")
+    asked = night.keep(spark, requests.review_requests(config, used, night.run_date, model), "reviews_due")
     load = models.classifier_loader(model)
     with stages.counter("reviews") as counter:
         answers = ledger.results(

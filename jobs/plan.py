@@ -128,7 +128,7 @@ def _requests(
     enough = ledger.enough_sellable(catalogue.item_ids, config.recommend.k)
     asked: dict[str, tuple[Terms, DataFrame, ledger.Enough | None]] = {terms.task: (terms, lists, enough)}
     if classifier:
-        reviews = requests.review_requests(config, used["reviews"], day, classifier).select("key")
+        reviews = requests.review_requests(config, used, day, classifier).select("key")
         review_terms = requests.review_terms("plan", day, classifier)
         asked[review_terms.task] = (review_terms, _written(spark, reviews, f"{scratch}/reviews_due"), None)
     if writer := find_answers_model(config, config_file):

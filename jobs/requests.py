@@ -25,7 +25,7 @@ def list_requests(config: Config, used: dict[str, DataFrame], model: Model) -> D
         F.col("prompt"),
         model_version=model.fingerprint,
         settings={"candidates": settings.k + settings.spares, "beams": settings.beams},
-        exclusions=F.col("excluded_hash"),
+        beside=F.col("excluded_hash"),
     )
     return rendered.withColumn("key", key)
 
@@ -43,16 +43,21 @@ def list_terms(config: Config, run_id: str, run_date: date, model: Model, catalo
     )
 
 
-def review_requests(config: Config, reviews: DataFrame, run_date: date, model: Model) -> DataFrame:
-    """The reviews that are due on `run_date`, redacted, with the `key` of each one's request."""
+def review_requests(config: Config, used: dict[str, DataFrame], run_date: date, model: Model) -> DataFrame:
+    """The reviews that are due on `run_date`, redacted, with the `key` of each one's request.
+
+    A model that knows no categories is told none, so that equal texts are one request whatever they are about.
+    """
     settings = config.sentiment
     key = ledger.request_key(
         sentiments.TASK,
         F.col("prompt"),
         model_version=model.fingerprint,
         settings={"max_tokens": settings.max_tokens},
+        beside=F.when(F.col("category") != "", F.sha2("category", 256)).otherwise(""),
     )
-    due = sentiments.with_clean_text(sentiments.reviews_of(reviews, run_date, settings.lookback_days))
+    due = sentiments.reviews_of(used["reviews"], run_date, settings.lookback_days)
+    due = sentiments.with_clean_text(sentiments.with_category(due, used["items"] if model.reads_category else None))
     return due.withColumns({"key": key, "prompt_hash": F.substring(F.sha2("prompt", 256), 1, 32)})
 
 

@@ -32,6 +32,14 @@ def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFr
     return reviews.where(day.between(F.date_sub(F.lit(run_date), lookback_days), F.lit(run_date)))
 
 
+def with_category(reviews: DataFrame, items: DataFrame | None) -> DataFrame:
+    """Add `category`, that of each review's product in the catalogue; empty where it has none."""
+    if items is None:
+        return reviews.withColumn("category", F.lit(""))
+    known = F.broadcast(items.select("item_id", "category"))
+    return reviews.join(known, on="item_id", how="left").withColumn("category", F.coalesce("category", F.lit("")))
+
+
 def with_clean_text(reviews: DataFrame) -> DataFrame:
     """Replace `text` by its redacted form, `prompt`, which the model reads: no personal data goes on."""
 
@@ -43,19 +51,19 @@ def with_clean_text(reviews: DataFrame) -> DataFrame:
 
 
 def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
-    """Run the classifier over distinct requests (`prompt`), adding `result` and `failure`."""
+    """Run the classifier over distinct requests (`prompt`, `category`), adding `result` and `failure`."""
 
     def begin() -> Callable[..., list[Any]]:
         model = load()
 
-        def judge(prompts: list[str]) -> list[Any]:
-            judged = model.judge(prompts, max_tokens)
+        def judge(prompts: list[str], categories: list[str]) -> list[Any]:
+            judged = model.judge(prompts, max_tokens, categories)
             rows = zip(judged.label, np.asarray(judged.p, np.float64).tolist(), judged.shortened, strict=True)
             return [(LABELS[label], *p, bool(shortened)) for label, p, shortened in rows]
 
         return judge
 
-    return answered(requests, ["prompt"], RESULT, begin)
+    return answered(requests, ["prompt", "category"], RESULT, begin)
 
 
 def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0) -> DataFrame:

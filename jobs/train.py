@@ -169,9 +169,9 @@ def _sentiment(
         **config.train.sentiment.model_dump(), seed=config.train.seed, language=config.recommend.language
     )
     stars = config.sentiment
-    texts, labels = training_data.reviews(used, stars.negative_stars, stars.positive_stars)
+    texts, labels, categories = training_data.reviews(used, stars.negative_stars, stars.positive_stars)
     window = {"as_of": as_of.isoformat(), "reviews": len(texts)}
-    return train_sentiment(texts, labels, settings, out, report=report, window=window)
+    return train_sentiment(texts, labels, settings, out, categories=categories, report=report, window=window)
 
 
 def _folder(config: Config, task: str) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs import sentiments
 from jobs.histories import histories
 from lm.prompt import Event
 
@@ -89,10 +90,13 @@ def titles(used: Mapping[str, DataFrame]) -> dict[str, str]:
 
 
 class Reviews(NamedTuple):
-    """Texts in the order of their review ids, and their labels: 0 negative, 1 neutral, 2 positive, -1 unrated."""
+    """Texts in the order of their review ids, their labels (0 negative, 1 neutral, 2 positive, -1 unrated), and the
+    categories of their products, empty where the catalogue has none.
+    """
 
     texts: list[str]
     labels: list[int]
+    categories: list[str]
 
 
 def reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Sequence[int]) -> Reviews:
@@ -105,5 +109,6 @@ def reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Se
         .otherwise(1)
     )
     drawn = used["reviews"].orderBy(F.xxhash64("review_id"), "review_id").limit(REVIEWS)
-    table = drawn.orderBy("review_id").select("text", label.alias("label")).toArrow()
-    return Reviews(table["text"].to_pylist(), table["label"].to_pylist())
+    about = sentiments.with_category(drawn, used.get("items"))
+    table = about.orderBy("review_id").select("text", label.alias("label"), "category").toArrow()
+    return Reviews(*(table[name].to_pylist() for name in ("text", "label", "category")))

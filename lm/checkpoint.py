@@ -151,6 +151,15 @@ def ngrams_file(path: Path) -> Path | None:
     return file
 
 
+def ngrams_know_categories(path: Path) -> bool:
+    """Whether the n-grams of a classifier weigh what a text is about; raises as `ngrams_file`."""
+    file = ngrams_file(path)
+    if file is None:
+        return False
+    with safe_open(file, "numpy") as opened:
+        return "categories" in opened.keys() and opened.get_slice("categories").get_shape() != [0]  # noqa: SIM118
+
+
 def load_tokenizer(path: Path) -> Tokenizer:
     """The directory's tokenizer, never padding nor truncating, and never reading special tokens in text."""
     files = tokenizer_files(path)

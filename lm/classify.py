@@ -103,20 +103,22 @@ class SentimentClassifier:
             classifier = HuggingFaceClassifier(path, number, place)
         return cls(classifier, PromptEncoder.load(path), ngrams=Ngrams.load(path), batch_tokens=batch_tokens)
 
-    def classify(self, texts: Sequence[str], max_tokens: int) -> NDArray[np.float64]:
+    def classify(
+        self, texts: Sequence[str], max_tokens: int, categories: Sequence[str] | None = None
+    ) -> NDArray[np.float64]:
         """(n, labels) probabilities of each text, in the order of the manifest's labels: `judge` without the rest."""
-        return self.judge(texts, max_tokens).p
+        return self.judge(texts, max_tokens, categories).p
 
-    def judge(self, texts: Sequence[str], max_tokens: int) -> Judged:
-        """Probabilities and label of each text.
+    def judge(self, texts: Sequence[str], max_tokens: int, categories: Sequence[str] | None = None) -> Judged:
+        """Probabilities and label of each text, given the category that it is about (empty: unknown).
 
         Of a text longer than `max_tokens` GPT-2 reads head and tail. In float32 what is said of a text does not
-        depend on the other texts.
+        depend on the others.
         """
         encoded = self.encoder.encode_reviews(texts, max_tokens)
         logits = np.empty((len(texts), self.classifier.labels), np.float64)
         for batch in pack([len(ids) for ids, _ in encoded], self.batch_tokens):
             logits[batch] = self.classifier.class_logits([encoded[i][0] for i in batch]).cpu().numpy()
-        p = self.head.probabilities(logits, texts)
+        p = self.head.probabilities(logits, texts, categories)
         shortened = np.array([cut for _, cut in encoded], dtype=np.bool_)
         return Judged(p, self.head.rule.choose(p), shortened)

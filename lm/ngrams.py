@@ -8,7 +8,7 @@ Everything is numpy over all texts at once: a review costs some hundred microsec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import normalize
 
+from lm import category_copies
 from lm.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError, ngrams_file
 from lm.ngram_counts import LONGEST_TEXT, Block, ngram_counts
 
@@ -41,6 +41,7 @@ class Design(NamedTuple):
     )
     apart: bool = False  # whether characters and words of a text have length 1 each, or both together
     characters: int = 4  # the longest n-grams of characters: they see Chinese, which has no spaces, and stems of words
+    by_category: bool = False  # whether they weigh otherwise in each category, which small shops have no reviews for
 
 
 #: The plainest first. Apart, words weigh as much as the many more characters, and those see whole stems, as English
@@ -50,7 +51,8 @@ DESIGNS = (Design(1.0), Design(10.0), Design(3.0, apart=True, characters=6))
 
 @dataclass(frozen=True)
 class Ngrams:
-    """The trained heads. F features are those buckets, of character n-grams first, that two training texts share.
+    """The trained heads. F features are those buckets, of character n-grams first, that two training texts share,
+    and P copies of them those that two texts of one category share (`lm.category_copies`).
 
     Both see the same features: one weighs them by how rare they are, the other by how much their presence says of
     the label. They err on different texts.
@@ -59,10 +61,12 @@ class Ngrams:
     characters: Ints  # (F1,) rising buckets
     words: Ints  # (F2,)
     scales: NDArray[np.float32]  # (heads, F1 + F2)
-    weight: NDArray[np.float32]  # (heads, F1 + F2, labels)
+    weight: NDArray[np.float32]  # (heads, F1 + F2 + P, labels)
     bias: NDArray[np.float32]  # (heads, labels)
     apart: NDArray[np.bool_]  # one value, that of its design
     longest: Ints  # one value, the `characters` of its design
+    categories: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # (C,) rising hashes
+    copies: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # (P,) rising pairs of feature and category
 
     @classmethod
     def fit_each(
@@ -72,22 +76,32 @@ class Ngrams:
         count: int,
         designs: Sequence[Design],
         fitted: Callable[[], None] = lambda: None,
+        *,
+        categories: Sequence[str] | None = None,
     ) -> list[Ngrams]:
-        """Train on `texts` with labels < `count`, once for each of the `designs`.
+        """Train on `texts` with labels < `count`, once for each of the `designs`; `categories`, what each text is
+        about (empty where nobody knows), are for those by category.
 
         Features are 1 + ln(tf), times inverse document frequencies (Salton & Buckley 1988) or naive-Bayes log-count
         ratios (Wang & Manning, ACL 2012), those of a text of length 1; then logistic regression. Equal whatever the
         order of `texts` but for rounding. `fitted` is called HEADS times for each design, as each is done.
         """
+        hashes = _hashes(categories, texts)
         found: dict[Design, Ngrams] = {}
         for longest in {design.characters for design in designs}:
             alike = [design for design in designs if design.characters == longest]
-            found |= zip(alike, cls._fit_alike(texts, labels, count, alike, fitted), strict=True)
+            found |= zip(alike, cls._fit_alike(texts, labels, count, alike, fitted, hashes), strict=True)
         return [found[design] for design in designs]
 
     @classmethod
     def _fit_alike(
-        cls, texts: Sequence[str], labels: Ints, count: int, designs: Sequence[Design], fitted: Callable[[], None]
+        cls,
+        texts: Sequence[str],
+        labels: Ints,
+        count: int,
+        designs: Sequence[Design],
+        fitted: Callable[[], None],
+        hashes: Ints,
     ) -> list[Ngrams]:
         """The same for designs that see the same n-grams, which are counted once."""
         longest = designs[0].characters
@@ -97,25 +111,30 @@ class Ngrams:
         del blocks  # of long reviews gigabytes
         counts = scipy.sparse.vstack(known, format="csr")
         del known
+        by_category = any(design.by_category for design in designs)
+        categories = category_copies.learned(hashes if by_category else hashes[:0])
+        copies = category_copies.shared_pairs(counts, hashes, categories)
         idf = np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
         scales = np.stack([idf, _log_ratios(counts, labels)]).astype(np.float32)
-        heads = [
-            cls(
+        heads = []
+        for design in designs:
+            by = (categories, copies) if design.by_category else (categories[:0], copies[:0])
+            begun = cls(
                 characters,
                 words,
                 scales,
-                np.zeros((*scales.shape, count), np.float32),
+                np.zeros((len(scales), counts.shape[1] + len(by[1]), count), np.float32),
                 np.tile(_log_shares(labels, count), (len(scales), 1)),
                 np.array(design.apart),
                 np.array(longest),
+                *by,
             )
-            for design in designs
-        ]
-        for head in range(HEADS):
-            for design, into in zip(designs, heads, strict=True):
-                model = LogisticRegression(C=design.strength, max_iter=_STEPS).fit(into._weighed(counts, head), labels)
-                into._take(head, model)
+            seen = category_copies.with_copies(counts, hashes, *by)
+            for head in range(HEADS):
+                model = LogisticRegression(C=design.strength, max_iter=_STEPS).fit(begun._weighed(seen, head), labels)
+                begun._take(head, model)
                 fitted()
+            heads.append(begun)
         return heads
 
     def _take(self, head: int, model: LogisticRegression) -> None:
@@ -125,28 +144,34 @@ class Ngrams:
             weight, bias = np.stack([-weight[0] / 2, weight[0] / 2]), np.array([-0.5, 0.5]) * bias
         self.weight[head][:, model.classes_], self.bias[head, model.classes_] = weight.T, bias
 
-    def logits(self, texts: Sequence[str]) -> Floats:
-        """(heads, texts, labels); of each text alone, whatever its company."""
+    def logits(self, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
+        """(heads, texts, labels); of each text and its category alone, whatever its company.
+
+        A text without a category, or with one that the training did not know, has what all categories share.
+        """
         found = np.empty((len(self.bias), len(texts), self.bias.shape[1]))
+        hashes = _hashes(categories, texts)
         start = 0
         for block in ngram_counts(texts, self.longest.item()):
             counts = _known(block, (self.characters, self.words))
             part = slice(start, start := start + counts.shape[0])
+            counts = category_copies.with_copies(counts, hashes[part], self.categories, self.copies)
             for head, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
                 found[head, part] = self._weighed(counts, head) @ weight.astype(np.float64) + bias
         return found
 
     def _weighed(self, counts: scipy.sparse.csr_matrix, head: int) -> scipy.sparse.csr_matrix:
-        """(texts, F) float64: counts times each feature's scale, those of a text of length 1."""
-        entries = (counts.data * self.scales[head][counts.indices], counts.indices, counts.indptr)
-        weighed = scipy.sparse.csr_matrix(entries, shape=counts.shape)
-        if not self.apart:
-            return normalize(weighed, copy=False)
-        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-        halves = 2 * rows + (counts.indices >= len(self.characters))
-        lengths = np.sqrt(np.bincount(halves, weighed.data**2))
-        weighed.data /= np.where(lengths == 0, 1, lengths)[halves]
-        return weighed
+        """(texts, F + P) float64: counts times each feature's scale, the features of a text of length 1."""
+        features = np.arange(counts.shape[1])  # (F + P,) that each column shows
+        known = self.scales.shape[1]
+        features[known:] = category_copies.features_of(self.copies, self.categories)
+        values = counts.data * self.scales[head][features][counts.indices]
+        row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        unit = 2 * row + (self.apart & (features >= len(self.characters)))[counts.indices]
+        own = counts.indices < known
+        lengths = np.sqrt(np.bincount(unit[own], values[own] ** 2, minlength=2 * counts.shape[0]))
+        values /= np.where(lengths == 0, 1, lengths)[unit]
+        return scipy.sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
 
     def save(self, folder: Path) -> None:
         """Write the heads into a model's folder."""
@@ -165,10 +190,16 @@ class Ngrams:
             raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
 
 
-def affordable(texts: Sequence[str]) -> int:
-    """How many texts, from the first on, have MOST_CHARACTERS or less together."""
-    characters = np.cumsum([min(len(text), LONGEST_TEXT) for text in texts])
+def affordable(texts: Sequence[str], categories: Sequence[str] | None = None) -> int:
+    """How many texts, from the first on, have MOST_CHARACTERS or less together; those that have copies count twice."""
+    times = 1 + (_hashes(categories, texts) != 0)
+    characters = np.cumsum(times * [min(len(text), LONGEST_TEXT) for text in texts])
     return int(np.searchsorted(characters, MOST_CHARACTERS, side="right"))
+
+
+def _hashes(categories: Sequence[str] | None, texts: Sequence[str]) -> Ints:
+    """(texts,) of the category of each; of none without."""
+    return np.zeros(len(texts), np.int64) if categories is None else category_copies.hashes_of(categories)
 
 
 def _log_shares(labels: Ints, count: int) -> NDArray[np.float32]:

@@ -39,6 +39,7 @@ class Head:
         rated: Rated,
         judged: Mapping[int, Floats],
         *,
+        categories: Sequence[str] | None = None,
         ngrams: bool = True,
         folds: int = FOLDS,
         seed: int = 0,
@@ -47,7 +48,8 @@ class Head:
         """The mixture and what decides the label, from validation reviews: `judged` has GPT-2's logits of each fold.
 
         N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
-        reviews but the test's. Up to `folds` folds choose their design. `report` hears how many of all their linear
+        reviews but the test's. `categories` are what they see beside each text (`Ngrams.fit_each`). Up to `folds` folds
+        choose their design. `report` hears how many of all their linear
         models are fitted.
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
@@ -56,7 +58,7 @@ class Head:
         if not ngrams:
             mixture = fit_mixture(labels, gpt2, lengths)
             return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2, lengths), labels))
-        choice = _Choice(texts, rated, seed, report)
+        choice = _Choice(texts, categories, rated, seed, report)
         more = [fold for fold in rated.affordable_folds()[:folds] if fold not in judged]
         design, logits = choice.design([*judged, *more], len(judged))
         mixture = fit_mixture(labels, gpt2, lengths, logits)
@@ -84,9 +86,9 @@ class Head:
         rule = LabelRule(np.array(weights), np.array(manifest.label_thresholds or nothing))
         return cls(ngrams if manifest.ngram_weights else None, mixture, rule)
 
-    def probabilities(self, gpt2: Floats, texts: Sequence[str]) -> Floats:
+    def probabilities(self, gpt2: Floats, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
         """(texts, labels), from GPT-2's logits of them."""
-        ngrams = None if self.ngrams is None else self.ngrams.logits(texts)
+        ngrams = None if self.ngrams is None else self.ngrams.logits(texts, categories)
         return self.mixture.probabilities(gpt2, text_lengths(texts), ngrams)
 
     def manifest_values(self) -> dict[str, Any]:
@@ -106,17 +108,34 @@ class Head:
 class _Choice:
     """Which of the DESIGNS the n-grams have: linear models are soon fitted, so more folds judge it than GPT-2."""
 
-    def __init__(self, texts: Sequence[str], rated: Rated, seed: int, report: Callable[[int, int], None]) -> None:
-        self.texts, self.rated, self.seed, self.report = texts, rated, seed, report
+    def __init__(
+        self,
+        texts: Sequence[str],
+        categories: Sequence[str] | None,
+        rated: Rated,
+        seed: int,
+        report: Callable[[int, int], None],
+    ) -> None:
+        self.texts, self.categories, self.rated, self.seed, self.report = texts, categories, rated, seed, report
         self.done, self.ahead = 0, 0  # linear models
+        self.designs = list(DESIGNS)
+        if len(set(categories or ())) > 1:
+            self.designs += [design._replace(by_category=True) for design in DESIGNS]
 
     def learned(self, rows: Ints, *designs: Design) -> list[Ngrams]:
         """N-grams of each of the designs, from these reviews or as many of them as are affordable, drawn at random."""
         order = np.random.default_rng(self.seed).permutation(rows)
-        some = [self.texts[i] for i in order]
-        most = affordable(some)
-        labels = self.rated.labels[order[:most]]
-        return Ngrams.fit_each(some[:most], labels, len(LABELS), designs, self._fitted)
+        texts, categories = self._seen(order)
+        by_category = any(design.by_category for design in designs)
+        order = order[: affordable(texts, categories if by_category else None)]
+        texts, categories = self._seen(order)
+        return Ngrams.fit_each(
+            texts, self.rated.labels[order], len(LABELS), designs, self._fitted, categories=categories
+        )
+
+    def _seen(self, rows: Ints) -> tuple[Sequence[str], Sequence[str] | None]:
+        """What n-grams see of these reviews: their texts and categories."""
+        return [self.texts[i] for i in rows], self.categories and [self.categories[i] for i in rows]
 
     def _fitted(self) -> None:
         self.done, self.ahead = self.done + 1, self.ahead - 1
@@ -130,7 +149,7 @@ class _Choice:
         Designs that are hopeless after some folds are not tried on the others (Maron & Moore, "Hoeffding races", 1994);
         one that is left alone needs no more than the first.
         """
-        left = dict(enumerate(DESIGNS))
+        left = dict(enumerate(self.designs))
         logits: dict[int, list[Floats]] = {i: [] for i in left}
         labels, lengths = np.zeros((2, 0), np.int64)
         likelihoods: dict[int, Floats] = {}
@@ -141,11 +160,11 @@ class _Choice:
             if not self.done:
                 self.report(0, self.ahead)
             rows = self.rated.rows("validation", fold)
-            judges = [self.texts[row] for row in rows]
+            judges, categories = self._seen(rows)
             labels = np.concatenate([labels, self.rated.labels[rows]])
             lengths = np.concatenate([lengths, text_lengths(judges)])
             for i, heads in zip(left, self.learned(self.rated.rows("train", fold), *left.values()), strict=True):
-                logits[i].append(heads.logits(judges))
+                logits[i].append(heads.logits(judges, categories))
                 likelihoods[i] = _log_likelihoods(labels, lengths, np.concatenate(logits[i], axis=1))
             best = max(left, key=lambda i: float(likelihoods[i].mean()))
             left = {i: left[i] for i in left if not _surely_more(likelihoods[best], likelihoods[i], _HOPELESS)}

@@ -51,10 +51,12 @@ def train_sentiment(
     settings: SentimentSettings,
     out: Path,
     *,
+    categories: Sequence[str] | None = None,
     report: Report | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Train on `texts` with labels 0 negative, 1 neutral, 2 positive, or UNRATED (pre-training only).
+    """Train on `texts` with labels 0 negative, 1 neutral, 2 positive, or UNRATED (pre-training only); `categories` are
+    what each text is about, empty where nobody knows.
 
     Writes `out` when finished; until then an older `out` stays. `window` is noted in the manifest. Returns the
     metrics of the held-out test reviews beside those of the majority class.
@@ -98,13 +100,16 @@ def train_sentiment(
             texts,
             rated,
             judged,
+            categories=categories,
             ngrams=settings.ngrams,
             folds=settings.folds,
             seed=settings.seed,
             report=_counted("n-grams", report),
         )
         rows = rated.rows("test")
-        p = head.probabilities(task.logits(rows), [texts[i] for i in rows])
+        p = head.probabilities(
+            task.logits(rows), [texts[i] for i in rows], categories and [categories[i] for i in rows]
+        )
         figures = classification_figures(p, rated.labels[rows], head.rule.choose(p), settings.seed)
         notes = {
             "settings": asdict(settings),

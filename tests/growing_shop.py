@@ -132,7 +132,7 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
         return lambda: SimpleNamespace(recommend=recommend)
 
     def classifier(model: models.Model) -> Callable[[], Any]:
-        def judge(texts: Sequence[str], max_tokens: int) -> Any:
+        def judge(texts: Sequence[str], max_tokens: int, categories: Sequence[str]) -> Any:
             drawn = np.array([[1 + digest(text, label) % 1000 for label in "abc"] for text in texts], dtype=float)
             p = drawn / drawn.sum(axis=1, keepdims=True)
             return SimpleNamespace(label=p.argmax(axis=1), p=p, shortened=np.zeros(len(texts), bool))

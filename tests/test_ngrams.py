@@ -151,3 +151,47 @@ def test_a_file_of_the_release_with_other_lengths_is_refused(head, tmp_path):
         Ngrams.load(tmp_path)
     with pytest.raises(ConfigurationError, match=r"models\.sentiment: .*of another release.*\n.*regulars train"):
         models.find("sentiment", str(tmp_path), "regulars.yaml")
+
+
+def test_a_word_may_be_bad_of_one_thing_and_good_of_another(tmp_path, monkeypatch):
+    texts = ["so cold", "so cold", "so warm", "so warm", "awful", "lovely"] * 10
+    about = ["soup", "beer", "soup", "beer", "soup", "beer"] * 10
+    labels = np.array([0, 2, 2, 0, 0, 2] * 10)
+    designs = [Design(100.0), Design(100.0, by_category=True)]
+    plain, by_category = Ngrams.fit_each(texts, labels, 3, designs, categories=about)
+    assert (plain.weight == Ngrams.fit_each(texts, labels, 3, designs[:1])[0].weight).all()
+    asked = ["cold", "cold", "warm", "warm"]
+    for p in by_category.logits(asked, [" Soup", "beer", "soup", "beer"]):
+        assert p.argmax(axis=1).tolist() == [0, 2, 2, 0]
+    for p in by_category.logits(["lovely", "awful"], ["", "lamps"]):  # what all categories share
+        assert p.argmax(axis=1).tolist() == [2, 0]
+    assert (by_category.logits(asked) == by_category.logits(asked, ["lamps"] * 4)).all()
+
+    whole = by_category.logits(texts, about)
+    monkeypatch.setattr(ngram_counts, "_TEXTS_AT_ONCE", 7)
+    assert (by_category.logits(texts, about) == whole).all()
+    for head, knows in ((plain, False), (by_category, True)):
+        save_classifier(tmp_path)
+        head.save(tmp_path)
+        assert (Ngrams.load(tmp_path).logits(texts, about) == head.logits(texts, about)).all()
+        assert models.find("sentiment", str(tmp_path), "regulars.yaml").reads_category == knows
+    assert not models.find("sentiment", str(save_classifier(tmp_path / "without")), "regulars.yaml").reads_category
+
+
+def test_a_file_of_before_categories_is_read(head, tmp_path):
+    before = {name: np.ascontiguousarray(values) for name, values in vars(head).items()}
+    del before["categories"], before["copies"]
+    save_classifier(tmp_path)
+    save_file(before, tmp_path / NGRAMS_FILE, {"version": NGRAMS_VERSION})
+    assert (Ngrams.load(tmp_path).logits(ENGLISH, ["soup"] * len(ENGLISH)) == head.logits(ENGLISH)).all()
+    assert not models.find("sentiment", str(tmp_path), "regulars.yaml").reads_category
+
+
+def test_texts_with_copies_need_twice_the_memory(monkeypatch):
+    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 8)
+    assert [ngrams.affordable(["abc", "de"], about) for about in (None, ["", ""], ["", "x"], ["x", "x"])] == [
+        2,
+        2,
+        2,
+        1,
+    ]

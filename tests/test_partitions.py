@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from jobs import models, recommendations, sentiments
 from lm.catalogue import Catalogue
@@ -32,7 +33,7 @@ def test_partitions_change_no_bit(spark: SparkSession, tmp_path: Path) -> None:
     excluded = [rng.choice(item_ids, rng.integers(0, 4), replace=False).tolist() for _ in range(CUSTOMERS)]
     rows = spark.createDataFrame(
         list(zip(range(CUSTOMERS), prompts, excluded, strict=True)), "n int, prompt string, excluded array<string>"
-    )
+    ).withColumn("category", F.lit(""))
 
     alone = Recommender.load(causal, Catalogue.load(tmp_path / "catalogue"), dtype="float32", threads=1)
     expected = [[(one.item_id, one.score) for one in found] for found in alone.recommend(prompts, excluded, 4)]

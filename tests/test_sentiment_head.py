@@ -94,3 +94,31 @@ def test_a_design_that_is_likelier_by_chance_alone_is_not_chosen(monkeypatch):
         )
         head, _ = fitted(monkeypatch, (Design(3.0), LEARNS))
         assert head.ngrams.apart == apart
+
+
+def test_designs_by_category_are_tried_and_kept_where_words_mean_otherwise(monkeypatch):
+    plain, by_category = Design(3.0), Design(3.0, by_category=True)
+    monkeypatch.setattr(sentiment_head, "DESIGNS", (plain,))
+    rng = random.Random(0)
+    about = [rng.choice(("soup", "beer")) for _ in range(600)]
+    texts = [" ".join([str(i), *rng.choices(FILLER, k=6), rng.choice(("cold", "warm"))]) for i in range(600)]
+    turned = np.array(
+        [2 * ((name == "soup") == text.endswith("warm")) for name, text in zip(about, texts, strict=True)]
+    )
+    alike = np.array([2 * (text.endswith("warm") != (rng.random() < 0.2)) for text in texts])
+    for labels, categories, wins in (
+        (turned, about, by_category),
+        (alike, about, plain),
+        (alike, ["soup"] * 600, plain),
+    ):
+        rated = Rated.split(texts, labels)
+        judged = {0: np.zeros((len(rated.rows("validation")), 3))}
+        heard = []
+        head = Head.fit(
+            texts, rated, judged, categories=categories, folds=3, report=lambda done, of, to=heard: to.append(of)
+        )
+        assert (len(head.ngrams.copies) > 0) == wins.by_category
+        rows = rated.rows("test")
+        p = head.probabilities(np.zeros((len(rows), 3)), [texts[i] for i in rows], [categories[i] for i in rows])
+        assert (p.argmax(axis=1) == labels[rows]).mean() > (0.95 if labels is turned else 0.7)
+        assert heard[0] == HEADS * (3 * len(set(categories)) + 1)

@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from datetime import date, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from jobs import sentiments
+from jobs import requests, sentiments
+from jobs.models import Model
 from lm.classify import Judged
+from tests.rows import frame
 
 STARS = sentiments.StarLabels(negative=[1, 2], positive=[4, 5], confidence=0.8)
 
 
 class LengthModel:
-    """Longer texts are happier."""
+    """Longer texts are happier, and none about pain is."""
 
-    def judge(self, texts, max_tokens):
-        happy = np.array([min(len(text), max_tokens) / 10 for text in texts])
+    def judge(self, texts, max_tokens, categories):
+        happy = np.array(
+            [min(len(text), max_tokens) / 10 * (about != "pain") for text, about in zip(texts, categories, strict=True)]
+        )
         p = np.stack([1 - happy, np.zeros(len(texts)), happy], axis=1)
         return Judged(p, p.argmax(axis=1), np.array([len(text) > max_tokens for text in texts]))
 
 
 def test_score_returns_label_three_probabilities_and_whether_the_text_was_too_long(spark):
-    requests = spark.createDataFrame([("k1", "x"), ("k2", "xxxxxxxxxxxxxxxx")], "key string, prompt string")
+    requests = spark.createDataFrame(
+        [("k1", "x", ""), ("k2", "xxxxxxxxxxxxxxxx", "joy"), ("k3", "xxxxxxxxxxxxxxxx", "pain")],
+        "key string, prompt string, category string",
+    )
     rows = {r.key: r.result for r in sentiments.score(requests, LengthModel, 10).collect()}
     assert rows["k1"].p_positive == pytest.approx(0.1)
     assert rows["k1"].p_negative == pytest.approx(0.9)
     assert tuple(rows["k2"]) == ("positive", 0.0, 0.0, 1.0, True)
+    assert tuple(rows["k3"]) == ("negative", 1.0, 0.0, 0.0, True)
     assert (rows["k1"].label, rows["k1"].shortened) == ("negative", False)
 
 
@@ -76,3 +85,29 @@ def test_personal_data_is_gone_before_the_model_reads(spark):
     )
     rows = {r.review_id: r.prompt for r in sentiments.with_clean_text(reviews).collect()}
     assert rows == {"r1": "write to [EMAIL]", "r2": None}
+
+
+def test_of_equal_texts_those_of_one_category_are_one_request(spark):
+    items = [("i1", "soup"), ("i2", "soup"), ("i3", "lamps"), ("i4", None)]
+    used = {
+        "items": frame(spark, "items", [{"item_id": item, "category": category} for item, category in items]),
+        "reviews": frame(
+            spark,
+            "reviews",
+            [{"review_id": item, "item_id": item, "text": "cold"} for item in ("i1", "i2", "i3", "i4")],
+        ),
+    }
+    config = SimpleNamespace(sentiment=SimpleNamespace(max_tokens=64, lookback_days=36_500))
+
+    def asked(reads_category):
+        model = Model("folder", "m", reads_category=reads_category)
+        found = requests.review_requests(config, used, date(2036, 1, 1), model).collect()
+        return {row.review_id: row.category for row in found}, [row.key for row in sorted(found)]
+
+    categories, keys = asked(reads_category=True)
+    assert categories == {"i1": "soup", "i2": "soup", "i3": "lamps", "i4": ""}
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+    nothing, same = asked(reads_category=False)
+    assert set(nothing.values()) == {""}
+    assert set(same) == {keys[3]}  # what the ledger knows of a shop without categories stays known

@@ -129,9 +129,13 @@ def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch
 
 def test_reviews_are_labelled_by_stars(spark):
     reviews = [
-        {"review_id": f"r{i}", "text": f"text {i}", "rating": rating} for i, rating in enumerate([5, None, 1, 3, 2, 4])
+        {"review_id": f"r{i}", "text": f"text {i}", "rating": rating, "item_id": f"i{i}"}
+        for i, rating in enumerate([5, None, 1, 3, 2, 4])
     ]
-    found = training_data.reviews({"reviews": frame(spark, "reviews", reviews)}, negative=[1], positive=[5])
+    items = [{"item_id": "i1", "category": "lamps"}, {"item_id": "i2", "category": None}]
+    tables = {"reviews": frame(spark, "reviews", reviews), "items": frame(spark, "items", items)}
+    found = training_data.reviews(tables, negative=[1], positive=[5])
+    assert found.categories == ["", "lamps", "", "", "", ""]
     assert found.texts == [f"text {i}" for i in range(6)]
     assert found.labels == [2, -1, 0, 1, 1, 1]
 

@@ -43,7 +43,7 @@ def main() -> None:
         encoded = PromptEncoder.load(path).encode_reviews(texts, MAX_TOKENS)
         lengths = [len(ids) for ids, _ in encoded]
         # Through a file, so that no task starts from the driver's memory.
-        reviews = spark.createDataFrame(pd.DataFrame({"prompt": texts})).repartition(TASKS)
+        reviews = spark.createDataFrame(pd.DataFrame({"prompt": texts, "category": ""})).repartition(TASKS)
         reviews.write.mode("overwrite").parquet(f"{folder}/reviews")
         reviews = spark.read.parquet(f"{folder}/reviews")
         load = models.classifier_loader(models.Model(str(path), "bench"))
