@@ -86,6 +86,11 @@ class Head:
         rule = LabelRule(np.array(weights), np.array(manifest.label_thresholds or nothing))
         return cls(ngrams if manifest.ngram_weights else None, mixture, rule)
 
+    @property
+    def reads_category(self) -> bool:
+        """Whether its n-grams weigh otherwise in each category."""
+        return self.ngrams is not None and len(self.ngrams.categories) > 0
+
     def probabilities(self, gpt2: Floats, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
         """(texts, labels), from GPT-2's logits of them."""
         ngrams = None if self.ngrams is None else self.ngrams.logits(texts, categories)
