@@ -151,8 +151,9 @@ class _Choice:
         "Classification and Regression Trees", 1984), over the validation reviews of `folds`; and its logits
         (heads, rows, labels) of the `first` of them.
 
-        Designs that are hopeless after some folds are not tried on the others (Maron & Moore, "Hoeffding races", 1994);
-        one that is left alone needs no more than the first.
+        Designs that are hopeless after some folds are not tried on the others (Maron & Moore, "Hoeffding races", 1994),
+        nor those by category, which take longest, where the same without is as likely; one that is left alone needs no
+        more than the first.
         """
         left = dict(enumerate(self.designs))
         logits: dict[int, list[Floats]] = {i: [] for i in left}
@@ -171,8 +172,14 @@ class _Choice:
             for i, heads in zip(left, self.learned(self.rated.rows("train", fold), *left.values()), strict=True):
                 logits[i].append(heads.logits(judges, categories))
                 likelihoods[i] = _log_likelihoods(labels, lengths, np.concatenate(logits[i], axis=1))
-            best = max(left, key=lambda i: float(likelihoods[i].mean()))
-            left = {i: left[i] for i in left if not _surely_more(likelihoods[best], likelihoods[i], _HOPELESS)}
+            more = {i: float(likelihoods[i].mean()) for i in left}
+            best = max(left, key=more.__getitem__)
+            in_vain = {i for i in left if i - len(DESIGNS) in left and more[i] <= more[i - len(DESIGNS)]}
+            left = {
+                i: left[i]
+                for i in left
+                if i not in in_vain and not _surely_more(likelihoods[best], likelihoods[i], _HOPELESS)
+            }
         self.ahead = HEADS
         chosen, *others = left
         for i in others:
