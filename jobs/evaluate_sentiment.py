@@ -31,7 +31,7 @@ from jobs.progress import Stages
 from jobs.reliability import picture
 from jobs.store import Store
 from lm import metrics
-from lm.checkpoint import CheckpointError
+from lm.checkpoint import CheckpointError, ngrams_know_categories
 from lm.splits import part_of
 
 LABELS = ("negative", "neutral", "positive")
@@ -90,12 +90,11 @@ def evaluate_sentiment_holdout(
         classifier = SentimentClassifier.load(path, dtype="float32")
         p, label, shortened = classifier.judge(judged, config.sentiment.max_tokens, [about[i] for i in held])
     with stages.stage(f"baselines from {len(learned):,} reviews"):
+        told = None
+        if ngrams_know_categories(path):  # then it must beat a plain model that is told as much
+            told = [[f"{about[i]} {texts[i]}" for i in rows] for rows in (learned, held)]
         stars = np.array([labels[i] for i in learned])
-        rivals = _rivals([texts[i] for i in learned], stars, judged, truth, label)
-        if classifier.head.reads_category:  # then it must beat a plain model that is told as much
-            seen = [f"{category} {text}" for category, text in zip(about, texts, strict=True)]
-            told = _tfidf([seen[i] for i in learned], stars, [seen[i] for i in held], truth, label)
-            rivals = {TFIDF: rivals.pop(TFIDF), TFIDF_CATEGORY: told, **rivals}
+        rivals = _rivals([texts[i] for i in learned], stars, judged, truth, label, told)
     figures: dict[str, Any] = {
         "task": "sentiment",
         "as_of": as_of.isoformat(),
@@ -134,12 +133,22 @@ def _reviews(spark: SparkSession, config: Config, as_of: date, after: date | Non
 
 
 def _rivals(
-    texts: list[str], labels: Labels, judged: list[str], truth: Labels, ours: Labels
+    texts: list[str],
+    labels: Labels,
+    judged: list[str],
+    truth: Labels,
+    ours: Labels,
+    told: list[list[str]] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Figures of TF-IDF + logistic regression on `texts`, and of VADER on the judged reviews without Chinese."""
+    """Figures of TF-IDF + logistic regression on `texts`, and of VADER on the judged reviews without Chinese.
+
+    `told` are the texts of both kinds with their categories, for a second TF-IDF.
+    """
     from lm import sentiment_baselines
 
     rivals = {TFIDF: _tfidf(texts, labels, judged, truth, ours)}
+    if told is not None:
+        rivals[TFIDF_CATEGORY] = _tfidf(told[0], labels, told[1], truth, ours)
     english = [i for i, text in enumerate(judged) if not _CHINESE.search(text)]
     if english:
         rivals["VADER, English"] = _figures(sentiment_baselines.vader([judged[i] for i in english]), truth[english])

@@ -109,6 +109,6 @@ def reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Se
         .otherwise(1)
     )
     drawn = used["reviews"].orderBy(F.xxhash64("review_id"), "review_id").limit(REVIEWS)
-    about = sentiments.with_category(drawn, used.get("items"))
+    about = sentiments.with_category(drawn, used["items"])
     table = about.orderBy("review_id").select("text", label.alias("label"), "category").toArrow()
     return Reviews(*(table[name].to_pylist() for name in ("text", "label", "category")))

@@ -157,7 +157,8 @@ def ngrams_know_categories(path: Path) -> bool:
     if file is None:
         return False
     with safe_open(file, "numpy") as opened:
-        return "categories" in opened.keys() and opened.get_slice("categories").get_shape() != [0]  # noqa: SIM118
+        names = opened.keys()
+        return "categories" in names and opened.get_slice("categories").get_shape() != [0]
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -116,20 +116,21 @@ class Ngrams:
         copies = category_copies.shared_pairs(counts, hashes, categories)
         idf = np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
         scales = np.stack([idf, _log_ratios(counts, labels)]).astype(np.float32)
+        copied = category_copies.with_copies(counts, hashes, categories, copies)
         heads = []
         for design in designs:
             by = (categories, copies) if design.by_category else (categories[:0], copies[:0])
+            seen = copied if design.by_category else counts
             begun = cls(
                 characters,
                 words,
                 scales,
-                np.zeros((len(scales), counts.shape[1] + len(by[1]), count), np.float32),
+                np.zeros((len(scales), seen.shape[1], count), np.float32),
                 np.tile(_log_shares(labels, count), (len(scales), 1)),
                 np.array(design.apart),
                 np.array(longest),
                 *by,
             )
-            seen = category_copies.with_copies(counts, hashes, *by)
             for head in range(HEADS):
                 model = LogisticRegression(C=design.strength, max_iter=_STEPS).fit(begun._weighed(seen, head), labels)
                 begun._take(head, model)
@@ -162,13 +163,12 @@ class Ngrams:
 
     def _weighed(self, counts: scipy.sparse.csr_matrix, head: int) -> scipy.sparse.csr_matrix:
         """(texts, F + P) float64: counts times each feature's scale, the features of a text of length 1."""
-        features = np.arange(counts.shape[1])  # (F + P,) that each column shows
-        known = self.scales.shape[1]
-        features[known:] = category_copies.features_of(self.copies, self.categories)
-        values = counts.data * self.scales[head][features][counts.indices]
+        own = counts.indices < self.scales.shape[1]
+        feature = counts.indices.astype(np.int64)  # that each entry shows
+        feature[~own] = category_copies.features_of(self.copies[feature[~own] - self.scales.shape[1]], self.categories)
+        values = counts.data * self.scales[head][feature]
         row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-        unit = 2 * row + (self.apart & (features >= len(self.characters)))[counts.indices]
-        own = counts.indices < known
+        unit = 2 * row + (self.apart & (feature >= len(self.characters)))
         lengths = np.sqrt(np.bincount(unit[own], values[own] ** 2, minlength=2 * counts.shape[0]))
         values /= np.where(lengths == 0, 1, lengths)[unit]
         return scipy.sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)

@@ -49,8 +49,7 @@ class Head:
 
         N-grams that learned from the other folds say there what n-grams weigh; those that are kept learn from all
         reviews but the test's. `categories` are what they see beside each text (`Ngrams.fit_each`). Up to `folds` folds
-        choose their design. `report` hears how many of all their linear
-        models are fitted.
+        choose their design. `report` hears how many of all their linear models are fitted.
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
@@ -85,11 +84,6 @@ class Head:
         weights = manifest.label_weights or [1.0] * len(nothing)
         rule = LabelRule(np.array(weights), np.array(manifest.label_thresholds or nothing))
         return cls(ngrams if manifest.ngram_weights else None, mixture, rule)
-
-    @property
-    def reads_category(self) -> bool:
-        """Whether its n-grams weigh otherwise in each category."""
-        return self.ngrams is not None and len(self.ngrams.categories) > 0
 
     def probabilities(self, gpt2: Floats, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
         """(texts, labels), from GPT-2's logits of them."""
@@ -132,10 +126,14 @@ class _Choice:
         order = np.random.default_rng(self.seed).permutation(rows)
         texts, categories = self._seen(order)
         by_category = any(design.by_category for design in designs)
-        order = order[: affordable(texts, categories if by_category else None)]
-        texts, categories = self._seen(order)
+        most = affordable(texts, categories if by_category else None)
         return Ngrams.fit_each(
-            texts, self.rated.labels[order], len(LABELS), designs, self._fitted, categories=categories
+            texts[:most],
+            self.rated.labels[order[:most]],
+            len(LABELS),
+            designs,
+            self._fitted,
+            categories=categories and categories[:most],
         )
 
     def _seen(self, rows: Ints) -> tuple[Sequence[str], Sequence[str] | None]:
@@ -172,19 +170,23 @@ class _Choice:
             for i, heads in zip(left, self.learned(self.rated.rows("train", fold), *left.values()), strict=True):
                 logits[i].append(heads.logits(judges, categories))
                 likelihoods[i] = _log_likelihoods(labels, lengths, np.concatenate(logits[i], axis=1))
-            more = {i: float(likelihoods[i].mean()) for i in left}
-            best = max(left, key=more.__getitem__)
-            in_vain = {i for i in left if i - len(DESIGNS) in left and more[i] <= more[i - len(DESIGNS)]}
+            means = {left[i]: float(likelihoods[i].mean()) for i in left}
+            best = max(left, key=lambda i: means[left[i]])
             left = {
-                i: left[i]
-                for i in left
-                if i not in in_vain and not _surely_more(likelihoods[best], likelihoods[i], _HOPELESS)
+                i: design
+                for i, design in left.items()
+                if not (_in_vain(design, means) or _surely_more(likelihoods[best], likelihoods[i], _HOPELESS))
             }
         self.ahead = HEADS
         chosen, *others = left
         for i in others:
             chosen = i if _surely_more(likelihoods[i], likelihoods[chosen], 1) else chosen
         return left[chosen], np.concatenate(logits[chosen][:first], axis=1)
+
+
+def _in_vain(design: Design, means: Mapping[Design, float]) -> bool:
+    """Whether it is by category and no likelier in the mean than the same without, where that is still tried."""
+    return design.by_category and means[design] <= means.get(design._replace(by_category=False), -np.inf)
 
 
 def _log_likelihoods(labels: Ints, lengths: Ints, logits: Floats) -> Floats:

@@ -6,7 +6,6 @@ import io
 import random
 from datetime import UTC, date, datetime
 
-import numpy as np
 import pytest
 import yaml
 from rich.console import Console
@@ -83,4 +82,4 @@ def test_from_the_catalogue_to_the_label(spark, tmp_path, monkeypatch):
         ("beer", "warm"): "negative",
         ("beer", "cold"): "positive",
     }
-    assert np.all([row.failure is None for row in found])
+    assert all(row.failure is None for row in found)
