@@ -17,7 +17,12 @@ from tests.test_train_recommend import ITEMS, TINY, shop
 # Without dropout: its draws are each process's own.
 SETTINGS = RecommendSettings(**(vars(TINY) | {"dropout": 0.0, "max_epochs": 3, "refit": True, "batch_tokens": 500}))
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    # Spark's server of the processes' progress lines looks for a free port and binds it a moment later, on more
+    # addresses; where something else is there by then, its thread ends and the training goes on without the lines.
+    pytest.mark.filterwarnings(r"ignore:Exception in thread .*\(serve_task\):pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 
 def losses(model: Path) -> list[float]:
