@@ -7,6 +7,8 @@ RUN_DATE ?= 2026-03-01
 # For tests/bench/sasrec.py; without what it asks for, because it asks for an older numpy than it needs.
 RECTOOLS = rectools==0.19.0 pm-implicit==0.7.3 pytorch-lightning==2.5.2 \
            lightning-utilities==0.15.3 torchmetrics==1.9.0 typeguard==4.4.4
+# Every process imports torch and transformers, in half the time where bytecode may be kept; containers often say no.
+export PYTHONDONTWRITEBYTECODE :=
 BENCHES = $(patsubst tests/bench/%.py,%,$(shell grep -l '^if __name__' tests/bench/*.py))
 
 .DEFAULT_GOAL := help

@@ -127,15 +127,18 @@ class Newcomers:
 
     def _as_if_new(self, codes: Ints, purchases: Sequence[Ints], wanted: Sequence[Ints]) -> _Fold:
         """What there is to learn where the products `codes` (rising) count as new."""
-        others = [of[~np.isin(of, codes)] for of in purchases]
+        is_new = np.zeros(len(self.bought), np.bool_)
+        is_new[codes] = True
+        place = is_new.cumsum() - 1  # of a code in `codes`
+        others = [of[~is_new[of]] for of in purchases]
         is_own = np.zeros((len(purchases), len(codes)), np.bool_)
         customer, product, share = [], [], []
         for row, (of, then) in enumerate(zip(purchases, wanted, strict=True)):
-            own = of[np.isin(of, codes)]
-            is_own[row, np.searchsorted(codes, own)] = True
-            new = then[np.isin(then, codes) & ~np.isin(then, own)]
+            is_own[row, place[of[is_new[of]]]] = True
+            new = place[then[is_new[then]]]
+            new = new[~is_own[row, new]]
             customer += [row] * len(new)
-            product += np.searchsorted(codes, new).tolist()
+            product += new.tolist()
             share += [1 / len(then)] * len(new)
         likeness = torch.from_numpy(self._likeness(others, self.titles[codes]))
         return _Fold(likeness, torch.from_numpy(is_own), customer, product, share)
