@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.usefixtures("one_thread"),
     # Spark's server of the processes' progress lines looks for a free port and binds it a moment later, on more
     # addresses; where something else is there by then, its thread ends and the training goes on without the lines.
-    pytest.mark.filterwarnings(r"ignore:Exception in thread .*\(serve_task\):pytest.PytestUnhandledThreadExceptionWarning"),
+    pytest.mark.filterwarnings(r"ignore:.*\(serve_task\):pytest.PytestUnhandledThreadExceptionWarning"),
 ]
 
 
