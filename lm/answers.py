@@ -22,6 +22,7 @@ from torch import Tensor
 from lm import answer_prompt
 from lm.answers_files import read_settings
 from lm.grounding import SPELLED_NUMBERS, has_cjk, ungrounded
+from lm.redact import PLACEHOLDERS
 from lm.sampling import Sample, Sampler, Sampling, seed_of
 from lm.slots import JOIN, Slots, SlotTokenizer
 
@@ -32,6 +33,9 @@ _CJK_BYTES = re.compile("[\u00e3-\u00ef]")
 _SENTENCE_END = re.compile(r".*[.!?。！？](?=\s|$|[”\"')])|.*[。！？]", re.DOTALL)
 #: No answer says the same so many tokens twice: small models run in circles.
 REPEAT = 6
+#: What stands between two marks is noticed to be said again from so many words on.
+_CLAUSE_WORDS = 4
+_MARKS = re.compile(r"[.!?,;:\n。！？，；：]")
 #: Where the next token stands; each place forbids other tokens.
 INSIDE, OPENING, AFTER_FACT, AFTER_STEP, CHINESE = range(5)
 #: A token that changes nothing about that, such as a quotation mark.
@@ -53,7 +57,8 @@ class Grounded:
         self.vocabulary = vocabulary
         has = np.zeros((len(prompts), len(vocabulary.slot_ids)), np.bool_)
         for row, (_, slots) in enumerate(prompts):
-            has[row, [vocabulary.slot_column[token] for token in slots.texts]] = True
+            own = [token for token, text in slots.texts.items() if text not in PLACEHOLDERS]
+            has[row, [vocabulary.slot_column[token] for token in own]] = True
         has[:, vocabulary.slot_column[JOIN]] = has.any(axis=1)
         self.slots = torch.from_numpy(np.where(has, np.float32(0), np.float32(-np.inf)))
         self.chinese = [has_cjk(prompt) for prompt, _ in prompts]
@@ -214,7 +219,10 @@ class AnswerWriter:
         return text
 
     def best(self, prompt: str, slots: Slots, samples: Sequence[Sample], support: float) -> Written:
-        """The sample that is grounded and scores highest; of equals the first."""
+        """The sample that is grounded and scores highest; of equals the first.
+
+        One that says something twice is taken only where all do: frequent Chinese clauses are few tokens.
+        """
         counts = Counter(self.text(sample, slots) for sample in samples)
         grounded = [text for text in counts if text and not ungrounded(text, prompt, self.words)]
         if not grounded:
@@ -223,6 +231,9 @@ class AnswerWriter:
         stated = set(words_of(prompt))
         supported = np.array([_share(words_of(text), stated) for text in grounded])
         scores = agreement + support * supported
+        circling = np.array([says_twice(text) for text in grounded])
+        if not circling.all():
+            scores[circling] = -np.inf
         first = int(scores.argmax())
         return Written(grounded[first], float(scores[first]), len(grounded))
 
@@ -230,6 +241,12 @@ class AnswerWriter:
 def words_of(text: str) -> list[str]:
     """The words of a text in lower case, each Chinese character by itself."""
     return re.findall(r"[a-z\d']+|[\u3400-\u4dbf\u4e00-\u9fff]", text.lower())
+
+
+def says_twice(text: str) -> bool:
+    """Whether something between two punctuation marks, of some length, stands in a text twice."""
+    clauses = [clause for part in _MARKS.split(text) if len(clause := tuple(words_of(part))) >= _CLAUSE_WORDS]
+    return len(set(clauses)) < len(clauses)
 
 
 def bigrams(text: str) -> Counter[tuple[str, ...]]:

@@ -4,7 +4,8 @@ An atom is a stretch of text that may be copied but never made up:
 
 * number: any run with a digit ("A0000042-003", "3.99", "24/7", "2026-02-11"), a spelled number from two on;
 * name: capitalised words inside a sentence, Latin words inside Chinese text, anything in Chinese quotation marks;
-* placeholder: what stands in {{ }} or [ ], such as [EMAIL].
+* placeholder: what stands in {{ }} or [ ], such as {{Order Number}}; what stands for personal data, such as [EMAIL],
+  may not even be copied.
 
 At the start of a sentence a word may be capitalised without being a name if it is one of the shop's ordinary words.
 """
@@ -16,6 +17,8 @@ from collections import Counter
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Literal, NamedTuple
+
+from lm.redact import PLACEHOLDERS
 
 Kind = Literal["number", "name", "placeholder", "step"]
 
@@ -122,7 +125,9 @@ def ungrounded(answer: str, prompt: str, words: Collection[str]) -> list[str]:
     missing = []
     for atom in atoms(answer):
         text = answer[atom.start : atom.end]
-        if atom.kind in ("number", "step"):
+        if text in PLACEHOLDERS:
+            stands = False
+        elif atom.kind in ("number", "step"):
             stands = normalised(text) in numbers
         elif atom.opens and text.lower() in words:
             stands = True

@@ -16,6 +16,8 @@ from itertools import islice
 import phonenumbers
 from stdnum import iban, luhn
 
+PLACEHOLDERS = frozenset({"[EMAIL]", "[CARD]", "[IBAN]", "[PHONE]", "[NUMBER]"})
+"""All that stand for what was redacted."""
 REGIONS = ("GB", "US", "CN")
 """Whose national ways of writing are tried for telephone numbers without +country."""
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from tokenizers import Tokenizer
 
 from lm.grounding import Atom, atoms, has_cjk, normalised
+from lm.redact import PLACEHOLDERS
 
 #: Slot tokens of each part; what a prompt states beyond them is read as plain text and cannot be copied.
 COUNTS = {"a": 48, "q": 8, "f": 24, "s": 12}
@@ -218,11 +219,14 @@ def target(answer: str, slots: Slots, words: Collection[str]) -> list[str] | Non
 def _sentence(sentence: str, slots: Slots, words: Collection[str]) -> str | None:
     """A sentence with the names that the prompt lacks as plain words.
 
-    None where it has a number that the prompt lacks, or a name that is no ordinary words: most likely a customer's.
+    None where it has something redacted, a number that the prompt lacks, or a name that is no ordinary words: most
+    likely a customer's.
     """
     out, done = "", 0
     for atom in atoms(sentence):
         text = sentence[atom.start : atom.end]
+        if text in PLACEHOLDERS:
+            return None
         if text in slots.tokens or (atom.opens and text.lower() in words):
             continue
         if atom.kind in ("number", "step"):

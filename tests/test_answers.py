@@ -6,14 +6,18 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from lm.answer_asking import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
 from lm.answer_prompt import Article, Customer, Order
-from lm.answers import REPEAT, AnswerWriter, agreements, bigrams, repeats
+from lm.answers import REPEAT, AnswerWriter, Grounded, agreements, bigrams, repeats, says_twice
 from lm.checkpoint import CheckpointError
 from lm.fingerprint import model_fingerprint
 from lm.grounding import atoms, ungrounded
 from lm.manifest import read_manifest
+from lm.redact import PLACEHOLDERS
+from lm.sampling import Sample
+from lm.slots import Slots
 from lm.train_answers import AnswersSettings, PastQuestion, train_answers
 from lm.training_files import TrainingError
 
@@ -121,6 +125,42 @@ def test_nothing_is_said_twice(writer, asked):
     for samples in sampled:
         runs = [tuple(samples[0].tokens[i : i + REPEAT]) for i in range(len(samples[0].tokens) - REPEAT + 1)]
         assert len(set(runs)) == len(runs)
+
+
+def test_what_stands_for_personal_data_is_never_written(writer):
+    prompt = "Article: Track an order\n  Open it.\nQuestion: where is A[NUMBER], I am [EMAIL]\nAnswer:"
+    [(_, slots)], [samples] = writer.sample([prompt], **HOW | {"candidates": 16}, constrained=True)
+    hidden = {token for token, text in slots.texts.items() if text in PLACEHOLDERS}
+    assert len(hidden) == 2
+    assert not any(writer.tokenizer.names.get(token) in hidden for sample in samples for token in sample.tokens)
+    logits = torch.zeros(1, writer.sampler.engine.vocabulary)
+    Grounded(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
+    assert all(
+        logits[0, writer.tokenizer.ids[token]] == (-torch.inf if token in hidden else 0) for token in slots.texts
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Open it again today. We help. Open it again today.", True),
+        ("Open it. We help. Open it.", False),
+        ("请携带取货码和身份证件。请携带取货码和身份证件。", True),
+        ("并提供预付标签,并提供预付标签,好", True),
+        ("希望对您有帮助。请携带取货码。", False),
+        ("", False),
+    ],
+)
+def test_a_clause_of_some_length_that_stands_twice_is_noticed(text, expected):
+    assert says_twice(text) == expected
+
+
+def test_an_answer_that_says_something_twice_is_taken_only_where_all_do(writer):
+    prompt = "Article: Track an order\n  Open it again today. We help.\nQuestion: where is it\nAnswer:"
+    texts = ["open it again today. open it again today.", "we help."]
+    samples = [Sample("", writer.tokenizer.encode_many([[text]])[0], "end_token") for text in (texts[0], *texts)]
+    assert writer.best(prompt, Slots(), samples[:2], 0.5).text == texts[0]
+    assert writer.best(prompt, Slots(), samples, 0.5).text == texts[1]
 
 
 def test_refusals_say_why(model, tmp_path):

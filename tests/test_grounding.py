@@ -58,6 +58,11 @@ def test_what_the_prompt_lacks(answer, missing):
     assert ungrounded(answer, PROMPT, WORDS | {"your"}) == missing
 
 
+def test_what_stands_for_personal_data_is_never_stated():
+    prompt = "Article: Ask with {{Order Number}}\nQuestion: where is A[NUMBER], mail [EMAIL]\nAnswer:"
+    assert ungrounded("Ask with {{Order Number}}, not [NUMBER] or [EMAIL].", prompt, {"ask"}) == ["[NUMBER]", "[EMAIL]"]
+
+
 @given(st.integers(0, 10**9))
 def test_any_number_that_the_prompt_lacks_is_told(number):
     expected = [] if str(number) in ("14",) else [str(number)]

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from stdnum import iban, luhn
 
-from lm.redact import redact
+from lm.redact import PLACEHOLDERS, redact
 
 WORDS = st.sampled_from(
     ["call", "my card is ", "我的电话", "：", "，谢谢", " (office) ", "ok.", "\n", "iPhone 15 ", "é", "🙂"]
@@ -142,6 +142,7 @@ def test_no_email_survives(before, address, after):
 )
 def test_each_kind_gets_its_placeholder(text, redacted):
     assert redact(text) == redacted
+    assert set(re.findall(r"\[[A-Z]+\]", redacted)) <= PLACEHOLDERS
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,13 @@ def test_what_the_prompt_lacks_is_not_learned(tokenizer):
     assert target("We need 9 days.", slots, words) is None
 
 
+def test_what_was_redacted_is_not_learned():
+    _, slots = fill([Part("Open it.", "a"), Part("Where is A[NUMBER]?", "q")])
+    assert "[NUMBER]" in slots.tokens
+    pieces = target("I have looked at A[NUMBER]. Please open it now.", slots, frozenset({"please", "have"}))
+    assert "".join(pieces) == "Please open it now."
+
+
 def test_lists_without_the_prompts_numbers_have_dashes():
     _, slots = fill([Part("Open it.", "a")])
     pieces = target("1. Log in here.\n2. Wait a bit.", slots, frozenset({"log", "wait"}))
