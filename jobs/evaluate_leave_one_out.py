@@ -79,8 +79,8 @@ def evaluate_leave_one_out(
 
 def _read(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict[str, str], list[str]]:
     """The customers split by the protocol, every title, and the ids that can be sold."""
-    from lm.fine_tuning import RecommendSettings
     from lm.held_out import split_of
+    from lm.recommend_settings import RecommendSettings
     from lm.training_files import TrainingError
 
     work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")

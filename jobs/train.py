@@ -36,7 +36,7 @@ from lm.checkpoint import CheckpointError
 if TYPE_CHECKING:
     from lm import training
     from lm.examples import Customer
-    from lm.fine_tuning import RecommendSettings
+    from lm.recommend_settings import RecommendSettings
 
 #: Seconds between two plain lines where there is no terminal to redraw.
 _LINE_EVERY = 15.0
@@ -112,8 +112,8 @@ def _recommend(
     terms: Terms,
     console: Console,
 ) -> Figures:
-    from lm.fine_tuning import RecommendSettings
     from lm.promotion import promote
+    from lm.recommend_settings import RecommendSettings
     from lm.train_recommend import train_recommend
 
     settings = RecommendSettings(
@@ -151,7 +151,7 @@ def _in_processes(
     """Train the recommender in so many Spark tasks at once. Raises as train_recommend does."""
     from pyspark.ml.torch.distributor import TorchDistributor
 
-    from lm.distributed import train_one_of_many
+    from lm.train_in_processes import train_one_of_many
 
     distributor = TorchDistributor(num_processes=processes, local_mode=False, use_gpu=False)
     found = distributor.run(train_one_of_many, customers, items, settings, str(out), window)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm.answer_prompt import article_of
+from lm.answer_prompt import Pair, article_of
 from lm.retrieval import BM25, Retriever
 
 if TYPE_CHECKING:
     from lm.answers import AnswerWriter
-    from lm.train_answers import Pair
 
 
 class Found(NamedTuple):

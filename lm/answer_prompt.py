@@ -62,6 +62,13 @@ class Customer(NamedTuple):
     reviews: tuple[OwnReview, ...] = ()
 
 
+class Pair(NamedTuple):
+    """A rendered prompt and the answer that the shop gave."""
+
+    prompt: str
+    answer: str
+
+
 def redacted(question: str, customer: Customer, limit: int = QUESTION_CHARACTERS) -> str:
     """About `limit` characters of a question, on one line and without personal data.
 

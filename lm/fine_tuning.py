@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +13,13 @@ from transformers import PreTrainedModel
 
 from lm import metrics
 from lm.beside import Beside
-from lm.examples import BOUGHT, FOLLOWING, Customer, Example, item_examples, purchases_of, targets, title_examples
+from lm.examples import BOUGHT, Customer, Example, item_examples, purchases_of, targets, title_examples
 from lm.held_out import HeldOut
 from lm.item_rows import ItemRows
 from lm.manifest import Manifest
 from lm.neighbours import CELLS, Ints, purchases_in
-from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
+from lm.prompt import Event, PromptEncoder
+from lm.recommend_settings import RecommendSettings
 from lm.sampled_softmax import SampledSoftmax
 from lm.training import Task, length_batches, pad
 from lm.training_model import (
@@ -36,28 +36,6 @@ K = 10
 #: Customers in a step: few enough for so many steps in an epoch, but no fewer than this.
 STEPS = 128
 FEWEST = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecommendSettings(Settings):
-    """The recommender's training; customers whose last purchases are held out judge when to stop, and the result."""
-
-    coding: Literal["item_tokens", "titles"] = "item_tokens"
-    language: Literal["en", "zh"] = "en"
-    exclude_purchased: bool = True
-    protocol: Literal["time-split", "leave-one-out"] = "time-split"
-    held_out_share: float = 0.2
-    held_out_customers: int = 5_000  # at most
-    history_events: int = 50  # newest events of a customer that a prompt may use
-    refit: bool = False
-    titled: bool = True  # an item's row is its title's and its own
-    neighbours: bool = True  # beside GPT-2, where items have tokens
-    newcomers: bool = True  # what nobody has bought may be listed for its title
-
-    @property
-    def room(self) -> int:
-        """Positions that training needs beyond the longest prompt: for the answer, or for the purchases after it."""
-        return TITLE_TOKENS if self.coding == "titles" else FOLLOWING
 
 
 class ItemTokens:

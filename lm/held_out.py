@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from lm.examples import BOUGHT, Customer, targets
 from lm.prompt import Event
+from lm.recommend_settings import RecommendSettings
 from lm.training_files import TrainingError
-
-if TYPE_CHECKING:
-    from lm.fine_tuning import RecommendSettings
 
 
 class HeldOut(NamedTuple):

@@ -11,11 +11,12 @@ import numpy as np
 from lm import metrics
 from lm.catalogue import Catalogue
 from lm.examples import Customer
-from lm.fine_tuning import K, RecommendSettings
+from lm.fine_tuning import K
 from lm.generate import Recommender
 from lm.held_out import HeldOut, split_of
 from lm.manifest import read_manifest
 from lm.prompt import PromptEncoder
+from lm.recommend_settings import RecommendSettings
 from lm.training_files import replace_folder
 
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 from lm import answer_prompt, checkpoint
 from lm.answer_figures import answer_figures, retrieval_figures
-from lm.answer_prompt import Article, Customer
+from lm.answer_prompt import Article, Customer, Pair
 from lm.answers import AnswerWriter
 from lm.answers_files import AnswersFile, write_settings
 from lm.fingerprint import model_fingerprint
@@ -197,13 +197,6 @@ def _write(
     write_folder(model, tokenizer, manifest, folder)
     ranker.save(folder)
     write_settings(folder, file)
-
-
-class Pair(NamedTuple):
-    """A rendered prompt and the answer that the shop gave."""
-
-    prompt: str
-    answer: str
 
 
 class Example(NamedTuple):

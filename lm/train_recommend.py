@@ -20,12 +20,13 @@ from transformers import PreTrainedModel
 
 from lm import baselines, checkpoint, distributed, metrics
 from lm.examples import BOUGHT, Customer, windows
-from lm.fine_tuning import ItemTokens, K, RecommendSettings, Titles
+from lm.fine_tuning import ItemTokens, K, Titles
 from lm.fingerprint import model_fingerprint
 from lm.held_out import Split, split_of
 from lm.item_rows import add_items
 from lm.manifest import Manifest, read_manifest
 from lm.prompt import TITLE_TOKENS, Event, PromptEncoder
+from lm.recommend_settings import RecommendSettings
 from lm.template import TEMPLATES, event_line, spelled
 from lm.tokenizer import train_bpe
 from lm.training import Outcome, Report, fit

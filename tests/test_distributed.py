@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.train import _in_processes
-from lm.fine_tuning import RecommendSettings
 from lm.manifest import read_manifest
+from lm.recommend_settings import RecommendSettings
 from lm.train_recommend import train_recommend
 from lm.training_files import TrainingError
 from tests.test_train_recommend import ITEMS, TINY, shop

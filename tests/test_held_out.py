@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lm.examples import Customer
-from lm.fine_tuning import RecommendSettings
 from lm.held_out import HeldOut, hold_out, leave_one_out, split_of
+from lm.recommend_settings import RecommendSettings
 from lm.training_files import TrainingError
 from tests.test_examples import KNOWN, bought, customer, searched
 

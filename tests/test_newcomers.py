@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from lm.catalogue import Catalogue
 from lm.checkpoint import NEWCOMERS_FILE, CheckpointError
 from lm.examples import Customer
-from lm.fine_tuning import RecommendSettings
 from lm.fingerprint import model_fingerprint
 from lm.generate import Recommender
 from lm.manifest import Manifest, read_manifest
 from lm.newcomers import Newcomers
 from lm.prompt import Event, PromptEncoder
+from lm.recommend_settings import RecommendSettings
 from lm.train_recommend import train_recommend
 
 pytestmark = pytest.mark.usefixtures("one_thread")

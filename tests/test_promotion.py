@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 
-from lm.fine_tuning import RecommendSettings
 from lm.fingerprint import model_fingerprint
 from lm.manifest import read_manifest
 from lm.promotion import promote
+from lm.recommend_settings import RecommendSettings
 from lm.train_recommend import train_recommend
 from tests.test_train_recommend import ITEMS, TINY, shop
 

@@ -18,13 +18,14 @@ from lm import metrics, sampled_softmax
 from lm.catalogue import Catalogue
 from lm.checkpoint import NEIGHBOURS_FILE, load_tokenizer
 from lm.examples import Customer
-from lm.fine_tuning import ItemTokens, K, RecommendSettings
+from lm.fine_tuning import ItemTokens, K
 from lm.fingerprint import model_fingerprint
 from lm.generate import Recommender
 from lm.held_out import HeldOut, split_of
 from lm.item_rows import ItemRows, add_items
 from lm.manifest import read_manifest
 from lm.prompt import Event, PromptEncoder
+from lm.recommend_settings import RecommendSettings
 from lm.train_recommend import train_recommend
 from lm.training import Progress
 from lm.training_files import TrainingError
