@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm.answer_prompt import Pair, article_of
+from lm.answer_words import agreements, bigrams
 from lm.retrieval import BM25, Retriever
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ def retrieval_figures(retriever: Retriever, questions: Sequence[str], right: Seq
 
 def answer_figures(writer: AnswerWriter, pairs: Sequence[Pair], max_new_tokens: int, seed: int) -> dict[str, float]:
     """Mean F1 over words and word pairs of the written answers with what staff answered, and that of the article."""
-    from lm.answers import agreements, bigrams
-
     written = writer.write(
         [pair.prompt for pair in pairs],
         candidates=4,

@@ -10,18 +10,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lm import answer_prompt
+from lm.answer_words import agreements, bigrams, once, says_twice, share, words_of
 from lm.answers_files import read_settings
-from lm.grounding import SPELLED_NUMBERS, has_cjk, ungrounded
+from lm.grounding import SPELLED_NUMBERS, is_chinese, ungrounded
 from lm.redact import PLACEHOLDERS
 from lm.sampling import Sample, Sampler, Sampling, seed_of
 from lm.slots import JOIN, Slots, SlotTokenizer
@@ -33,9 +32,6 @@ _CJK_BYTES = re.compile("[\u00e3-\u00ef]")
 _SENTENCE_END = re.compile(r".*[.!?。！？](?=\s|$|[”\"')])|.*[。！？]", re.DOTALL)
 #: No answer says the same so many tokens twice: small models run in circles.
 REPEAT = 6
-#: What stands between two marks is noticed to be said again from so many words on.
-_CLAUSE_WORDS = 4
-_MARKS = re.compile(r"[.!?,;:\n。！？，；：]")
 #: Where the next token stands; each place forbids other tokens.
 INSIDE, OPENING, AFTER_FACT, AFTER_STEP, CHINESE = range(5)
 #: A token that changes nothing about that, such as a quotation mark.
@@ -61,7 +57,8 @@ class Grounded:
             has[row, [vocabulary.slot_column[token] for token in own]] = True
         has[:, vocabulary.slot_column[JOIN]] = has.any(axis=1)
         self.slots = torch.from_numpy(np.where(has, np.float32(0), np.float32(-np.inf)))
-        self.chinese = [has_cjk(prompt) for prompt, _ in prompts]
+        # A customer of an English shop may have bought what has a Chinese title.
+        self.chinese = [is_chinese(answer_prompt.article_of(prompt)) for prompt, _ in prompts]
 
     def __call__(self, logits: Tensor, prompt: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
         """Forbid, in place: logits (n, V), of samples of these prompts with these tokens so far."""
@@ -211,17 +208,17 @@ class AnswerWriter:
         return encoded, sampled
 
     def text(self, sample: Sample, slots: Slots) -> str:
-        """A sample's text; of one that had no room to end, its whole sentences."""
+        """A sample's text, no sentence twice; of one that had no room to end, its whole sentences."""
         text = self.tokenizer.decode(sample.tokens, slots).strip()
         if sample.ended == "max_new_tokens":
             whole = _SENTENCE_END.match(text)
             text = whole[0] if whole else ""
-        return text
+        return once(text)
 
     def best(self, prompt: str, slots: Slots, samples: Sequence[Sample], support: float) -> Written:
         """The sample that is grounded and scores highest; of equals the first.
 
-        One that says something twice is taken only where all do: frequent Chinese clauses are few tokens.
+        One that says something twice is taken only where all do.
         """
         counts = Counter(self.text(sample, slots) for sample in samples)
         grounded = [text for text in counts if text and not ungrounded(text, prompt, self.words)]
@@ -229,44 +226,10 @@ class AnswerWriter:
             return Written(None, 0.0, 0)
         agreement = agreements([bigrams(text) for text in grounded], [counts[text] for text in grounded])
         stated = set(words_of(prompt))
-        supported = np.array([_share(words_of(text), stated) for text in grounded])
+        supported = np.array([share(words_of(text), stated) for text in grounded])
         scores = agreement + support * supported
         circling = np.array([says_twice(text) for text in grounded])
         if not circling.all():
             scores[circling] = -np.inf
         first = int(scores.argmax())
         return Written(grounded[first], float(scores[first]), len(grounded))
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, each Chinese character by itself."""
-    return re.findall(r"[a-z\d']+|[\u3400-\u4dbf\u4e00-\u9fff]", text.lower())
-
-
-def says_twice(text: str) -> bool:
-    """Whether something between two punctuation marks, of some length, stands in a text twice."""
-    clauses = [clause for part in _MARKS.split(text) if len(clause := tuple(words_of(part))) >= _CLAUSE_WORDS]
-    return len(set(clauses)) < len(clauses)
-
-
-def bigrams(text: str) -> Counter[tuple[str, ...]]:
-    """Counts of a text's words and pairs of neighbouring words."""
-    words = words_of(text)
-    return Counter([(word,) for word in words]) + Counter(pairwise(words))
-
-
-def agreements(grams: Sequence[Counter[tuple[str, ...]]], times: Sequence[int]) -> NDArray[np.float64]:
-    """(n,) mean F1 over words and word pairs of each text with all the samples, itself counted as often as drawn."""
-    n = len(grams)
-    sizes = [sum(one.values()) for one in grams]
-    f1: NDArray[np.float64] = np.eye(n)
-    for i in range(n):
-        for j in range(i):
-            common = sum(min(count, grams[j][gram]) for gram, count in grams[i].items() if gram in grams[j])
-            f1[i, j] = f1[j, i] = 2 * common / max(sizes[i] + sizes[j], 1)
-    weights = np.array(times, dtype=np.float64)
-    return f1 @ (weights / weights.sum())
-
-
-def _share(words: Sequence[str], stated: Collection[str]) -> float:
-    return sum(word in stated for word in words) / max(len(words), 1)

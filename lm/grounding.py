@@ -46,11 +46,17 @@ _ATOMS = re.compile(
     rf"(?P<number>{_NUMBER}|{_CJK_NUMBER})|(?P<name>{_NAME})"
 )
 _LATIN = re.compile(rf"{_LETTERS}+(?:[ '’&-]{_LETTERS}+)*")
-_HAS_CJK = re.compile(f"[{_CJK}]")
+_LATIN_WORD = re.compile(rf"{_LETTERS}+")
+_CJK_CHARACTER = re.compile(f"[{_CJK}]")
 #: What stands before the first word of a sentence: its predecessor's end, then quotes, brackets and bullets.
 _SENTENCE_START = re.compile(r"(?:^|[.!?。！？:：;；\n])[\s\"'“”‘’(\[*•–-]*$")
 _FIRST_PERSON = re.compile(r"I(?:['’](?:m|ll|ve|d))?$")
 _ENDS = 80  # characters before an atom in which its sentence's start is looked for
+
+
+def is_chinese(text: str) -> bool:
+    """Whether a text is Chinese, with Latin names in it or not, rather than another with Chinese names in it."""
+    return len(_CJK_CHARACTER.findall(text)) > len(_LATIN_WORD.findall(text))
 
 
 class Atom(NamedTuple):
@@ -64,7 +70,7 @@ class Atom(NamedTuple):
 
 def has_cjk(text: str) -> bool:
     """Whether a text has a Chinese character."""
-    return _HAS_CJK.search(text) is not None
+    return _CJK_CHARACTER.search(text) is not None
 
 
 def atoms(text: str) -> list[Atom]:

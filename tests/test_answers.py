@@ -7,10 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lm.answer_asking import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
 from lm.answer_prompt import Article, Customer, Order
-from lm.answers import REPEAT, AnswerWriter, Grounded, agreements, bigrams, repeats, says_twice
+from lm.answer_words import agreements, bigrams, once, says_twice, words_of
+from lm.answers import REPEAT, AnswerWriter, Grounded, repeats
 from lm.checkpoint import CheckpointError
 from lm.fingerprint import model_fingerprint
 from lm.grounding import atoms, ungrounded
@@ -140,6 +143,47 @@ def test_what_stands_for_personal_data_is_never_written(writer):
     )
 
 
+def test_an_english_article_is_answered_in_english_whatever_was_bought(writer):
+    titles = ("青禾洗衣液 薰衣草", "Soft soap")
+    allowed = []
+    for article, title in zip((ARTICLES[0], ARTICLES[2]), titles, strict=True):
+        prompt = f"Article: {article.title}\n  {article.body}\nOrder: A1 | 2026-02-11 | {title}\nQuestion: x\nAnswer:"
+        [(_, slots)], _ = writer.sample([prompt], **HOW)
+        logits = torch.zeros(1, writer.sampler.engine.vocabulary)
+        Grounded(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
+        english, chinese = (writer.tokenizer.tokenizer.encode(text).ids[0] for text in ("open", "退"))
+        allowed.append((bool(logits[0, english] == 0), bool(logits[0, chinese] == 0)))
+    assert allowed == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Open it again today. We help! Open it again today. Bye.", "Open it again today. We help! Bye."),
+        ("请先完成未结订单。请先完成未结订单。谢谢。", "请先完成未结订单。谢谢。"),
+        ("1. Log in.\n2. Wait.\n1. Log in.", "1. Log in.\n2. Wait.\n1. Log in."),  # short: a list's steps
+        ("It costs 3.99 in all shops.\nIt costs 3.99 in all shops.", "It costs 3.99 in all shops."),
+        ("", ""),
+    ],
+)
+def test_a_sentence_that_was_said_is_left_out(text, expected):
+    assert once(text) == expected
+
+
+@given(
+    st.lists(
+        st.sampled_from(["We help you now today. ", "请先完成未结订单。", "Hi. ", "ok ", "3.99! ", "\n"]), max_size=8
+    )
+)
+def test_what_is_left_has_no_new_words_and_is_left_as_it_is(sentences):
+    text = "".join(sentences).strip()
+    left = once(text)
+    assert once(left) == left
+    assert set(words_of(left)) == set(words_of(text))
+    if len(set(sentences)) == len(sentences):
+        assert left == text
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -157,7 +201,7 @@ def test_a_clause_of_some_length_that_stands_twice_is_noticed(text, expected):
 
 def test_an_answer_that_says_something_twice_is_taken_only_where_all_do(writer):
     prompt = "Article: Track an order\n  Open it again today. We help.\nQuestion: where is it\nAnswer:"
-    texts = ["open it again today. open it again today.", "we help."]
+    texts = ["open it again today, open it again today.", "we help."]
     samples = [Sample("", writer.tokenizer.encode_many([[text]])[0], "end_token") for text in (texts[0], *texts)]
     assert writer.best(prompt, Slots(), samples[:2], 0.5).text == texts[0]
     assert writer.best(prompt, Slots(), samples, 0.5).text == texts[1]

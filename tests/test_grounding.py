@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.grounding import atoms, ordinary_words, ungrounded
+from lm.grounding import atoms, is_chinese, ordinary_words, ungrounded
 
 WORDS = frozenset({"please", "it", "open", "the", "we", "you", "order", "pay"})
 PROMPT = (
@@ -56,6 +56,20 @@ def test_a_sentence_begins_with_an_ordinary_word_or_a_name():
 )
 def test_what_the_prompt_lacks(answer, missing):
     assert ungrounded(answer, PROMPT, WORDS | {"your"}) == missing
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Track your order of 青禾洗衣液 薰衣草 in the list under Your orders, where the carrier stands too", False),
+        ("我们接受Visa、万事达、PayPal、Apple Pay和本店礼品卡", True),
+        ("Open it. Wait.", False),
+        ("退货", True),
+        ("", False),
+    ],
+)
+def test_whether_a_text_is_chinese(text, expected):
+    assert is_chinese(text) == expected
 
 
 def test_what_stands_for_personal_data_is_never_stated():
