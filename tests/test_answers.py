@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.answer_asking import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
-from lm.answer_prompt import Article, Customer, Order
+from lm.answer_prompt import Article, Customer, Order, encode
 from lm.answer_words import agreements, bigrams, once, says_twice, words_of
 from lm.answers import REPEAT, AnswerWriter, Grounded, repeats
 from lm.checkpoint import CheckpointError
@@ -148,7 +148,7 @@ def test_an_english_article_is_answered_in_english_whatever_was_bought(writer):
     allowed = []
     for article, title in zip((ARTICLES[0], ARTICLES[2]), titles, strict=True):
         prompt = f"Article: {article.title}\n  {article.body}\nOrder: A1 | 2026-02-11 | {title}\nQuestion: x\nAnswer:"
-        [(_, slots)], _ = writer.sample([prompt], **HOW)
+        _, slots = encode(prompt, writer.tokenizer)
         logits = torch.zeros(1, writer.sampler.engine.vocabulary)
         Grounded(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
         english, chinese = (writer.tokenizer.tokenizer.encode(text).ids[0] for text in ("open", "退"))
