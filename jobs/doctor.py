@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -35,16 +36,17 @@ _MEMORY_GIB, _DISK_GIB = 4, 2
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination; `mend` is empty where all is well."""
+    """One line of the examination; `mend` is empty where all is well, a `hint` says what would make a night faster."""
 
     check: str
     found: str
     mend: str = ""
+    hint: str = ""
 
 
 def examine(config_file: Path, overrides: Sequence[str], console: Console) -> bool:
     """Print the findings; True where a night can run."""
-    findings = [*_machine(), *_packages()]
+    findings = [*_machine(), *_packages(), *_bytecode()]
     try:
         config = load(config_file, overrides)
     except UserError as error:
@@ -58,8 +60,8 @@ def examine(config_file: Path, overrides: Sequence[str], console: Console) -> bo
         ]
     table = Table("", "check", "found", "how to mend it", box=None)
     for finding in findings:
-        mark = "[red]✗[/red]" if finding.mend else "[green]✓[/green]"
-        table.add_row(mark, finding.check, finding.found, finding.mend)
+        mark = "[red]✗[/red]" if finding.mend else "[yellow]![/yellow]" if finding.hint else "[green]✓[/green]"
+        table.add_row(mark, finding.check, finding.found, finding.mend or finding.hint)
     console.print(table)
     healthy = not any(finding.mend for finding in findings)
     console.print("All is well: a night can run." if healthy else "Mend the lines marked ✗, then run this again.")
@@ -119,6 +121,21 @@ def _packages() -> Iterator[Finding]:
             wrong.append(f"{requirement.name} is {installed}, not {requirement.specifier}")
     mend = "; ".join(wrong) + ": run make setup, or pip install regulars again" if wrong else ""
     yield Finding("packages", "differ from the pins" if wrong else "as pinned", mend)
+
+
+def _bytecode() -> Iterator[Finding]:
+    """Without it each process of a night compiles the libraries anew; many containers forbid Python to write it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return  # said by the packages
+    if Path(importlib.util.cache_from_source(spec.origin)).exists():
+        yield Finding("bytecode", "of the libraries is kept")
+        return
+    folder = Path(spec.origin).parents[1]
+    hint = (
+        f"each process starts slower by its libraries' compilation: run once {sys.executable} -m compileall -q {folder}"
+    )
+    yield Finding("bytecode", "of the libraries is not kept", hint=hint)
 
 
 def _disk(config: Config) -> Finding:

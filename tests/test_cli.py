@@ -210,3 +210,12 @@ def test_doctor_finds_a_healthy_shop_and_names_what_is_missing(capfd, broken):
     assert code == 2
     assert "regulars train" in output
     assert "inputs.searches" in output
+
+
+def test_doctor_hints_at_libraries_compiled_in_every_process_and_calls_the_shop_healthy(capfd, broken, monkeypatch):
+    command = ["doctor", "--config", str(broken / "regulars.yaml")]
+    for kept, hinted in ((__file__, False), (f"{__file__}.absent", True)):
+        monkeypatch.setattr("importlib.util.cache_from_source", lambda _, kept=kept: kept)
+        code, output = run(capfd, *command)
+        assert code == 0, output
+        assert ("compileall" in output) == hinted
