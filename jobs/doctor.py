@@ -175,6 +175,9 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
 
 
 def _inputs(config: Config) -> Iterator[Finding]:
+    if "purchases" not in config.inputs:
+        mend = "name the table of what customers bought; with reviews alone sentiment can be trained and judged"
+        yield Finding("inputs.purchases", "missing", mend)
     for table, source in config.inputs.items():
         paths = [source.path] if isinstance(source.path, str) else list(source.path)
         any_date = {path: path.replace("{run_date}", "*") for path in paths}

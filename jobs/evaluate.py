@@ -51,10 +51,9 @@ def evaluate_time_split(
     """
     published = _published(spark, config, run_date)
     last = run_date + timedelta(days=days)
-    needed = {name: source for name, source in config.inputs.items() if name in ("purchases", "items", "optouts")}
     work = Store(config.store).work(f"evaluate-{run_date}-{uuid.uuid4().hex[:8]}")
     try:
-        used = read_inputs(spark, config.model_copy(update={"inputs": needed}), last, work).used
+        used = read_inputs(spark, config, last, work, ("purchases", "items", "optouts")).used
         bought = purchases_around(used["purchases"], is_before(end_of(run_date, config.timezone), "purchased_at"))
         judged = _judged(bought, published)
         known = _known_purchases(bought)

@@ -84,9 +84,8 @@ def _read(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict
     from lm.training_files import TrainingError
 
     work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    needed = {name: source for name, source in config.inputs.items() if name in training_data.TABLES}
     try:
-        used = read_inputs(spark, config.model_copy(update={"inputs": needed}), as_of, work).used
+        used = read_inputs(spark, config, as_of, work, training_data.TABLES).used
         customers = training_data.customers(used).customers
         titles = training_data.titles(used)
         sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()

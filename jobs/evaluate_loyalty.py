@@ -82,9 +82,8 @@ def evaluate_loyalty(
         settings.control_share, settings.horizon_days, settings.confidence, settings.power, settings.uplift_to_detect
     )
     work = store.work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    needed = config.model_copy(update={"inputs": {t: i for t, i in config.inputs.items() if t in _READ}})
     try:
-        used = read_inputs(spark, needed, as_of, work).used
+        used = read_inputs(spark, config, as_of, work, _READ).used
         days_seen = _days_seen(used["purchases"], starts_on, as_of, design.horizon_days)
         scores = _scores(spark, store, used, as_of)
         customers = outcomes(baseline, used["purchases"], scores, starts_on, days_seen, design)

@@ -120,9 +120,8 @@ def evaluate_sentiment_holdout(
 def _reviews(spark: SparkSession, config: Config, as_of: date, after: date | None = None) -> training_data.Reviews:
     """The reviews known at the end of `as_of`, those written up to the end of `after` left out."""
     work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    needed = {name: source for name, source in config.inputs.items() if name in training_data.TABLES}
     try:
-        used = read_inputs(spark, config.model_copy(update={"inputs": needed}), as_of, work).used
+        used = read_inputs(spark, config, as_of, work, training_data.tables_of_reviews(config.inputs)).used
         if after is not None:
             old = is_before(end_of(after, config.timezone), "reviewed_at")
             used = {**used, "reviews": used["reviews"].where(~old)}

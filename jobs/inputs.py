@@ -6,7 +6,7 @@ everything later reads them from there. Runs inside the night: `regulars nightly
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.contracts import enforce
-from jobs.errors import BadFile, InputError
+from jobs.errors import BadFile, ConfigurationError, InputError
 from jobs.input_settings import TITLE, Input
 from jobs.outcomes import (
     Account,
@@ -55,13 +55,21 @@ class Inputs:
     notes: list[str]
 
 
-def read_inputs(spark: SparkSession, config: Config, run_date: date, work: str) -> Inputs:
-    """Read all configured tables as of the end of `run_date` in the shop's time zone, writing below `work`.
+def read_inputs(
+    spark: SparkSession, config: Config, run_date: date, work: str, wanted: Collection[str] = schemas.INPUTS
+) -> Inputs:
+    """Read the `wanted` tables that are configured as of the end of `run_date` in the shop's time zone, writing below
+    `work`.
 
     Each row has exactly one outcome (`jobs.outcomes`).
-    Raises InputError (a source is missing, unreadable, empty or does not fit) and GateRefused (the outcomes do
-    not add up to the rows read).
+    Raises ConfigurationError (purchases are wanted and not configured), InputError (a source is missing, unreadable,
+    empty or does not fit) and GateRefused (the outcomes do not add up to the rows read).
     """
+    if "purchases" in wanted and "purchases" not in config.inputs:
+        raise ConfigurationError(
+            "inputs.purchases is missing: name the table of what customers bought, with its path; with reviews alone "
+            "there are train and evaluate with --task sentiment"
+        )
     zone = spark.conf.get("spark.sql.session.timeZone")
     if zone != config.timezone:
         raise ValueError(f"the session's time zone is {zone}, the shop's is {config.timezone}")
@@ -71,13 +79,13 @@ def read_inputs(spark: SparkSession, config: Config, run_date: date, work: str) 
     def read(table: str) -> Table:
         source = config.inputs[table].on(run_date)
         found = read_table(spark, table, source, tables, end, f"{work}/{table}")
-        if table in ("items", "purchases"):
+        if table in ("items", "purchases") or (table == "reviews" and "purchases" not in wanted):
             _refuse_empty(table, source, found, run_date)
         return found
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for step in _STEPS if "items" in config.inputs else _STEPS_WITHOUT_ITEMS:
-            there = [table for table in step if table in config.inputs]
+            there = [table for table in step if table in config.inputs and table in wanted]
             tables |= dict(zip(there, pool.map(read, there), strict=True))
             if "purchases" in tables and "items" not in tables:
                 tables["items"] = _derive_items(spark, tables["purchases"].used, f"{work}/items")
@@ -157,7 +165,7 @@ def _rows() -> Column:
 
 
 def _refuse_empty(table: str, source: Input, read: Table, run_date: date) -> None:
-    """Without one usable purchase and one product there is no night."""
+    """Without one usable purchase and one product there is no night, nor sentiment without a review."""
     if read.account.used:
         return
     shown = ", ".join(source.paths)

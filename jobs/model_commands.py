@@ -63,8 +63,12 @@ def train(
     if terms.refit and promote:
         raise UsageError("--promote compares on held-out purchases, which a refit trains on: leave one of the two out")
     run_training(session("train", settings), settings, day, tasks, console, terms)
-    judge = "evaluate --protocol leave-one-out" if protocol == Protocol.LEAVE_ONE_OUT else f"nightly --run-date {day}"
-    console.print(f"Go on with: regulars {judge} --config {config}", highlight=False)
+    go_on = f"nightly --run-date {day}"
+    if protocol == Protocol.LEAVE_ONE_OUT:
+        go_on = "evaluate --protocol leave-one-out"
+    elif "purchases" not in settings.inputs:
+        go_on = f"evaluate --task sentiment --as-of {day}"
+    console.print(f"Go on with: regulars {go_on} --config {config}", highlight=False)
 
 
 def evaluate(

@@ -237,9 +237,9 @@ class Config(Section):
         for table in inputs:
             if table not in INPUTS:
                 raise ValueError(f"{table} is not an input table; {did_you_mean(table, INPUTS)}")
-        if "purchases" not in inputs:
+        if not {"purchases", "reviews"} & set(inputs):  # with reviews alone the sentiment model is trained and judged
             raise ValueError("purchases is missing: name the table of what customers bought, with its path")
-        if "items" not in inputs and TITLE not in (inputs["purchases"].columns or {}):
+        if "purchases" in inputs and "items" not in inputs and TITLE not in (inputs["purchases"].columns or {}):
             raise ValueError(
                 "items is missing: name the catalogue, or map purchases.columns.title to the column with the "
                 "product's name so that the catalogue is derived from purchases"

@@ -13,7 +13,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
@@ -79,8 +79,7 @@ def train(
         outs.pop("sentiment")
     store = Store(config.store)
     work = store.work(f"train-{as_of}-{uuid.uuid4().hex[:8]}")
-    tables = training_data.TABLES + (train_answers.TABLES if "answers" in tasks else ())
-    needed = config.model_copy(update={"inputs": {t: i for t, i in config.inputs.items() if t in tables}})
+    wanted = _tables(config, outs)
     recommend = partial(_recommend, terms=terms or Terms(refit=config.train.recommend.refit), console=console)
     trainers: Mapping[str, Callable[..., Figures]] = {
         "recommend": recommend,
@@ -90,8 +89,8 @@ def train(
     figures = {}
     stages = Stages(console)
     try:
-        with stages.stage(f"reading {', '.join(needed.inputs)} up to {as_of}"):
-            used = read_inputs(spark, needed, as_of, work).used
+        with stages.stage(f"reading {', '.join(t for t in config.inputs if t in wanted)} up to {as_of}"):
+            used = read_inputs(spark, config, as_of, work, wanted).used
         for task, out in outs.items():
             with _explained(task), _Bar(console, task) as bar:
                 figures[task] = trainers[task](used, config, as_of, out, bar.update)
@@ -100,6 +99,13 @@ def train(
     finally:
         files.delete(spark, work)
     return figures
+
+
+def _tables(config: Config, tasks: Collection[str]) -> Sequence[str]:
+    """Of the inputs what these trainings read."""
+    if set(tasks) == {"sentiment"}:
+        return training_data.tables_of_reviews(config.inputs)
+    return training_data.TABLES + (train_answers.TABLES if "answers" in tasks else ())
 
 
 def _recommend(

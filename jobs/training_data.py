@@ -6,7 +6,7 @@ customers and reviews that is drawn by a hash of their ids, the same one every t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyspark.sql import DataFrame
@@ -19,7 +19,7 @@ from lm.prompt import Event
 if TYPE_CHECKING:
     from lm.examples import Customer
 
-#: Input tables that a training reads.
+#: Input tables that a training reads; that of sentiment those of `tables_of_reviews`.
 TABLES = ("purchases", "items", "searches", "reviews", "optouts")
 CUSTOMERS = 200_000
 REVIEWS = 500_000
@@ -89,6 +89,12 @@ def titles(used: Mapping[str, DataFrame]) -> dict[str, str]:
     return dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True))
 
 
+def tables_of_reviews(inputs: Collection[str]) -> list[str]:
+    """What is read of these for the reviews: the catalogue, which a shop without one has in its purchases."""
+    catalogue = "items" if "items" in inputs else "purchases"
+    return [table for table in (catalogue, "reviews", "optouts") if table in inputs]
+
+
 class Reviews(NamedTuple):
     """Texts in the order of their review ids, their labels (0 negative, 1 neutral, 2 positive, -1 unrated), and the
     categories of their products, empty where the catalogue has none.
@@ -109,6 +115,6 @@ def reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Se
         .otherwise(1)
     )
     drawn = used["reviews"].orderBy(F.xxhash64("review_id"), "review_id").limit(REVIEWS)
-    about = sentiments.with_category(drawn, used["items"])
+    about = sentiments.with_category(drawn, used.get("items"))
     table = about.orderBy("review_id").select("text", label.alias("label"), "category").toArrow()
     return Reviews(*(table[name].to_pylist() for name in ("text", "label", "category")))

@@ -212,6 +212,16 @@ def test_doctor_finds_a_healthy_shop_and_names_what_is_missing(capfd, broken):
     assert "inputs.searches" in output
 
 
+def test_doctor_says_what_reviews_alone_are_good_for(capfd, broken, tmp_path):
+    (tmp_path / "regulars.yaml").write_text(
+        f"{{store: {tmp_path}/store, timezone: UTC, inputs: {{reviews: {{path: {broken}/data/reviews}}}}}}"
+    )
+    code, output = run(capfd, "doctor", "--config", str(tmp_path / "regulars.yaml"))
+    assert code == 2
+    assert "inputs.purchases" in output
+    assert "with reviews alone" in " ".join(output.split())
+
+
 def test_doctor_hints_at_libraries_compiled_in_every_process_and_calls_the_shop_healthy(capfd, broken, monkeypatch):
     command = ["doctor", "--config", str(broken / "regulars.yaml")]
     for kept, hinted in ((__file__, False), (f"{__file__}.absent", True)):

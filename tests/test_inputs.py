@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.errors import GateRefused
+from jobs.errors import ConfigurationError, GateRefused, InputError
 from jobs.inputs import Inputs, read_inputs
 from jobs.outcomes import Account, end_of, refuse_imbalance
 from jobs.settings import Config
+from jobs.training_data import tables_of_reviews
 from schemas import contract
 
 if TYPE_CHECKING:
@@ -288,6 +289,17 @@ def test_the_session_must_keep_the_shops_time(spark: SparkSession, tmp_path: Pat
     config = config_of(tmp_path, {"purchases": [{}], "items": ITEMS}).model_copy(update={"timezone": "Asia/Tokyo"})
     with pytest.raises(ValueError, match="session's time zone is Europe/London, the shop's is Asia/Tokyo"):
         read_inputs(spark, config, RUN_DATE, str(tmp_path / "work"))
+
+
+def test_reviews_need_no_purchases_but_a_row(spark: SparkSession, tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"reviews": [{}, {"review_id": "r2"}], "optouts": [{"user_id": None}]})
+    wanted = tables_of_reviews(config.inputs)
+    found = read_inputs(spark, config, RUN_DATE, str(tmp_path / "work"), wanted)
+    assert {table: account.used for table, account in found.accounts.items()} == {"reviews": 2, "optouts": 0}
+    with pytest.raises(InputError, match=r"inputs\.reviews: no row of .* can be used as of 2026-05-01"):
+        read_inputs(spark, config, date(2026, 5, 1), str(tmp_path / "early"), wanted)
+    with pytest.raises(ConfigurationError, match=r"inputs\.purchases is missing: name the table"):
+        read_inputs(spark, config, RUN_DATE, str(tmp_path / "night"))
 
 
 def test_gzip_is_read(spark: SparkSession, tmp_path: Path) -> None:

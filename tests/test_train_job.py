@@ -14,6 +14,7 @@ from rich.console import Console
 from jobs import training_data
 from jobs.config import load
 from jobs.errors import ConfigurationError, InputError, StoreBusy
+from jobs.evaluate_sentiment import evaluate_sentiment_holdout
 from jobs.sample import write_sample
 from jobs.train import _Bar, _explained, _table, train
 from lm.checkpoint import CheckpointError
@@ -75,6 +76,17 @@ def test_nothing_of_the_inputs_is_left_behind(trained):
     out, *_ = trained
     assert not list((out / "store").rglob("*.parquet"))
     assert sorted(path.name for path in (out / "models").iterdir()) == ["recommend", "sentiment"]
+
+
+def test_reviews_alone_train_and_judge_the_same_sentiment_model(spark, trained, tmp_path):
+    out, as_of, figures, _ = trained
+    config = load(out / "regulars.yaml", [*QUICK, f"models.sentiment={tmp_path}/sentiment"])
+    alone = config.model_copy(update={"inputs": {table: config.inputs[table] for table in ("items", "reviews")}})
+    assert train(spark, alone, as_of, ("sentiment",), Console(file=io.StringIO()))["sentiment"] == figures["sentiment"]
+    judged = evaluate_sentiment_holdout(spark, alone, as_of, Console(file=io.StringIO()))
+    assert judged["accuracy"] == figures["sentiment"]["accuracy"]
+    with pytest.raises(ConfigurationError, match=r"inputs\.purchases is missing.*--task sentiment"):
+        train(spark, alone, as_of, ("recommend", "sentiment"), Console(file=io.StringIO()))
 
 
 def used(spark, purchases, **tables):
