@@ -109,7 +109,10 @@ class TrainSentiment(TrainSection):
         le=9,
         description="fine-tunings, at most, each held against other reviews, where few would calibrate; after `init` 3",
     )
-    ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's; false: GPT-2 alone")
+    ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's")
+    lexicon: bool = Field(
+        default=True, description="VADER's lexicon of English beside them, where it makes them likelier"
+    )
 
     @model_validator(mode="before")
     @classmethod

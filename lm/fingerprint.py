@@ -43,9 +43,12 @@ def model_fingerprint(path: Path) -> str:
     config = read_json(path / "config.json")
     for note in CONFIG_NOTES:
         config.pop(note, None)
+    manifest = read_manifest(path).model_dump(mode="json", exclude=MANIFEST_NOTES)
+    if not manifest["lexicon_weight"]:  # a model of before lexicons is the same model
+        del manifest["lexicon_weight"]
     parts = {
         "config": config,
-        "manifest": read_manifest(path).model_dump(mode="json", exclude=MANIFEST_NOTES),
+        "manifest": manifest,
         "files": {file.name: _digest(file) for file in [*tokenizer_files(path), *weight_files(path), *_further(path)]},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -20,10 +20,10 @@ class Manifest(BaseModel):
 
     `item_ids[i]` is the product whose token id is `first_item_token + i` (item_tokens coding).
     `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weights` multiply
-    those of the n-grams' heads beside it, `length_power` is of a text's length to the middle of the `usual_lengths` and
-    multiplies both, `offsets` are added, `noise` is the share of each label that does not come from the text
-    (`lm.calibration`), and the label is that of the largest `label_weights` x (probability -
-    `label_thresholds`) (`lm.label_rule`). Empty: nothing.
+    those of the n-grams' heads beside it, `lexicon_weight` those of `lm.english_lexicon`, `length_power` is of a text's
+    length to the middle of the `usual_lengths` and multiplies all, `offsets` are added, `noise` is the share of each
+    label that does not come from the text (`lm.calibration`), and the label is that of the largest `label_weights` x
+    (probability - `label_thresholds`) (`lm.label_rule`). Empty: nothing.
     `neighbour_weights` are those of `lm.neighbours` beside a recommender (empty: it is GPT-2 alone), `newcomer_weights`
     those of `lm.newcomers` (empty: it lists no product that it was not trained on).
     `training` and `metrics` are notes: they never change an answer and are not part of the fingerprint.
@@ -41,6 +41,7 @@ class Manifest(BaseModel):
     labels: list[str] = Field(default_factory=lambda: ["negative", "neutral", "positive"], min_length=2)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     ngram_weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=list)
+    lexicon_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     length_power: float = Field(default=0.0, allow_inf_nan=False)
     usual_lengths: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     offsets: list[float] = Field(default_factory=list)

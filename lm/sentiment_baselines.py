@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion, make_pipeline
-from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from lm import english_lexicon
 
 #: Compound scores beyond these are positive or negative (Hutto & Gilbert, "VADER", ICWSM 2014).
 _VADER_NEUTRAL = 0.05
@@ -35,6 +36,5 @@ def tfidf_logistic_regression(
 
 def vader(judged: Sequence[str]) -> NDArray[np.int64]:
     """(judged,) labels 0 negative, 1 neutral, 2 positive by the lexicon; it knows no language but English."""
-    analyzer = SentimentIntensityAnalyzer()
-    scores = np.array([analyzer.polarity_scores(text)["compound"] for text in judged])
+    scores = english_lexicon.compound(judged)
     return np.where(scores > _VADER_NEUTRAL, 2, np.where(scores < -_VADER_NEUTRAL, 0, 1)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What stands on GPT-2's logits: n-grams, the mixture of both, and what decides the label; fitted on validation."""
+"""What stands on GPT-2's logits: n-grams, a lexicon, the mixture, and what decides the label; fitted on validation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lm import english_lexicon
 from lm.calibration import Mixture, fit_mixture, log_likelihoods, text_lengths
 from lm.checkpoint import NGRAMS_FILE, CheckpointError
 from lm.label_rule import LabelRule, fit_label_rule
@@ -22,6 +23,8 @@ Ints = NDArray[np.int64]
 
 #: Standard errors by which a design is worse that is not tried again.
 _HOPELESS = 3.0
+#: A lexicon that knows words of fewer texts than this share, as smileys among Chinese, is not worth its time.
+_LEXICON_SPEAKS = 0.1
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Head:
         *,
         categories: Sequence[str] | None = None,
         ngrams: bool = True,
+        lexicon: bool = True,
         folds: int = FOLDS,
         seed: int = 0,
         report: Callable[[int, int], None] = lambda done, of: None,
@@ -53,16 +57,17 @@ class Head:
         """
         labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
         gpt2 = np.concatenate(list(judged.values()))
-        lengths = text_lengths([texts[i] for fold in judged for i in rated.rows("validation", fold)])
-        if not ngrams:
-            mixture = fit_mixture(labels, gpt2, lengths)
-            return cls(None, mixture, fit_label_rule(mixture.probabilities(gpt2, lengths), labels))
-        choice = _Choice(texts, categories, rated, seed, report)
-        more = [fold for fold in rated.affordable_folds()[:folds] if fold not in judged]
-        design, logits = choice.design([*judged, *more], len(judged))
-        mixture = fit_mixture(labels, gpt2, lengths, logits)
-        rule = fit_label_rule(mixture.probabilities(gpt2, lengths, logits), labels)
-        return cls(choice.learned(rated.rows("known"), design)[0], mixture, rule)
+        judges = [texts[i] for fold in judged for i in rated.rows("validation", fold)]
+        logits = learned = None
+        if ngrams:
+            choice = _Choice(texts, categories, rated, seed, report)
+            more = [fold for fold in rated.affordable_folds()[:folds] if fold not in judged]
+            design, logits = choice.design([*judged, *more], len(judged))
+            [learned] = choice.learned(rated.rows("known"), design)
+        mixture, p = _mixed(
+            labels, gpt2, text_lengths(judges), logits, english_lexicon.logits(judges) if lexicon else None
+        )
+        return cls(learned, mixture, fit_label_rule(p, labels))
 
     @classmethod
     def of(cls, manifest: Manifest, ngrams: Ngrams | None) -> Head:
@@ -76,6 +81,7 @@ class Head:
         mixture = Mixture(
             temperature=manifest.temperature,
             ngram_weights=np.array(manifest.ngram_weights),
+            lexicon_weight=manifest.lexicon_weight,
             length_power=manifest.length_power,
             usual_lengths=manifest.usual_lengths,
             offsets=np.array(manifest.offsets or nothing),
@@ -88,13 +94,15 @@ class Head:
     def probabilities(self, gpt2: Floats, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
         """(texts, labels), from GPT-2's logits of them."""
         ngrams = None if self.ngrams is None else self.ngrams.logits(texts, categories)
-        return self.mixture.probabilities(gpt2, text_lengths(texts), ngrams)
+        known = english_lexicon.logits(texts) if self.mixture.lexicon_weight else None
+        return self.mixture.probabilities(gpt2, text_lengths(texts), ngrams, known)
 
     def manifest_values(self) -> dict[str, Any]:
         """What the checkpoint's manifest keeps of it, by its names there."""
         return {
             "temperature": self.mixture.temperature,
             "ngram_weights": self.mixture.ngram_weights.tolist(),
+            "lexicon_weight": self.mixture.lexicon_weight,
             "length_power": self.mixture.length_power,
             "usual_lengths": self.mixture.usual_lengths,
             "offsets": self.mixture.offsets.tolist(),
@@ -187,6 +195,22 @@ class _Choice:
 def _in_vain(design: Design, means: Mapping[Design, float]) -> bool:
     """Whether it is by category and no likelier in the mean than the same without, where that is still tried."""
     return design.by_category and means[design] <= means.get(design._replace(by_category=False), -np.inf)
+
+
+def _mixed(
+    labels: Ints, gpt2: Floats, lengths: Ints, ngrams: Floats | None, words: Floats | None
+) -> tuple[Mixture, Floats]:
+    """The mixture and what it says of the validation reviews; with the lexicon's `words` only where those are likelier
+    by more than a standard error.
+    """
+    mixture = fit_mixture(labels, gpt2, lengths, ngrams)
+    p = mixture.probabilities(gpt2, lengths, ngrams)
+    if words is not None and words.any(axis=1).mean() >= _LEXICON_SPEAKS:
+        told = fit_mixture(labels, gpt2, lengths, ngrams, words)
+        better = told.probabilities(gpt2, lengths, ngrams, words)
+        if _surely_more(log_likelihoods(better, labels), log_likelihoods(p, labels), 1):
+            return told, better
+    return mixture, p
 
 
 def _log_likelihoods(labels: Ints, lengths: Ints, logits: Floats) -> Floats:

@@ -40,6 +40,7 @@ class SentimentSettings(Settings):
 
     language: Literal["en", "zh"] = "en"
     ngrams: bool = True
+    lexicon: bool = True
     token_dropout: float = 0.2  # share of a review's tokens that a training step does not see
     min_steps: int = 150  # few reviews are passed more often than max_epochs
     folds: int = FOLDS  # at most so many trainings, each validated by other reviews
@@ -102,6 +103,7 @@ def train_sentiment(
             judged,
             categories=categories,
             ngrams=settings.ngrams,
+            lexicon=settings.lexicon,
             folds=settings.folds,
             seed=settings.seed,
             report=_counted("n-grams", report),

@@ -262,3 +262,14 @@ def test_resolve_prefers_the_cached_hub_copy(model, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", nowhere)
     with pytest.raises(CheckpointError, match=r"gpt2 .*regulars train"):
         checkpoint.resolve("gpt2")
+
+
+def test_a_lexicon_counts_in_the_fingerprint_only_where_it_speaks(model, monkeypatch):
+    before = model_fingerprint(model)
+    hashed = []
+    monkeypatch.setattr(fingerprint.json, "dumps", lambda parts, **_: hashed.append(parts["manifest"]) or "")
+    model_fingerprint(model)
+    assert "lexicon_weight" not in hashed[0]  # as in the releases that had none: their models keep their names
+    monkeypatch.undo()
+    write_manifest(model, read_manifest(model).model_copy(update={"lexicon_weight": 0.5}))
+    assert model_fingerprint(model) != before

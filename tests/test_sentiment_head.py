@@ -12,7 +12,7 @@ from lm.manifest import Manifest
 from lm.ngrams import HEADS, Design
 from lm.rated_reviews import Rated
 from lm.review_parts import FOLDS
-from lm.sentiment_head import Head
+from lm.sentiment_head import Head, _mixed
 from tests.opinions import FILLER, WORDS
 
 LEARNS, LEARNS_NOTHING = Design(3.0, apart=True), Design(1e-6)
@@ -122,3 +122,34 @@ def test_designs_by_category_are_tried_and_kept_where_words_mean_otherwise(monke
         p = head.probabilities(np.zeros((len(rows), 3)), [texts[i] for i in rows], [categories[i] for i in rows])
         assert (p.argmax(axis=1) == labels[rows]).mean() > (0.95 if labels is turned else 0.7)
         assert heard[0] == HEADS * (3 * len(set(categories)) + 1)
+
+
+def test_a_lexicon_speaks_where_its_words_are_not_learned_and_else_is_silent():
+    rng = random.Random(0)
+    says = {0: ("dreadful", "terrible", "ugly", "disgusting"), 2: ("gorgeous", "brilliant", "charming", "delightful")}
+    labels = np.array([rng.choice((0, 2)) for _ in range(400)])
+    fillers = [" ".join([str(i), *rng.choices(FILLER, k=6)]) for i in range(400)]
+    told = [f"{filler} {rng.choice(says[label])}" for filler, label in zip(fillers, labels, strict=True)]
+    for texts, speaks in ((told, True), (fillers, False), (["质量" + filler for filler in fillers], False)):
+        rated = Rated.split(texts, labels)
+        judged = {0: np.zeros((len(rated.rows("validation")), 3))}
+        head = Head.fit(texts, rated, judged, ngrams=False)
+        assert (head.mixture.lexicon_weight > 0) == speaks
+        assert Head.fit(texts, rated, judged, ngrams=False, lexicon=False).mixture.lexicon_weight == 0
+        if speaks:
+            p = head.probabilities(np.zeros((2, 3)), ["a horrible lamp", "a wonderful lamp"])
+            assert p.argmax(axis=1).tolist() == [0, 2]
+            again = Head.of(Manifest(**head.manifest_values()), None)
+            np.testing.assert_array_equal(
+                again.probabilities(np.zeros((400, 3)), texts), head.probabilities(np.zeros((400, 3)), texts)
+            )
+
+
+def test_a_lexicon_that_knows_words_of_few_texts_is_not_worth_its_time():
+    labels = np.tile([0, 2], 1000)
+    for known, asked in ((100, False), (400, True)):
+        words = np.zeros((2000, 3))
+        words[:known] = (labels[:known, None] - 1) * np.array([-1.0, 0.0, 1.0])
+        mixture, p = _mixed(labels, np.zeros((2000, 3)), np.full(2000, 30), None, words)
+        assert (mixture.lexicon_weight > 0) == asked
+        assert (p[:known].argmax(axis=1) == labels[:known]).all() == asked
