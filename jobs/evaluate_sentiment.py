@@ -98,7 +98,7 @@ def evaluate_sentiment_holdout(
     figures: dict[str, Any] = {
         "task": "sentiment",
         "as_of": as_of.isoformat(),
-        "model": "GPT-2" if classifier.head.ngrams is None else "GPT-2 and n-grams",
+        "model": classifier.head.name,
         **classification_figures(p, truth, label),
         "shortened": int(shortened.sum()),
         "confusion": _confusion(label, truth),

@@ -205,7 +205,9 @@ class Config(Section):
 
     store: str = Field(description="folder or URI of the tables, the ledger and the staging area")
     timezone: str = Field(description="the shop's IANA time zone, in which dates begin and end")
-    inputs: dict[str, Input] = Field(description="input tables; purchases, and items or purchases.columns.title")
+    inputs: dict[str, Input] = Field(
+        description="input tables; purchases, and items or purchases.columns.title; for sentiment alone reviews"
+    )
     models: Models = Models()
     recommend: RecommendSettings = RecommendSettings()
     sentiment: SentimentSettings = SentimentSettings()

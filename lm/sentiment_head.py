@@ -91,6 +91,13 @@ class Head:
         rule = LabelRule(np.array(weights), np.array(manifest.label_thresholds or nothing))
         return cls(ngrams if manifest.ngram_weights else None, mixture, rule)
 
+    @property
+    def name(self) -> str:
+        """What is mixed, as a reader of figures calls it."""
+        beside = {"n-grams": self.ngrams is not None, "a lexicon": self.mixture.lexicon_weight > 0}
+        *others, last = ["GPT-2", *(expert for expert, speaks in beside.items() if speaks)]
+        return " and ".join(filter(None, [", ".join(others), last]))
+
     def probabilities(self, gpt2: Floats, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
         """(texts, labels), from GPT-2's logits of them."""
         ngrams = None if self.ngrams is None else self.ngrams.logits(texts, categories)

@@ -37,6 +37,7 @@ def test_what_a_head_says_of_itself_in_the_manifest_makes_the_same_head(monkeypa
     texts = ["awful", "it was lovely and great in my kitchen", ""]
     gpt2 = np.random.default_rng(0).normal(size=(3, 3))
     again = Head.of(Manifest(**head.manifest_values()), head.ngrams)
+    assert head.name in ("GPT-2 and n-grams", "GPT-2, n-grams and a lexicon")
     assert head.mixture.length_power != 0
     np.testing.assert_array_equal(again.probabilities(gpt2, texts), head.probabilities(gpt2, texts))
     np.testing.assert_array_equal(again.rule.weights, head.rule.weights)
@@ -135,6 +136,7 @@ def test_a_lexicon_speaks_where_its_words_are_not_learned_and_else_is_silent():
         judged = {0: np.zeros((len(rated.rows("validation")), 3))}
         head = Head.fit(texts, rated, judged, ngrams=False)
         assert (head.mixture.lexicon_weight > 0) == speaks
+        assert head.name == ("GPT-2 and a lexicon" if speaks else "GPT-2")
         assert Head.fit(texts, rated, judged, ngrams=False, lexicon=False).mixture.lexicon_weight == 0
         if speaks:
             p = head.probabilities(np.zeros((2, 3)), ["a horrible lamp", "a wonderful lamp"])
