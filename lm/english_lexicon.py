@@ -13,23 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
+from lm.ngram_counts import both_ends
+
 #: Characters; of a longer text its two ends are read: its time grows with the square of the words.
 _LONGEST = 4000
 
 
 def compound(texts: Sequence[str]) -> NDArray[np.float64]:
     """(texts,) from -1, all bad, to 1, all good; 0 where no word is known."""
-    return np.array([_analyzer().polarity_scores(_ends(text))["compound"] for text in texts], dtype=np.float64)
+    return np.array(
+        [_analyzer().polarity_scores(both_ends(text, _LONGEST))["compound"] for text in texts], dtype=np.float64
+    )
 
 
 def logits(texts: Sequence[str]) -> NDArray[np.float64]:
     """(texts, 3) the same for and against the labels negative, neutral and positive."""
     return compound(texts)[:, None] * np.array([-1.0, 0.0, 1.0])
-
-
-def _ends(text: str) -> str:
-    half = _LONGEST // 2
-    return text if len(text) <= _LONGEST else f"{text[:half]} {text[-half:]}"
 
 
 @cache

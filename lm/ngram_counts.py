@@ -30,9 +30,13 @@ _INVERSE = pow(_BASE, -1, 1 << 64)
 
 def read(text: str) -> str:
     """What n-grams are counted in: redacted, on one line, in small letters; of a very long text both ends."""
-    if len(text) > LONGEST_TEXT:
-        text = f"{text[: LONGEST_TEXT // 2]} {text[-LONGEST_TEXT // 2 :]}"
-    return clean(redact(text)).lower()
+    return clean(redact(both_ends(text, LONGEST_TEXT))).lower()
+
+
+def both_ends(text: str, characters: int) -> str:
+    """The text, or of a longer one so many of its first and last characters together, a space between."""
+    half = characters // 2
+    return text if len(text) <= characters else f"{text[:half]} {text[-half:]}"
 
 
 def ngram_counts(texts: Sequence[str], longest: int) -> Iterator[Block]:
