@@ -24,6 +24,7 @@ from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError
 from jobs.inputs import read_inputs
 from jobs.list_figures import Judged, compare
+from jobs.progress import warn
 from jobs.store import Store
 from lm.checkpoint import CheckpointError
 from lm.manifest import read_manifest
@@ -51,10 +52,10 @@ def evaluate_leave_one_out(
         raise ConfigurationError(f"models.recommend: {error}") from None
     protocol = training.get("settings", {}).get("protocol", "unknown")
     if protocol != "leave-one-out":
-        console.print(
-            f"[bold]Warning:[/bold] {path} was trained with the protocol {protocol}: it may have seen the purchases "
-            "that it is judged by. Train it with regulars train --protocol leave-one-out.",
-            highlight=False,
+        warn(
+            console,
+            f"{path} was trained with the protocol {protocol}: it may have seen the purchases that it is judged by. "
+            "Train it with regulars train --protocol leave-one-out.",
         )
     split, titles, sellable = _read(spark, config, as_of)
     own = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]

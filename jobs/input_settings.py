@@ -66,6 +66,16 @@ class Input(Section):
         """The path or paths, as a list."""
         return [self.path] if isinstance(self.path, str) else list(self.path)
 
+    @property
+    def shown(self) -> str:
+        """The same for a message."""
+        return ", ".join(self.paths)
+
+    @property
+    def names_encoding(self) -> bool:
+        """Whether the options say in which character set it is written."""
+        return any(name.lower() in ("encoding", "charset") for name in self.options)
+
     def on(self, run_date: date) -> Input:
         """The source as the night of `run_date` reads it."""
         paths = [path.replace("{run_date}", run_date.isoformat()) for path in self.paths]

@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 import schemas
+from jobs.charsets import has_lost_text, refuse_lost_text
 from jobs.contracts import enforce
 from jobs.errors import BadFile, ConfigurationError, InputError
 from jobs.input_settings import TITLE, Input
@@ -32,7 +33,8 @@ from jobs.outcomes import (
 )
 from jobs.quarantine import FILE_UNREADABLE, rejections
 from jobs.settings import Config
-from jobs.sources import explained, input_columns, mapped, open_source, refuse_drift, values_missing_from_files
+from jobs.source_errors import explained
+from jobs.sources import input_columns, mapped, open_source, refuse_drift, values_missing_from_files
 from jobs.validation import RULE, details, validated
 
 #: What is held against the tables of an earlier step; those of one step are read at once, for planning one leaves
@@ -138,7 +140,7 @@ def _scan(
     notes = refuse_drift(spark, table, source, opened)
     raw = mapped(opened.df, table, source, with_title)
     notes += values_missing_from_files(table, source, raw)
-    raw = raw.observe(read, _rows().alias("rows"))
+    raw = raw.observe(read, _rows().alias("rows"), F.count_if(has_lost_text(raw)).alias("lost"))
     rows = validated(raw, table, columns)
     rows = with_unknown_ids(rows, table, tables)
     rows = with_opted_out(rows, table, tables)
@@ -156,6 +158,7 @@ def _scan(
     used = counts.pop(None, 0)
     account = Account(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
     refuse_imbalance(table, account)
+    notes += refuse_lost_text(table, source, account.read, int(read.get["lost"]))
     by_rule = counts | ({FILE_UNREADABLE: len(left_out)} if left_out else {})
     return Table(written, account, by_rule, tuple(left_out), notes)
 
@@ -168,13 +171,14 @@ def _refuse_empty(table: str, source: Input, read: Table, run_date: date) -> Non
     """Without one usable purchase and one product there is no night, nor sentiment without a review."""
     if read.account.used:
         return
-    shown = ", ".join(source.paths)
     if not read.account.read:
         left = " after inputs.{table}.where" if source.where else ""
-        raise InputError(f"inputs.{table}: {shown} has no rows{left.format(table=table)}. Give a table with rows.")
+        raise InputError(
+            f"inputs.{table}: {source.shown} has no rows{left.format(table=table)}. Give a table with rows."
+        )
     worst = "".join(f"; {n} broke {rule} ({details(table).get(rule)})" for rule, n in read.by_rule.items())
     raise InputError(
-        f"inputs.{table}: no row of {shown} can be used as of {run_date}: {read.account}{worst}. "
+        f"inputs.{table}: no row of {source.shown} can be used as of {run_date}: {read.account}{worst}. "
         "Mend the mapping or the data, or run a date from which on there are rows."
     )
 

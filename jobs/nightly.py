@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
-from rich.markup import escape
 
 from jobs import (
     answers,
@@ -40,7 +39,7 @@ from jobs.lake import Lake, follow
 from jobs.lock import lock
 from jobs.metrics import night_metrics, table_rows
 from jobs.models import Model
-from jobs.progress import Stages
+from jobs.progress import Stages, warn
 from jobs.publish import publish, recover
 from jobs.runs import Night, run_row
 from jobs.store import Store
@@ -80,7 +79,7 @@ def run_night(
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts, night.quarantined = inputs.accounts, inputs.by_rule
         for note in inputs.notes:
-            console.print(f"[bold]Warning:[/bold] {escape(note)}", highlight=False)
+            warn(console, note)
         with stages.stage("prompts"):
             asked = _prompts(spark, config, night, inputs.used, recommender)
         outputs = {"prompts": asked}

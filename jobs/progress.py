@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 #: Seconds between two plain lines where there is no terminal to redraw (a scheduler's log).
 _LINE_EVERY = 15.0
+
+
+def warn(console: Console, message: str) -> None:
+    """What the operator should know though the command goes on."""
+    console.print(f"[bold]Warning:[/bold] {escape(message)}", highlight=False)
 
 
 class Stages:

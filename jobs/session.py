@@ -21,6 +21,8 @@ _DEFAULTS = {
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "16",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
+    # Tables in GB18030, Big5 or whatever else Java reads, not only Unicode and Latin-1.
+    "spark.sql.legacy.javaCharsets": "true",
     # A task has its own cores already: tokenizers would start a thread per core in each of them.
     "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
     # A worker that hangs would hang the job for ever: kill it when it has sent nothing for this long.

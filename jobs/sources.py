@@ -6,15 +6,10 @@ the mend. What the values are worth is decided in `jobs/validation.py`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from py4j.java_gateway import JavaObject, is_instance_of
-from py4j.protocol import Py4JJavaError
-from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -24,6 +19,7 @@ import schemas
 from jobs import drift
 from jobs.errors import BadFile, InputError
 from jobs.input_settings import TITLE, Input
+from jobs.source_errors import columns_of, explained
 
 #: Name of the column with the path of the file that a row came from.
 SOURCE_FILE = "__source_file"
@@ -34,8 +30,6 @@ _OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "csv": {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False},
     "json": {"primitivesAsString": True},
 }
-_LISTED_COLUMNS = 30
-_SQLSTATE = re.compile(r"\s*SQLSTATE: \w+.*")
 
 
 def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column, ...]:
@@ -87,7 +81,10 @@ def _loaded(spark: SparkSession, source: Input) -> tuple[DataFrame, dict[str, St
 
 
 def _options(source: Input) -> dict[str, Any]:
-    return {**_OPTIONS.get(source.format.lower(), {}), **source.options}
+    usual = dict(_OPTIONS.get(source.format.lower(), {}))
+    if source.format.lower() == "json" and source.names_encoding:
+        usual["lineSep"] = "\n"  # of another character set Spark does not guess it
+    return {**usual, **source.options}
 
 
 def refuse_drift(spark: SparkSession, table: str, source: Input, opened: Opened) -> list[str]:
@@ -167,88 +164,9 @@ def _is_needed(column: schemas.Column) -> bool:
 
 def _no_column(table: str, source: Input, df: DataFrame, name: str) -> InputError:
     return InputError(
-        f"inputs.{table}: {_shown(source)} has no column {name}, which {table} needs. {_columns_of(df)} Map it: "
+        f"inputs.{table}: {source.shown} has no column {name}, which {table} needs. {columns_of(df)} Map it: "
         f"inputs.{table}.columns.{name}: <column or SQL expression>, then run the command again."
     )
-
-
-@contextmanager
-def explained(table: str, source: Input, key: str, df: DataFrame | None = None, scan: bool = False) -> Iterator[None]:
-    """Turn what Spark says of the source into an InputError naming `key`.
-
-    While rows are scanned (`scan`) only errors of files and expressions are the source's; others pass through.
-    Messages about rows stay out (they quote values); those about files, columns and SQL text are given.
-    """
-    try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        explanation = _explanation(error, key, source, df, scan)
-        if explanation is None:
-            raise
-        message, file = f"{key}: {explanation}, then run the command again.", _bad_file(error)
-        raise (InputError(message) if file is None else BadFile(message, file)) from None
-
-
-def _explanation(
-    error: PySparkException | Py4JJavaError, key: str, source: Input, df: DataFrame | None, scan: bool
-) -> str | None:
-    condition, parameters, message = _condition(error)
-    if condition == "PATH_NOT_FOUND":
-        return f"there is no {parameters.get('path', _shown(source))}. Mend the path or bring the file"
-    if condition == "UNABLE_TO_INFER_SCHEMA":
-        return f"{_shown(source)} is an empty folder, or files of zero bytes. Mend the path or bring the data"
-    if condition in ("DATA_SOURCE_NOT_FOUND", "INVALID_DATA_SOURCE"):
-        return f"Spark knows no format {source.format}; use parquet, csv, json, orc"
-    if condition == "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
-        return (
-            f"column {parameters.get('column')} is {parameters.get('actualType')} in {parameters.get('path')} but "
-            f"{parameters.get('expectedType')} in other files. Write all files with one type"
-        )
-    if condition.startswith("FAILED_READ_FILE"):
-        return (
-            f"{parameters.get('path')} cannot be read as {source.format}: it is truncated, damaged, gone, of another "
-            "format, or (CSV) has another header than the first file. Write it again or take it out of the folder"
-        )
-    if condition == "PARQUET_TYPE_ILLEGAL":
-        return (
-            f"a column of {_shown(source)} has the type {parameters.get('parquetType')}, which Spark does not read. "
-            'Write timestamps in microseconds (pandas: to_parquet(..., coerce_timestamps="us"))'
-        )
-    if condition.startswith("UNRESOLVED_COLUMN") and df is not None:
-        return f"{_shown(source)} has no column {parameters.get('objectName')}. {_columns_of(df)} Mend {key}"
-    state = error.getSqlState() if isinstance(error, PySparkException) else ""
-    if (state or "").startswith(("22", "P0")):  # data exceptions, and errors that SQL raised on purpose
-        return f"an expression fails on some row ({condition}): use the try_ form of that function"
-    return None if scan else f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])} Mend {key}"
-
-
-def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:
-    """Name, parameters and text of the error; of a failed job those of the unreadable file beneath it."""
-    if isinstance(error, PySparkException):
-        text = str(error).strip().removeprefix(f"[{error.getCondition()}] ")
-        return error.getCondition() or "", dict(error.getMessageParameters() or {}), text
-    found: tuple[str, dict[str, str], str] = ("", {}, "")
-    cause: JavaObject | None = error.java_exception
-    while cause is not None:
-        if _is_spark_throwable(cause) and cause.getCondition():
-            condition = str(cause.getCondition())
-            if not found[0] or condition.startswith("FAILED_READ_FILE"):
-                found = (condition, dict(cause.getMessageParameters()), str(cause.getMessage()))
-        cause = cause.getCause()
-    return found
-
-
-def _is_spark_throwable(exception: JavaObject) -> bool:
-    context = SparkContext.getOrCreate()  # tables are read in threads of their own, which have no active session
-    return bool(is_instance_of(context._gateway, exception, "org.apache.spark.SparkThrowable"))
-
-
-def _bad_file(error: PySparkException | Py4JJavaError) -> str | None:
-    """The URI of the file that cannot be read at all."""
-    condition, parameters, _ = _condition(error)
-    if condition.startswith("FAILED_READ_FILE") and not condition.endswith("COLUMN_DATA_TYPE_MISMATCH"):
-        return parameters.get("path")
-    return None
 
 
 def _fills_every_file(source: Input, df: DataFrame) -> bool:
@@ -288,15 +206,3 @@ def _find(df: DataFrame, name: str) -> str | None:
     if name in df.columns:
         return name
     return next((column for column in df.columns if column.lower() == name.lower()), None)
-
-
-def _columns_of(df: DataFrame) -> str:
-    names = df.columns
-    if not names:
-        return "It has no columns: is the file empty?"
-    more = f" and {len(names) - _LISTED_COLUMNS} more" if len(names) > _LISTED_COLUMNS else ""
-    return f"It has {', '.join(names[:_LISTED_COLUMNS])}{more}."
-
-
-def _shown(source: Input) -> str:
-    return ", ".join(source.paths)

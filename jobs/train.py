@@ -29,7 +29,7 @@ from jobs import files, train_answers, training_data
 from jobs.config import Config
 from jobs.errors import ConfigurationError, InputError, StoreBusy
 from jobs.inputs import read_inputs
-from jobs.progress import Stages
+from jobs.progress import Stages, warn
 from jobs.store import Store
 from lm.checkpoint import CheckpointError
 
@@ -90,10 +90,12 @@ def train(
     stages = Stages(console)
     try:
         with stages.stage(f"reading {', '.join(t for t in config.inputs if t in wanted)} up to {as_of}"):
-            used = read_inputs(spark, config, as_of, work, wanted).used
+            inputs = read_inputs(spark, config, as_of, work, wanted)
+        for note in inputs.notes:
+            warn(console, note)
         for task, out in outs.items():
             with _explained(task), _Bar(console, task) as bar:
-                figures[task] = trainers[task](used, config, as_of, out, bar.update)
+                figures[task] = trainers[task](inputs.used, config, as_of, out, bar.update)
             console.print(_table(task, figures[task]))
             console.print(f"Wrote {out}", highlight=False)
     finally:
