@@ -72,7 +72,11 @@ def _explanation(
     state = error.getSqlState() if isinstance(error, PySparkException) else ""
     if (state or "").startswith(("22", "P0")):  # data exceptions, and errors that SQL raised on purpose
         return f"an expression fails on some row ({condition}): use the try_ form of that function"
-    return None if scan else f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])} Mend {key}"
+    if scan:
+        return None
+    is_text = condition.startswith("DATATYPE_MISMATCH") and source.format.lower() in ("csv", "json")
+    hint = f" {source.format.upper()} gives text: CAST(... AS BIGINT) makes a number of it." if is_text else ""
+    return f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])}{hint} Mend {key}"
 
 
 def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:

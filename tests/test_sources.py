@@ -194,6 +194,16 @@ def test_mappings_that_do_not_fit(spark: SparkSession, tmp_path: Path, change: d
     assert says.format(path=path) in error_of(spark, tmp_path, {"path": path, **change})
 
 
+def test_numbers_of_text_files_want_a_cast(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"user_id": "u1", "query": "tea", "at": 1772323200}\n')
+    source = {"path": str(tmp_path / "s.json"), "format": "json"}
+    columns = {"user_id": "user_id", "query": "query", "searched_at": "timestamp_seconds(at)"}
+    message = error_of(spark, tmp_path, {**source, "columns": columns})
+    assert "JSON gives text: CAST(... AS BIGINT) makes a number of it. Mend inputs.searches.columns.sea" in message
+    rows = rows_of(spark, **source, columns=columns | {"searched_at": "timestamp_seconds(CAST(at AS BIGINT))"})
+    assert rows[0].searched_at.isoformat() == "2026-03-01T00:00:00"
+
+
 def test_a_missing_column_is_named_with_those_there_are(spark: SparkSession, tmp_path: Path) -> None:
     pq.write_table(searches().drop_columns(["query"]), tmp_path / "a.parquet")
     message = error_of(spark, tmp_path, {"path": str(tmp_path / "a.parquet")})
