@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from lm.training_files import TrainingError
 LABELS = ("negative", "neutral", "positive")
 UNRATED = -1
 _FEWEST = 50
-#: Reviews of the rarest label that calibration wants to see, those of all labels, and the most that are judged for it.
-_RAREST_JUDGED, _ALL_JUDGED, _MOST_JUDGED = 200, 2000, 20_000
+#: Reviews of the rarest label that calibration wants to see, and the most of all labels that are judged for it.
+_RAREST_JUDGED, _MOST_JUDGED = 200, 20_000
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,11 @@ class Rated:
         return rows[self.labels[rows] != UNRATED]
 
     def folds(self, most: int) -> list[int]:
-        """Those that validate, the first always: as many as show enough reviews, and of the rarest label, where a
-        training is short. What a few hundred say of calibration a handful of wrong stars among them can turn over.
+        """Those that validate, the first always: as many as show the rarest label often enough, where a training is
+        short. What a few hundred reviews say of calibration a handful of wrong stars among them can turn over.
         """
         counts = np.bincount(np.concatenate(self._judging()))
-        wanted = math.ceil(FOLDS * max(_RAREST_JUDGED / counts[counts > 0].min(), _ALL_JUDGED / counts.sum()))
+        wanted = -(-_RAREST_JUDGED * FOLDS // counts[counts > 0].min())
         return self.affordable_folds()[: max(1, min(most, wanted))]
 
     def affordable_folds(self) -> list[int]:
