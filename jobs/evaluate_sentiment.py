@@ -88,7 +88,7 @@ def evaluate_sentiment_holdout(
     judged, truth = [texts[i] for i in held], np.array([labels[i] for i in held])
     with stages.stage(f"{len(held):,} held-out reviews through GPT-2"):
         classifier = SentimentClassifier.load(path, dtype="float32")
-        p, label, shortened = classifier.judge(judged, config.sentiment.max_tokens, [about[i] for i in held])
+        p, _, label, shortened = classifier.judge(judged, config.sentiment.max_tokens, [about[i] for i in held])
     with stages.stage(f"baselines from {len(learned):,} reviews"):
         told = None
         if ngrams_know_categories(path):  # then it must beat a plain model that is told as much

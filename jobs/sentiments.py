@@ -9,7 +9,6 @@ from collections.abc import Callable
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -23,7 +22,10 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 TASK = "sentiment"
 LABELS = ("negative", "neutral", "positive")
-RESULT = "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean>"
+RESULT = (
+    "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean,"
+    "says_negative:double,says_positive:double>"  # null in ledgers of before they were asked for
+)
 
 
 def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
@@ -58,8 +60,9 @@ def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_toke
 
         def judge(prompts: list[str], categories: list[str]) -> list[Any]:
             judged = model.judge(prompts, max_tokens, categories)
-            rows = zip(judged.label, np.asarray(judged.p, np.float64).tolist(), judged.shortened, strict=True)
-            return [(LABELS[label], *p, bool(shortened)) for label, p, shortened in rows]
+            says = judged.of_text[:, [LABELS.index("negative"), LABELS.index("positive")]]
+            rows = zip(judged.label, judged.p.tolist(), judged.shortened, says.tolist(), strict=True)
+            return [(LABELS[label], *p, bool(shortened), *said) for label, p, shortened, said in rows]
 
         return judge
 
@@ -93,9 +96,13 @@ class StarLabels:
         self.negative, self.positive, self.confidence = negative, positive, confidence
 
     def disagree(self, rating: Column) -> Column:
-        """True where the opposite label's probability reaches the configured confidence; false if unrated."""
+        """True where the text says the opposite label with the configured confidence; false if unrated.
+
+        Not where such texts are mostly given the opposite stars: where all praise, many that complain have five.
+        """
         bad, good = rating.isin(self.negative), rating.isin(self.positive)
-        against = F.when(bad, F.col("p_positive")).when(good, F.col("p_negative")).otherwise(0.0)
+        says = {label: F.coalesce(f"says_{label}", f"p_{label}") for label in ("negative", "positive")}
+        against = F.when(bad, says["positive"]).when(good, says["negative"]).otherwise(0.0)
         return F.coalesce(against, F.lit(0.0)) >= self.confidence
 
 

@@ -49,7 +49,8 @@ class GPT2Classifier:
 class Judged(NamedTuple):
     """What the model says of n texts."""
 
-    p: NDArray[np.float64]  # (n, labels) calibrated probabilities
+    p: NDArray[np.float64]  # (n, labels) calibrated probabilities of the label that each is given
+    of_text: NDArray[np.float64]  # (n, labels) of what it says, were no text given a label that contradicts it
     label: NDArray[np.int64]  # (n,) place in the manifest's labels
     shortened: NDArray[np.bool_]  # (n,) whether GPT-2 read only head and tail; n-grams are of the whole text
 
@@ -119,6 +120,7 @@ class SentimentClassifier:
         logits = np.empty((len(texts), self.classifier.labels), np.float64)
         for batch in pack([len(ids) for ids, _ in encoded], self.batch_tokens):
             logits[batch] = self.classifier.class_logits([encoded[i][0] for i in batch]).cpu().numpy()
-        p = self.head.probabilities(logits, texts, categories)
+        of_text = self.head.of_text(logits, texts, categories)
+        p = self.head.mixture.given(of_text)
         shortened = np.array([cut for _, cut in encoded], dtype=np.bool_)
-        return Judged(p, self.head.rule.choose(p), shortened)
+        return Judged(p, of_text, self.head.rule.choose(p), shortened)

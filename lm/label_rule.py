@@ -27,8 +27,9 @@ class LabelRule:
         return (self.weights * (p - self.thresholds)).argmax(axis=1)
 
 
-def fit_label_rule(p: Floats, labels: Labels) -> LabelRule:
-    """The rule for the largest macro-F1 of `labels` (texts,), whose calibrated probabilities are `p` (texts, labels).
+def fit_label_rule(p: Floats, labels: Labels, counts: Floats | None = None) -> LabelRule:
+    """The rule for the largest macro-F1 of `labels` (texts,), whose calibrated probabilities are `p` (texts, labels)
+    and of which each counts as much as `counts` (texts,) says, 1 by default.
 
     The likeliest label is right most often but hardly ever a rare one. F1 of a label is 2 hits / (chosen + true): one
     text more that is given it changes that by 2 (p - F1 / 2) / (chosen + true), so that weights are 1 / (chosen + true)
@@ -41,14 +42,15 @@ def fit_label_rule(p: Floats, labels: Labels) -> LabelRule:
     truth = np.eye(count)[labels]
     present = np.flatnonzero(truth.any(axis=0))
     p, truth = p[:, present], truth[:, present]
-    hits = (p + truth) / 2  # (texts, present) what is won where a label is chosen
+    weighed = np.ones((len(p), 1)) if counts is None else counts[:, None]
+    hits = weighed * (p + truth) / 2  # (texts, present) what is won where a label is chosen
     true = hits.sum(axis=0)
     found: list[tuple[float, Floats, Floats]] = []
     for power in _POWERS:
         weights, offsets = _of_sum_1(true**-power, np.zeros(len(present)))
         for _ in range(_ROUNDS):
             chosen = np.eye(len(present))[(weights * p - offsets).argmax(axis=1)]
-            sizes = chosen.sum(axis=0) + true
+            sizes = (weighed * chosen).sum(axis=0) + true
             f1 = 2 * (hits * chosen).sum(axis=0) / sizes
             found.append((float(f1.mean()), weights, offsets))
             wanted = _of_sum_1(1 / sizes, f1 / 2 / sizes)

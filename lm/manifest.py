@@ -21,9 +21,9 @@ class Manifest(BaseModel):
     `item_ids[i]` is the product whose token id is `first_item_token + i` (item_tokens coding).
     `labels` is the order of the classifier's outputs and `temperature` divides its logits; `ngram_weights` multiply
     those of the n-grams' heads beside it, `lexicon_weight` those of `lm.english_lexicon`, `length_power` is of a text's
-    length to the middle of the `usual_lengths` and multiplies all, `offsets` are added, `noise` is the share of each
-    label that does not come from the text (`lm.calibration`), and the label is that of the largest `label_weights` x
-    (probability - `label_thresholds`) (`lm.label_rule`). Empty: nothing.
+    length to the middle of the `usual_lengths` and multiplies all, `offsets` are added, `lapses[i][j]` is the share of
+    the texts that say label i to which label j is given (`lm.calibration`), and the label is that of the largest
+    `label_weights` x (probability - `label_thresholds`) (`lm.label_rule`). Empty: nothing.
     `neighbour_weights` are those of `lm.neighbours` beside a recommender (empty: it is GPT-2 alone), `newcomer_weights`
     those of `lm.newcomers` (empty: it lists no product that it was not trained on).
     `training` and `metrics` are notes: they never change an answer and are not part of the fingerprint.
@@ -45,7 +45,7 @@ class Manifest(BaseModel):
     length_power: float = Field(default=0.0, allow_inf_nan=False)
     usual_lengths: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     offsets: list[float] = Field(default_factory=list)
-    noise: list[Annotated[float, Field(ge=0, lt=1)]] = Field(default_factory=list)
+    lapses: list[list[Annotated[float, Field(ge=0, le=1)]]] = Field(default_factory=list)
     label_weights: list[float] = Field(default_factory=list)
     label_thresholds: list[float] = Field(default_factory=list)
     neighbour_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
@@ -61,6 +61,18 @@ class Manifest(BaseModel):
             return {key: value for key, value in values.items() if key != "ngram_weight"}
         return values
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_noise(cls, values: Any) -> Any:
+        """Before the texts of each label had their own lapses `noise` was the share of all with a label by chance."""
+        if not isinstance(values, dict) or "noise" not in values:
+            return values
+        noise = values["noise"]
+        if not isinstance(noise, list) or not all(isinstance(of, (int, float)) for of in noise):
+            raise ValueError("noise needs one number for each label")
+        lapses = [[of + (1 - sum(noise)) * (i == j) for j, of in enumerate(noise)] for i in range(len(noise))]
+        return {key: value for key, value in values.items() if key != "noise"} | {"lapses": lapses}
+
     @model_validator(mode="after")
     def _codes_are_whole(self) -> Manifest:
         if self.coding == "item_tokens" and not self.item_ids:
@@ -71,10 +83,13 @@ class Manifest(BaseModel):
             raise ValueError("item_ids holds an item twice")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a label twice")
-        for name in ("offsets", "noise", "label_weights", "label_thresholds"):
+        for name in ("offsets", "label_weights", "label_thresholds"):
             values = getattr(self, name)
             if values and (len(values) != len(self.labels) or not all(map(math.isfinite, values))):
                 raise ValueError(f"{name} needs one number for each label")
+        sums = [sum(row) for row in self.lapses if len(row) == len(self.labels)]
+        if self.lapses and (len(sums) != len(self.labels) or any(abs(of - 1) > 1e-6 for of in sums)):
+            raise ValueError("lapses needs a row for each label, of one share for each that add up to 1")
         if self.usual_lengths[0] > self.usual_lengths[1]:
             raise ValueError("usual_lengths needs the shorter length first")
         return self

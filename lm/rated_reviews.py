@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,8 @@ from lm.training_files import TrainingError
 LABELS = ("negative", "neutral", "positive")
 UNRATED = -1
 _FEWEST = 50
-#: Reviews of the rarest label that calibration wants to see, and the most of all labels that are judged for it.
-_RAREST_JUDGED, _MOST_JUDGED = 200, 20_000
+#: Texts of the rarest label that calibration wants to see, those of all labels, and the most that are judged for it.
+_RAREST_JUDGED, _ALL_JUDGED, _MOST_JUDGED = 200, 2000, 20_000
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,23 @@ class Rated:
         rows = self.parts.rows(part, fold)
         return rows[self.labels[rows] != UNRATED]
 
-    def folds(self, most: int) -> list[int]:
-        """Those that validate, the first always: as many as show the rarest label often enough, where a training is
-        short. What a few hundred reviews say of calibration a handful of wrong stars among them can turn over.
+    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(rows,) what each of these reviews counts as a judge: copies of a text together as one.
+
+        They are all of one fold, so that a score of "Five stars" has one text, and that unseen, to say a score of
+        times; of the reviews to come those are the last that nobody has seen.
         """
-        counts = np.bincount(np.concatenate(self._judging()))
-        wanted = -(-_RAREST_JUDGED * FOLDS // counts[counts > 0].min())
+        _, place, copies = np.unique(self.parts.wording[rows], return_inverse=True, return_counts=True)
+        of: NDArray[np.float64] = 1 / copies[place]
+        return of
+
+    def folds(self, most: int) -> list[int]:
+        """Those that validate, the first always: as many as show enough texts, and of the rarest label, where trainings
+        are short. What a few hundred say of calibration a handful of wrong stars among them can turn over.
+        """
+        rows = np.concatenate([self.rows("validation", fold) for fold in range(FOLDS)])
+        counts = np.bincount(self.labels[rows], self.counts(rows))
+        wanted = math.ceil(FOLDS * max(_RAREST_JUDGED / counts[counts > 0].min(), _ALL_JUDGED / counts.sum()))
         return self.affordable_folds()[: max(1, min(most, wanted))]
 
     def affordable_folds(self) -> list[int]:

@@ -42,6 +42,7 @@ class Parts:
 
     fold: Ints  # (texts,) below FOLDS; _TEST of those that are test
     judges: NDArray[np.bool_]  # (texts,)
+    wording: Hashes  # (texts,) what copies of a text have in common
 
     def rows(self, part: Part, fold: int = 0) -> Ints:
         """The places of the texts of a part where `fold` validates."""
@@ -74,7 +75,8 @@ def parts_of(texts: Sequence[str]) -> Parts:
             most.setdefault(group[place], length[place])
     folds = [int.from_bytes(digests[longest[of]][8:16], "big") % FOLDS for of in group]
     whole = [length[place] >= _WHOLE * most.get(of, 0) for place, of in enumerate(group)]
-    return Parts(np.where(is_test, _TEST, np.array(folds, dtype=np.int64)), np.array(whole, dtype=bool))
+    wording = np.array([int.from_bytes(of[16:24], "big") for of in digests], dtype=np.uint64)
+    return Parts(np.where(is_test, _TEST, np.array(folds, dtype=np.int64)), np.array(whole, dtype=bool), wording)
 
 
 def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:

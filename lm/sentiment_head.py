@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm import english_lexicon
-from lm.calibration import Mixture, fit_mixture, log_likelihoods, text_lengths
+from lm.calibration import Mixture, fit_mixture, log_likelihoods, surely_more, text_lengths
 from lm.checkpoint import NGRAMS_FILE, CheckpointError
 from lm.label_rule import LabelRule, fit_label_rule
 from lm.manifest import Manifest
@@ -55,19 +55,19 @@ class Head:
         reviews but the test's. `categories` are what they see beside each text (`Ngrams.fit_each`). Up to `folds` folds
         choose their design. `report` hears how many of all their linear models are fitted.
         """
-        labels = np.concatenate([rated.labels[rated.rows("validation", fold)] for fold in judged])
+        rows = np.concatenate([rated.rows("validation", fold) for fold in judged])
+        labels, counts = rated.labels[rows], rated.counts(rows)
         gpt2 = np.concatenate(list(judged.values()))
-        judges = [texts[i] for fold in judged for i in rated.rows("validation", fold)]
+        judges = [texts[i] for i in rows]
         logits = learned = None
         if ngrams:
             choice = _Choice(texts, categories, rated, seed, report)
             more = [fold for fold in rated.affordable_folds()[:folds] if fold not in judged]
             design, logits = choice.design([*judged, *more], len(judged))
             [learned] = choice.learned(rated.rows("known"), design)
-        mixture, p = _mixed(
-            labels, gpt2, text_lengths(judges), logits, english_lexicon.logits(judges) if lexicon else None
-        )
-        return cls(learned, mixture, fit_label_rule(p, labels))
+        words = english_lexicon.logits(judges) if lexicon else None
+        mixture, p = _mixed(labels, counts, gpt2, text_lengths(judges), logits, words)
+        return cls(learned, mixture, fit_label_rule(p, labels, counts))
 
     @classmethod
     def of(cls, manifest: Manifest, ngrams: Ngrams | None) -> Head:
@@ -85,7 +85,7 @@ class Head:
             length_power=manifest.length_power,
             usual_lengths=manifest.usual_lengths,
             offsets=np.array(manifest.offsets or nothing),
-            noise=np.array(manifest.noise or nothing),
+            lapses=np.array(manifest.lapses or np.eye(len(nothing))),
         )
         weights = manifest.label_weights or [1.0] * len(nothing)
         rule = LabelRule(np.array(weights), np.array(manifest.label_thresholds or nothing))
@@ -99,10 +99,14 @@ class Head:
         return " and ".join(filter(None, [", ".join(others), last]))
 
     def probabilities(self, gpt2: Floats, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
-        """(texts, labels), from GPT-2's logits of them."""
+        """(texts, labels) of the label that each is given, from GPT-2's logits of them."""
+        return self.mixture.given(self.of_text(gpt2, texts, categories))
+
+    def of_text(self, gpt2: Floats, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
+        """(texts, labels) of what each says, whatever labels such texts are given."""
         ngrams = None if self.ngrams is None else self.ngrams.logits(texts, categories)
         known = english_lexicon.logits(texts) if self.mixture.lexicon_weight else None
-        return self.mixture.probabilities(gpt2, text_lengths(texts), ngrams, known)
+        return self.mixture.of_text(gpt2, text_lengths(texts), ngrams, known)
 
     def manifest_values(self) -> dict[str, Any]:
         """What the checkpoint's manifest keeps of it, by its names there."""
@@ -113,7 +117,7 @@ class Head:
             "length_power": self.mixture.length_power,
             "usual_lengths": self.mixture.usual_lengths,
             "offsets": self.mixture.offsets.tolist(),
-            "noise": self.mixture.noise.tolist(),
+            "lapses": self.mixture.lapses.tolist(),
             "label_weights": self.rule.weights.tolist(),
             "label_thresholds": self.rule.thresholds.tolist(),
         }
@@ -171,6 +175,7 @@ class _Choice:
         left = dict(enumerate(self.designs))
         logits: dict[int, list[Floats]] = {i: [] for i in left}
         labels, lengths = np.zeros((2, 0), np.int64)
+        counts = np.zeros(0)
         likelihoods: dict[int, Floats] = {}
         for n, fold in enumerate(folds):
             if n >= first and len(left) == 1:
@@ -181,21 +186,22 @@ class _Choice:
             rows = self.rated.rows("validation", fold)
             judges, categories = self._seen(rows)
             labels = np.concatenate([labels, self.rated.labels[rows]])
+            counts = np.concatenate([counts, self.rated.counts(rows)])
             lengths = np.concatenate([lengths, text_lengths(judges)])
             for i, heads in zip(left, self.learned(self.rated.rows("train", fold), *left.values()), strict=True):
                 logits[i].append(heads.logits(judges, categories))
-                likelihoods[i] = _log_likelihoods(labels, lengths, np.concatenate(logits[i], axis=1))
-            means = {left[i]: float(likelihoods[i].mean()) for i in left}
+                likelihoods[i] = _log_likelihoods(labels, counts, lengths, np.concatenate(logits[i], axis=1))
+            means = {left[i]: float(np.average(likelihoods[i], weights=counts)) for i in left}
             best = max(left, key=lambda i: means[left[i]])
             left = {
                 i: design
                 for i, design in left.items()
-                if not (_in_vain(design, means) or _surely_more(likelihoods[best], likelihoods[i], _HOPELESS))
+                if not (_in_vain(design, means) or surely_more(likelihoods[best], likelihoods[i], counts, _HOPELESS))
             }
         self.ahead = HEADS
         chosen, *others = left
         for i in others:
-            chosen = i if _surely_more(likelihoods[i], likelihoods[chosen], 1) else chosen
+            chosen = i if surely_more(likelihoods[i], likelihoods[chosen], counts, 1) else chosen
         return left[chosen], np.concatenate(logits[chosen][:first], axis=1)
 
 
@@ -205,29 +211,23 @@ def _in_vain(design: Design, means: Mapping[Design, float]) -> bool:
 
 
 def _mixed(
-    labels: Ints, gpt2: Floats, lengths: Ints, ngrams: Floats | None, words: Floats | None
+    labels: Ints, counts: Floats, gpt2: Floats, lengths: Ints, ngrams: Floats | None, words: Floats | None
 ) -> tuple[Mixture, Floats]:
     """The mixture and what it says of the validation reviews; with the lexicon's `words` only where those are likelier
     by more than a standard error.
     """
-    mixture = fit_mixture(labels, gpt2, lengths, ngrams)
+    mixture = fit_mixture(labels, gpt2, lengths, ngrams, counts=counts)
     p = mixture.probabilities(gpt2, lengths, ngrams)
     if words is not None and words.any(axis=1).mean() >= _LEXICON_SPEAKS:
-        told = fit_mixture(labels, gpt2, lengths, ngrams, words)
+        told = fit_mixture(labels, gpt2, lengths, ngrams, words, counts)
         better = told.probabilities(gpt2, lengths, ngrams, words)
-        if _surely_more(log_likelihoods(better, labels), log_likelihoods(p, labels), 1):
+        if surely_more(log_likelihoods(better, labels), log_likelihoods(p, labels), counts, 1):
             return told, better
     return mixture, p
 
 
-def _log_likelihoods(labels: Ints, lengths: Ints, logits: Floats) -> Floats:
+def _log_likelihoods(labels: Ints, counts: Floats, lengths: Ints, logits: Floats) -> Floats:
     """(rows,) of each label by n-grams alone."""
     nothing = np.zeros(logits.shape[1:])
-    mixture = fit_mixture(labels, nothing, lengths, logits)
+    mixture = fit_mixture(labels, nothing, lengths, logits, counts=counts)
     return log_likelihoods(mixture.probabilities(nothing, lengths, logits), labels)
-
-
-def _surely_more(of: Floats, than: Floats, errors: float) -> bool:
-    """Whether the mean of `of` (rows,) is higher than that of `than` by more than so many standard errors."""
-    gain = of - than
-    return bool(gain.mean() > errors * gain.std() / np.sqrt(len(gain)))

@@ -23,7 +23,12 @@ CONTRACT = Contract(
         Column("p_neutral", "double", doc="calibrated probability"),
         Column("p_positive", "double", doc="calibrated probability"),
         Column("rating", "int", nullable=True, doc="the customer's stars, where rated"),
-        Column("disagrees", "boolean", doc="stars and text contradict each other; false where not rated"),
+        Column(
+            "disagrees",
+            "boolean",
+            doc="stars and text contradict each other: it says the opposite with sentiment.disagree_confidence, "
+            "whatever stars such texts are given; false where not rated",
+        ),
         Column("shortened", "boolean", doc="too long for GPT-2, which read head and tail"),
         Column("model_version", "string", doc="fingerprint of the model that scored it"),
         Column("scored_on", "date", doc="run_date on which the model really ran"),

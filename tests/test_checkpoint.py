@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lm import checkpoint, fingerprint, manifest
@@ -11,6 +12,7 @@ from lm.checkpoint import CheckpointError
 from lm.fingerprint import model_fingerprint
 from lm.huggingface_model import load_model
 from lm.manifest import Manifest, read_manifest, write_manifest
+from lm.sentiment_head import Head
 from tests.models import LINES, save_causal, save_classifier
 
 
@@ -55,6 +57,11 @@ def test_directory_without_manifest_is_a_stock_gpt2(model):
         ({"temperature": 0}, "temperature"),
         ({"usual_lengths": [0, 9]}, "usual_lengths"),
         ({"usual_lengths": [9, 2]}, "shorter length first"),
+        ({"lapses": [[1, 0], [0, 1]]}, "lapses"),
+        ({"lapses": [[1, 0, 0], [0, 1, 0.1], [0, 0, 1]]}, "add up to 1"),
+        ({"lapses": [[1, 0, 0], [0, 1.5, -0.5], [0, 0, 1]]}, "lapses"),
+        ({"noise": "much"}, "noise"),
+        ({"noise": [0.1, 2.0, 0.0]}, "lapses"),
         ({"coding": "item_tokens"}, "needs item_ids"),
         ({"item_ids": ["a"]}, "first_item_token"),
         ({"item_ids": ["a", "a"], "first_item_token": 5}, "twice"),
@@ -81,6 +88,16 @@ def test_a_folder_of_before_two_n_gram_heads_is_read_where_it_has_none(model):
     file.write_text(json.dumps(values | {"ngram_weight": 0.7}))
     with pytest.raises(CheckpointError, match=r"ngram_weight.*train again"):
         read_manifest(model)
+
+
+def test_a_folder_of_before_each_label_had_lapses_gives_the_same_probabilities(model):
+    of_text = np.random.default_rng(0).dirichlet(np.ones(3), size=50)
+    noise = [0.02, 0.0, 0.05]
+    (model / "regulars.json").write_text(json.dumps({"task": "sentiment", "noise": noise}))
+    now = Head.of(read_manifest(model), None).mixture.given(of_text)
+    np.testing.assert_allclose(now, (1 - sum(noise)) * of_text + noise)
+    (model / "regulars.json").write_text(json.dumps({"noise": []}))
+    assert read_manifest(model) == Manifest()
 
 
 def test_broken_manifest_is_named(model):

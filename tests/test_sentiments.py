@@ -24,7 +24,8 @@ class LengthModel:
             [min(len(text), max_tokens) / 10 * (about != "pain") for text, about in zip(texts, categories, strict=True)]
         )
         p = np.stack([1 - happy, np.zeros(len(texts)), happy], axis=1)
-        return Judged(p, p.argmax(axis=1), np.array([len(text) > max_tokens for text in texts]))
+        of_text = np.stack([1 - happy**2, np.zeros(len(texts)), happy**2], axis=1)
+        return Judged(p, of_text, p.argmax(axis=1), np.array([len(text) > max_tokens for text in texts]))
 
 
 def test_score_returns_label_three_probabilities_and_whether_the_text_was_too_long(spark):
@@ -35,31 +36,35 @@ def test_score_returns_label_three_probabilities_and_whether_the_text_was_too_lo
     rows = {r.key: r.result for r in sentiments.score(requests, LengthModel, 10).collect()}
     assert rows["k1"].p_positive == pytest.approx(0.1)
     assert rows["k1"].p_negative == pytest.approx(0.9)
-    assert tuple(rows["k2"]) == ("positive", 0.0, 0.0, 1.0, True)
-    assert tuple(rows["k3"]) == ("negative", 1.0, 0.0, 0.0, True)
+    assert rows["k1"].says_positive == pytest.approx(0.01)
+    assert rows["k1"].says_negative == pytest.approx(0.99)
+    assert tuple(rows["k2"]) == ("positive", 0.0, 0.0, 1.0, True, 0.0, 1.0)
+    assert tuple(rows["k3"]) == ("negative", 1.0, 0.0, 0.0, True, 1.0, 0.0)
     assert (rows["k1"].label, rows["k1"].shortened) == ("negative", False)
 
 
 def test_labels_and_disagreement(spark):
-    cases = [  # probabilities, stars -> label, disagrees
-        ("r1", (0.9, 0.05, 0.05), 5, "negative", True),
-        ("r2", (0.7, 0.2, 0.1), 5, "negative", False),  # not confident enough
-        ("r3", (0.05, 0.05, 0.9), 1, "positive", True),
-        ("r4", (0.05, 0.05, 0.9), None, "positive", False),
-        ("r5", (0.9, 0.05, 0.05), 3, "negative", False),  # three stars contradict nothing
-        ("r6", (0.2, 0.6, 0.2), 4, "neutral", False),
-        ("r7", (0.2, 0.3, 0.5), 5, "neutral", False),  # the model's label, which need not be the likeliest
+    cases = [  # probabilities, what the text says (negative, positive), stars -> label, disagrees
+        ("r1", (0.9, 0.05, 0.05), (0.9, 0.05), 5, "negative", True),
+        ("r2", (0.7, 0.2, 0.1), (0.75, 0.1), 5, "negative", False),  # not confident enough
+        ("r3", (0.05, 0.05, 0.9), (0.05, 0.9), 1, "positive", True),
+        ("r4", (0.05, 0.05, 0.9), (0.05, 0.9), None, "positive", False),
+        ("r5", (0.9, 0.05, 0.05), (0.9, 0.05), 3, "negative", False),  # three stars contradict nothing
+        ("r6", (0.2, 0.6, 0.2), (0.2, 0.2), 4, "neutral", False),
+        ("r7", (0.2, 0.3, 0.5), (0.2, 0.5), 5, "neutral", False),  # the model's label, which need not be the likeliest
+        ("r8", (0.6, 0.0, 0.4), (0.99, 0.01), 5, "negative", True),  # such texts are often given five stars
+        ("r9", (0.85, 0.05, 0.1), (None, None), 5, "negative", True),  # scored before it was asked what texts say
     ]
     reviews = spark.createDataFrame(
-        [(i, "u", "i", stars, i) for i, _, stars, _, _ in cases],
+        [(i, "u", "i", stars, i) for i, _, _, stars, _, _ in cases],
         "review_id string, user_id string, item_id string, rating int, key string",
     )
     results = spark.createDataFrame(
-        [(i, (label, *p, i == "r1"), "m", date(2026, 3, 1)) for i, p, _, label, _ in cases],
+        [(i, (label, *p, i == "r1", *says), "m", date(2026, 3, 1)) for i, p, says, _, label, _ in cases],
         f"key string, result {sentiments.RESULT}, model_version string, scored_on date",
     )
     found = {r.review_id: (r.label, r.disagrees) for r in sentiments.labels(reviews, results, STARS).collect()}
-    assert found == {i: (label, disagrees) for i, _, _, label, disagrees in cases}
+    assert found == {i: (label, disagrees) for i, *_, label, disagrees in cases}
     wary = sentiments.labels(reviews, results, STARS, min_confidence=0.5).collect()
     assert {r.review_id for r in wary if r.label is None} == {"r7"}
     assert {r.review_id for r in wary if r.shortened} == {"r1"}

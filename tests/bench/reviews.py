@@ -75,10 +75,10 @@ def run_sample(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
     items = pd.read_parquet(shop / "data/items").drop_duplicates("item_id").set_index("item_id")
     about = later["item_id"].map(items["category"]).fillna("").tolist()
     model = SentimentClassifier.load(config.models.sentiment)
-    p = model.classify(later["text"].tolist(), config.sentiment.max_tokens, about)
+    says = model.judge(later["text"].tolist(), config.sentiment.max_tokens, about).of_text
     confidence, stars = config.sentiment.disagree_confidence, later["rating"]
-    against = stars.isin(config.sentiment.negative_stars) & (p[:, 2] >= confidence)
-    against |= stars.isin(config.sentiment.positive_stars) & (p[:, 0] >= confidence)
+    against = stars.isin(config.sentiment.negative_stars) & (says[:, 2] >= confidence)
+    against |= stars.isin(config.sentiment.positive_stars) & (says[:, 0] >= confidence)
     planted = later["review_id"].isin(pd.read_parquet(shop / "truth/contradictions.parquet")["review_id"])
     found = int((against & planted).sum())
     counts = {"reviews": len(later), "planted": int(planted.sum()), "disagree": int(against.sum())}
