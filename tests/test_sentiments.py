@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jobs import requests, sentiments
+from jobs import ledger, requests, sentiments
 from jobs.models import Model
+from jobs.store import Store
+from jobs.waves import row_schema
 from lm.classify import Judged
 from tests.rows import frame
 
@@ -68,6 +70,21 @@ def test_labels_and_disagreement(spark):
     wary = sentiments.labels(reviews, results, STARS, min_confidence=0.5).collect()
     assert {r.review_id for r in wary if r.label is None} == {"r7"}
     assert {r.review_id for r in wary if r.shortened} == {"r1"}
+
+
+def test_answers_of_before_it_was_asked_what_texts_say_are_good_still(spark, tmp_path):
+    store = Store(str(tmp_path))
+    old = "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean>"
+    row = {"key": "k", "result": ("negative", 0.85, 0.05, 0.1, False), "scored_on": date(2026, 3, 1)}
+    schema = row_schema(old)
+    waves = spark.createDataFrame([tuple(row.get(name) for name in schema.names)], schema)
+    waves.write.parquet(f"{store.ledger(sentiments.TASK)}/wave=00000001-n")
+    kept = ledger.read(spark, store, sentiments.TASK, sentiments.RESULT)
+    reviews = spark.createDataFrame(
+        [("r1", "u", "i", 5, "k")], "review_id string, user_id string, item_id string, rating int, key string"
+    )
+    [found] = sentiments.labels(reviews, kept, STARS).collect()
+    assert (found.label, found.p_negative, found.shortened, found.disagrees) == ("negative", 0.85, False, True)
 
 
 def test_reviews_of_a_date_in_the_shops_time_zone(spark):
