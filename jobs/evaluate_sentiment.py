@@ -32,7 +32,7 @@ from jobs.reliability import picture
 from jobs.store import Store
 from lm import metrics
 from lm.checkpoint import CheckpointError, ngrams_know_categories
-from lm.splits import part_of
+from lm.review_parts import held_out
 
 LABELS = ("negative", "neutral", "positive")
 TFIDF = "TF-IDF + logistic regression"
@@ -78,8 +78,9 @@ def evaluate_sentiment_holdout(
             later = _reviews(spark, config, as_of + timedelta(days=days), after=as_of)
             texts, labels, about = [*texts, *later.texts], [*labels, *later.labels], [*about, *later.categories]
     rated = [i for i, label in enumerate(labels) if label != training_data.UNRATED]
-    held = [i for i in rated if (part_of(texts[i]) == "test" if days is None else i >= known)]
-    learned = [i for i in rated if i < known and part_of(texts[i]) != "test"]
+    is_test = held_out(texts[:known])
+    held = [i for i in rated if (is_test[i] if days is None else i >= known)]
+    learned = [i for i in rated if i < known and not is_test[i]]
     if not held or not learned:
         raise InputError(f"there are no rated reviews to judge by or to learn from up to {as_of}: give another date")
     from lm.classify import SentimentClassifier

@@ -6,6 +6,7 @@ edited review today's: validated on those it would choose what remembers best, a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,8 @@ _TEST = -1
 RUN = 8
 #: A larger share of all texts is no group but a way of speaking.
 _LARGEST = 0.01
+#: So many copies of a text, and more than that share of all, are no test of what the model makes of the unknown.
+_STOCK_COPIES = 20
 #: Of a group those judge that have so many of the longest one's words; the others are its pieces.
 _WHOLE = 0.75
 
@@ -61,12 +64,11 @@ class Parts:
 def parts_of(texts: Sequence[str]) -> Parts:
     """The part of each text, whatever their order.
 
-    A tenth is `test` by each text's own hash (`lm.splits`), so that everyone knows it. All others of a group are of one
-    fold, by the hash of its longest text.
+    A tenth is test (`held_out`). All others of a group are of one fold, by the hash of its longest text.
     """
     length, group = _groups(texts)
     digests = [digest(text) for text in texts]
-    is_test = np.array([part_of(text) == "test" for text in texts], dtype=bool)
+    is_test = held_out(texts)
     longest: dict[int, int] = {}  # of each group
     most: dict[int, int] = {}  # words of the longest that may judge
     for place in sorted(range(len(texts)), key=lambda place: (-length[place], digests[place])):
@@ -77,6 +79,19 @@ def parts_of(texts: Sequence[str]) -> Parts:
     whole = [length[place] >= _WHOLE * most.get(of, 0) for place, of in enumerate(group)]
     wording = np.array([int.from_bytes(of[16:24], "big") for of in digests], dtype=np.uint64)
     return Parts(np.where(is_test, _TEST, np.array(folds, dtype=np.int64)), np.array(whole, dtype=bool), wording)
+
+
+def held_out(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """(texts,) whether each is of the test: a tenth, by each text's own hash (`lm.splits`), so that everyone knows it.
+
+    But none that a hundredth of all reviews consist of, as what a shop fills in where a customer wrote nothing: it will
+    be written again, and whoever never learned from it would label it wrong every night.
+    """
+    digests = [digest(text) for text in texts]
+    most = max(_LARGEST * len(texts), _STOCK_COPIES)
+    stock = {of for of, copies in Counter(digests).items() if copies > most}
+    chosen = [part_of(text) == "test" and of not in stock for text, of in zip(texts, digests, strict=True)]
+    return np.array(chosen, dtype=bool)
 
 
 def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:

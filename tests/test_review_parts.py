@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 
-from lm.review_parts import FOLDS, _groups, parts_of
+from lm.review_parts import FOLDS, _groups, held_out, parts_of
 from lm.splits import part_of
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "au", "ei")]
@@ -59,6 +59,19 @@ def test_eight_folds_train_for_one_that_validates_and_pieces_do_not_judge():
             assert not {"train", "validation"} <= set(sentence)
         short = Counter(sides[sides[:, 0] == "validation"][:, 3:].ravel().tolist())
         assert set(short) <= {"aside", "test"}
+
+
+def test_what_many_write_is_never_kept_from_training():
+    """An unlucky hash would have the model guess, every night, at the most frequent text of all."""
+    texts = sentences(1000)
+    often = next(f"stock phrase {i}" for i in range(99) if part_of(f"stock phrase {i}") == "test")
+    for copies, known in ((15, False), (21, True), (600, True)):
+        shop = [*texts, *[often] * (copies - 1), often.upper()]
+        assert held_out(shop)[1000:].tolist() == [not known] * copies
+        assert held_out(shop)[:1000].tolist() == [part_of(text) == "test" for text in texts]
+        assert len(set(parts_of(shop).fold[1000:].tolist())) == 1
+        assert (1000 in parts_of(shop).rows("known")) == known
+    assert held_out([*texts * 3, *[often] * 25])[-1]  # less than a hundredth
 
 
 def test_every_text_that_is_no_piece_judges_once_and_trains_otherwise():
