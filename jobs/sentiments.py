@@ -98,7 +98,7 @@ class StarLabels:
     def disagree(self, rating: Column) -> Column:
         """True where the text says the opposite label with the configured confidence; false if unrated.
 
-        Not where such texts are mostly given the opposite stars: where all praise, many that complain have five.
+        Which stars such texts are given does not matter: where all praise, many that complain have five.
         """
         bad, good = rating.isin(self.negative), rating.isin(self.positive)
         says = {label: F.coalesce(f"says_{label}", f"p_{label}") for label in ("negative", "positive")}

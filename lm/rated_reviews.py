@@ -61,7 +61,7 @@ class Rated:
         """Those that validate, the first always: as many as show enough texts, and of the rarest label, where trainings
         are short. What a few hundred say of calibration a handful of wrong stars among them can turn over.
         """
-        rows = np.concatenate([self.rows("validation", fold) for fold in range(FOLDS)])
+        rows = np.concatenate(self._judging())
         counts = np.bincount(self.labels[rows], self.counts(rows))
         wanted = math.ceil(FOLDS * max(_RAREST_JUDGED / counts[counts > 0].min(), _ALL_JUDGED / counts.sum()))
         return self.affordable_folds()[: max(1, min(most, wanted))]
@@ -77,5 +77,5 @@ class Rated:
         return [0, *usable][: max(1, _MOST_JUDGED * FOLDS // sum(map(len, judging)))]
 
     def _judging(self) -> list[NDArray[np.int64]]:
-        """The labels that validate in each fold."""
-        return [self.labels[self.rows("validation", fold)] for fold in range(FOLDS)]
+        """The places of those that validate in each fold."""
+        return [self.rows("validation", fold) for fold in range(FOLDS)]
