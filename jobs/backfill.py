@@ -16,15 +16,15 @@ from typing import Literal
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from jobs.attempts import wait_for_turn
-from jobs.config import Config
-from jobs.dates import DateState, Reprocess, days_between, selected, states
-from jobs.deadline import Deadline, DeadlinePassed
-from jobs.errors import StoreBusy, UsageError
+from jobs.config.config import Config
 from jobs.nightly import run_night
-from jobs.runs import Night
-from jobs.store import Store
-from jobs.versions import current, own_config
+from jobs.spark.deadline import Deadline, DeadlinePassed
+from jobs.spark.errors import StoreBusy, UsageError
+from jobs.store.attempts import wait_for_turn
+from jobs.store.dates import DateState, Reprocess, days_between, selected, states
+from jobs.store.store import Store
+from jobs.tables.runs import Night
+from jobs.tasks.versions import current, own_config
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from jobs import model_commands, store_commands
-from jobs.errors import UserError, disk_full
-from jobs.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
-from lm.catalogue import CatalogueError
-from lm.checkpoint import CheckpointError
+from jobs.commands import model_commands, store_commands
+from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
+from jobs.spark.errors import UserError, disk_full
+from lm.checkpoint.checkpoint import CheckpointError
+from lm.recommend.catalogue import CatalogueError
 
 app = typer.Typer(
     name="regulars",
@@ -58,8 +58,8 @@ def nightly(
     overrides: Overrides = None,
 ) -> None:
     """Write every output table for one date: all of them or none."""
+    from jobs.commands.summary import show_summary
     from jobs.nightly import run_night
-    from jobs.summary import show_summary
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
@@ -71,7 +71,7 @@ def nightly(
 @app.command()
 def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
     """Check Java, Python, packages, memory, disk, models and inputs, and say how to mend each."""
-    from jobs.doctor import examine
+    from jobs.commands.doctor import examine
 
     if not examine(config, overrides or [], console):
         raise typer.Exit(2)

@@ -15,38 +15,29 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from jobs import (
-    answers,
-    gate,
-    groups,
-    ledger,
-    loyalty,
-    models,
-    poison,
-    recommendations,
-    requests,
-    sentiments,
-    shipping,
-    store_format,
-)
-from jobs.attempts import attempt
-from jobs.carry import with_carried
-from jobs.catalogues import SellableCatalogue
-from jobs.config import Config
-from jobs.deadline import Deadline, DeadlinePassed
-from jobs.inputs import read_inputs
-from jobs.lake import Lake, follow
-from jobs.lock import lock
-from jobs.metrics import night_metrics, table_rows
-from jobs.models import Model
-from jobs.progress import Stages, warn
-from jobs.publish import publish, recover
-from jobs.runs import Night, run_row
-from jobs.store import Store
-from jobs.versions import find_answers_model, find_models, save_settings, settings_version
+from jobs.config.config import Config
+from jobs.inputs.reader import read_inputs
+from jobs.scoring import failures, ledger, models
+from jobs.scoring.models import Model
+from jobs.spark import executor_files
+from jobs.spark.deadline import Deadline, DeadlinePassed
+from jobs.spark.progress import Stages, warn
+from jobs.store import gate, store_format
+from jobs.store.attempts import attempt
+from jobs.store.lake import Lake, follow
+from jobs.store.lock import lock
+from jobs.store.publish import publish, recover
+from jobs.store.store import Store
+from jobs.tables import answers, groups, loyalty, recommendations, sentiments
+from jobs.tables.carried_lists import with_carried
+from jobs.tables.catalogues import SellableCatalogue
+from jobs.tables.metrics import night_metrics, table_rows
+from jobs.tables.runs import Night, run_row
+from jobs.tasks import requests
+from jobs.tasks.versions import find_answers_model, find_models, save_settings, settings_version
 
 if TYPE_CHECKING:
-    from lm.generate import Recommender
+    from lm.recommend.recommender import Recommender
 
 
 def run_night(
@@ -98,7 +89,7 @@ def run_night(
         outputs["quarantine"] = reduce(DataFrame.unionByName, [inputs.quarantine, *night.rejected])
         with stages.stage("metrics"):
             outputs["metrics"] = _metrics(spark, config, night, outputs, asked, late, inputs.used["items"], model)
-            gate.refuse_short_lists(outputs["metrics"], store, config.recommend.k)
+            gate.refuse_short_lists(outputs["metrics"], store.ledger(recommendations.TASK), config.recommend.k)
             gate.refuse_drift(spark, store, run_date, outputs["metrics"], config.gate, unfinished=night.unfinished)
         # Only now: the metrics above are of all lists that were computed, the control group's too.
         outputs["recommendations"] = groups.published_lists(outputs["recommendations"], config.loyalty, run_date)
@@ -138,8 +129,8 @@ def _recommend(
 
     @cache  # built only if something has to be scored, once for all waves
     def load() -> Callable[[], Recommender]:
-        folder = catalogue.write(shipping.scratch(f"catalogue-{night.run_id}"), model.encoder())
-        return models.recommender_loader(model, shipping.sent(spark, folder, folder.name), settings.beams)
+        folder = catalogue.write(executor_files.scratch(f"catalogue-{night.run_id}"), model.encoder())
+        return models.recommender_loader(model, executor_files.sent(spark, folder, folder.name), settings.beams)
 
     with stages.counter("customers") as counter:
         answers = ledger.results(
@@ -202,8 +193,8 @@ def _answer(
 ) -> DataFrame:
     """Find the articles of the date's questions, write what the ledger cannot answer, refuse what nothing answers."""
     night.versions["answers"] = model.fingerprint
-    folder = answers.write_articles(used["articles"], shipping.scratch(f"articles-{night.run_id}"))
-    asker = models.asker_loader(model, shipping.sent(spark, folder, folder.name))
+    folder = answers.write_articles(used["articles"], executor_files.scratch(f"articles-{night.run_id}"))
+    asker = models.asker_loader(model, executor_files.sent(spark, folder, folder.name))
     asked = night.keep(spark, answers.requests(config, used, night.run_date, model, asker), "questions_due")
     terms = answers.terms(night.run_id, night.run_date, model)
     load = models.writer_loader(model)
@@ -242,7 +233,7 @@ def _note(night: Night, config: Config, task: str, answers: ledger.Results) -> N
 def _reject(night: Night, task: str, asked: DataFrame, answers: ledger.Results) -> int:
     """Quarantine the rows whose requests the model failed on; returns how many requests those are."""
     if answers.failures:
-        table, rows, counts = poison.rejected(task, asked, answers.failed)
+        table, rows, counts = failures.rejected(task, asked, answers.failed)
         night.rejected.append(rows)
         night.quarantined |= {(table, rule): n for rule, n in counts.items()}
     return answers.failures

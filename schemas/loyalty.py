@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.contract import Column, Contract, Rule
 
-#: Names that marketers use, from the recency and frequency scores (see jobs/loyalty.py).
+#: Names that marketers use, from the recency and frequency scores (see jobs/tables/loyalty.py).
 SEGMENTS = (
     "champions",
     "loyal",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from schemas.contract import Column, Contract
 
+#: Values of `status`: published whole, or cut short by a deadline.
+PUBLISHED, AT_DEADLINE = "published", "deadline"
+
 CONTRACT = Contract(
     table="runs",
     grain="One finished run of the night.",

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from jobs.store import Store
+    from jobs.store.store import Store
 
 
 # Threads that spin for each other make a test of half a second one of half a minute on a busy machine.
@@ -26,7 +26,7 @@ settings.load_profile("regulars")
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    from jobs.session import create_session
+    from jobs.spark.session import create_session
 
     session = create_session(
         "tests",
@@ -50,7 +50,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store."""
-    from jobs.store import Store
+    from jobs.store.store import Store
 
     return Store(str(tmp_path / "store"))
 

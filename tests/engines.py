@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lm.tree import Chains
+from lm.engine.kv_tree import Chains
 
 VOCABULARY = 211
 SIZES = [

@@ -18,11 +18,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from jobs import models
-from jobs.config import Config, load
+from jobs.config.config import Config, load
 from jobs.nightly import run_night
-from jobs.runs import Night
 from jobs.sample import write_sample
+from jobs.scoring import models
+from jobs.tables.runs import Night
 from schemas import contract
 from tests.models import save_causal, save_classifier
 from tests.nights import tables
@@ -119,7 +119,7 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
 
     def recommender(model: models.Model, folder: str, beams: int | None) -> Callable[[], Any]:
         def recommend(prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[Any]:
-            from lm.catalogue import Catalogue
+            from lm.recommend.catalogue import Catalogue
 
             rows.add(len(prompts))
             ids = [str(item) for item in Catalogue.load(Path(folder)).item_ids]

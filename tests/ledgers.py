@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 
-from jobs.ledger import request_key
-from jobs.store import Store
-from jobs.waves import Terms
+from jobs.scoring.ledger import request_key
+from jobs.scoring.waves import Terms
+from jobs.store.store import Store
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

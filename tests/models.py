@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
-from lm.checkpoint import END_OF_TEXT
-from lm.manifest import Manifest, write_manifest
+from lm.checkpoint.checkpoint import END_OF_TEXT
+from lm.checkpoint.manifest import Manifest, write_manifest
 
 LINES = (
     "Customer history",

@@ -16,11 +16,11 @@ import psutil
 import pyarrow.parquet as pq
 import yaml
 
-from jobs.faults import VARIABLE
 from jobs.sample import write_sample
+from jobs.spark.fault_points import VARIABLE
+from tests import ROOT
 from tests.models import save_causal, save_classifier
 
-ROOT = Path(__file__).parent.parent
 SPARK = (
     "spark.spark.master=local[2,2]",
     "spark.spark.driver.memory=1g",

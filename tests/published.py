@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.store import Store
+from jobs.store.store import Store
 
 _RUNS = pa.schema(
     [

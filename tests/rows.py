@@ -47,7 +47,7 @@ def row(table: str, **values: Any) -> dict[str, Any]:
 
 def frame(spark: SparkSession, table: str, rows: Iterable[Mapping[str, Any]]) -> DataFrame:
     """A DataFrame of `table` in its contract's types; `frame(spark, "items", [])` is empty but typed."""
-    from jobs.contracts import struct_type
+    from jobs.spark.contracts import struct_type
 
     names = contract(table).column_names
     full = [row(table, **values) for values in rows]

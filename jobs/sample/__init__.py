@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.errors import UsageError
 from jobs.sample import catalogue as catalogue_module
 from jobs.sample.catalogue import Catalogue
 from jobs.sample.customers import draw_customers, simulate
@@ -30,6 +29,7 @@ from jobs.sample.events import Block, Period, numbered, purchases_table
 from jobs.sample.opinions import articles_table, questions_table, reviews_table
 from jobs.sample.random import Ints, keys, uniform
 from jobs.sample.searches import draw_searches, searches_table
+from jobs.spark.errors import UsageError
 
 FIRST_DAY = date(2026, 1, 1)
 TIMEZONE = "Europe/London"

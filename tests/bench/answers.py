@@ -25,21 +25,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs.answers import decoding
-from jobs.settings import AnswerSettings
-from jobs.train_answers import training_settings
-from jobs.train_settings import TrainSettings
-from lm import answer_prompt
-from lm.answer_asking import Asker, write_articles
-from lm.answer_figures import found, ranked_by_bm25
-from lm.answer_prompt import Article, Customer, Order
-from lm.answers import AnswerWriter
-from lm.grounding import ungrounded
-from lm.manifest import MANIFEST_FILE
-from lm.retrieval import BM25
-from lm.sampling import Sampling
-from lm.splits import part_of
-from lm.train_answers import PastQuestion, train_answers
+from jobs.config.settings import AnswerSettings
+from jobs.config.train_settings import TrainSettings
+from jobs.tables.answers import decoding
+from jobs.training.train_answers import training_settings
+from lm.answers import answer_prompt
+from lm.answers.answer_figures import found, ranked_by_bm25
+from lm.answers.answer_prompt import Article, Customer, Order
+from lm.answers.answer_writer import AnswerWriter
+from lm.answers.asker import Asker, write_articles
+from lm.answers.grounding import ungrounded
+from lm.answers.retrieval import BM25
+from lm.answers.train_answers import PastQuestion, train_answers
+from lm.checkpoint.manifest import MANIFEST_FILE
+from lm.engine.sampling import Sampling
+from lm.text.splits import part_of
 from tests.bench.measure import console, report
 
 OFF_TOPIC = 500
@@ -240,7 +240,7 @@ def invented(writer: AnswerWriter, prompts: Sequence[str], written: Sequence[str
 
 
 def strange_numbers(text: str, prompt: str) -> set[str]:
-    """Every run of digits that the prompt has not: a check that shares nothing with lm.grounding."""
+    """Every run of digits that the prompt has not: a check that shares nothing with lm.answers.grounding."""
     return set(re.findall(r"\d+", text)) - set(re.findall(r"\d+", prompt))
 
 

@@ -16,8 +16,8 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from jobs.backfill import run_backfill
-from jobs.runs import Night
-from jobs.session import create_session
+from jobs.spark.session import create_session
+from jobs.tables.runs import Night
 from tests.bench.measure import arguments, console, report
 from tests.bench.nights import QUICK_JVM
 from tests.growing_shop import GrowingShop

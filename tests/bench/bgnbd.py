@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jobs import bgnbd
-from jobs.bgnbd import Parameters
+from jobs.tables import bgnbd
+from jobs.tables.bgnbd import Parameters
 
 CUT = pd.Timestamp("2011-06-09")
 HOLDOUT_DAYS = 183
@@ -101,7 +101,7 @@ def judged(rows: pd.DataFrame, fit: Callable[[pd.DataFrame], Parameters]) -> dic
 
 
 def fits(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    found = {"jobs.bgnbd": judged(rows, ours)}
+    found = {"jobs.tables.bgnbd": judged(rows, ours)}
     for package, fit in (("lifetimes", with_lifetimes), ("pymc-marketing", with_pymc_marketing)):
         try:
             name = f"{package} {importlib.metadata.version(package)}"
@@ -119,9 +119,9 @@ def scoring_seconds(customers: int) -> float:
     """Seconds in which Spark scores so many different customers on this machine, without writing them."""
     from pyspark.sql import functions as F
 
-    from jobs import loyalty
-    from jobs.session import create_session
-    from jobs.settings import LoyaltySettings
+    from jobs.config.settings import LoyaltySettings
+    from jobs.spark.session import create_session
+    from jobs.tables import loyalty
 
     spark = create_session("bench", conf={"spark.master": "local[2]"})
     spread = F.abs(F.xxhash64("id"))

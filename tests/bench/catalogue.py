@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lm.catalogue import Catalogue
-from lm.prompt import PromptEncoder
+from lm.recommend.catalogue import Catalogue
+from lm.text.prompt import PromptEncoder
 from tests.bench import material
 from tests.bench.measure import arguments, report
 

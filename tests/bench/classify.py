@@ -28,9 +28,10 @@ BATCH, MAX_TOKENS, TASKS = 32, 256, 8
 
 
 def main() -> None:
-    from jobs import models, sentiments
-    from jobs.session import create_session
-    from lm.prompt import PromptEncoder
+    from jobs.scoring import models
+    from jobs.spark.session import create_session
+    from jobs.tables import sentiments
+    from lm.text.prompt import PromptEncoder
 
     options = arguments(__doc__ or "")
     torch.manual_seed(0)

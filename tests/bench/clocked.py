@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from lm.engine import Engine, Prefilled
-from lm.tree import Chains, Floats, Ints
+from lm.engine.engine import Engine, Prefilled
+from lm.engine.kv_tree import Chains, Floats, Ints
 from tests.bench.measure import gpt2_flops
 
 N_EMBD, N_LAYER = 768, 12
@@ -17,7 +17,7 @@ ANSWER = 8  # tokens of the answer that a token sees, for the count of operation
 
 
 class Clocked:
-    """Implements lm.engine.Engine by another one; `seconds` and `flops` by part: prefill, decode, logits."""
+    """Implements lm.engine.engine.Engine by another one; `seconds` and `flops` by part: prefill, decode, logits."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -26,7 +26,7 @@ class Clocked:
         self.flops: Counter[str] = Counter()
 
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> ClockedPrefilled:
-        """As lm.engine.Engine.prefill."""
+        """As lm.engine.engine.Engine.prefill."""
         started = time.perf_counter()
         prefilled = self.engine.prefill(prompts, slots)
         self.seconds["prefill"] += time.perf_counter() - started
@@ -34,7 +34,7 @@ class Clocked:
         return ClockedPrefilled(self, prefilled, [len(ids) for ids in prompts])
 
     def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
-        """As lm.engine.Engine.logits; a caller's work between two tensors is not counted."""
+        """As lm.engine.engine.Engine.logits; a caller's work between two tensors is not counted."""
         count = self.vocabulary - first if count is None else count
         self.flops["logits"] += 2 * states.shape[1] * count * len(states)
         parts = self.engine.logits(states, first, count)
@@ -47,7 +47,7 @@ class Clocked:
             yield part
 
     def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
-        """As lm.engine.Engine.log_probs."""
+        """As lm.engine.engine.Engine.log_probs."""
         started = time.perf_counter()
         found = self.engine.log_probs(states, row, token)
         self.seconds["logits"] += time.perf_counter() - started
@@ -65,14 +65,14 @@ class Clocked:
 
 
 class ClockedPrefilled:
-    """Implements lm.engine.Prefilled."""
+    """Implements lm.engine.engine.Prefilled."""
 
     def __init__(self, clocked: Clocked, prefilled: Prefilled, lengths: list[int]) -> None:
         self._clocked, self._prefilled, self._lengths = clocked, prefilled, lengths
         self.states, self.tree = prefilled.states, prefilled.tree
 
     def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
-        """As lm.engine.Prefilled.extend."""
+        """As lm.engine.engine.Prefilled.extend."""
         started = time.perf_counter()
         found = self._prefilled.extend(chains)
         self._clocked.seconds["decode"] += time.perf_counter() - started
@@ -82,7 +82,7 @@ class ClockedPrefilled:
 
 
 def prefill_flops(tokens: int) -> float:
-    """What lm.gpt2_engine computes of a prompt: of the last layer only keys, values and the last row."""
+    """What lm.engine.gpt2_engine computes of a prompt: of the last layer only keys, values and the last row."""
     before = gpt2_flops(tokens, tokens / 2, n_layer=N_LAYER - 1)
     last = tokens * 4 * N_EMBD**2 + 20 * N_EMBD**2 + 4 * N_EMBD * tokens
     return before + last

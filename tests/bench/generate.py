@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm.catalogue import Catalogue
-from lm.device import use_threads
-from lm.generate import Recommender
-from lm.prompt import PromptEncoder
+from lm.engine.device import use_threads
+from lm.recommend.catalogue import Catalogue
+from lm.recommend.recommender import Recommender
+from lm.text.prompt import PromptEncoder
 from tests.bench import material
 from tests.bench.clocked import Clocked
 from tests.bench.huggingface import ConstrainedBeams, load, seconds_of

@@ -23,11 +23,12 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import files, ledger, parquet
-from jobs.compact import compact
-from jobs.session import create_session
-from jobs.store import Store
-from jobs.waves import Terms, row_schema
+from jobs.scoring import ledger
+from jobs.scoring.compaction import compact
+from jobs.scoring.waves import Terms, row_schema
+from jobs.spark import files, parquet
+from jobs.spark.session import create_session
+from jobs.store.store import Store
 from tests.bench.measure import arguments, console, report
 
 RESULT = "array<struct<item_id:string,score:double>>"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.experiment import Comparison, Design, Moments, compare, ratio_mismatch, verdict
+from jobs.evaluation.experiment import Comparison, Design, Moments, compare, ratio_mismatch, verdict
 
 DAYS = 28
 DESIGN = Design(control_share=0.2, horizon_days=DAYS)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lm.manifest import Manifest, write_manifest
-from lm.prompt import PromptEncoder
+from lm.checkpoint.manifest import Manifest, write_manifest
+from lm.text.prompt import PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -28,13 +28,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from jobs import faults, models, waves
-from jobs.config import Config, load
-from jobs.models import Model
+from jobs.config.config import Config, load
 from jobs.nightly import run_night
-from jobs.runs import Night
 from jobs.sample import write_sample
-from jobs.session import create_session
+from jobs.scoring import models, waves
+from jobs.scoring.models import Model
+from jobs.spark import fault_points
+from jobs.spark.session import create_session
+from jobs.tables.runs import Night
+from tests import ROOT
 from tests.bench.measure import arguments, console, report
 from tests.models import save_causal, save_classifier
 
@@ -147,11 +149,11 @@ def kill_at_half(shop: Shop, day: date, store: Path, requests: int, half: float,
 
     Reviews come after the lists, so half of a night's model time is over when more than half of its lists are there.
     """
-    root, nth = str(Path(__file__).parents[2]), round(WAVES * half)
+    root, nth = str(ROOT), round(WAVES * half)
     waves.FIRST_WAVE, waves._GROWTH = -(-requests // WAVES), 1  # waves of one size, however slow they are
     settings = [shop.config_file, str(day), str(waves.FIRST_WAVE), str(shop.quick), *shop.settings, *overrides]
     while kept(store) < (half - 0.05) * requests:
-        environment = os.environ | {faults.VARIABLE: f"wave-committed:{nth}", "PYTHONPATH": root}
+        environment = os.environ | {fault_points.VARIABLE: f"wave-committed:{nth}", "PYTHONPATH": root}
         command = [sys.executable, "-c", KILLED, *settings]
         died = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=False)
         if died.returncode != -signal.SIGKILL:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lm.device import has_fast_bfloat16
+from lm.engine.device import has_fast_bfloat16
 
 CACHE_GB = 2
 

@@ -29,7 +29,7 @@ EVENTS, CUSTOMERS = 10_000_000, 500_000
 
 
 def main() -> None:
-    from jobs.session import create_session
+    from jobs.spark.session import create_session
 
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # DuckDB's lines are counted with both threads
     options = arguments(__doc__ or "")
@@ -67,8 +67,8 @@ def to_prompts(spark: SparkSession, folder: Path, options: Any, count: int, cust
     """Seconds of each contender, bytes at ours' peak, and how many rows of the two tables differ."""
     import duckdb
 
-    from jobs import models
-    from lm.prompt import PromptEncoder
+    from jobs.scoring import models
+    from lm.text.prompt import PromptEncoder
 
     path = material.save_tokenizer(folder / "model", options.data)
     connection = duckdb.connect(config={"threads": 2})
@@ -107,8 +107,8 @@ COMPARED = (
 
 def with_spark(spark: SparkSession, folder: Path, load: Any, target: Path) -> None:
     """The night's own functions, from files to a file."""
-    from jobs.histories import histories
-    from jobs.prompts import prompts
+    from jobs.tables.histories import histories
+    from jobs.tables.prompts import prompts
 
     tables = ("purchases", "searches", "reviews", "items")
     used = {name: spark.read.parquet(f"{folder}/{name}.parquet") for name in tables}

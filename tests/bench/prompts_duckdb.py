@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from lm.prompt import PromptEncoder
-from lm.template import Event
+from lm.text.prompt import PromptEncoder
+from lm.text.template import Event
 
 FIELDS = ", ".join(Event._fields)
 LINES_AT_ONCE = 16_384

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from lm.batching import RowTiles
-from lm.catalogue import Catalogue
-from lm.device import use_threads
-from lm.generate import Recommender
-from lm.gpt2_engine import GPT2Engine
-from lm.prompt import PromptEncoder
-from lm.weights import load_gpt2
+from lm.engine.batching import RowTiles
+from lm.engine.device import use_threads
+from lm.engine.gpt2_engine import GPT2Engine
+from lm.engine.weights import load_gpt2
+from lm.recommend.catalogue import Catalogue
+from lm.recommend.recommender import Recommender
+from lm.text.prompt import PromptEncoder
 from tests.bench import material
 from tests.bench.measure import arguments, matrix_ceiling, report
 

@@ -25,10 +25,10 @@ from typing import Any
 
 import pandas as pd
 
-from jobs.config import load
-from jobs.evaluate_sentiment import calibration_cell
+from jobs.config.config import load
+from jobs.evaluation.sentiment_figures import calibration_cell
 from jobs.sample import write_sample
-from lm.classify import SentimentClassifier
+from lm.sentiment.classifier import SentimentClassifier
 
 #: What says up to when reviews are learned from, and what is judged: a tenth of them, or those of the day after.
 COMMANDS = {

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from lm.device import use_threads
-from lm.sampling import Sampler, Sampling
+from lm.engine.device import use_threads
+from lm.engine.sampling import Sampler, Sampling
 from tests.bench import material
 from tests.bench.clocked import Clocked
 from tests.bench.huggingface import load, sample, seconds_of

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from rich.console import Console
 
-from lm import metrics
+from lm.metrics import metrics
 
 console = Console(stderr=True)
 K, PATIENCE, MOST_EPOCHS, VALIDATED = 10, 3, 60, 5000

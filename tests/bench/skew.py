@@ -75,12 +75,12 @@ def write(folder: Path, events: int, *, skewed: bool) -> None:
 
 def to_prompts(folder: Path, model: Path) -> tuple[float, int]:
     """Seconds from the files to the prompts table, and the most bytes of the JVM and its workers."""
-    from jobs import models
-    from jobs.config import Config
-    from jobs.histories import histories
-    from jobs.inputs import read_inputs
-    from jobs.prompts import prompts
-    from jobs.session import create_session
+    from jobs.config.config import Config
+    from jobs.inputs.reader import read_inputs
+    from jobs.scoring import models
+    from jobs.spark.session import create_session
+    from jobs.tables.histories import histories
+    from jobs.tables.prompts import prompts
 
     spark = create_session("bench", conf={"spark.master": "local[2]", "spark.driver.memory": "2g"})
     spark.range(10).selectExpr("sum(id)").collect()  # the JVM's start is not counted

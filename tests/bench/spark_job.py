@@ -26,7 +26,7 @@ from tests.bench.measure import arguments, console, in_turn, report
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from lm.generate import Recommender
+    from lm.recommend.recommender import Recommender
 
 K, TOKENS, SAMPLES, NEW, TOP_K, TASKS = 10, 256, 5, 24, 50, 4
 
@@ -35,9 +35,9 @@ class Job:
     """A model, its catalogue and a prompts table in a folder."""
 
     def __init__(self, spark: SparkSession, folder: Path, data: Path | None, customers: int) -> None:
-        from jobs import models
-        from lm.catalogue import Catalogue
-        from lm.prompt import PromptEncoder
+        from jobs.scoring import models
+        from lm.recommend.catalogue import Catalogue
+        from lm.text.prompt import PromptEncoder
 
         self.spark, self.folder, self.customers = spark, folder, customers
         self.path = material.save_causal(folder / "model", data)
@@ -62,13 +62,13 @@ class Job:
 
     def lists(self, customers: int) -> None:
         """Ours: the night's own function."""
-        from jobs import recommendations
+        from jobs.tables import recommendations
 
         self.write(recommendations.score(self.prompts(customers), self.load, K), "lists")
 
 
 def main() -> None:
-    from jobs.session import create_session
+    from jobs.spark.session import create_session
 
     options = arguments(__doc__ or "")
     customers, few = (8, 2) if options.quick else (64, 8)

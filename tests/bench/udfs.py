@@ -12,7 +12,7 @@ from pyspark.sql.functions import pandas_udf
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from lm.sampling import Sampler
+    from lm.engine.sampling import Sampler
 
 
 def label_with_pipeline(rows: DataFrame, path: str, batch: int, max_tokens: int) -> DataFrame:
@@ -47,7 +47,7 @@ def write_with_sampler(rows: DataFrame, path: str, samples: int, tokens: int, to
 
     @pandas_udf("array<string>")
     def texts(batches: Iterator[pd.Series]) -> Iterator[pd.Series]:
-        from lm.sampling import Sampling
+        from lm.engine.sampling import Sampling
 
         sampler = _sampler(path)
         for prompts in batches:
@@ -74,6 +74,6 @@ def pipeline(task: str, path: str, padding_side: str) -> Any:
 
 @functools.cache
 def _sampler(path: str) -> Sampler:
-    from lm.sampling import Sampler
+    from lm.engine.sampling import Sampler
 
     return Sampler.load(path)

@@ -1,0 +1,186 @@
+"""`regulars doctor`: looks at everything that a night needs and says how to mend what is missing.
+
+For the data engineer on a new machine, before the first night; starts no Spark and loads no model.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from packaging.requirements import Requirement
+from rich.console import Console
+from rich.table import Table
+
+from jobs.config.config import Config, load
+from jobs.spark.errors import UserError
+from jobs.spark.executor_files import is_remote
+from lm.checkpoint import checkpoint
+from lm.checkpoint.fingerprint import model_fingerprint
+from lm.checkpoint.manifest import read_manifest
+
+GIB = 2**30
+#: Below these a night of the default settings is likely to fail.
+_MEMORY_GIB, _DISK_GIB = 4, 2
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination; `mend` is empty where all is well, a `hint` says what would make a night faster."""
+
+    check: str
+    found: str
+    mend: str = ""
+    hint: str = ""
+
+
+def examine(config_file: Path, overrides: Sequence[str], console: Console) -> bool:
+    """Print the findings; True where a night can run."""
+    findings = [*_machine(), *_packages(), *_bytecode()]
+    try:
+        config = load(config_file, overrides)
+    except UserError as error:
+        findings.append(Finding("configuration", "not usable", str(error)))
+    else:
+        findings += [
+            Finding("configuration", str(config_file)),
+            _disk(config),
+            *_models(config, config_file),
+            *_inputs(config),
+        ]
+    table = Table("", "check", "found", "how to mend it", box=None)
+    for finding in findings:
+        mark = "[red]✗[/red]" if finding.mend else "[yellow]![/yellow]" if finding.hint else "[green]✓[/green]"
+        table.add_row(mark, finding.check, finding.found, finding.mend or finding.hint)
+    console.print(table)
+    healthy = not any(finding.mend for finding in findings)
+    console.print("All is well: a night can run." if healthy else "Mend the lines marked ✗, then run this again.")
+    return healthy
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", version, "" if sys.version_info[:2] == (3, 11) else "install Python 3.11")
+    yield _java()
+    total = psutil.virtual_memory().total / GIB
+    few = f"give the machine {_MEMORY_GIB} GiB or more" if total < _MEMORY_GIB else ""
+    yield Finding("memory", f"{total:.1f} GiB", few)
+    yield Finding("processors", f"{os.cpu_count()} ({_matrix_support()})")
+
+
+def _java() -> Finding:
+    mend = (
+        "Spark needs Java 17 or 21: install it (for example: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+    )
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    if not java or not Path(java).exists():
+        return Finding("Java", "none", mend)
+    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
+    version = re.search(r'version "(\d+)[^"]*"', said)
+    if not version:
+        return Finding("Java", "unknown version", mend)
+    return Finding("Java", version.group(0), "" if version.group(1) in ("17", "21") else mend)
+
+
+def _matrix_support() -> str:
+    """Say which matrix instructions Linux reports; bf16 is used only where they make it pay."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return "instructions unknown: float32"
+    if "amx_bf16" in flags:
+        return "AMX: bf16"
+    if "avx512_bf16" in flags:
+        return "AVX512-BF16: bf16"
+    return "AVX-512: float32" if "avx512f" in flags else "no AMX: float32"
+
+
+def _packages() -> Iterator[Finding]:
+    wrong = []
+    for line in importlib.metadata.requires("regulars") or []:
+        requirement = Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            installed = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(installed, prereleases=True):
+            wrong.append(f"{requirement.name} is {installed}, not {requirement.specifier}")
+    mend = "; ".join(wrong) + ": run make setup, or pip install regulars again" if wrong else ""
+    yield Finding("packages", "differ from the pins" if wrong else "as pinned", mend)
+
+
+def _bytecode() -> Iterator[Finding]:
+    """Without it each process of a night compiles the libraries anew; many containers forbid Python to write it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return  # said by the packages
+    if Path(importlib.util.cache_from_source(spec.origin)).exists():
+        yield Finding("bytecode", "of the libraries is kept")
+        return
+    folder = Path(spec.origin).parents[1]
+    hint = (
+        f"each process starts slower by its libraries' compilation: run once {sys.executable} -m compileall -q {folder}"
+    )
+    yield Finding("bytecode", "of the libraries is not kept", hint=hint)
+
+
+def _disk(config: Config) -> Finding:
+    if "://" in config.store:
+        return Finding("store", config.store)
+    folder = Path(config.store)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / GIB
+    mend = ""
+    if not os.access(folder, os.W_OK):
+        mend = f"{folder} is not writable: change its owner, or set store to a folder that is"
+    elif free < _DISK_GIB:
+        mend = f"free some space: a night wants {_DISK_GIB} GiB or more"
+    return Finding("store", f"{config.store}, {free:.0f} GiB free", mend)
+
+
+def _models(config: Config, config_file: Path) -> Iterator[Finding]:
+    needed = {"recommend": config.models.recommend}
+    if "reviews" in config.inputs:
+        needed["sentiment"] = config.models.sentiment
+    if "questions" in config.inputs and config.models.answers:
+        needed["answers"] = config.models.answers
+    for key, model in needed.items():
+        if is_remote(model):
+            yield Finding(f"models.{key}", f"{model} (looked at when a night begins)")
+            continue
+        try:
+            path = checkpoint.resolve(model)
+            manifest = read_manifest(path)
+            checkpoint.ngrams_file(path)
+            coding = {"recommend": manifest.coding, "sentiment": "classifier"}.get(key, "writer")
+            yield Finding(f"models.{key}", f"{path} ({coding}, {model_fingerprint(path)})")
+        except checkpoint.CheckpointError as error:
+            train = f"regulars train --config {config_file} --task {key} --as-of <date>"
+            yield Finding(f"models.{key}", "not usable", f"{error} Train one: {train}")
+
+
+def _inputs(config: Config) -> Iterator[Finding]:
+    if "purchases" not in config.inputs:
+        mend = "name the table of what customers bought; with reviews alone sentiment can be trained and judged"
+        yield Finding("inputs.purchases", "missing", mend)
+    for table, source in config.inputs.items():
+        paths = [source.path] if isinstance(source.path, str) else list(source.path)
+        any_date = {path: path.replace("{run_date}", "*") for path in paths}
+        missing = [path for path in paths if "://" not in path and not glob.glob(any_date[path])]  # noqa: PTH207  (paths may be absolute globs)
+        mend = f"inputs.{table}.path names nothing: {', '.join(missing)}" if missing else ""
+        yield Finding(f"inputs.{table}", ", ".join(paths), mend)

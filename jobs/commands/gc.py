@@ -1,0 +1,168 @@
+"""`regulars gc`: frees what no run, rollback or repeated date needs, and merges the ledger's waves.
+
+For the data engineer, now and then, when no night runs. What it keeps is the configuration's `gc` and `publish`
+sections; `--dry-run` measures and changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from pyspark.sql import DataFrame, SparkSession
+from rich.console import Console
+from rich.table import Table
+
+from jobs.config.config import Config
+from jobs.scoring import compaction, ledger
+from jobs.spark import files
+from jobs.store import store_format
+from jobs.store.attempts import attempts
+from jobs.store.dates import published_runs
+from jobs.store.lake import Lake, tidy
+from jobs.store.lock import holder, lock
+from jobs.store.publish import left_behind, recover
+from jobs.store.store import Store, published_dates
+from jobs.tables import answers, recommendations, sentiments
+from jobs.tasks.versions import settings_version
+
+
+@dataclass(frozen=True)
+class Freed:
+    """One kind of thing that goes: files or rows, and bytes (of the ledger in a dry run: estimated; None: unknown)."""
+
+    what: str
+    count: str
+    size: int | None
+
+
+def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dry_run: bool) -> list[Freed]:
+    """Free, or with `dry_run` only measure, and print one line for each kind; StoreBusy while a run writes."""
+    store, run_id = Store(config.store), f"gc-{uuid.uuid4().hex[:8]}"
+    with nullcontext() if dry_run else lock(spark, store, run_id):
+        for line in [] if dry_run else store_format.opened(spark, store):
+            console.print(line, highlight=False)
+        freed = [_left_behind(spark, store, config, dry_run=dry_run)]
+        freed.append(_scratch(spark, store, dry_run=dry_run))
+        keep_from = _keep_from(spark, store, config)
+        freed.append(_records(spark, store, "attempts", _old_attempts(spark, store, keep_from), dry_run=dry_run))
+        freed.append(_records(spark, store, "settings", _unused_settings(spark, store, config), dry_run=dry_run))
+        for task in files.listdir(spark, f"{store.root}/ledger"):
+            freed.append(_ledger(spark, store, config, task, run_id, keep_from, dry_run=dry_run))
+        if lake := Lake.of(config.publish):
+            count = tidy(lake, store, dry_run=dry_run)
+            freed.append(Freed("Delta files of replaced dates, a week old", f"{count:,} files", None))
+    console.print(_table(freed, dry_run=dry_run))
+    if keep_from is not None:
+        console.print(f"Dates from {keep_from} on can be repeated without the model.", highlight=False)
+    return freed
+
+
+def _left_behind(spark: SparkSession, store: Store, config: Config, *, dry_run: bool) -> Freed:
+    owner = holder(spark, store) if dry_run else None
+    folders = [
+        folder
+        for folder in left_behind(spark, store, config.publish.keep_publishes)
+        if owner is None or not folder.endswith(f"/{owner.run_id}")
+    ]
+    sizes = [files.usage(spark, folder) for folder in folders]
+    if not dry_run:
+        recover(spark, store, config.publish.keep_publishes)
+    return Freed(
+        "staging, work and trash of ended runs", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes)
+    )
+
+
+def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
+    """What plan and the like left when they were killed; a live one would lose its files and end with an error."""
+    count, size = files.usage(spark, f"{store.root}/scratch")
+    if not dry_run:
+        files.delete(spark, f"{store.root}/scratch")
+    return Freed("scratch", f"{count:,} files", size)
+
+
+def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str], *, dry_run: bool) -> Freed:
+    paths = [f"{store.root}/{room}/{name}" for name in names]
+    size = sum(files.size(spark, path) for path in paths)
+    if not dry_run:
+        for path in paths:
+            files.delete(spark, path)
+    return Freed(f"{room} that no date needs", f"{len(paths):,} files", size)
+
+
+def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> list[str]:
+    """Records of dates too old to be repeated, of those that their own run published after all, and broken ones."""
+    tried = attempts(spark, store)
+    runs = published_runs(spark, store, tried)
+    live = {
+        store.attempt(day).rpartition("/")[2]
+        for day, one in tried.items()
+        if (keep_from is None or day >= keep_from) and not (day in runs and runs[day].run_id == one.run_id)
+    }
+    return [name for name in files.listdir(spark, store.attempts) if name not in live]
+
+
+def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[str]:
+    """Settings other than today's with which no date was published, nor one that a rollback would bring back."""
+    folder = f"{store.root}/settings"
+    names = files.listdir(spark, folder)
+    trash = [store.trash(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
+    going = left_behind(spark, store, config.publish.keep_publishes)
+    tables = [f"{store.tables}/runs", *(f"{one}/tables/runs" for one in trash if one not in going)]
+    dates = [f"{table}/{day}" for table in tables for day in files.listdir(spark, table)]
+    if not names or not dates:
+        return []
+    runs = spark.read.schema("versions map<string,string>").parquet(*(files.for_reading(day) for day in dates))
+    used = {row["settings"] for row in runs.select("versions.settings").distinct().collect()}
+    kept = {store.settings(version).rpartition("/")[2] for version in (used - {None}) | {settings_version(config)}}
+    return [name for name in names if name not in kept]
+
+
+def _keep_from(spark: SparkSession, store: Store, config: Config) -> date | None:
+    """Counted back from the newest published date, not from the clock: a store at rest loses nothing more."""
+    dates = published_dates(spark, store, "recommendations")
+    return dates[-1] - timedelta(days=config.gc.ledger_days) if dates else None
+
+
+def _ledger(
+    spark: SparkSession, store: Store, config: Config, task: str, run_id: str, keep_from: date | None, *, dry_run: bool
+) -> Freed:
+    result_type = compaction.result_type_of(spark, store, task)
+    if result_type is None:
+        return Freed(f"ledger of {task}", "0 rows", 0)
+    in_use = None
+    if keep_from is not None:
+        # A repeated date asks again what it looked back at.
+        lookback = {sentiments.TASK: config.sentiment.lookback_days, answers.TASK: config.answers.lookback_days}
+        keep_from -= timedelta(days=lookback.get(task, 0))
+        in_use = _prompts_since(spark, store, keep_from) if task == recommendations.TASK else None
+    _, size = files.usage(spark, store.ledger(task))
+    waves = len(files.listdir(spark, store.ledger(task)))
+    if dry_run:
+        before = compaction.rows_of(spark, store, task)
+        rows = ledger.read(spark, store, task, result_type)
+        after = before - compaction.needless(rows, keep_from, in_use).count()
+        left = round(size * after / before) if before else size
+    else:
+        before, after = compaction.compact(spark, store, task, result_type, f"{run_id}-{task}", keep_from, in_use)
+        # Only commands that hold the lock read the ledger: nobody is listing the old waves.
+        files.delete(spark, store.trash(f"{run_id}-{task}"))
+        _, left = files.usage(spark, store.ledger(task))
+    return Freed(f"ledger of {task}", f"{before - after:,} of {before:,} rows in {waves} waves", size - left)
+
+
+def _prompts_since(spark: SparkSession, store: Store, keep_from: date) -> DataFrame:
+    """The prompts of every published date that stays repeatable."""
+    dates = [day for day in published_dates(spark, store, "prompts") if day >= keep_from]
+    folders = [files.for_reading(store.date_folder("prompts", day)) for day in dates]
+    return spark.read.parquet(*folders).select("prompt_hash")
+
+
+def _table(freed: list[Freed], *, dry_run: bool) -> Table:
+    table = Table("would go" if dry_run else "freed", "how much", "MB")
+    for one in freed:
+        table.add_row(one.what, one.count, "" if one.size is None else f"{one.size / 1e6:,.1f}")
+    return table

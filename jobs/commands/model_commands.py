@@ -1,0 +1,121 @@
+"""The commands about models: `regulars train` and `regulars evaluate`."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
+from jobs.spark.errors import UsageError
+
+
+class Protocol(StrEnum):
+    """Which purchases are held out."""
+
+    TIME_SPLIT = "time-split"
+    LEAVE_ONE_OUT = "leave-one-out"
+
+
+AsOf = Annotated[
+    str | None, typer.Option("--as-of", metavar="DATE", help="Use no event after this date; default: today.")
+]
+ProtocolOption = Annotated[
+    Protocol,
+    typer.Option(help="time-split: by the days; leave-one-out: each customer's last purchase, as in the papers."),
+]
+TASKS = ("recommend", "sentiment")  # those that `evaluate` judges
+TRAINED = (*TASKS, "answers")
+
+
+def train(
+    as_of: AsOf = None,
+    task: Annotated[str, typer.Option(help=f"{', '.join(TRAINED)} or all.")] = "all",
+    protocol: ProtocolOption = Protocol.TIME_SPLIT,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train again on the purchases that said when to stop, too.")
+    ] = False,
+    promote: Annotated[
+        bool,
+        typer.Option("--promote", help="Replace the present recommender only if the new one is not worse than it."),
+    ] = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Train GPT-2 on the shop's own tables and write the folders named under `models`."""
+    from jobs.training.train import Terms
+    from jobs.training.train import train as run_training
+
+    if task not in (*TRAINED, "all"):
+        raise UsageError(f"--task is '{task}': it must be {', '.join(TRAINED)} or all")
+    if protocol == Protocol.LEAVE_ONE_OUT:
+        task = "recommend" if task == "all" else task
+        if task != "recommend":
+            raise UsageError(f"--protocol leave-one-out is about purchases: it goes with --task recommend, not {task}")
+    day = _until(as_of)
+    settings = load_config(config, overrides)
+    everything = (*TASKS, *(("answers",) if settings.models.answers else ()))
+    tasks = everything if task == "all" else (task,)
+    terms = Terms(protocol.value, settings.train.recommend.refit or refit, promote)
+    if terms.refit and promote:
+        raise UsageError("--promote compares on held-out purchases, which a refit trains on: leave one of the two out")
+    run_training(session("train", settings), settings, day, tasks, console, terms)
+    go_on = f"nightly --run-date {day}"
+    if protocol == Protocol.LEAVE_ONE_OUT:
+        go_on = "evaluate --protocol leave-one-out"
+    elif "purchases" not in settings.inputs:
+        go_on = f"evaluate --task sentiment --as-of {day}"
+    console.print(f"Go on with: regulars {go_on} --config {config}", highlight=False)
+
+
+def evaluate(
+    run_date: Annotated[
+        str | None, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date (time-split).")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="Judge them against this many days after it.")] = 14,
+    task: Annotated[str, typer.Option(help=f"{' or '.join(TASKS)}.")] = "recommend",
+    protocol: ProtocolOption = Protocol.TIME_SPLIT,
+    as_of: AsOf = None,
+    loyalty: Annotated[bool, typer.Option("--loyalty", help="Compare treated and control customers up to it.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", help="With --task sentiment: draw the reliability as an SVG here.")
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Judge the lists by what customers bought next, or the sentiment model by its reviews, beside plain baselines."""
+    if task not in TASKS:
+        raise UsageError(f"--task is '{task}': it must be {' or '.join(TASKS)}")
+    settings = load_config(config, overrides)
+    if task == "sentiment":
+        from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
+
+        if run_date is not None and as_of is not None:
+            raise UsageError("--as-of judges by held-out reviews, --run-date by later ones: leave one of the two out")
+        until = _until(as_of) if run_date is None else parsed_date("--run-date", run_date)
+        ahead = None if run_date is None else days
+        evaluate_sentiment_holdout(session("evaluate", settings), settings, until, console, json_file, ahead, picture)
+    elif protocol == Protocol.LEAVE_ONE_OUT:
+        from jobs.evaluation.leave_one_out import evaluate_leave_one_out
+
+        evaluate_leave_one_out(session("evaluate", settings), settings, _until(as_of), console, json_file)
+    elif run_date is None:
+        raise UsageError("--run-date is missing: name the date whose lists are judged, or use --protocol leave-one-out")
+    elif loyalty:
+        from jobs.evaluation.loyalty_uplift import evaluate_loyalty
+
+        day = parsed_date("--run-date", run_date)
+        evaluate_loyalty(session("evaluate", settings), settings, day, console, json_file)
+    else:
+        from jobs.evaluation.time_split import evaluate_time_split
+
+        day = parsed_date("--run-date", run_date)
+        evaluate_time_split(session("evaluate", settings), settings, day, days, console, json_file)
+
+
+def _until(as_of: str | None) -> date:
+    return date.today() if as_of is None else parsed_date("--as-of", as_of)

@@ -1,0 +1,49 @@
+"""What the commands share: options, consoles, and how a configuration file, a session and a date are read."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.spark.errors import UsageError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from jobs.config.config import Config
+
+#: A scheduler's log has no width: tables would be broken at 80 characters there.
+console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in a.b=c.")
+]
+DEFAULT_CONFIG = Path("regulars.yaml")
+
+
+def load_config(path: Path, overrides: list[str] | None) -> Config:
+    """Read the configuration; imported late, so that `--help` needs no pydantic."""
+    from jobs.config.config import load
+
+    return load(path, overrides or [])
+
+
+def session(command: str, config: Config) -> SparkSession:
+    """Make the Spark session of a command."""
+    from jobs.spark.session import create_session
+
+    return create_session(f"regulars {command}", timezone=config.timezone, conf=config.spark)
+
+
+def parsed_date(option: str, text: str) -> date:
+    """Read an ISO date; UsageError naming the option."""
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise UsageError(f"{option} is '{text}': give a date as YYYY-MM-DD, for example 2026-03-01") from None

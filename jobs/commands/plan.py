@@ -1,0 +1,186 @@
+"""`regulars plan`: what running dates would cost, before anything is run.
+
+For the operator who has until the morning: reads the inputs and renders the prompts of each date as its night would,
+asks the ledger, and lets the model alone. Nothing that a run or a reader sees is changed.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table
+
+from jobs.config.config import Config
+from jobs.inputs.reader import read_inputs
+from jobs.scoring import ledger, models
+from jobs.scoring.waves import Terms
+from jobs.spark import executor_files, files, parquet
+from jobs.store.dates import DateState, Run, published_runs
+from jobs.store.store import Store, published_dates
+from jobs.tables import answers
+from jobs.tables.catalogues import SellableCatalogue
+from jobs.tasks import requests
+from jobs.tasks.versions import find_answers_model, find_models, own_config
+
+#: A run tells the model's speed only if it scored so many requests; else the one that scored most is taken.
+_ENOUGH_SCORED = 100
+
+
+@dataclass(frozen=True)
+class PlannedDate:
+    """One date: why it would run, its requests by task, and the minutes that it would take; None: never measured."""
+
+    run_date: date
+    reason: str
+    customers: int
+    hits: Mapping[str, int]
+    to_score: Mapping[str, int]
+    minutes: float | None
+
+
+@dataclass
+class _Rates:
+    """Measured speed: requests a second by task, and the seconds of a night without the model."""
+
+    per_second: dict[str, float] = field(default_factory=dict)
+    other_seconds: float | None = None
+
+    def minutes(self, to_score: Mapping[str, int]) -> float | None:
+        """Estimate a night; None where what it needs was never measured."""
+        if self.other_seconds is None or any(n and not self.per_second.get(t) for t, n in to_score.items()):
+            return None
+        return (self.other_seconds + sum(n / self.per_second[t] for t, n in to_score.items() if n)) / 60
+
+
+def plan(
+    spark: SparkSession,
+    config: Config,
+    due: Mapping[date, tuple[DateState, str]],
+    console: Console,
+    config_file: str,
+    *,
+    own_versions: bool = False,
+) -> list[PlannedDate]:
+    """Plan the dates in the order in which they would run, each after those before it, and print them.
+
+    Answers that an earlier date of the plan would leave in the ledger count as hits for the dates after it.
+    """
+    store = Store(config.store)
+    scratch = store.scratch(f"plan-{uuid.uuid4().hex[:8]}")
+    rates = measured_rates(published_runs(spark, store, published_dates(spark, store, "runs")))
+    planned: list[PlannedDate] = []
+    foreseen: dict[str, list[tuple[date, DataFrame]]] = {}
+    try:
+        for day, (state, reason) in due.items():
+            console.print(f"[dim]{day} …[/dim]", highlight=False)
+            settings = config
+            if own_versions and state.run is not None:
+                settings = own_config(spark, store, config, state.run.versions)
+            asked = _requests(spark, settings, day, config_file, f"{scratch}/{day}")
+            hits, to_score = {}, {}
+            for task, (terms, keys, enough) in asked.items():
+                missing = _missing(spark, store, terms, keys, enough, foreseen.setdefault(task, []), f"{scratch}/{day}")
+                total = keys.distinct().count()
+                to_score[task] = missing.count()
+                hits[task] = total - to_score[task]
+                foreseen[task].append((day, missing))
+            customers = asked["recommend"][1].count()
+            planned.append(PlannedDate(day, reason, customers, hits, to_score, rates.minutes(to_score)))
+    finally:
+        files.delete(spark, scratch)
+        if not files.listdir(spark, f"{store.root}/scratch"):
+            files.delete(spark, f"{store.root}/scratch")
+    console.print(_table(planned))
+    return planned
+
+
+def measured_rates(runs: Mapping[date, Run]) -> _Rates:
+    """The newest measured speed of each task, and the newest night's seconds without the model."""
+    rates = _Rates()
+    newest_first = sorted(runs.values(), key=lambda run: run.finished_at, reverse=True)
+    tasks = {name.removesuffix(".scored") for run in newest_first for name in run.rows if name.endswith(".scored")}
+    for task in tasks:
+        told = [run for run in newest_first if run.rows.get(f"{task}.scored") and run.seconds.get(f"{task}.model")]
+        if told:
+            enough = [run for run in told if run.rows[f"{task}.scored"] >= _ENOUGH_SCORED]
+            best = enough[0] if enough else max(told, key=lambda run: run.rows[f"{task}.scored"])
+            rates.per_second[task] = best.rows[f"{task}.scored"] / best.seconds[f"{task}.model"]
+    if newest_first:
+        run = newest_first[0]
+        model = sum(seconds for name, seconds in run.seconds.items() if name.endswith(".model"))
+        rates.other_seconds = max(run.wall_seconds - model, 0.0)
+    return rates
+
+
+def _requests(
+    spark: SparkSession, config: Config, day: date, config_file: str, scratch: str
+) -> dict[str, tuple[Terms, DataFrame, ledger.Enough | None]]:
+    """Per task the terms, the keys of the date's requests (written, one row a request) and what makes a list usable."""
+    recommender, classifier = find_models(config, config_file)
+    recommender = models.shipped(spark, recommender)
+    used = read_inputs(spark, config, day, f"{scratch}/inputs").used
+    catalogue = SellableCatalogue(used["items"])
+    terms = requests.list_terms(config, "plan", day, recommender, catalogue.version)
+    lists = _written(spark, requests.list_requests(config, used, recommender).select("key"), f"{scratch}/lists")
+    enough = ledger.enough_sellable(catalogue.item_ids, config.recommend.k)
+    asked: dict[str, tuple[Terms, DataFrame, ledger.Enough | None]] = {terms.task: (terms, lists, enough)}
+    if classifier:
+        reviews = requests.review_requests(config, used, day, classifier).select("key")
+        review_terms = requests.review_terms("plan", day, classifier)
+        asked[review_terms.task] = (review_terms, _written(spark, reviews, f"{scratch}/reviews_due"), None)
+    if writer := find_answers_model(config, config_file):
+        writer = models.shipped(spark, writer)
+        folder = answers.write_articles(used["articles"], executor_files.scratch(f"articles-{uuid.uuid4().hex}"))
+        load = models.asker_loader(writer, executor_files.sent(spark, folder, folder.name))
+        due = answers.requests(config, used, day, writer, load).where("key IS NOT NULL").select("key")
+        answer_terms = answers.terms("plan", day, writer)
+        asked[answer_terms.task] = (answer_terms, _written(spark, due, f"{scratch}/questions_due"), None)
+    return asked
+
+
+def _missing(
+    spark: SparkSession,
+    store: Store,
+    terms: Terms,
+    keys: DataFrame,
+    enough: ledger.Enough | None,
+    foreseen: list[tuple[date, DataFrame]],
+    scratch: str,
+) -> DataFrame:
+    """The keys that neither the ledger nor an earlier date of the plan, up to this one's run date, would answer."""
+    found = ledger.lookup(spark, store, terms, keys, enough)
+    missing = found.where(F.col("why_missing").isNotNull()).select("key")
+    for day, answered in foreseen:
+        if day <= terms.run_date:
+            missing = missing.join(answered, on="key", how="left_anti")
+    return _written(spark, missing, f"{scratch}/{terms.task}_missing")
+
+
+def _written(spark: SparkSession, frame: DataFrame, folder: str) -> DataFrame:
+    parquet.write(spark, frame, folder)
+    return spark.read.schema(frame.schema).parquet(files.for_reading(folder))
+
+
+def _table(planned: list[PlannedDate]) -> Table:
+    table = Table("date", "reason", "customers", "answered by the ledger", "to score", "minutes", title="Plan")
+    for one in planned:
+        minutes = "not measured yet" if one.minutes is None else f"{one.minutes:,.1f}"
+        table.add_row(
+            str(one.run_date), one.reason, f"{one.customers:,}", _counts(one.hits), _counts(one.to_score), minutes
+        )
+    if len(planned) > 1:
+        known = [one.minutes for one in planned if one.minutes is not None]
+        total = f"{sum(known):,.1f}" if len(known) == len(planned) else ""
+        to_score = sum(sum(one.to_score.values()) for one in planned)
+        table.add_row(f"{len(planned)} dates", "", "", "", f"{to_score:,}", total, style="bold")
+    return table
+
+
+def _counts(by_task: Mapping[str, int]) -> str:
+    return ", ".join(f"{task} {n:,}" for task, n in by_task.items())

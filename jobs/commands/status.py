@@ -1,0 +1,110 @@
+"""`regulars status`: the state of every date as a calendar and a list.
+
+For the data engineer in the morning: what is published, what is stale, what failed and why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+from pyspark.sql import SparkSession
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from jobs.config.config import Config
+from jobs.spark.errors import UsageError
+from jobs.store.dates import DateState, State, days_between, known_span, states
+from jobs.store.store import Store
+from jobs.tasks.versions import current
+
+#: How each state looks: a mark that is told apart without colours too.
+_LOOKS: dict[State, tuple[str, str]] = {
+    "published": ("■", "green"),
+    "stale": ("◪", "yellow"),
+    "empty": ("□", "cyan"),
+    "failed": ("✗", "bold red"),
+    "running": ("▶", "bold blue"),
+    "missing": ("·", "dim"),
+}
+#: Dates of the calendar and of the list below it unless a range is given.
+_SHOWN, _LISTED = 26 * 7, 14
+
+
+def show_status(
+    spark: SparkSession,
+    config: Config,
+    console: Console,
+    config_file: str,
+    first: date | None = None,
+    last: date | None = None,
+) -> list[DateState]:
+    """Print the dates from `first` to `last`; without them the last half year of the store, its end listed."""
+    store = Store(config.store)
+    span = known_span(spark, store)
+    if span is None and (first is None or last is None):
+        console.print(f"Nothing was ever published or tried in {store.root}", highlight=False)
+        return []
+    end = last or span[1]  # type: ignore[index]
+    start = first or max(span[0], end - timedelta(days=_SHOWN))  # type: ignore[index]
+    if end < start:
+        raise UsageError(f"--from {start} is after --to {end}: give the older date first")
+    today, problems = current(config, config_file)
+    found = states(spark, store, days_between(start, end), today)
+    console.print(_calendar(found))
+    console.print(_legend(found))
+    listed = found if first or last else found[-_LISTED:]
+    console.print(_list(listed))
+    for problem in problems:
+        console.print(f"[yellow]Not compared:[/yellow] {escape(problem)}", highlight=False)
+    again = [one.run_date for one in found if one.state == "failed"]
+    if again:
+        console.print(
+            f"Go on with: regulars backfill --config {config_file} --from {again[0]} --to {again[-1]} "
+            "--reprocess failed",
+            highlight=False,
+        )
+    return found
+
+
+def _calendar(found: Sequence[DateState]) -> Table:
+    """One line a week, Monday first."""
+    by_day = {one.run_date: one.state for one in found}
+    first, last = found[0].run_date, found[-1].run_date
+    table = Table("week of", "Mo", "Tu", "We", "Th", "Fr", "Sa", "Su", box=None, padding=(0, 1))
+    monday = first - timedelta(days=first.weekday())
+    while monday <= last:
+        week = [monday + timedelta(days=number) for number in range(7)]
+        table.add_row(str(monday), *(_cell(day, by_day.get(day)) for day in week))
+        monday += timedelta(days=7)
+    return table
+
+
+def _cell(day: date, state: State | None) -> Text:
+    if state is None:
+        return Text("")
+    mark, style = _LOOKS[state]
+    return Text(f"{mark}{day.day}", style=style)
+
+
+def _legend(found: Sequence[DateState]) -> Text:
+    counts = Counter(one.state for one in found)
+    parts = [Text(f"{mark} {state} {counts[state]}  ", style=style) for state, (mark, style) in _LOOKS.items()]
+    return Text.assemble(*parts)
+
+
+def _list(found: Sequence[DateState]) -> Table:
+    table = Table("date", "state", "run", "lists' rows", "seconds", "note")
+    for one in found:
+        table.add_row(
+            str(one.run_date),
+            Text(one.state, style=_LOOKS[one.state][1]),
+            one.run.run_id if one.run else "",
+            f"{one.rows:,}" if one.rows is not None else "",
+            f"{one.run.wall_seconds:,.0f}" if one.run else "",
+            escape(one.detail),
+        )
+    return table

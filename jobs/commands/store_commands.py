@@ -1,0 +1,153 @@
+"""The commands that look after a store's dates: backfill, plan, status, rollback and gc."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
+from jobs.spark.errors import UsageError
+
+if TYPE_CHECKING:
+    from jobs.config.config import Config
+    from jobs.spark.deadline import Deadline
+
+FirstDate = Annotated[str, typer.Option("--from", metavar="DATE", help="The first date, included.")]
+LastDate = Annotated[str, typer.Option("--to", metavar="DATE", help="The last date, included.")]
+DeadlineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="HH:MM",
+        help="Ask the model nothing more from the next time that the shop's clock shows this; publish.at_deadline says "
+        "what is published then.",
+    ),
+]
+ReprocessOption = Annotated[
+    Literal["missing", "failed", "stale", "all"],
+    typer.Option(
+        help="Which dates: missing (nothing published yet), failed (the last run failed, was killed or never began), "
+        "stale (published with other packages, settings or models than today's, or cut short by a deadline), or all."
+    ),
+]
+OrderOption = Annotated[
+    Literal["oldest", "newest"],
+    typer.Option(
+        help="oldest: as if the nights had run one by one. newest: the latest dates are there first, at more "
+        "model time, because no date may use answers of a later one."
+    ),
+]
+VersionsOption = Annotated[
+    Literal["own", "current"],
+    typer.Option(help="current: today's settings and models. own: those that each date was published with."),
+]
+LookbackOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Also run the N dates before --from again that were ever run, for rows that came late. What did not "
+        "change is answered by the ledger.",
+    ),
+]
+
+
+def backfill(
+    first: FirstDate,
+    last: LastDate,
+    reprocess: ReprocessOption = "missing",
+    order: OrderOption = "oldest",
+    on_error: Annotated[
+        Literal["stop", "continue"], typer.Option(help="After a date that fails: stop, or go on with the next.")
+    ] = "stop",
+    versions: VersionsOption = "current",
+    lookback: LookbackOption = 0,
+    deadline: DeadlineOption = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Run the night for the dates of a range that need it, each as of its own end."""
+    from jobs.backfill import Choices, run_backfill
+
+    settings = load_config(config, overrides)
+    dates = parsed_date("--from", first), parsed_date("--to", last)
+    until = parsed_deadline(deadline, settings)
+    choices = Choices(reprocess, order, on_error, versions, lookback)
+    run_backfill(session("backfill", settings), settings, *dates, console, str(config), choices, until)
+
+
+def plan(
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first date, included.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last date, included.")] = None,
+    run_date: Annotated[str | None, typer.Option("--run-date", metavar="DATE", help="This one date.")] = None,
+    reprocess: ReprocessOption = "missing",
+    order: OrderOption = "oldest",
+    versions: VersionsOption = "current",
+    lookback: LookbackOption = 0,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Show what a night or a backfill would do and cost; changes nothing."""
+    from jobs.backfill import Choices, due_dates
+    from jobs.commands.plan import plan as make_plan
+
+    if (run_date is None) == (first is None or last is None):
+        raise UsageError("give --run-date DATE, or --from DATE and --to DATE")
+    if run_date is not None:  # a night runs its date whatever its state
+        first, last, reprocess, lookback = run_date, run_date, "all", 0
+    settings = load_config(config, overrides)
+    dates = parsed_date("--from", str(first)), parsed_date("--to", str(last))
+    choices = Choices(reprocess, order, versions=versions, lookback=lookback)
+    spark = session("plan", settings)
+    due = due_dates(spark, settings, *dates, choices, str(config))
+    make_plan(spark, settings, due, console, str(config), own_versions=versions == "own")
+
+
+def status(
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first date, included.")] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last date, included.")] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Show every date: published, stale, failed, missing, empty or running, with run, rows and seconds."""
+    from jobs.commands.status import show_status
+
+    settings = load_config(config, overrides)
+    start = parsed_date("--from", first) if first else None
+    end = parsed_date("--to", last) if last else None
+    show_status(session("status", settings), settings, console, str(config), start, end)
+
+
+def rollback(
+    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to put back.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Put the version of a date back that its last publish replaced; a second time undoes it."""
+    from jobs.commands.rollback import rollback as put_back
+
+    settings = load_config(config, overrides)
+    day = parsed_date("--run-date", run_date)
+    tables = put_back(session("rollback", settings), settings, day, console)
+    console.print(f"{day}: the version before is back in {', '.join(tables)}", highlight=False)
+
+
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Free what no run, rollback or repeated date needs, and merge the ledger's waves."""
+    from jobs.commands.gc import collect_garbage
+
+    settings = load_config(config, overrides)
+    collect_garbage(session("gc", settings), settings, console, dry_run=dry_run)
+
+
+def parsed_deadline(text: str | None, config: Config) -> Deadline | None:
+    """Read --deadline; None where it is not given."""
+    from jobs.spark.deadline import next_deadline
+
+    return next_deadline(text, config.timezone, datetime.now(UTC)) if text else None

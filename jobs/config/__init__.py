@@ -1,0 +1,1 @@
+"""`regulars.yaml`: every key, its type, its default, and how the file is read."""

@@ -1,0 +1,1 @@
+"""`regulars evaluate`: judges published lists, labels and the loyalty experiment against later events."""

@@ -1,0 +1,131 @@
+"""Judges models.recommend by each customer's last purchase, given everything before it: the papers' protocol.
+
+    regulars train --protocol leave-one-out --task recommend --config regulars.yaml
+    regulars evaluate --protocol leave-one-out --config regulars.yaml --json figures.json
+
+Full ranking over the catalogue; with `recommend.exclude_purchased` the customer's own history is masked. The prompt
+is the one that a night would make, and the lists come from the engine that makes them at night.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import SparkSession
+from rich.console import Console
+from rich.progress import Progress
+
+from jobs.config.config import Config
+from jobs.evaluation import ranking_figures
+from jobs.evaluation.ranking_figures import Judged, compare
+from jobs.inputs.reader import read_inputs
+from jobs.scoring import models
+from jobs.spark import files
+from jobs.spark.errors import ConfigurationError, InputError
+from jobs.spark.progress import warn
+from jobs.store.store import Store
+from jobs.training import training_data
+from lm.checkpoint.checkpoint import CheckpointError
+from lm.checkpoint.manifest import read_manifest
+
+if TYPE_CHECKING:
+    from lm.recommend.held_out import HeldOut, Split
+
+#: Customers in one call of the engine: progress is shown between the calls.
+_AT_ONCE = 512
+
+
+def evaluate_leave_one_out(
+    spark: SparkSession, config: Config, as_of: date, console: Console, json_file: Path | None = None
+) -> dict[str, Any]:
+    """Judge the model of the lists by every customer's last purchase up to `as_of`, beside plain baselines.
+
+    Prints a table, writes the figures to `json_file` and returns them. The baselines learn from all but those last
+    purchases. A model that was not trained with the same protocol may have seen them: that is said.
+    Raises ConfigurationError for a missing model, InputError where nobody bought often enough.
+    """
+    try:
+        path = models.resolve(config.models.recommend)
+        training = read_manifest(path).training
+    except CheckpointError as error:
+        raise ConfigurationError(f"models.recommend: {error}") from None
+    protocol = training.get("settings", {}).get("protocol", "unknown")
+    if protocol != "leave-one-out":
+        warn(
+            console,
+            f"{path} was trained with the protocol {protocol}: it may have seen the purchases that it is judged by. "
+            "Train it with regulars train --protocol leave-one-out.",
+        )
+    split, titles, sellable = _read(spark, config, as_of)
+    own = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
+    lists = _lists(path, config, split.test, titles, sellable, console)
+    judged = [Judged(*row) for row in zip(lists, own, (sorted(one.items) for one in split.test), strict=True)]
+    known = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.refit]
+    new_only = config.recommend.exclude_purchased
+    ks = [k for k in (5, 10) if k <= config.recommend.k] or [config.recommend.k]
+    found = compare(judged, known, sellable, ks, new_only=new_only)
+    figures = {
+        "protocol": "leave-one-out",
+        "trained_with": protocol,
+        "refit": bool(training.get("settings", {}).get("refit")),
+        "exclude_purchased": new_only,
+        **ranking_figures.headline(found),
+        "new_items" if new_only else "all_items": found,
+    }
+    ranking_figures.show(console, f"last purchases, {'refit' if figures['refit'] else 'strict'}", found, ks[-1])
+    ranking_figures.write(console, figures, json_file)
+    return figures
+
+
+def _read(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict[str, str], list[str]]:
+    """The customers split by the protocol, every title, and the ids that can be sold."""
+    from lm.recommend.held_out import split_of
+    from lm.recommend.settings import RecommendSettings
+    from lm.train.training_state import TrainingError
+
+    work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
+    try:
+        used = read_inputs(spark, config, as_of, work, training_data.TABLES).used
+        customers = training_data.customers(used).customers
+        titles = training_data.titles(used)
+        sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
+    finally:
+        files.delete(spark, work)
+    settings = RecommendSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)
+    try:
+        return split_of(customers, titles, settings), titles, sellable
+    except TrainingError as error:
+        raise InputError(f"evaluate: {error}") from None
+
+
+def _lists(
+    path: Path,
+    config: Config,
+    held: Sequence[HeldOut],
+    titles: dict[str, str],
+    sellable: Sequence[str],
+    console: Console,
+) -> list[list[str]]:
+    """The list that a night would make for each held-out customer; shows progress."""
+    from lm.recommend.catalogue import Catalogue
+    from lm.recommend.recommender import Recommender
+    from lm.text.prompt import PromptEncoder
+
+    settings = config.recommend
+    encoder = PromptEncoder.load(path)
+    catalogue = Catalogue.build(list(sellable), [titles[item] for item in sellable], encoder)
+    engine = Recommender.load(path, catalogue, beams=settings.beams, dtype=config.models.dtype)
+    lists: list[list[str]] = []
+    with Progress(console=console, transient=True) as progress:
+        for start in progress.track(range(0, len(held), _AT_ONCE), description="  ranking"):
+            part = held[start : start + _AT_ONCE]
+            events = [one.events[-settings.history_events :] for one in part]
+            prompts = [rendered.prompt for rendered in encoder.render_many(events, settings.prompt_tokens)]
+            barred = [sorted(one.purchased) if settings.exclude_purchased else [] for one in part]
+            found = engine.recommend(prompts, barred, settings.k)
+            lists += [[scored.item_id for scored in best] for best in found]
+    return lists

@@ -1,0 +1,133 @@
+"""Judges published lists by what customers bought next.
+
+For whoever decides whether the lists are worth sending. Alone:
+
+    regulars evaluate --config regulars.yaml --run-date 2026-02-15 --days 14 --json figures.json
+
+A customer is judged who has a list of `run_date` and bought something in the days after it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+
+from jobs.config.config import Config
+from jobs.evaluation import ranking_figures
+from jobs.evaluation.ranking_figures import Judged, compare
+from jobs.inputs.reader import read_inputs
+from jobs.inputs.row_accounting import end_of, is_before
+from jobs.spark import files
+from jobs.spark.errors import InputError
+from jobs.store.store import Store
+
+#: Customers that are judged, and whose purchases the baselines learn from, at most; drawn by a hash of their ids.
+JUDGED = 50_000
+LEARNED_FROM = 200_000
+#: A customer's purchases that the baselines learn from, the newest.
+PURCHASES_OF_ONE = 200
+
+
+def evaluate_time_split(
+    spark: SparkSession,
+    config: Config,
+    run_date: date,
+    days: int,
+    console: Console,
+    json_file: Path | None = None,
+    ks: Sequence[int] = (5, 10),
+) -> dict[str, Any]:
+    """Judge the lists published for `run_date` by the purchases of the `days` days after it, beside plain baselines.
+
+    Prints a table, writes the figures to `json_file` and returns them: `new_items` and `all_items`, each with
+    `customers` and per rival `metric -> {value, low, high}`. Baselines know purchases up to `run_date` only.
+    Raises InputError where no lists are published for the date, or nobody with a list bought anything.
+    """
+    published = _published(spark, config, run_date)
+    last = run_date + timedelta(days=days)
+    work = Store(config.store).work(f"evaluate-{run_date}-{uuid.uuid4().hex[:8]}")
+    try:
+        used = read_inputs(spark, config, last, work, ("purchases", "items", "optouts")).used
+        bought = purchases_around(used["purchases"], is_before(end_of(run_date, config.timezone), "purchased_at"))
+        judged = _judged(bought, published)
+        known = _known_purchases(bought)
+        sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
+    finally:
+        files.delete(spark, work)
+    if not judged:
+        raise InputError(
+            f"nobody with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "
+            "give a --run-date with purchases after it, or more --days"
+        )
+    ks = [k for k in ks if k <= config.recommend.k] or [config.recommend.k]
+    figures: dict[str, Any] = {
+        "protocol": "time-split",
+        "run_date": run_date.isoformat(),
+        "days": days,
+        "exclude_purchased": config.recommend.exclude_purchased,
+        "new_items": compare(judged, known, sellable, ks, new_only=True),
+        "all_items": compare(judged, known, sellable, ks, new_only=False),
+    }
+    figures |= ranking_figures.headline(figures["new_items" if config.recommend.exclude_purchased else "all_items"])
+    for question in ("new_items", "all_items"):
+        title = f"{question.replace('_', ' ')}, {days} days after {run_date}"
+        ranking_figures.show(console, title, figures[question], ks[-1])
+    ranking_figures.write(console, figures, json_file)
+    return figures
+
+
+def purchases_around(purchases: DataFrame, is_past: Any) -> DataFrame:
+    """One row a customer: `before` and `after` (item ids in order of purchase; the newest 200 before, all after)."""
+    line = F.struct("purchased_at", "item_id")
+    newest = F.expr(
+        "max_by(struct(purchased_at, item_id), struct(purchased_at, item_id), "
+        f"{PURCHASES_OF_ONE}) FILTER (WHERE is_past)"
+    )
+    marked = purchases.withColumn("is_past", is_past)
+    grouped = marked.groupBy("user_id").agg(
+        newest.alias("newest"),
+        F.array_sort(F.collect_list(F.when(~F.col("is_past"), line))).alias("later"),
+        F.collect_set(F.when(F.col("is_past"), F.col("item_id"))).alias("ever"),
+    )
+    none = F.array().cast("array<string>")
+    return grouped.select(
+        "user_id",
+        F.coalesce(F.transform(F.reverse("newest"), lambda line: line["item_id"]), none).alias("before"),
+        F.transform("later", lambda line: line["item_id"]).alias("after"),
+        "ever",
+    )
+
+
+def _published(spark: SparkSession, config: Config, run_date: date) -> DataFrame:
+    """One row a customer: `listed`, the item ids of the published list, best first."""
+    folder = Store(config.store).date_folder("recommendations", run_date)
+    if not files.exists(spark, folder):
+        raise InputError(
+            f"no recommendations of {run_date} are published in {config.store}: "
+            f"run regulars nightly --run-date {run_date} first"
+        )
+    ranked = F.array_sort(F.collect_list(F.struct("rank", "item_id")))
+    lists = spark.read.parquet(files.for_reading(folder)).groupBy("user_id").agg(ranked.alias("ranked"))
+    return lists.select("user_id", F.transform("ranked", lambda line: line["item_id"]).alias("listed"))
+
+
+def _judged(bought: DataFrame, published: DataFrame) -> list[Judged]:
+    """Customers with a list and purchases after it; `before` also holds what they bought longer ago, unordered."""
+    both = bought.where(F.size("after") > 0).join(published, on="user_id", how="inner")
+    older = F.array_sort(F.array_except("ever", "before"))
+    drawn = both.orderBy(F.xxhash64("user_id"), "user_id").limit(JUDGED).orderBy("user_id")
+    table = drawn.select("listed", F.concat(older, "before").alias("before"), "after").toArrow()
+    return [Judged(**row) for row in table.to_pylist()]
+
+
+def _known_purchases(bought: DataFrame) -> list[list[str]]:
+    drawn = bought.where(F.size("before") > 0).orderBy(F.xxhash64("user_id"), "user_id").limit(LEARNED_FROM)
+    found: list[list[str]] = drawn.orderBy("user_id").select("before").toArrow()["before"].to_pylist()
+    return found

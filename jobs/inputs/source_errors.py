@@ -1,0 +1,124 @@
+"""What Spark says of a source, as an error that names the key, the file and the mend."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from py4j.java_gateway import JavaObject, is_instance_of
+from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame
+
+from jobs.config.input_settings import Input
+from jobs.inputs.charsets import ENCODING_HINT, is_lost
+from jobs.spark.errors import BadFile, InputError
+
+_LISTED_COLUMNS = 30
+_SQLSTATE = re.compile(r"\s*SQLSTATE: \w+.*")
+
+
+@contextmanager
+def explained(table: str, source: Input, key: str, df: DataFrame | None = None, scan: bool = False) -> Iterator[None]:
+    """Turn what Spark says of the source into an InputError naming `key`.
+
+    While rows are scanned (`scan`) only errors of files and expressions are the source's; others pass through.
+    Messages about rows stay out (they quote values); those about files, columns and SQL text are given.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        explanation = _explanation(error, key, source, df, scan)
+        if explanation is None:
+            raise
+        message, file = f"{key}: {explanation}, then run the command again.", _bad_file(error)
+        raise (InputError(message) if file is None else BadFile(message, file)) from None
+
+
+def _explanation(
+    error: PySparkException | Py4JJavaError, key: str, source: Input, df: DataFrame | None, scan: bool
+) -> str | None:
+    condition, parameters, message = _condition(error)
+    if condition == "PATH_NOT_FOUND":
+        return f"there is no {parameters.get('path', source.shown)}. Mend the path or bring the file"
+    if condition == "UNABLE_TO_INFER_SCHEMA":
+        return f"{source.shown} is an empty folder, or files of zero bytes. Mend the path or bring the data"
+    if condition in ("DATA_SOURCE_NOT_FOUND", "INVALID_DATA_SOURCE"):
+        return f"Spark knows no format {source.format}; use parquet, csv, json, orc"
+    if condition == "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
+        return (
+            f"column {parameters.get('column')} is {parameters.get('actualType')} in {parameters.get('path')} but "
+            f"{parameters.get('expectedType')} in other files. Write all files with one type"
+        )
+    if condition.startswith("FAILED_READ_FILE"):
+        return (
+            f"{parameters.get('path')} cannot be read as {source.format}: it is truncated, damaged, gone, of another "
+            "format, or (CSV) has another header than the first file. Write it again or take it out of the folder"
+        )
+    if condition == "PARQUET_TYPE_ILLEGAL":
+        return (
+            f"a column of {source.shown} has the type {parameters.get('parquetType')}, which Spark does not read. "
+            'Write timestamps in microseconds (pandas: to_parquet(..., coerce_timestamps="us"))'
+        )
+    if condition == "INVALID_IDENTIFIER" and df is not None:  # not of ASCII letters, and no column is so called
+        name = parameters.get("ident", "").strip("`")
+        return f"{source.shown} has no column {name}. {columns_of(df)} Mend {key}; in an expression write `{name}`"
+    if condition.startswith("UNRESOLVED_COLUMN") and df is not None:
+        return f"{source.shown} has no column {parameters.get('objectName')}. {columns_of(df)} Mend {key}"
+    if condition == "INVALID_PARAMETER_VALUE.CHARSET":
+        return f"Java knows no such character set as its options say. Write {ENCODING_HINT}"
+    state = error.getSqlState() if isinstance(error, PySparkException) else ""
+    if (state or "").startswith(("22", "P0")):  # data exceptions, and errors that SQL raised on purpose
+        return f"an expression fails on some row ({condition}): use the try_ form of that function"
+    if scan:
+        return None
+    is_text = condition.startswith("DATATYPE_MISMATCH") and source.format.lower() in ("csv", "json")
+    hint = f" {source.format.upper()} gives text: CAST(... AS BIGINT) makes a number of it." if is_text else ""
+    return f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])}{hint} Mend {key}"
+
+
+def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:
+    """Name, parameters and text of the error; of a failed job those of the unreadable file beneath it."""
+    if isinstance(error, PySparkException):
+        text = str(error).strip().removeprefix(f"[{error.getCondition()}] ")
+        return error.getCondition() or "", dict(error.getMessageParameters() or {}), text
+    found: tuple[str, dict[str, str], str] = ("", {}, "")
+    cause: JavaObject | None = error.java_exception
+    while cause is not None:
+        if _is_spark_throwable(cause) and cause.getCondition():
+            condition = str(cause.getCondition())
+            if not found[0] or condition.startswith("FAILED_READ_FILE"):
+                found = (condition, dict(cause.getMessageParameters()), str(cause.getMessage()))
+        cause = cause.getCause()
+    return found
+
+
+def _is_spark_throwable(exception: JavaObject) -> bool:
+    context = SparkContext.getOrCreate()  # tables are read in threads of their own, which have no active session
+    return bool(is_instance_of(context._gateway, exception, "org.apache.spark.SparkThrowable"))
+
+
+def _bad_file(error: PySparkException | Py4JJavaError) -> str | None:
+    """The URI of the file that cannot be read at all."""
+    condition, parameters, _ = _condition(error)
+    if condition.startswith("FAILED_READ_FILE") and not condition.endswith("COLUMN_DATA_TYPE_MISMATCH"):
+        return parameters.get("path")
+    return None
+
+
+def columns_of(df: DataFrame) -> str:
+    """What columns there are, for whoever names one that is not."""
+    names = df.columns
+    if not names:
+        return "It has no columns: is the file empty?"
+    if names == ["_corrupt_record"]:
+        return (
+            "None of its lines is JSON in UTF-8: where a file is one JSON text say so with options: {multiLine: true}, "
+            f"where it is in another character set with {ENCODING_HINT}."
+        )
+    if any(is_lost(name) for name in names):
+        return f"Its names are not in UTF-8: say so with {ENCODING_HINT}."
+    more = f" and {len(names) - _LISTED_COLUMNS} more" if len(names) > _LISTED_COLUMNS else ""
+    return f"It has {', '.join(names[:_LISTED_COLUMNS])}{more}."

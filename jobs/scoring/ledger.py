@@ -1,0 +1,280 @@
+"""The ledger: the model answers each distinct request once, and every answer is kept.
+
+`<store>/ledger/<task>/wave=<number>-<run_id>/part-00000.parquet`, append-only, one row per request that went through
+the model. A request's key is a hash of all that decides its answer except the catalogue, because a shop's catalogue
+changes nightly and a list stays usable while its products can still be sold.
+
+Which answer a run uses. Of a key's answers those with `scored_on` after run_date do not exist for the run (they may
+name products that were not sold yet), so a backfilled date equals what that night would have written; of the rest the
+newest counts (then the highest wave). It is used if it was scored against the very catalogue of the run, or if enough
+of its products can still be sold and it is not too old. Age is counted against a limit between half of `max_age_days`
+and all of it, spread over the keys by their hash, so that what was scored in one night does not expire in one night. A
+request that the model failed on is in the ledger too, with `failure` in place of `result`, and waits a week.
+
+What a look-up costs. Lists are wide and millions of them are looked at each night, so they do not travel: whether a
+list is still good is decided where it is read, and of each row only its key and one number are shuffled. The lists
+themselves are read a second time, those that are used, where they are joined with their customers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import SparkContext
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.classic.column import Column as ClassicColumn
+
+from jobs.scoring.waves import Progress, Scored, Terms, row_schema, score_missing
+from jobs.spark import files, parquet
+from jobs.spark.deadline import Deadline
+from jobs.spark.fault_points import point
+from jobs.spark.pandas_udfs import arrow_udf
+from jobs.store.store import Store
+
+#: A request that the model failed on is asked again so many days later: memory and libraries change.
+_RETRY_DAYS = 7
+#: Up to so many keys are broadcast to the ledger's rows, which spares looking at those of other keys.
+BROADCAST_KEYS = 200_000
+#: A row's number holds, from the left, its day, its wave (of eight digits) and these.
+_HAS_FAILED, _SAME_CATALOGUE, _ENOUGH, _FLAGS = 1, 2, 4, 8
+_WAVES = 100_000_000
+#: Up to so many products are written into a plan.
+_PLANNED_ITEMS = 50_000
+
+#: Says of a column of lists' item_ids whether tonight's shop can still use each.
+Enough = Callable[[Column], Column]
+
+
+@dataclass(frozen=True)
+class Results:
+    """One row per answered request: `key` and the ledger's columns; and how many were reused, scored and left."""
+
+    rows: DataFrame
+    #: `key` and `failure` of the requests that the model failed on.
+    failed: DataFrame
+    reused: int
+    scored: int
+    #: Requests that the deadline left unanswered.
+    late: int = 0
+    #: Wall-clock seconds of the waves.
+    model_seconds: float = 0.0
+    #: How many rows `failed` has.
+    failures: int = 0
+
+
+def request_key(
+    task: str, prompt: Column, *, model_version: str, settings: Mapping[str, object], beside: Column | None = None
+) -> Column:
+    """SHA-256 in hex of what decides a request's answer; null where the prompt or what stands `beside` it is null.
+
+    `model_version` is the checkpoint's fingerprint (weights, tokenizer, template), `settings` the decoding settings,
+    `beside` a hash of what else the model is told, as the ids that may not be listed. The prompt comes last and nothing
+    before it can hold a newline, so no two different requests are the same text.
+    """
+    fixed = "\n".join((task, model_version, json.dumps(settings, sort_keys=True)))
+    return F.sha2(F.concat(F.lit(fixed + "\n"), beside if beside is not None else F.lit(""), F.lit("\n"), prompt), 256)
+
+
+def results(
+    spark: SparkSession,
+    store: Store,
+    terms: Terms,
+    requests: DataFrame,
+    infer: Callable[[DataFrame], DataFrame],
+    *,
+    enough: Enough | None = None,
+    wave_minutes: float = 5,
+    progress: Progress | None = None,
+    deadline: Deadline | None = None,
+    max_failures: int = 0,
+) -> Results:
+    """Answer every distinct request from the ledger, after the model scored those that it cannot answer.
+
+    `requests` has `key`, `prompt_hash` and what `infer` reads; equal keys are equal requests. It is read twice, so it
+    should lie in a file. `infer` adds `result` (of terms.result_type, never null) to the rows that it is given and
+    keeps the rest; where it adds a `failure` the result is null, and GateRefused is raised where that happens more than
+    `max_failures` times. `enough` says of a list's item_ids whether tonight's shop can still use it. No wave starts
+    after `deadline`; the requests that are left then have no row.
+    """
+    folder = f"{store.work(terms.run_id)}/{terms.task}_found"
+    known = lookup(spark, store, terms, requests.select("key"), enough)
+    asked = sum(footer.rows for footer in parquet.write(spark, known, folder))
+    point("found-written")
+    found = spark.read.schema(known.schema).parquet(files.for_reading(folder))
+    missing = found.where(F.col("why_missing").isNotNull()).select("key", F.col("why_missing").alias("why_scored"))
+    is_missing = F.col("why_missing").isNotNull()
+    kinds = found.groupBy(is_missing.alias("is_missing"), "has_failed").count().collect()
+    total = sum(kind["count"] for kind in kinds if kind["is_missing"])
+    failures = sum(kind["count"] for kind in kinds if kind["has_failed"] and not kind["is_missing"])
+    rows, scored = answers(spark, store, terms, found, asked), Scored()
+    if total:
+        scored = score_missing(
+            spark,
+            store,
+            terms,
+            requests,
+            missing,
+            infer,
+            total=total,
+            wave_minutes=wave_minutes,
+            progress=progress,
+            deadline=deadline,
+            max_failures=max_failures,
+        )
+    if scored.waves:
+        new = spark.read.schema(terms.schema).parquet(*(files.for_reading(wave) for wave in scored.waves))
+        rows = rows.unionByName(new)
+    has_failed = F.col("failure").isNotNull()
+    failed = rows.where(has_failed).select("key", "failure")
+    return Results(
+        rows=rows.where(~has_failed),
+        failed=failed,
+        reused=asked - total,
+        scored=scored.requests,
+        late=total - scored.requests,
+        model_seconds=scored.seconds,
+        failures=failures + scored.failures,
+    )
+
+
+def lookup(
+    spark: SparkSession,
+    store: Store,
+    terms: Terms,
+    keys: DataFrame,
+    enough: Enough | None = None,
+) -> DataFrame:
+    """Return each distinct `key` with where its newest answer as of the run date lies, and `why_missing`.
+
+    That is null where the answer is usable, else `new` (never scored), `catalogue` (too few of its products can still
+    be sold) or `age`. `scored_on` and `wave_number` are null without an answer; `has_failed` says what kind it is.
+    `keys` is read twice.
+    """
+    ledger = read(spark, store, terms.task, terms.result_type).where(F.col("scored_on") <= F.lit(terms.run_date))
+    if keys.count() <= BROADCAST_KEYS:
+        ledger = ledger.join(F.broadcast(keys), on="key", how="left_semi")
+    ledger = ledger.withColumn("wave_number", wave_number())
+    known = ledger.select("key", _numbered(terms, enough).alias("number"), F.lit(False).alias("is_asked"))
+    asked = keys.select("key", F.lit(None).cast("bigint").alias("number"), F.lit(True).alias("is_asked"))
+    # Both in one shuffle and one hash table: neither has to be sorted for a join, nor the keys made distinct first.
+    newest = (
+        known.unionByName(asked)
+        .repartition("key")
+        .groupBy("key")
+        .agg(F.max("number").alias("number"), F.max("is_asked").alias("is_asked"))
+        .where("is_asked")
+    )
+    newest_place = F.floor(F.col("number") / _FLAGS)
+    return (
+        newest.withColumns(
+            {
+                "scored_on": F.date_from_unix_date(F.floor(newest_place / _WAVES).cast("int")),
+                "wave_number": F.pmod(newest_place, F.lit(_WAVES)).cast("int"),
+                "has_failed": _flag(_HAS_FAILED),
+            }
+        )
+        .withColumn("why_missing", _why_missing(terms, has_limits=enough is not None))
+        .select("key", "scored_on", "wave_number", "has_failed", "why_missing")
+    )
+
+
+def answers(spark: SparkSession, store: Store, terms: Terms, found: DataFrame, size: int) -> DataFrame:
+    """The ledger's rows that `found` (at most `size` rows of `lookup`) says are usable, failed ones too."""
+    where = ["key", "scored_on", "wave_number"]
+    usable = found.where(F.col("why_missing").isNull()).select(*where)
+    rows = read(spark, store, terms.task, terms.result_type).withColumn("wave_number", wave_number())
+    if size <= BROADCAST_KEYS:
+        usable = F.broadcast(usable)
+    return rows.join(usable, on=where, how="inner").select(*terms.schema.names)
+
+
+def wave_number() -> Column:
+    """The number of the wave that a row of `read` came from: the higher one is the newer."""
+    return F.substring("wave", 1, 8).cast("int")
+
+
+def place() -> Column:
+    """Of two answers to one request the newer one has the greater place: by day, then by `wave_number`."""
+    return F.unix_date("scored_on").cast("bigint") * _WAVES + F.col("wave_number")
+
+
+def read(spark: SparkSession, store: Store, task: str, result_type: str) -> DataFrame:
+    """Read the whole ledger of a task, with the `wave` that each row came from; no rows before the first wave."""
+    schema = row_schema(result_type).add("wave", "string")
+    folder = store.ledger(task)
+    if not files.listdir(spark, folder):
+        return spark.createDataFrame([], schema)
+    return spark.read.schema(schema).parquet(files.for_reading(folder))
+
+
+def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
+    """Say of a column of item_ids (array<string>) whether at least k of each row's are among these `item_ids`.
+
+    A catalogue that fits into a plan is one set in the JVM, which spares handing each list to Python; a
+    larger one is looked up there, each distinct id of a batch once.
+    """
+    sellable = frozenset(item_ids)
+    if len(sellable) <= _PLANNED_ITEMS:
+        return lambda listed: F.size(F.filter(listed, lambda item: _is_in(item, sellable))) >= k
+
+    def enough(listed: pa.Array) -> pa.Array:
+        encoded = listed.flatten().dictionary_encode()
+        is_sellable = np.fromiter((item in sellable for item in encoded.dictionary.to_pylist()), dtype=bool)
+        so_far = np.concatenate([[0], np.cumsum(is_sellable[encoded.indices.to_numpy()])])
+        lengths = pc.fill_null(pc.list_value_length(listed), 0).to_numpy()
+        ends = np.cumsum(lengths)
+        return pa.array(so_far[ends] - so_far[ends - lengths] >= k)
+
+    return arrow_udf("boolean")(enough)
+
+
+def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
+    """`item` is one of these ids, handed over as one text: `Column.isin` makes a call for each."""
+    java = cast("Any", SparkContext.getOrCreate())._jvm.java
+    ids = java.util.Collections.list(java.util.StringTokenizer("\0".join(sorted(item_ids)), "\0"))  # they have no NUL
+    is_in: Column = cast("Any", ClassicColumn)(cast("Any", item)._jc.isInCollection(ids))
+    return is_in
+
+
+def _numbered(terms: Terms, enough: Enough | None) -> Column:
+    """A ledger row as one number: the greatest of a key's is its newest answer, with what is to be known of it."""
+    has_failed = F.col("failure").isNotNull()
+    same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
+    number = place() * _FLAGS + has_failed.cast("int") * _HAS_FAILED + same_catalogue.cast("int") * _SAME_CATALOGUE
+    if enough is None:
+        return number
+    # Null for the rows already decided: they need not travel to Python.
+    undecided = F.when(~same_catalogue & ~has_failed, F.col("result")["item_id"])
+    return number + F.coalesce(enough(undecided).cast("int"), F.lit(0)) * _ENOUGH
+
+
+def _flag(flag: int) -> Column:
+    return F.coalesce(F.col("number").bitwiseAND(F.lit(flag)) > 0, F.lit(False))
+
+
+def _why_missing(terms: Terms, *, has_limits: bool) -> Column:
+    has_failed, same_catalogue = _flag(_HAS_FAILED), _flag(_SAME_CATALOGUE)
+    why = F.when(F.col("number").isNull(), "new").when(has_failed & (_age(terms.run_date) >= _RETRY_DAYS), "age")
+    why = why.when(has_failed | same_catalogue, F.lit(None))
+    if has_limits:
+        why = why.when(~_flag(_ENOUGH), "catalogue")
+    if terms.max_age_days is not None:
+        why = why.when(_age(terms.run_date) > _age_limit(terms.max_age_days), "age")
+    return why
+
+
+def _age(run_date: date) -> Column:
+    return F.datediff(F.lit(run_date), F.col("scored_on"))
+
+
+def _age_limit(max_age_days: int) -> Column:
+    """Days for which a key's answer may be used against another catalogue: max_age_days or up to half of it less."""
+    return F.lit(max_age_days) - F.pmod(F.xxhash64("key"), F.lit(max_age_days // 2 + 1))

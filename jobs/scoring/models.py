@@ -1,0 +1,151 @@
+"""The models of a night: found and fingerprinted on the driver, loaded once per Python worker."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pyspark.sql import SparkSession
+
+from jobs.spark import executor_files
+from jobs.spark.errors import ConfigurationError
+from jobs.spark.executor_files import opened
+from lm.checkpoint import checkpoint
+from lm.checkpoint.fingerprint import model_fingerprint
+from lm.checkpoint.manifest import MANIFEST_FILE, read_manifest
+from lm.recommend.catalogue import Catalogue
+from lm.text.prompt import PromptEncoder
+
+Language = Literal["en", "zh"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+#: Tonight's articles, in the folder that askers open.
+ARTICLES_FILE = "articles.json"
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.answers.answer_writer import AnswerWriter
+    from lm.answers.asker import Asker
+    from lm.recommend.recommender import Recommender
+    from lm.sentiment.classifier import SentimentClassifier
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint, the fingerprint under which the ledger knows its results, and how it is to be run."""
+
+    path: str  # a folder of the driver's machine; once `shipped`, a place that workers open too
+    fingerprint: str
+    language: Language = "en"  # of the prompt's template
+    dtype: Dtype = "auto"
+    reads_category: bool = False  # of a review's product, beside its text
+
+    def encoder(self) -> PromptEncoder:
+        """Load (or take from this process's cache) the prompt encoder."""
+        return _encoder(self.path, self.language)
+
+    def encoder_loader(self) -> Callable[[], PromptEncoder]:
+        """A picklable loader of the prompt encoder, cached in each Python worker."""
+        return functools.partial(_encoder, self.path, self.language)
+
+
+def find(key: str, model: str, config_file: str, language: Language | None = None, *, dtype: Dtype = "auto") -> Model:
+    """Resolve `models.<key>`; ConfigurationError with the mend where there is no usable checkpoint.
+
+    `language` is the configured template's. A trained model answers in the language it was trained with, so another
+    one is a mistake; a stock model takes the configured one.
+    """
+    try:
+        path = resolve(model)
+        fingerprint = model_fingerprint(path)
+        reads_category = checkpoint.ngrams_know_categories(path)
+        trained = read_manifest(path).language
+    except checkpoint.CheckpointError as error:
+        raise ConfigurationError(
+            f"models.{key}: {error}\nTrain one with: regulars train --config {config_file} --task {key} --as-of <date>"
+        ) from None
+    is_stock = not (path / MANIFEST_FILE).exists()
+    if language and not is_stock and language != trained:
+        raise ConfigurationError(
+            f"recommend.language is {language}, but models.{key} ({path}) was trained with {trained} prompts: set"
+            f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
+            f" {config_file} --task {key} --as-of <date>"
+        )
+    return Model(str(path), fingerprint, language or trained, dtype, reads_category)
+
+
+def resolve(model: str) -> Path:
+    """The folder of a model on this machine, fetched where it lies on a file system that only Hadoop reads.
+
+    Raises CheckpointError, with the mend.
+    """
+    if not executor_files.is_remote(model):
+        return checkpoint.resolve(model)
+    spark = SparkSession.getActiveSession()
+    assert spark is not None, "a model on a cluster's file system is read by a session"
+    try:
+        return checkpoint.resolve(str(executor_files.fetched(spark, model)))
+    except OSError as error:
+        raise checkpoint.CheckpointError(
+            f"model {model} cannot be read ({error}): mend the URI, or copy the model to a folder of this machine "
+            "and name that"
+        ) from None
+
+
+def shipped(spark: SparkSession, model: Model) -> Model:
+    """The same model where every executor can open it: on a cluster its folder is sent along."""
+    return replace(model, path=executor_files.sent(spark, Path(model.path), f"model-{model.fingerprint}"))
+
+
+def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
+    """A picklable loader of the engine over the memory-mapped catalogue, cached in each Python worker."""
+    return functools.partial(_recommender, model, catalogue_dir, beams)
+
+
+def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
+    """A picklable loader of the sentiment classifier, cached in each Python worker."""
+    return functools.partial(_classifier, model.path, model.dtype)
+
+
+def asker_loader(model: Model, articles: str) -> Callable[[], Asker]:
+    """A picklable loader of what makes prompts of questions over a folder of articles, cached in each Python worker."""
+    return functools.partial(_asker, model, articles)
+
+
+def writer_loader(model: Model) -> Callable[[], AnswerWriter]:
+    """A picklable loader of the answers' engine, cached in each Python worker."""
+    return functools.partial(_writer, model.path, model.dtype)
+
+
+@functools.lru_cache(maxsize=2)
+def _encoder(path: str, language: Language) -> PromptEncoder:
+    return PromptEncoder.load(opened(path), language=language)
+
+
+@functools.lru_cache(maxsize=1)
+def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
+    from lm.recommend.recommender import Recommender
+
+    return Recommender.load(opened(model.path), Catalogue.load(opened(catalogue_dir)), beams=beams, dtype=model.dtype)
+
+
+@functools.lru_cache(maxsize=1)
+def _classifier(path: str, dtype: Dtype) -> SentimentClassifier:
+    from lm.sentiment.classifier import SentimentClassifier
+
+    return SentimentClassifier.load(opened(path), dtype=dtype)
+
+
+@functools.lru_cache(maxsize=1)
+def _asker(model: Model, articles: str) -> Asker:
+    from lm.answers.asker import Asker
+
+    return Asker.load(opened(model.path), opened(articles) / ARTICLES_FILE)
+
+
+@functools.lru_cache(maxsize=1)
+def _writer(path: str, dtype: Dtype) -> AnswerWriter:
+    from lm.answers.answer_writer import AnswerWriter
+
+    return AnswerWriter.load(opened(path), dtype=dtype)

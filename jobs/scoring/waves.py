@@ -1,0 +1,273 @@
+"""The requests that the ledger cannot answer go through the model in waves of some minutes; each is kept at once.
+
+A wave is one range of slots (a slot is a hash of the key), one Spark job and one rename into the ledger, so a run that
+is killed loses one wave at most and its next start asks only for what is still missing. The first wave is small,
+because nothing is known of the speed yet; the following are sized by the speed measured.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+
+from pyspark import SparkContext
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DateType, StringType, StructType, _parse_datatype_string
+
+from jobs.scoring import failures
+from jobs.spark import files, parquet
+from jobs.spark.deadline import Deadline
+from jobs.spark.fault_points import point
+from jobs.store.store import Store
+
+SLOTS = 16_384
+FIRST_WAVE = 256
+#: A wave is at most this many times the one before it: the first speed includes loading the model and may mislead.
+_GROWTH = 8
+#: Tasks per core in one wave, so that cores are not idle while the slowest task of a wave ends ...
+_TASKS_PER_CORE = 4
+#: ... but no smaller tasks than this, so that the engine's batches stay full.
+_ROWS_PER_TASK = 32
+#: Up to so many missing keys are broadcast, which spares a shuffle of all requests.
+_BROADCAST_KEYS = 200_000
+_POLL_SECONDS = 2.0
+
+#: Told (requests done, requests in all) during and after every wave.
+Progress = Callable[[int, int], None]
+
+
+class BrokenAnswers(Exception):
+    """What came back from the model is not one non-null result of the agreed type per request: a defect of ours."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """One task's terms tonight: who asks, for which date, which model, and which older answers are still good."""
+
+    task: str
+    result_type: str  # DDL
+    run_id: str
+    run_date: date
+    model_version: str
+    catalogue_version: str | None = None  # None: the task has no catalogue, so no answer ever expires
+    max_age_days: int | None = None
+
+    @property
+    def schema(self) -> StructType:
+        """The columns of this task's ledger."""
+        return row_schema(self.result_type)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the model was asked: the ledger folders of the waves, requests, failed ones, wall-clock seconds."""
+
+    waves: Sequence[str] = ()
+    requests: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+
+
+def row_schema(result_type: str) -> StructType:
+    """The ledger's columns for results of a DDL type."""
+    return (
+        StructType()
+        .add("key", StringType())
+        .add("prompt_hash", StringType())
+        .add("result", _parse_datatype_string(result_type))
+        .add("model_version", StringType())
+        .add("catalogue_version", StringType())
+        .add("scored_on", DateType())
+        .add("why_scored", StringType())
+        .add("run_id", StringType())
+        # Why there is no result; ledgers written before this column was there read as null.
+        .add("failure", StringType())
+    )
+
+
+def score_missing(
+    spark: SparkSession,
+    store: Store,
+    terms: Terms,
+    requests: DataFrame,
+    missing: DataFrame,
+    infer: Callable[[DataFrame], DataFrame],
+    *,
+    total: int,
+    wave_minutes: float,
+    progress: Progress | None,
+    deadline: Deadline | None = None,
+    max_failures: int = 0,
+) -> Scored:
+    """Score the `total` keys of `missing` (`key`, `why_scored`), as many as there is time for before the deadline.
+
+    GateRefused where the model fails on more than `max_failures` of them.
+    """
+    waiting = _write_requests(spark, store, terms, requests, missing, total)
+    point("requests-written")
+    counts = _count_slots(waiting)
+    allowance = failures.Allowance(terms.task, max_failures)
+
+    def score(rows: DataFrame, size: int) -> str:
+        answered = infer(rows.repartition(_tasks(spark.sparkContext, size)))
+        return _write_wave(spark, store, terms, answered, size, allowance)
+
+    def give_up(row: DataFrame) -> str:
+        nothing = F.lit(None).cast(terms.schema["result"].dataType)
+        failed = row.withColumns({"result": nothing, "failure": F.lit(failures.DIED)})
+        return _write_wave(spark, store, terms, failed, 1, allowance)
+
+    waves: list[str] = []
+    start, done, target, spent = 0, 0, FIRST_WAVE, 0.0
+    while done < total and (deadline is None or deadline.seconds_left() > 0):
+        stop = next_stop(counts, start, target)
+        size = sum(counts[start:stop])
+        batch = waiting.where((F.col("slot") >= start) & (F.col("slot") < stop)).drop("slot")
+        began = time.monotonic()
+        with _watched(spark.sparkContext, f"{terms.run_id}-{terms.task}-{start}", size, done, total, progress):
+            waves += failures.surviving(spark, batch, size, score, give_up)
+        done, start = done + size, stop
+        if progress:
+            progress(done, total)
+        seconds = time.monotonic() - began
+        spent += seconds
+        left = math.inf if deadline is None else max(deadline.seconds_left() / 60, 0.0)
+        target = next_size(size, seconds, min(wave_minutes, left))
+    return Scored(waves, done, allowance.failed, spent)
+
+
+def next_stop(counts: Sequence[int], start: int, target: int) -> int:
+    """Return where a wave of about `target` requests from slot `start` ends; it takes a small rest along."""
+    stop, size = start, 0
+    while stop < len(counts) and size < target:
+        size += counts[stop]
+        stop += 1
+    rest = sum(counts[stop:])
+    return len(counts) if rest < target / 4 else stop
+
+
+def next_size(size: int, seconds: float, wave_minutes: float) -> int:
+    """How many requests the next wave takes, given the last one's size and seconds: at least one."""
+    aim = size / max(seconds, 1e-3) * wave_minutes * 60
+    return max(1, min(int(aim), size * _GROWTH))
+
+
+def _write_requests(
+    spark: SparkSession, store: Store, terms: Terms, requests: DataFrame, missing: DataFrame, total: int
+) -> DataFrame:
+    """Write each distinct missing request once, sorted by slot so that a wave reads only its own pages."""
+    folder = f"{store.work(terms.run_id)}/{terms.task}_requests"
+    wanted = F.broadcast(missing) if total <= _BROADCAST_KEYS else missing
+    # Equal keys are equal requests: any of them will do.
+    distinct = requests.join(wanted, on="key", how="inner").dropDuplicates(["key"])
+    slotted = distinct.withColumn("slot", F.pmod(F.xxhash64("key"), F.lit(SLOTS)).cast("int"))
+    written = sum(footer.rows for footer in parquet.write(spark, slotted.sortWithinPartitions("slot"), folder))
+    if written != total:
+        raise BrokenAnswers(
+            f"{total:,} requests are missing from the ledger but {written:,} were found again: the frame of requests "
+            "is not the same when it is read twice. Write it to a file first."
+        )
+    return spark.read.schema(slotted.schema).parquet(files.for_reading(folder))
+
+
+def _count_slots(waiting: DataFrame) -> list[int]:
+    counts = [0] * SLOTS
+    for row in waiting.groupBy("slot").agg(F.count("*").alias("requests")).collect():
+        counts[row["slot"]] = row["requests"]
+    return counts
+
+
+def _write_wave(
+    spark: SparkSession, store: Store, terms: Terms, answered: DataFrame, size: int, allowance: failures.Allowance
+) -> str:
+    """Write what the model said, before anything filters or counts it, check it, and rename it into the ledger."""
+    got, agreed = (schema["result"].dataType.simpleString() for schema in (answered.schema, terms.schema))
+    if got != agreed:
+        raise BrokenAnswers(f"task {terms.task}: the model's results are of type {got}, {agreed} was agreed")
+    wave = f"wave={next_number(spark, store, terms.task):08d}-{terms.run_id}"
+    staged = f"{store.staging(terms.run_id)}/{terms.task}/{wave}"
+    seen = Observation()
+    if "failure" not in answered.columns:
+        answered = answered.withColumn("failure", F.lit(None))
+    rows = parquet.gather(answered.select(*_columns(terms)), ["key"])
+    has_failed = F.col("failure").isNotNull()
+    counts = {"nulls": F.col("result").isNull() & ~has_failed, "failures": has_failed}
+    written = parquet.write(spark, rows.observe(seen, *(F.count_if(c).alias(n) for n, c in counts.items())), staged)
+    parquet.check(written, terms.schema, size, f"task {terms.task}, {wave}")
+    if seen.get["nulls"]:
+        raise BrokenAnswers(f"task {terms.task}: {seen.get['nulls']:,} of {size:,} requests got no result")
+    allowance.spend(seen.get["failures"])
+    files.sync(staged)
+    point("wave-written")
+    target = f"{store.ledger(terms.task)}/{wave}"
+    files.rename(spark, staged, target)
+    point("wave-committed")
+    return target
+
+
+def _columns(terms: Terms) -> list[Column]:
+    return [
+        F.col("key"),
+        F.col("prompt_hash"),
+        F.col("result"),
+        F.lit(terms.model_version).alias("model_version"),
+        F.lit(terms.catalogue_version).cast("string").alias("catalogue_version"),
+        F.lit(terms.run_date).alias("scored_on"),
+        F.col("why_scored"),
+        F.lit(terms.run_id).alias("run_id"),
+        F.col("failure").cast("string").alias("failure"),
+    ]
+
+
+def next_number(spark: SparkSession, store: Store, task: str) -> int:
+    """Waves are numbered in the order of writing, whatever the clock says: the higher one is the newer."""
+    names = files.listdir(spark, store.ledger(task))
+    return 1 + max((int(found[1]) for name in names if (found := re.match(r"wave=(\d+)-", name))), default=0)
+
+
+def _tasks(context: SparkContext, size: int) -> int:
+    return max(1, min(-(-size // _ROWS_PER_TASK), context.defaultParallelism * _TASKS_PER_CORE))
+
+
+@contextmanager
+def _watched(
+    context: SparkContext, group: str, size: int, done: int, total: int, progress: Progress | None
+) -> Iterator[None]:
+    """Report progress within a wave from its finished tasks; Spark counts rows only when a task ends."""
+    if progress is None:
+        yield
+        return
+    ended = threading.Event()
+    tasks = _tasks(context, size)
+
+    def watch() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            finished = _finished_tasks(context, group, tasks)
+            if finished:
+                progress(done + size * finished // tasks, total)
+
+    context.setJobGroup(group, f"scoring {size} requests")
+    watcher = threading.Thread(target=watch, name="wave-progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        for name in ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel"):
+            context.setLocalProperty(name, None)  # type: ignore[arg-type]
+
+
+def _finished_tasks(context: SparkContext, group: str, tasks: int) -> int:
+    """Tasks ended in the wave's scoring stage: the running one with as many tasks as the wave was cut into."""
+    tracker = context.statusTracker()
+    jobs = [job for number in tracker.getJobIdsForGroup(group) if (job := tracker.getJobInfo(number))]
+    stages = [stage for job in jobs for number in job.stageIds if (stage := tracker.getStageInfo(number))]
+    return max((stage.numCompletedTasks for stage in stages if stage.numTasks == tasks), default=0)

@@ -1,0 +1,1 @@
+"""What all rooms share around Spark: the session, files, Parquet, UDFs, errors, progress and contracts."""

@@ -1,0 +1,148 @@
+"""In what state each date of a store is, and which dates a backfill has to run.
+
+`published`; `stale`: with other packages, settings or models than today's, or cut short by a deadline; `empty`:
+published without a single list; `failed`: its last run failed, was killed or never began; `running`; `missing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+from pyspark.sql import SparkSession
+
+import schemas
+from jobs.spark import files, parquet
+from jobs.spark.contracts import struct_type
+from jobs.store.attempts import RUNNING, Attempt, attempts
+from jobs.store.lock import Owner, holder
+from jobs.store.store import Store, published_dates
+from schemas import runs
+
+State = Literal["published", "stale", "empty", "failed", "running", "missing"]
+Reprocess = Literal["missing", "failed", "stale", "all"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `runs` says of the run that published a date."""
+
+    run_id: str
+    status: str
+    started_at: datetime
+    finished_at: datetime
+    rows: Mapping[str, int]
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+
+    @property
+    def wall_seconds(self) -> float:
+        """From its start to its last table."""
+        return (self.finished_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True)
+class DateState:
+    """One date: its state, the run that published it, how many list rows it has, and what there is to say."""
+
+    run_date: date
+    state: State
+    run: Run | None = None
+    rows: int | None = None
+    detail: str = ""
+    attempt: Attempt | None = field(default=None, repr=False)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether readers find the date, in whatever version."""
+        return self.run is not None
+
+
+def days_between(first: date, last: date) -> list[date]:
+    """Every date from `first` to `last`, both included."""
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def known_span(spark: SparkSession, store: Store) -> tuple[date, date] | None:
+    """The first and the last date that was ever published or tried; None for a store without any."""
+    known = [*published_dates(spark, store, "runs"), *attempts(spark, store)]
+    return (min(known), max(known)) if known else None
+
+
+def states(spark: SparkSession, store: Store, days: Sequence[date], today: Mapping[str, str]) -> list[DateState]:
+    """The state of each of `days`; `today` are the versions that a night of today would be published with."""
+    tried, runs = attempts(spark, store), published_runs(spark, store, days)
+    owner = holder(spark, store)
+    return [_state(day, runs.get(day), tried.get(day), _rows(spark, store, day, runs), owner, today) for day in days]
+
+
+def published_runs(spark: SparkSession, store: Store, days: Iterable[date]) -> dict[date, Run]:
+    """The run behind each published date, oldest date first."""
+    wanted = set(days)
+    found = [day for day in published_dates(spark, store, "runs") if day in wanted]
+    if not found:
+        return {}
+    reader = spark.read.schema(struct_type(schemas.contract("runs")).add("run_date", "date"))
+    folders = [files.for_reading(store.date_folder("runs", day)) for day in found]
+    rows = reader.option("basePath", files.uri(store.table("runs"))).parquet(*folders).collect()
+    names = list(Run.__dataclass_fields__)
+    return dict(sorted((row["run_date"], Run(**{name: row[name] for name in names})) for row in rows))
+
+
+def selected(found: Iterable[DateState], reprocess: Reprocess) -> dict[date, str]:
+    """The dates that a backfill runs, each with its reason.
+
+    `missing` has no data yet, tried or not; `failed` has a run that did not publish; `stale` has other versions than
+    today's or was cut short; a date that is just being written is nobody else's business.
+    """
+    chosen: dict[date, str] = {}
+    for one in found:
+        if one.state == "running":
+            continue
+        reason = {
+            "all": one.state,
+            "missing": "" if one.is_published else one.state,
+            "failed": one.state if one.state == "failed" else "",
+            "stale": f"stale: {one.detail}" if one.state == "stale" else "",
+        }[reprocess]
+        if reason:
+            chosen[one.run_date] = reason
+    return chosen
+
+
+def _state(
+    day: date, run: Run | None, tried: Attempt | None, rows: int | None, owner: Owner | None, today: Mapping[str, str]
+) -> DateState:
+    if tried is not None and run is not None and tried.run_id == run.run_id:
+        tried = None  # killed between publishing and taking its record away
+    if tried is not None:
+        if tried.status == RUNNING and owner is not None and owner.run_id == tried.run_id:
+            return DateState(day, "running", run, rows, f"since {tried.started_at}", tried)
+        said = tried.reason or f"killed; it ran since {tried.started_at}"
+        return DateState(day, "failed", run, rows, said + ("; older data is published" if run else ""), tried)
+    if run is None:
+        return DateState(day, "missing")
+    stale = _why_stale(run, today)
+    if stale:
+        return DateState(day, "stale", run, rows, stale)
+    return DateState(day, "published" if rows else "empty", run, rows)
+
+
+def differences(published: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
+    """Name the versions that differ; one that only one side knows (a model that is gone) cannot differ."""
+    return sorted(name for name in published.keys() & today.keys() if published[name] != today[name])
+
+
+def _why_stale(run: Run, today: Mapping[str, str]) -> str:
+    late = sum(n for name, n in run.rows.items() if name.endswith(".late"))
+    cut = [f"{late:,} requests left at the deadline"] if run.status == runs.AT_DEADLINE else []
+    other = differences(run.versions, today)
+    return "; ".join(cut + ([f"other {', '.join(other)}"] if other else []))
+
+
+def _rows(spark: SparkSession, store: Store, day: date, runs: Mapping[date, Run]) -> int | None:
+    if day not in runs:
+        return None
+    return sum(footer.rows for footer in parquet.footers(spark, store.date_folder("recommendations", day)))

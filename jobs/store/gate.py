@@ -1,0 +1,174 @@
+"""The quality gate: a night that differs too much from the nights before it is not published.
+
+Held against the `metrics` of the newest published dates before run_date: the rows of each output table and the share
+of each sentiment label. The limits are the configuration's `gate` section.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.config.settings import GateSettings
+from jobs.spark import files
+from jobs.spark.errors import GateRefused
+from jobs.store.store import Store, published_dates
+
+#: Metrics that are judged; both are in `metrics` with the table or the label as their slice.
+ROWS, LABEL_SHARE = "rows", "label_share"
+#: Fewer rows of these are no reason for worry.
+_MAY_FALL = ("quarantine",)
+#: What products of floats may be off whole numbers of rows.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of `metrics`."""
+
+    metric: str
+    slice: str
+    value: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A figure outside its range, and the smallest change of a limit that would let it pass."""
+
+    figure: str
+    value: str
+    expected: str
+    key: str
+    limit: float
+
+
+def refuse_drift(
+    spark: SparkSession,
+    store: Store,
+    run_date: date,
+    metrics: DataFrame,
+    settings: GateSettings,
+    *,
+    unfinished: Collection[str] = (),
+) -> None:
+    """GateRefused where tonight's `metrics` lie outside what the dates before allow.
+
+    `unfinished` are tables that a deadline cut short: fewer rows are no news then.
+    """
+    dates = [day for day in published_dates(spark, store, "metrics") if day < run_date][-settings.dates :]
+    if len(dates) < settings.min_dates:
+        return
+    reader = spark.read.option("basePath", files.uri(store.table("metrics")))
+    earlier = reader.parquet(*(files.for_reading(store.date_folder("metrics", day)) for day in dates))
+    before: dict[date, list[Figure]] = {day: [] for day in dates}
+    for row in _judged(earlier, "run_date").collect():
+        before[row["run_date"]].append(Figure(*row[:4]))
+    tonight = [Figure(*row) for row in _judged(metrics).collect()]
+    found = judge(tonight, list(before.values()), settings, unfinished)
+    if found:
+        raise GateRefused(_message(found, dates))
+
+
+def refuse_short_lists(metrics: DataFrame, ledger: str, k: int) -> None:
+    """GateRefused where lists are short although more could be sold to their customers.
+
+    `ledger` is the folder of the lists' ledger, which the message names.
+    """
+    lost = metrics.where("metric = 'short_lists' AND slice = 'unexplained'").first()
+    if lost is not None:
+        raise GateRefused(
+            f"{lost['n']:,} customers have fewer than {k} products in their lists although more could be sold to them."
+            " Nothing was published, the old data stays. Was the ledger below the store changed by hand? Remove "
+            f"{ledger} to score everything again, then run the same command."
+        )
+
+
+def judge(
+    tonight: Sequence[Figure],
+    before: Sequence[Sequence[Figure]],
+    settings: GateSettings,
+    unfinished: Collection[str] = (),
+) -> list[Refusal]:
+    """Hold tonight's figures against those of the dates `before` (one sequence a date)."""
+    refusals = []
+    for table in _slices(before, ROWS):
+        past = [figure.value for day in before for figure in day if (figure.metric, figure.slice) == (ROWS, table)]
+        value = sum(figure.value for figure in tonight if (figure.metric, figure.slice) == (ROWS, table))
+        if table not in unfinished:
+            refusals += _judge_rows(table, value, past, settings)
+    labels = [figure for figure in tonight if figure.metric == LABEL_SHARE]
+    if "sentiments" not in unfinished and labels and labels[0].n >= settings.min_rows:
+        for label in sorted({figure.slice for figure in labels} | set(_slices(before, LABEL_SHARE))):
+            refusals += _judge_label(label, labels, before, settings)
+    return refusals
+
+
+def _judge_rows(table: str, value: float, past: Sequence[float], settings: GateSettings) -> list[Refusal]:
+    fewest, most = min(past), max(past)
+    low = (
+        0
+        if table in _MAY_FALL or fewest < settings.min_rows
+        else math.ceil(fewest * (1 - settings.max_drop) - _ROUNDING)
+    )
+    high = max(math.floor(most * (1 + settings.max_rise) + _ROUNDING), settings.min_rows)
+    if low <= value <= high:
+        return []
+    if value < low:
+        key, limit = "gate.max_drop", 1 - value / fewest
+    elif most == 0:
+        key, limit = "gate.min_rows", value
+    else:
+        key, limit = "gate.max_rise", value / most - 1
+    return [Refusal(f"rows of {table}", f"{value:,.0f}", f"{low:,} to {high:,}", key, limit)]
+
+
+def _judge_label(
+    label: str, tonight: Sequence[Figure], before: Sequence[Sequence[Figure]], settings: GateSettings
+) -> list[Refusal]:
+    """A label that nobody got has no row: its share is 0."""
+    share = sum(figure.value for figure in tonight if figure.slice == label)
+    days = [[figure for figure in day if figure.metric == LABEL_SHARE] for day in before]
+    total = sum(day[0].n for day in days if day)
+    if total < settings.min_rows:
+        return []
+    past = sum(figure.value * figure.n for day in days for figure in day if figure.slice == label) / total
+    shift = abs(share - past)
+    if shift <= settings.max_label_shift:
+        return []
+    low, high = max(0.0, past - settings.max_label_shift), min(1.0, past + settings.max_label_shift)
+    return [
+        Refusal(f"share of {label} reviews", f"{share:.3f}", f"{low:.3f} to {high:.3f}", "gate.max_label_shift", shift)
+    ]
+
+
+def _message(refusals: Sequence[Refusal], dates: Sequence[date]) -> str:
+    lines = [f"{r.figure}: {r.value}, expected {r.expected}" for r in refusals]
+    needed: dict[str, float] = {}
+    for refusal in refusals:
+        needed[refusal.key] = max(needed.get(refusal.key, 0.0), refusal.limit)
+    options = " ".join(f"--set {key}={_rounded_up(key, limit)}" for key, limit in needed.items())
+    return (
+        f"The night differs too much from the {len(dates)} published dates from {dates[0]} to {dates[-1]}: "
+        + "; ".join(lines)
+        + ". Nothing was published, the old data stays; what the model answered is kept. Look at the inputs and the"
+        f" model. If the figures are right, run the same command with {options}; else mend them and run it again."
+    )
+
+
+def _rounded_up(key: str, limit: float) -> str:
+    if key == "gate.min_rows":
+        return f"{math.ceil(limit)}"
+    return f"{math.ceil(round(limit * 1000, 6)) / 1000:.3f}"
+
+
+def _slices(before: Iterable[Iterable[Figure]], metric: str) -> list[str]:
+    return sorted({figure.slice for day in before for figure in day if figure.metric == metric})
+
+
+def _judged(metrics: DataFrame, *more: str) -> DataFrame:
+    return metrics.where(metrics["metric"].isin(ROWS, LABEL_SHARE)).select("metric", "slice", "value", "n", *more)

@@ -1,0 +1,27 @@
+"""Today's sellable products as the engine's flat arrays, built on the driver and mapped by the workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+
+from lm.recommend import catalogue
+from lm.text.prompt import PromptEncoder
+
+
+class SellableCatalogue:
+    """The products that a list may contain on the run date; the arrays are built only once a request needs them."""
+
+    def __init__(self, items: DataFrame) -> None:
+        rows = items.where("available").select("item_id", "title").toArrow()
+        self.item_ids: list[str] = rows.column("item_id").to_pylist()
+        self.titles: list[str] = rows.column("title").to_pylist()
+        self.version: str = catalogue.version(self.item_ids, self.titles)
+
+    def write(self, folder: Path, encoder: PromptEncoder) -> Path:
+        """Build the arrays for one model's tokens and save them into a folder of this machine, which is returned."""
+        built = catalogue.Catalogue.build(self.item_ids, self.titles, encoder)
+        folder.mkdir(parents=True, exist_ok=True)
+        built.save(folder)
+        return folder

@@ -1,0 +1,221 @@
+"""Writes `loyalty`: per customer recency, frequency, value, sentiment, the probability of being alive, segment, group.
+
+For the loyalty manager, who reads it with SQL. Runs inside the night: `regulars nightly --run-date D`.
+
+All purchases up to run_date count, by day in the shop's time zone: several orders on one day are one purchase day.
+Sums are of whole numbers, so that rows do not depend on the order in which they were added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import schemas
+from jobs.config.settings import LoyaltySettings
+from jobs.spark import files
+from jobs.spark.pandas_udfs import pandas_udf
+from jobs.store.store import Store, published_dates
+from jobs.tables import bgnbd
+from jobs.tables.groups import group_of
+
+#: Days ahead of `expected_purchases`, and the unit of `sentiment_trend`.
+AHEAD_DAYS = 30
+#: Review scores are added as whole numbers of this fraction of 1.
+_SCORE_UNIT = 1_000_000
+
+#: Segment by recency score (rows, 1 to 5) and frequency score (columns, 1 to 5): the grid that RFM tools share.
+_GRID = (
+    ("hibernating", "hibernating", "at_risk", "at_risk", "cannot_lose"),
+    ("hibernating", "hibernating", "at_risk", "at_risk", "cannot_lose"),
+    ("about_to_sleep", "about_to_sleep", "need_attention", "loyal", "loyal"),
+    ("promising", "potential_loyalists", "potential_loyalists", "loyal", "loyal"),
+    ("new", "potential_loyalists", "potential_loyalists", "champions", "champions"),
+)
+
+
+@dataclass(frozen=True)
+class LoyaltyModel:
+    """What is learned from a sample of customers before all are scored."""
+
+    #: None where too few customers came back to fit one.
+    parameters: bgnbd.Parameters | None
+    #: Upper ends of the first four quintiles of each measure; empty where no customer has the measure.
+    quintiles: Mapping[str, Sequence[float]]
+
+
+def measures(purchases: DataFrame, scores: DataFrame | None, run_date: date) -> DataFrame:
+    """One row per customer who bought: counts, spans, values and sentiment as of `run_date`.
+
+    `purchases` is the night's input, `scores` as `review_scores` gives them, None in a shop without reviews.
+    """
+    days = purchases.groupBy("user_id", F.to_date("purchased_at").alias("day")).agg(
+        F.sum(F.col("unit_price") * F.col("quantity")).alias("value")
+    )
+    last_day, first_day = F.max("day"), F.min("day")
+    bought = days.groupBy("user_id").agg(
+        F.datediff(last_day, first_day).cast("double").alias("recency"),
+        (F.count("*") - 1).cast("int").alias("frequency"),
+        F.datediff(F.lit(run_date), first_day).alias("age_days"),
+        F.datediff(F.lit(run_date), last_day).alias("days_since_purchase"),
+        (F.sum("value").cast("double") / F.count("value")).alias("monetary_value"),
+    )
+    between = F.when(F.col("frequency") > 0, F.col("recency") / F.col("frequency"))
+    bought = bought.withColumn("days_between_purchases", between)
+    if scores is None:
+        nothing = F.lit(None).cast("double")
+        return bought.withColumns({"reviews": F.lit(0), "sentiment": nothing, "sentiment_trend": nothing})
+    felt = bought.join(_sentiment(scores, run_date), on="user_id", how="left")
+    return felt.withColumn("reviews", F.coalesce("reviews", F.lit(0)).cast("int"))
+
+
+def review_scores(reviews: DataFrame, labels: DataFrame | None) -> DataFrame:
+    """`user_id`, `reviewed_on`, `score` (-1 to 1) of each review that says something.
+
+    p_positive - p_negative where the review was labelled, else its stars (1 is -1, 5 is 1); a review with neither is
+    left out. `labels` has at most one row per `review_id`; None without a classifier.
+    """
+    said = ((F.col("rating") - 3) / 2).cast("double")
+    rows = reviews.select("review_id", "user_id", F.to_date("reviewed_at").alias("reviewed_on"), said.alias("stars"))
+    if labels is None:
+        scored = rows.withColumn("score", F.col("stars"))
+    else:
+        felt = labels.select("review_id", (F.col("p_positive") - F.col("p_negative")).alias("felt"))
+        scored = rows.join(felt, on="review_id", how="left").withColumn("score", F.coalesce("felt", "stars"))
+    return scored.where(F.col("score").isNotNull()).select("user_id", "reviewed_on", "score")
+
+
+def labels_as_of(spark: SparkSession, store: Store, run_date: date, tonight: DataFrame | None) -> DataFrame | None:
+    """Each review's newest label in the tables published for dates before `run_date` and in tonight's.
+
+    Tables of later dates are not looked at, so a backfilled date does not learn from the nights after it.
+    """
+    dates = [day for day in published_dates(spark, store, "sentiments") if day < run_date]
+    parts = [] if tonight is None else [_label_rows(tonight, F.lit(run_date))]
+    if dates:
+        reader = spark.read.option("basePath", files.uri(store.table("sentiments")))
+        before = reader.parquet(*(files.for_reading(store.date_folder("sentiments", day)) for day in dates))
+        parts.append(_label_rows(before, F.col("run_date")))
+    if not parts:
+        return None
+    rows = reduce(DataFrame.unionByName, parts)
+    newest = rows.groupBy("review_id").agg(F.max(F.struct("labelled_for", "p_negative", "p_positive")).alias("newest"))
+    return newest.select("review_id", "newest.p_negative", "newest.p_positive")
+
+
+def learn(measured: DataFrame, settings: LoyaltySettings) -> LoyaltyModel:
+    """Fit BG/NBD and find the quintiles on at most `fit_customers` customers, the same ones whenever it is run."""
+    columns = ["frequency", "recency", "age_days", "days_since_purchase", "monetary_value"]
+    # By the hash of the id: as good as random, and the same customers on every cluster and in every re-run.
+    order = F.xxhash64("user_id")
+    sample = measured.orderBy(order, "user_id").limit(settings.fit_customers).select(*columns).toPandas()
+    return LoyaltyModel(
+        parameters=_fitted(sample, settings.min_repeat_customers),
+        quintiles={name: _quintiles(sample[name]) for name in ("days_since_purchase", "frequency", "monetary_value")},
+    )
+
+
+def score(measured: DataFrame, model: LoyaltyModel, settings: LoyaltySettings) -> DataFrame:
+    """Add what the model says of every customer and select to the `loyalty` contract."""
+    # Few days since the last purchase are good: their quintiles count downwards.
+    recency_score = 6 - _quintile_of("days_since_purchase", model)
+    scored = (
+        _with_expectations(measured, model.parameters)
+        .withColumn("recency_score", recency_score)
+        .withColumn("frequency_score", _quintile_of("frequency", model))
+        .withColumn("monetary_score", _quintile_of("monetary_value", model))
+        .withColumn("segment", segment_of(F.col("recency_score"), F.col("frequency_score")))
+        .withColumn("group", group_of(F.col("user_id"), settings))
+    )
+    return scored.select(*schemas.contract("loyalty").column_names)
+
+
+def segment_of(recency_score: Column, frequency_score: Column) -> Column:
+    """Name of the segment of two scores from 1 to 5."""
+    names = F.array(*(F.lit(name) for row in _GRID for name in row))
+    return F.element_at(names, ((recency_score - 1) * 5 + frequency_score).cast("int"))
+
+
+def model_metrics(spark: SparkSession, model: LoyaltyModel, loyalty: DataFrame) -> DataFrame:
+    """Rows for `metrics`: `bgnbd` by parameter, and `segment_share` by segment."""
+    total = loyalty.agg(F.count("*").alias("n"))
+    shares = loyalty.groupBy(F.col("segment").alias("slice")).agg(F.count("*").alias("rows")).crossJoin(total)
+    share = (F.col("rows") / F.col("n")).alias("value")
+    rows = shares.select(F.lit("segment_share").alias("metric"), "slice", share, "n")
+    if model.parameters is None:
+        return rows
+    found = [("bgnbd", name, value) for name, value in vars(model.parameters).items()]
+    parameters = spark.createDataFrame(found, "metric string, slice string, value double")
+    return rows.unionByName(parameters.crossJoin(total))
+
+
+def _label_rows(labels: DataFrame, day: Column) -> DataFrame:
+    return labels.select("review_id", "p_negative", "p_positive", day.cast("date").alias("labelled_for"))
+
+
+def _sentiment(scores: DataFrame, run_date: date) -> DataFrame:
+    """Mean score per customer, and the slope of its least-squares line over the days of the reviews."""
+    y = F.round(F.col("score") * _SCORE_UNIT).cast("bigint")
+    x = F.datediff(F.col("reviewed_on"), F.lit(run_date)).cast("bigint")
+    sums = scores.groupBy("user_id").agg(
+        F.count("*").alias("n"),
+        F.sum(x).cast("double").alias("x"),
+        F.sum(y).cast("double").alias("y"),
+        F.sum(x * x).cast("double").alias("xx"),
+        F.sum(x * y).cast("double").alias("xy"),
+    )
+    spread = F.col("n") * F.col("xx") - F.col("x") * F.col("x")
+    slope = (F.col("n") * F.col("xy") - F.col("x") * F.col("y")) / spread / _SCORE_UNIT
+    return sums.select(
+        "user_id",
+        F.col("n").alias("reviews"),
+        (F.col("y") / F.col("n") / _SCORE_UNIT).alias("sentiment"),
+        F.when(spread > 0, slope * AHEAD_DAYS).alias("sentiment_trend"),
+    )
+
+
+def _fitted(sample: pd.DataFrame, min_repeat_customers: int) -> bgnbd.Parameters | None:
+    if (sample.frequency > 0).sum() < min_repeat_customers:
+        return None
+    counts = (sample[name].to_numpy(np.float64) for name in ("frequency", "recency", "age_days"))
+    try:
+        return bgnbd.fit(*counts).parameters
+    except bgnbd.NotFitted:
+        return None
+
+
+def _quintiles(values: pd.Series) -> list[float]:
+    known = values.dropna().to_numpy(np.float64)
+    return [float(cut) for cut in np.quantile(known, [0.2, 0.4, 0.6, 0.8], method="lower")] if len(known) else []
+
+
+def _quintile_of(measure: str, model: LoyaltyModel) -> Column:
+    """1 to 5; equal values have equal scores, also where a whole quintile is one value. Null where not measured."""
+    above = [(F.col(measure) > cut).cast("int") for cut in model.quintiles[measure]]
+    position = reduce(Column.__add__, above, F.lit(1))
+    return F.when(F.col(measure).isNotNull(), position).cast("int")
+
+
+def _with_expectations(measured: DataFrame, parameters: bgnbd.Parameters | None) -> DataFrame:
+    """Add `p_alive` and `expected_purchases`; 2F1 is no function of Spark's, so batches go through scipy."""
+    if parameters is None:
+        nothing = F.lit(None).cast("double")
+        return measured.withColumns({"p_alive": nothing, "expected_purchases": nothing})
+
+    @pandas_udf("struct<p_alive:double,expected_purchases:double>")
+    def expect(batches: Iterator[tuple[pd.Series, pd.Series, pd.Series]]) -> Iterator[pd.DataFrame]:
+        for batch in batches:
+            x, t_x, t = (series.to_numpy(np.float64) for series in batch)
+            alive = bgnbd.p_alive(parameters, x, t_x, t)
+            bought = bgnbd.expected_purchases(parameters, AHEAD_DAYS, x, t_x, t)
+            yield pd.DataFrame({"p_alive": alive, "expected_purchases": bought})
+
+    expected = measured.withColumn("_expected", expect("frequency", "recency", "age_days"))
+    return expected.select("*", "_expected.*").drop("_expected")

@@ -1,0 +1,74 @@
+"""Writes `recommendations`: per customer the k products most likely wanted next, with log-probabilities.
+
+For the shop's mailings and analysts. Runs inside the night: `regulars nightly --run-date D`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from jobs.scoring.failures import answered
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.recommend.recommender import Recommender
+
+TASK = "recommend"
+RESULT = "array<struct<item_id:string,score:double>>"
+
+
+def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int) -> DataFrame:
+    """Run the model over distinct requests (`prompt`, `excluded`), adding `result` (best product first) and `failure`.
+
+    `load` runs once per Python worker (it caches); a fake of three lines replaces it in tests.
+    """
+
+    def begin() -> Callable[..., list[Any]]:
+        model = load()
+
+        def recommend(prompts: list[str], excluded: list[Sequence[str]]) -> list[Any]:
+            lists = model.recommend(prompts, [list(ids) for ids in excluded], candidates)
+            return [[(c.item_id, float(c.score)) for c in found] for found in lists]
+
+        return recommend
+
+    return answered(requests, ["prompt", "excluded"], RESULT, begin)
+
+
+def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:
+    """Join customers with their requests' results, drop what cannot be sold today, keep the best k.
+
+    `prompts` has `user_id`, `key`, `prompt_hash`; `results` one row per `key` as the ledger gives it.
+    """
+    sellable = items.where("available").select("item_id", "title")
+    candidates = (
+        prompts.select("user_id", "key", "prompt_hash")
+        .join(results.drop("prompt_hash"), on="key", how="inner")
+        .select("*", F.posexplode("result").alias("position", "candidate"))
+        .select("*", F.col("candidate.item_id").alias("item_id"), F.col("candidate.score").alias("score"))
+        .join(sellable, on="item_id", how="inner")
+    )
+    return (
+        candidates.withColumn("rank", _rank_within_customer())
+        .where(F.col("rank") <= k)
+        .select(
+            "user_id",
+            "rank",
+            "item_id",
+            "title",
+            "score",
+            "prompt_hash",
+            "model_version",
+            "catalogue_version",
+            "scored_on",
+            "why_scored",
+        )
+    )
+
+
+def _rank_within_customer() -> Column:
+    # The engine's own order (best first, ties by item_id) is total, so its position decides.
+    return F.row_number().over(Window.partitionBy("user_id").orderBy("position"))

@@ -1,0 +1,94 @@
+"""Writes `runs`: what one run read, wrote, scored and took, for whoever asks why a night was slow or small.
+
+Runs inside the night: `regulars nightly --run-date D`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, date, datetime
+
+from pyspark.sql import DataFrame, SparkSession
+
+import schemas
+from jobs.inputs.row_accounting import Account
+from jobs.spark import files, parquet
+from jobs.spark.contracts import struct_type
+from jobs.spark.deadline import Deadline
+from jobs.store.store import Store
+from schemas import runs
+
+_PACKAGES = ("regulars", "pyspark", "torch", "transformers", "tokenizers")
+
+
+def packages() -> dict[str, str]:
+    """Versions of the packages that decide a result."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+@dataclass
+class Night:
+    """What one run did so far: its summary is printed from it, its `runs` row is made of it."""
+
+    run_id: str
+    run_date: date
+    store: Store
+    deadline: Deadline | None = None
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    accounts: dict[str, Account] = field(default_factory=dict)
+    quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
+    #: Rows whose requests the model failed on, in the `quarantine` contract.
+    rejected: list[DataFrame] = field(default_factory=list)
+    #: Per task, requests that the ledger answered, those that went through the model, those left at the deadline.
+    reused: dict[str, int] = field(default_factory=dict)
+    scored: dict[str, int] = field(default_factory=dict)
+    late: dict[str, int] = field(default_factory=dict)
+    #: Rows of each table as computed; of those published `rows`, which leaves out the control group's lists.
+    computed: dict[str, int] = field(default_factory=dict)
+    customers: int = 0
+    tokens: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=packages)
+    rows: dict[str, int] = field(default_factory=dict)
+
+    def work(self, name: str) -> str:
+        """A folder of this run alone."""
+        return f"{self.store.work(self.run_id)}/{name}"
+
+    def keep(self, spark: SparkSession, frame: DataFrame, name: str) -> DataFrame:
+        """Write what is read more than once, so that whatever computes it runs once; count its rows."""
+        written = parquet.write(spark, frame, self.work(name))
+        self.computed[name] = sum(footer.rows for footer in written)
+        return spark.read.schema(frame.schema).parquet(files.for_reading(self.work(name)))
+
+    @property
+    def unfinished(self) -> list[str]:
+        """Tables in which the deadline left something out."""
+        tables = {"recommend": "recommendations", "sentiment": "sentiments", "answers": "answers"}
+        return [tables[task] for task, requests in self.late.items() if requests and task in tables]
+
+
+def run_row(spark: SparkSession, night: Night) -> DataFrame:
+    """One row in the `runs` contract; written with the tables that it describes, so it names the run that made them."""
+    row = (
+        night.run_id,
+        runs.AT_DEADLINE if night.unfinished else runs.PUBLISHED,
+        night.started_at,
+        datetime.now(UTC),
+        counts(night),
+        night.tokens,
+        dict(night.seconds),
+        dict(night.versions),
+    )
+    return spark.createDataFrame([row], struct_type(schemas.contract("runs")))
+
+
+def counts(night: Night) -> Mapping[str, int]:
+    """Row counts by name: `purchases.read`, `quarantine.reviews.rating_unparsable`, `recommend.scored`, ..."""
+    found = {f"{t}.{f.name}": getattr(a, f.name) for t, a in night.accounts.items() for f in fields(a)}
+    found |= {f"quarantine.{table}.{rule}": n for (table, rule), n in night.quarantined.items()}
+    for kind in ("reused", "scored", "late"):
+        found |= {f"{task}.{kind}": n for task, n in getattr(night, kind).items()}
+    return found | {"customers": night.customers}

@@ -1,0 +1,110 @@
+"""Writes `sentiments`: per review of the date a label, three probabilities, and whether stars disagree.
+
+For analysts and product managers. Runs inside the night: `regulars nightly --run-date D`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from jobs.scoring.failures import answered
+from jobs.spark.pandas_udfs import pandas_udf
+from lm.text.redact import redact
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.sentiment.classifier import SentimentClassifier
+
+TASK = "sentiment"
+LABELS = ("negative", "neutral", "positive")
+RESULT = (
+    "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean,"
+    "says_negative:double,says_positive:double>"  # null in ledgers of before they were asked for
+)
+
+
+def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
+    """Keep reviews written on run_date, or up to `lookback_days` before it, in the session's time zone."""
+    day = F.to_date("reviewed_at")
+    return reviews.where(day.between(F.date_sub(F.lit(run_date), lookback_days), F.lit(run_date)))
+
+
+def with_category(reviews: DataFrame, items: DataFrame | None) -> DataFrame:
+    """Add `category`, that of each review's product in the catalogue; empty where it has none."""
+    if items is None:
+        return reviews.withColumn("category", F.lit(""))
+    known = F.broadcast(items.select("item_id", "category"))
+    return reviews.join(known, on="item_id", how="left").withColumn("category", F.coalesce("category", F.lit("")))
+
+
+def with_clean_text(reviews: DataFrame) -> DataFrame:
+    """Replace `text` by its redacted form, `prompt`, which the model reads: no personal data goes on."""
+
+    @pandas_udf("string")
+    def clean(texts: pd.Series) -> pd.Series:
+        return texts.map(redact, na_action="ignore")
+
+    return reviews.withColumn("prompt", clean("text")).drop("text")
+
+
+def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
+    """Run the classifier over distinct requests (`prompt`, `category`), adding `result` and `failure`."""
+
+    def begin() -> Callable[..., list[Any]]:
+        model = load()
+
+        def judge(prompts: list[str], categories: list[str]) -> list[Any]:
+            judged = model.judge(prompts, max_tokens, categories)
+            says = judged.of_text[:, [LABELS.index("negative"), LABELS.index("positive")]]
+            rows = zip(judged.label, judged.p.tolist(), judged.shortened, says.tolist(), strict=True)
+            return [(LABELS[label], *p, bool(shortened), *said) for label, p, shortened, said in rows]
+
+        return judge
+
+    return answered(requests, ["prompt", "category"], RESULT, begin)
+
+
+def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0) -> DataFrame:
+    """Join reviews with their requests' results into the `sentiments` contract.
+
+    A label whose own probability is below `min_confidence` is withheld: null.
+    """
+    scored = reviews.join(results, on="key", how="inner").select("*", "result.*")
+    return scored.withColumn("label", F.when(_p_of_label() >= min_confidence, F.col("label"))).select(
+        "review_id",
+        "user_id",
+        "item_id",
+        "label",
+        *(f"p_{label}" for label in LABELS),
+        "rating",
+        stars.disagree(F.col("rating")).alias("disagrees"),
+        "shortened",
+        "model_version",
+        "scored_on",
+    )
+
+
+class StarLabels:
+    """Which label the stars say, by the configured cut points, and when a text contradicts them."""
+
+    def __init__(self, negative: list[int], positive: list[int], confidence: float) -> None:
+        self.negative, self.positive, self.confidence = negative, positive, confidence
+
+    def disagree(self, rating: Column) -> Column:
+        """True where the text says the opposite label with the configured confidence; false if unrated.
+
+        Which stars such texts are given does not matter: where all praise, many that complain have five.
+        """
+        bad, good = rating.isin(self.negative), rating.isin(self.positive)
+        says = {label: F.coalesce(f"says_{label}", f"p_{label}") for label in ("negative", "positive")}
+        against = F.when(bad, says["positive"]).when(good, says["negative"]).otherwise(0.0)
+        return F.coalesce(against, F.lit(0.0)) >= self.confidence
+
+
+def _p_of_label() -> Column:
+    return F.coalesce(*(F.when(F.col("label") == label, F.col(f"p_{label}")) for label in LABELS))

@@ -1,0 +1,1 @@
+"""What a night asks a model: one module for each task, and the list of them."""

@@ -1,0 +1,119 @@
+"""What decides a date's rows besides its data: packages, settings and models; today's, and those a date has.
+
+A date is stale where they differ. The catalogue is data: it changes nightly and makes no date stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from jobs.config.config import Config
+from jobs.scoring import models
+from jobs.scoring.models import Model
+from jobs.spark import executor_files, files
+from jobs.spark.errors import ConfigurationError
+from jobs.store.store import Store
+from jobs.tables.runs import packages
+from lm.checkpoint import checkpoint
+from lm.checkpoint.fingerprint import model_fingerprint
+
+#: Keys of the configuration that say where and how a night runs, not what comes out.
+_NOT_DECIDING = dict.fromkeys(("store", "inputs", "models", "train", "spark", "gate", "publish", "gc"), True) | {
+    "ledger": {"wave_minutes": True}
+}
+_DECIDING_INPUT_KEYS = {"format", "where", "columns"}
+
+
+def settings_version(config: Config) -> str:
+    """16 hex digits that change with every setting that decides an output; paths and limits of the night do not."""
+    inputs = {table: source.model_dump(include=_DECIDING_INPUT_KEYS) for table, source in config.inputs.items()}
+    text = json.dumps(_deciding(config) | {"inputs": inputs}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]]:
+    """Today's versions as a night would write them, and what is wrong with the models that cannot be found."""
+    found, problems = packages() | {"settings": settings_version(config)}, []
+    try:
+        recommender, classifier = find_models(config, config_file)
+        found["recommend"] = recommender.fingerprint
+        if classifier:
+            found["sentiment"] = classifier.fingerprint
+        if answers := find_answers_model(config, config_file):
+            found["answers"] = answers.fingerprint
+    except ConfigurationError as error:
+        problems.append(str(error))
+    return found, problems
+
+
+def find_models(config: Config, config_file: str) -> tuple[Model, Model | None]:
+    """Find what a night needs before it reads anything: a missing model should cost no minute."""
+    chosen = config.models
+    language = config.recommend.language
+    recommender = models.find("recommend", chosen.recommend, config_file, language, dtype=chosen.dtype)
+    if "reviews" not in config.inputs:
+        return recommender, None
+    return recommender, models.find("sentiment", chosen.sentiment, config_file, dtype=chosen.dtype)
+
+
+def find_answers_model(config: Config, config_file: str) -> Model | None:
+    """Find the model that answers questions; None where the night answers none."""
+    if config.models.answers is None or not {"questions", "articles"} <= config.inputs.keys():
+        return None
+    return models.find("answers", config.models.answers, config_file, dtype=config.models.dtype)
+
+
+def save_settings(spark: SparkSession, store: Store, config: Config) -> None:
+    """Keep the settings under their version, so that a date can be repeated with them; inputs stay out of it."""
+    path = store.settings(settings_version(config))
+    if not files.exists(spark, path):
+        files.write_text(spark, path, json.dumps(_deciding(config), indent=1, sort_keys=True))
+
+
+def own_config(spark: SparkSession, store: Store, config: Config, published: Mapping[str, str]) -> Config:
+    """The configuration with the settings and models that a date was published with; inputs are read as today.
+
+    A model is looked for in the configured folder and in the folders beside it. Raises ConfigurationError, with the
+    mend, where settings or a model are gone.
+    """
+    path = store.settings(published.get("settings", "unknown"))
+    try:
+        saved = json.loads(files.read_text(spark, path))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"the settings of that date are not kept in {path}: run it with --versions current"
+        ) from None
+    folders = {
+        key: _folder_of(key, name, published[key])
+        for key, name in config.models.model_dump().items()
+        if key in published and name is not None
+    }
+    now = config.model_dump(mode="json")
+    then = {key: now[key] | value if isinstance(value, dict) else value for key, value in saved.items()}
+    text = json.dumps(now | then)
+    return Config.model_validate_json(text).model_copy(update={"models": config.models.model_copy(update=folders)})
+
+
+def _folder_of(key: str, configured: str, fingerprint: str) -> str:
+    beside = sorted(Path(configured).parent.iterdir()) if Path(configured).parent.is_dir() else []
+    own = models.resolve(configured) if executor_files.is_remote(configured) else Path(configured)
+    for folder in (own, *beside):
+        try:
+            if folder.is_dir() and model_fingerprint(folder) == fingerprint:
+                return str(folder)
+        except checkpoint.CheckpointError:
+            continue  # some other folder
+    raise ConfigurationError(
+        f"models.{key}: the model {fingerprint} that the date was published with is neither {configured} nor a folder"
+        " beside it: put it back there, or run the date with --versions current"
+    )
+
+
+def _deciding(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude=_NOT_DECIDING)

@@ -1,0 +1,1 @@
+"""Answers to customers' questions: retrieval, prompts, grounded writing, and their training."""

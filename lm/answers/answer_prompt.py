@@ -1,0 +1,182 @@
+"""The prompt of one question: the article that bears on it, the customer's own orders and reviews, the question.
+
+    Article: Cancel an order
+      Choose Cancel under Your orders. ...
+    Order: A0000042-003 | 2026-02-11 | Argan oil shampoo 250ml
+    Review: 2/5 | Argan oil shampoo 250ml | leaked in the post
+    Question: Please stop A0000042-003, I do not need it any more
+    Answer:
+
+Customers' words are redacted and on one line, articles are indented: no text can begin a line that it is not on. The
+prompt alone decides the answer, so what it states is read back from it (`parts`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lm.answers.fact_slots import Part, Slots, SlotTokenizer, fill
+from lm.text.redact import redact
+from lm.text.template import clean
+
+ARTICLE, ORDER, REVIEW, QUESTION, CUE = "Article: ", "Order: ", "Review: ", "Question: ", "Answer:"
+#: Of each kind at most so many lines, and of an order so many products.
+ORDERS, REVIEWS, PRODUCTS = 3, 2, 6
+QUESTION_CHARACTERS, REVIEW_CHARACTERS, ARTICLE_CHARACTERS = 600, 160, 6000
+
+#: Where one sentence ends and another begins; the number of a list's step ends none.
+_SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+(?=\S)|(?<=[。！？])(?=\S)")
+_KEPT = "\ue000"  # private use: stands for an order number while the text around it is redacted
+
+
+class Article(NamedTuple):
+    """One help article."""
+
+    article_id: str
+    title: str
+    body: str
+
+
+class Order(NamedTuple):
+    """One of the customer's own orders: `ordered_on` as YYYY-MM-DD, the titles of its products."""
+
+    order_id: str
+    ordered_on: str
+    titles: tuple[str, ...]
+
+
+class OwnReview(NamedTuple):
+    """One of the customer's own reviews; `rating` in stars."""
+
+    rating: int | None
+    title: str
+    text: str
+
+
+class Customer(NamedTuple):
+    """What the shop knows of the asking customer as of the question's time, newest first."""
+
+    orders: tuple[Order, ...] = ()
+    reviews: tuple[OwnReview, ...] = ()
+
+
+class Pair(NamedTuple):
+    """A rendered prompt and the answer that the shop gave."""
+
+    prompt: str
+    answer: str
+
+
+def redacted(question: str, customer: Customer, limit: int = QUESTION_CHARACTERS) -> str:
+    """About `limit` characters of a question, on one line and without personal data.
+
+    Order numbers stay where they are the customer's own.
+    """
+    question = question.replace(_KEPT, " ")
+    own = [order.order_id for order in customer.orders if order.order_id and order.order_id in question]
+    kept: list[str] = []
+    if own:
+        longest_first = "|".join(re.escape(number) for number in sorted(own, key=len, reverse=True))
+        # A number inside a longer one is not the customer's order.
+        pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{longest_first})(?![A-Za-z0-9])")
+        kept = pattern.findall(question)
+        question = pattern.sub(_KEPT, question)
+    question = clean(redact(question, limit=limit))
+    for number in kept:
+        question = question.replace(_KEPT, number, 1)
+    return question
+
+
+def render(question: str, article: Article, customer: Customer, tokenizer: SlotTokenizer, budget: int) -> str:
+    """The prompt of a redacted question in at most `budget` tokens.
+
+    What does not fit is left out in this order: reviews, orders that the question does not name, the article's last
+    lines, the question's end, the title's. Raises ValueError where not even the lines' labels fit.
+    """
+    named = [order for order in customer.orders if order.order_id in question]
+    others = [order for order in customer.orders if order not in named]
+    orders = [*named, *others][: max(ORDERS, len(named[:ORDERS]))]
+    optional = [_order(order) for order in orders]
+    optional += [_review(review) for review in customer.reviews[:REVIEWS]]
+    body = _body(article.body)
+    title = clean(article.title)
+    least = min(len(named), len(optional))
+    while True:
+        prompt = "".join([ARTICLE, title, "\n", *body, *optional, QUESTION, question, "\n", CUE])
+        if len(encode(prompt, tokenizer)[0]) <= budget:
+            return prompt
+        if len(optional) > least:
+            optional.pop()
+        elif body:
+            body = _shortened(body)
+        elif len(question) > 1:
+            question = question[: len(question) * 3 // 4].rstrip()
+            optional, least = [], 0
+        elif title:
+            title = title[: len(title) * 3 // 4]
+        else:
+            raise ValueError(f"{budget} tokens cannot hold a prompt: allow more with answers.prompt_tokens")
+
+
+def encode(prompt: str, tokenizer: SlotTokenizer) -> tuple[list[int], Slots]:
+    """Token ids of a prompt and the slots that an answer may use."""
+    return encode_many([prompt], tokenizer)[0]
+
+
+def encode_many(prompts: Sequence[str], tokenizer: SlotTokenizer) -> list[tuple[list[int], Slots]]:
+    """`encode` of many prompts at once."""
+    filled = [fill(parts(prompt)) for prompt in prompts]
+    ids = tokenizer.encode_many([pieces for pieces, _ in filled])
+    return [(one, slots) for one, (_, slots) in zip(ids, filled, strict=True)]
+
+
+def parts(prompt: str) -> list[Part]:
+    """The article, the customer's facts and the question of a prompt, in its order."""
+    article, facts, question = [], [], []
+    titles: list[str] = []
+    for line in prompt.split("\n"):
+        if line.startswith((ORDER, REVIEW)):
+            fields = line.partition(": ")[2].split(" | ")
+            known = fields if line.startswith(ORDER) else fields[:2]
+            titles += fields[2:] if line.startswith(ORDER) else fields[1:2]
+            facts.append(Part(line + "\n", "f", tuple(field for field in known if field)))
+        elif line.startswith((ARTICLE, "  ")):
+            article.append(line.removeprefix("  "))
+        else:
+            question.append(line)
+    # A product that the question names by its title is the one of the order.
+    named = tuple(title for title in titles if title)
+    return [Part("\n".join(article) + "\n", "a"), *facts, Part("\n".join(question), "q", named)]
+
+
+def article_of(prompt: str) -> str:
+    """The article's text in a prompt."""
+    return parts(prompt)[0].text
+
+
+def _body(body: str) -> list[str]:
+    """The lines of an article, indented."""
+    return [f"  {text}\n" for line in body[:ARTICLE_CHARACTERS].split("\n") if (text := clean(line))]
+
+
+def _shortened(body: list[str]) -> list[str]:
+    """An article without its last sentence."""
+    cut = [match.start() for match in _SENTENCE_END.finditer(body[-1].rstrip())]
+    return [*body[:-1], body[-1][: cut[-1]].rstrip() + "\n"] if cut else body[:-1]
+
+
+def _field(text: str) -> str:
+    return clean(text).replace(" | ", " / ")
+
+
+def _order(order: Order) -> str:
+    titles = [_field(title) for title in dict.fromkeys(order.titles)][:PRODUCTS]
+    return ORDER + " | ".join([_field(order.order_id), order.ordered_on, *titles]) + "\n"
+
+
+def _review(review: OwnReview) -> str:
+    stars = "-" if review.rating is None else f"{review.rating}/5"
+    text = _field(redact(review.text, limit=REVIEW_CHARACTERS))
+    return REVIEW + " | ".join([stars, _field(review.title), text]) + "\n"

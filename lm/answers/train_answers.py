@@ -1,0 +1,285 @@
+"""Train GPT-2 to write answers: each past question's prompt, then what the shop's staff answered, facts as slots.
+
+The loss is the cross-entropy of the answer's tokens alone. What an answer states beyond its prompt is not learned
+(lm.answers.fact_slots.target), so the model has no habit of inventing that decoding would have to fight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel
+
+from lm.answers import answer_prompt
+from lm.answers.answer_figures import answer_figures, retrieval_figures
+from lm.answers.answer_prompt import Article, Customer, Pair
+from lm.answers.answer_writer import AnswerWriter
+from lm.answers.fact_slots import SlotTokenizer, pieces, target, tokens_of_slots
+from lm.answers.grounding import atoms, ordinary_words
+from lm.answers.model_file import AnswersFile, write_settings
+from lm.answers.retrieval import RankModel, Retriever
+from lm.answers.train_retrieval import Asked, link_by_answer, train_ranker
+from lm.checkpoint import checkpoint
+from lm.checkpoint.fingerprint import model_fingerprint
+from lm.checkpoint.manifest import Manifest
+from lm.checkpoint.tokenizer import train_bpe
+from lm.text.splits import part_of
+from lm.train.language_model import (
+    Settings,
+    Tokens,
+    cross_entropy_sum,
+    device,
+    hidden_states,
+    output_rows,
+    schedule,
+    start_model,
+    write_folder,
+)
+from lm.train.training_loop import Report, Task, fit, length_batches, pad
+from lm.train.training_state import TrainingError, fingerprint, replace_folder, work_folder
+
+_FEWEST = 50
+#: Held-out questions that a training answers to judge itself; the benchmark answers more.
+_JUDGED = 100
+_ANSWER_CHARACTERS = 6000
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersSettings(Settings):
+    """The training of the answers' model; lengths in tokens."""
+
+    prompt_tokens: int = 320
+    max_answer_tokens: int = 256
+    answered_share: float = 0.95
+    min_steps: int = 1000
+
+
+class PastQuestion(NamedTuple):
+    """A question that staff answered: what was known of the customer then, and the article that they used, if noted."""
+
+    text: str
+    customer: Customer
+    answer: str
+    article_id: str | None = None
+
+
+def train_answers(
+    past: Sequence[PastQuestion],
+    articles: Sequence[Article],
+    settings: AnswersSettings,
+    out: Path,
+    *,
+    report: Report | None = None,
+    window: dict[str, Any] | None = None,
+) -> dict[str, float]:
+    """Learn to find and to write answers from `past`; 8 : 1 : 1 by the question's words, the last tenth is held out.
+
+    Writes `out` when finished; until then an older `out` stays. Returns the held-out figures beside those of plain
+    BM25 and of the article itself as the answer. Raises TrainingError where there is too little to learn from.
+    """
+    _refuse_too_little(past, articles)
+    past = [one._replace(answer=_redacted_answer(one)) for one in past]
+    questions = [answer_prompt.redacted(one.text, one.customer) for one in past]
+    links = _links(past, articles)
+    where = np.array([part_of(question) for question in questions])
+    train, validation, test = (np.flatnonzero(where == part) for part in ("train", "validation", "test"))
+    asked = Asked([questions[i] for i in train], [links[i] for i in train], list(articles))
+    ranker = train_ranker(asked, settings.seed)
+    words = ordinary_words([a.body for a in articles] + [past[i].answer for i in train])
+    tokenizer, model = _start(settings, [*articles], [past[i].answer for i in train], asked.questions)
+    slotted = SlotTokenizer(tokenizer)
+    of = {article.article_id: article for article in articles}
+    pairs = [
+        Pair(answer_prompt.render(q, of[link], one.customer, slotted, settings.prompt_tokens), one.answer)
+        for q, link, one in zip(questions, links, past, strict=True)
+    ]
+    end = tokenizer.token_to_id(checkpoint.END_OF_TEXT)
+    if end is None:
+        raise TrainingError(f"the tokenizer of init lacks {checkpoint.END_OF_TEXT}, which ends an answer")
+    made = examples(pairs, slotted, words, end, settings.max_answer_tokens)
+    learned = [example for i in train if (example := made[i])]
+    judged = [example for i in validation if (example := made[i])]
+    if not learned or not judged:
+        raise TrainingError("none of the past answers stands on its article: check questions.article_id")
+    begun_from = {"from": settings.init and model_fingerprint(checkpoint.resolve(settings.init))}
+    of_data = fingerprint(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with work_folder(out, of_data) as work:
+        writing = Writing(model, learned, judged, settings)
+        epochs = max(settings.max_epochs, -(-settings.min_steps // writing.steps))
+        outcome = fit(writing.task(), schedule("finetune", settings, epochs), work, report)
+        model.eval()
+        file = AnswersFile(
+            words=words, min_confidence=_threshold(ranker, articles, questions, links, validation, settings)
+        )
+        new = out.with_name(out.name + ".new")
+        _write(new, model, tokenizer, Manifest(task="answers"), ranker, file)
+        figures = retrieval_figures(Retriever(articles, ranker), [questions[i] for i in test], [links[i] for i in test])
+        figures |= answer_figures(
+            AnswerWriter.load(new), [pairs[i] for i in test[:_JUDGED]], settings.max_answer_tokens, settings.seed
+        )
+        figures |= {"fit": outcome.best.get("fit", 0.0), "answers": float(len(past))}
+        notes = {"settings": asdict(settings), "window": window or {}, "epochs": outcome.best_epoch + 1}
+        notes |= {"lines": outcome.lines, "answers_without_support": sum(example is None for example in made)}
+        _write(new, model, tokenizer, Manifest(task="answers", training=notes, metrics=figures), ranker, file)
+        replace_folder(new, out)
+    return figures
+
+
+def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]) -> None:
+    if not articles:
+        raise TrainingError("there are no help articles: give inputs.articles a table with rows")
+    parts = {part_of(one.text) for one in past}
+    if len(past) < _FEWEST or len(parts) < 3:
+        raise TrainingError(
+            f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; map "
+            "inputs.questions.columns.answer to what staff answered, or give more days"
+        )
+
+
+def _redacted_answer(past: PastQuestion) -> str:
+    """An answer without personal data, but for the order numbers of the customer whom it went to; lines stay."""
+    lines = past.answer[:_ANSWER_CHARACTERS].split("\n")
+    return "\n".join(answer_prompt.redacted(line, past.customer, _ANSWER_CHARACTERS) for line in lines)
+
+
+def _links(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[str]:
+    """The article of each past question: the one that staff noted, else the one nearest to what they answered."""
+    known = {article.article_id for article in articles}
+    nearest = link_by_answer([one.answer for one in past], articles)
+    return [
+        one.article_id if one.article_id in known and one.article_id is not None else near
+        for one, near in zip(past, nearest, strict=True)
+    ]
+
+
+def _start(
+    settings: AnswersSettings, articles: Sequence[Article], answers: Sequence[str], questions: Sequence[str]
+) -> tuple[Tokenizer, PreTrainedModel]:
+    if settings.init is None:
+        texts = [text for a in articles for text in (a.title, a.body)]
+        tokenizer = slot_tokenizer([*texts, *answers, *questions], settings.vocab_size)
+    else:
+        tokenizer = with_slots(checkpoint.load_tokenizer(checkpoint.resolve(settings.init)))
+    positions = settings.prompt_tokens + settings.max_answer_tokens
+    return tokenizer, start_model(settings, tokenizer, "causal", positions=positions)
+
+
+def _threshold(
+    ranker: RankModel,
+    articles: Sequence[Article],
+    questions: Sequence[str],
+    links: Sequence[str],
+    rows: NDArray[np.int64],
+    settings: AnswersSettings,
+) -> float:
+    """The confidence that `answered_share` of the validation questions reach whose article is there."""
+    known = {article.article_id for article in articles}
+    answerable = [questions[i] for i in rows if links[i] in known]
+    found = [ranked.confidence for ranked in Retriever(articles, ranker).rank(answerable, 1)]
+    return float(np.quantile(found, 1 - settings.answered_share))
+
+
+def _write(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    manifest: Manifest,
+    ranker: RankModel,
+    file: AnswersFile,
+) -> None:
+    write_folder(model, tokenizer, manifest, folder)
+    ranker.save(folder)
+    write_settings(folder, file)
+
+
+class Example(NamedTuple):
+    """Token ids of a prompt and its answer with the end token; the answer begins at `answer_at`."""
+
+    tokens: Tokens
+    answer_at: int
+
+
+def slot_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+    """A byte-level BPE of what lies between the texts' facts, with the slot tokens as special tokens after it.
+
+    Words that begin sentences stay: left out, they would be spelled in fragments, and what is spelled is misspelled.
+    """
+    facts = ([(a.start, a.end, "") for a in atoms(text) if not a.opens] for text in texts)
+    cut = [piece for text, replaced in zip(texts, facts, strict=True) for piece in pieces(text, replaced) if piece]
+    return with_slots(train_bpe(cut, max(vocab_size - len(tokens_of_slots()), 300)))
+
+
+def with_slots(tokenizer: Tokenizer) -> Tokenizer:
+    """Add the slot tokens that a tokenizer lacks, in place."""
+    tokenizer.add_special_tokens([token for token in tokens_of_slots() if tokenizer.token_to_id(token) is None])
+    return tokenizer
+
+
+def examples(
+    pairs: Sequence[Pair], tokenizer: SlotTokenizer, words: Sequence[str], end_token: int, max_answer_tokens: int
+) -> list[Example | None]:
+    """An example of each pair; None where nothing of its answer stands on its prompt, or it is too long."""
+    known = frozenset(words)
+    encoded = answer_prompt.encode_many([pair.prompt for pair in pairs], tokenizer)
+    targets = [target(pair.answer, slots, known) for pair, (_, slots) in zip(pairs, encoded, strict=True)]
+    answers = tokenizer.encode_many([pieces or [] for pieces in targets])
+    return [
+        Example(np.array([*ids, *answer, end_token], dtype=np.int32), len(ids))
+        if pieces and len(answer) < max_answer_tokens
+        else None
+        for (ids, _), pieces, answer in zip(encoded, targets, answers, strict=True)
+    ]
+
+
+class Writing:
+    """The task: the answer's tokens given the prompt; validated by the mean log-likelihood of a token."""
+
+    def __init__(
+        self, model: PreTrainedModel, train: Sequence[Example], validation: Sequence[Example], settings: Settings
+    ) -> None:
+        self.model, self.train, self.validation, self.settings = model, train, validation, settings
+        self.lengths = np.array([len(example.tokens) for example in train], dtype=np.int64)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of an epoch."""
+        return len(length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, 0))
+
+    def task(self) -> Task[NDArray[np.int64]]:
+        """What lm.training.fit trains."""
+
+        def batches(epoch: int) -> list[NDArray[np.int64]]:
+            return length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, epoch)
+
+        return Task(
+            self.model, batches, lambda batch: self._loss([self.train[i] for i in batch]), self._validate, "fit"
+        )
+
+    def _loss(self, batch: Sequence[Example]) -> tuple[torch.Tensor, float]:
+        where = device()
+        tokens = pad([example.tokens for example in batch], where)  # (B, T)
+        place = torch.arange(1, tokens.shape[1], device=where)
+        first = torch.tensor([example.answer_at for example in batch], device=where)[:, None]
+        last = torch.tensor([len(example.tokens) for example in batch], device=where)[:, None]
+        is_answer = (place >= first) & (place < last)  # (B, T - 1)
+        states = hidden_states(self.model, tokens[:, :-1])[is_answer]  # (L, n_embd)
+        labels = tokens[:, 1:][is_answer]
+        each = torch.arange(len(labels), device=where)
+        weights = torch.ones(len(labels), device=where)
+        return cross_entropy_sum(states, output_rows(self.model), each, labels, weights), float(len(labels))
+
+    def _validate(self) -> dict[str, float]:
+        lengths = np.array([len(example.tokens) for example in self.validation], dtype=np.int64)
+        total = weight = 0.0
+        for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
+            loss, count = self._loss([self.validation[i] for i in batch])
+            total, weight = total + float(loss), weight + count
+        return {"fit": -total / max(weight, 1.0)}

@@ -1,0 +1,1 @@
+"""Model folders: finding, opening, describing and fingerprinting a checkpoint and its tokenizer."""

@@ -1,0 +1,182 @@
+"""Model directories: finding them and their files, and opening their tokenizer.
+
+A model is an ordinary Hugging Face directory (`config.json`, `model.safetensors`, `tokenizer.json` or
+`vocab.json` + `merges.txt`), our manifest (`lm.checkpoint.manifest`), and whatever a task computes beside GPT-2.
+Without a manifest a directory is a stock GPT-2 that spells products by their titles.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from safetensors import SafetensorError, safe_open
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+
+NGRAMS_FILE = "ngrams.safetensors"
+#: In the first version characters and words had length 1 each, in the second there were fewer buckets.
+NGRAMS_VERSION = "3"
+NEIGHBOURS_FILE = "neighbours.safetensors"
+NEWCOMERS_FILE = "newcomers.safetensors"
+END_OF_TEXT = "<|endoftext|>"
+"""GPT-2's only special token."""
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+class CheckpointError(Exception):
+    """A model directory is missing, incomplete or of another kind; the message says how to mend it."""
+
+    exit_code = 2
+
+
+def resolve(model: str) -> Path:
+    """The local directory of `model`: a directory, a `file:` URI or a hub id such as `gpt2`.
+
+    A copy in the hub's local cache is used as it is, so that a night's model changes only when its
+    operator changes it; otherwise JSON, text and safetensors files are downloaded, never pickles.
+
+    Raises CheckpointError when there is no such directory and no such model on the hub.
+    """
+    uri = urlsplit(model)
+    if uri.scheme == "file":
+        model = unquote(uri.path)
+    elif uri.scheme and "://" in model:
+        raise CheckpointError(f"model {model}: copy it to a local directory and name that directory")
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise CheckpointError(
+                f"model {path} has no config.json: train one into it with `regulars train`, "
+                "or name a Hugging Face model directory"
+            )
+        return path.resolve()
+    if path.exists():
+        raise CheckpointError(f"model {path} is a file: name the directory that holds it")
+    if not HUB_ID.fullmatch(model):
+        raise CheckpointError(
+            f"model directory {path} does not exist: train it with `regulars train`, or correct the path"
+        )
+    return _from_hub(model)
+
+
+def _from_hub(repo_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    files = {"allow_patterns": ["*.json", "*.txt", "*.safetensors"], "ignore_patterns": ["*/*"]}
+    try:
+        path = Path(snapshot_download(repo_id, local_files_only=True, **files))
+        if (path / "config.json").is_file() and weight_files(path):
+            return path
+    except (LocalEntryNotFoundError, CheckpointError):
+        pass  # not in the cache, or only a part of it: fetch what is missing
+    except HFValidationError as error:
+        raise CheckpointError(f"model {repo_id} is neither a directory nor a hub id") from error
+    try:
+        return Path(snapshot_download(repo_id, **files))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise CheckpointError(
+            f"model {repo_id} is no local directory and could not be had from the hub "
+            f"({type(error).__name__}): name a local directory, or train one with `regulars train`"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; CheckpointError when it is missing, broken or no object."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing: copy the whole model directory again") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: copy the model directory again") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds no JSON object: copy the model directory again")
+    return value
+
+
+def context_tokens(path: Path) -> int:
+    """How many positions the model has (GPT-2: 1,024): no prompt with its answer may be longer."""
+    config = read_json(path / "config.json")
+    for key in ("n_positions", "max_position_embeddings", "n_ctx"):
+        if isinstance(config.get(key), int):
+            return int(config[key])
+    raise CheckpointError(f"{path / 'config.json'} states no n_positions: it is no GPT-2 configuration")
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files that hold the weights, in name order; CheckpointError when there are none."""
+    index = path / "model.safetensors.index.json"
+    names = ["model.safetensors"]
+    if not (path / names[0]).exists() and index.exists():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    files = [path / name for name in names]
+    missing = [file.name for file in files if not file.is_file()]
+    if not missing and files:
+        return files
+    if any(path.glob("*.bin")):
+        raise CheckpointError(
+            f"model {path} has its weights as a pickle (*.bin) only, which can run code when opened: "
+            "convert it with model.save_pretrained(directory, safe_serialization=True)"
+        )
+    raise CheckpointError(f"model {path} lacks {', '.join(missing) or 'its weights'}: copy it again")
+
+
+def tokenizer_files(path: Path) -> list[Path]:
+    """`tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`; CheckpointError when there is neither."""
+    if (path / "tokenizer.json").is_file():
+        return [path / "tokenizer.json"]
+    pair = [path / "vocab.json", path / "merges.txt"]
+    if all(file.is_file() for file in pair):
+        return pair
+    raise CheckpointError(f"model {path} has no tokenizer: add tokenizer.json, or vocab.json and merges.txt")
+
+
+def ngrams_file(path: Path) -> Path | None:
+    """The n-grams of a classifier, None where there are none; CheckpointError for broken ones and another release's."""
+    file = path / NGRAMS_FILE
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, "numpy") as opened:
+            version = (opened.metadata() or {}).get("version")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
+    if version != NGRAMS_VERSION:
+        raise CheckpointError(f"{file} is of another release: train the model again")
+    return file
+
+
+def ngrams_know_categories(path: Path) -> bool:
+    """Whether the n-grams of a classifier weigh what a text is about; raises as `ngrams_file`."""
+    file = ngrams_file(path)
+    if file is None:
+        return False
+    with safe_open(file, "numpy") as opened:
+        names = opened.keys()
+        return "categories" in names and opened.get_slice("categories").get_shape() != [0]
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """The directory's tokenizer, never padding nor truncating, and never reading special tokens in text."""
+    files = tokenizer_files(path)
+    try:
+        if len(files) == 1:
+            tokenizer = Tokenizer.from_file(str(files[0]))
+        else:
+            tokenizer = Tokenizer(BPE.from_file(*map(str, files)))
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.decoder = decoders.ByteLevel()
+            if tokenizer.token_to_id(END_OF_TEXT) is not None:
+                tokenizer.add_special_tokens([AddedToken(END_OF_TEXT, special=True)])
+    except Exception as error:  # tokenizers raises bare Exception for every broken file
+        names = " and ".join(file.name for file in files)
+        raise CheckpointError(f"model {path}: {names} cannot be read: copy it again") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True  # "<|endoftext|>" typed by a customer is text
+    return tokenizer

@@ -1,0 +1,133 @@
+"""`regulars.json`, the manifest: what the product adds to a Hugging Face directory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+
+from lm.checkpoint.checkpoint import CheckpointError, read_json
+
+MANIFEST_FILE = "regulars.json"
+MANIFEST_VERSION = 1
+TEMPLATE_VERSION = 1
+
+
+class Manifest(BaseModel):
+    """What the product adds to a Hugging Face directory, kept in its `regulars.json`.
+
+    `item_ids[i]` is the product whose token id is `first_item_token + i` (item_tokens coding).
+    Empty or at its default each field changes nothing.
+    `labels`: the order of the classifier's outputs. `temperature` divides its logits; `ngram_weights` multiply those of
+    the n-grams' heads, `lexicon_weight` those of `lm.sentiment.english_lexicon`. `length_power` is the exponent of a
+    text's length relative to the middle of `usual_lengths`; `offsets` are added to the logits. `lapses[i][j]` is
+    P(observed label j | true label i) (`lm.sentiment.calibration`). The label is the argmax of
+    `label_weights` x (probability - `label_thresholds`) (`lm.sentiment.label_rule`).
+    `neighbour_weights` are those of `lm.recommend.co_purchase`, `newcomer_weights` those of `lm.recommend.cold_items`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    manifest_version: int = MANIFEST_VERSION
+    template_version: int = Field(default=TEMPLATE_VERSION, ge=1)
+    language: Literal["en", "zh"] = "en"
+    task: Literal["recommend", "sentiment", "answers"] = "recommend"
+    coding: Literal["titles", "item_tokens"] = "titles"
+    item_ids: list[str] = Field(default_factory=list)
+    first_item_token: int = Field(default=0, ge=0)
+    labels: list[str] = Field(default_factory=lambda: ["negative", "neutral", "positive"], min_length=2)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    ngram_weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=list)
+    lexicon_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    length_power: float = Field(default=0.0, allow_inf_nan=False)
+    usual_lengths: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    offsets: list[float] = Field(default_factory=list)
+    lapses: list[list[Annotated[float, Field(ge=0, le=1)]]] = Field(default_factory=list)
+    label_weights: list[float] = Field(default_factory=list)
+    label_thresholds: list[float] = Field(default_factory=list)
+    neighbour_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
+    newcomer_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
+    training: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_n_grams(cls, values: Any) -> Any:
+        """Before n-grams had two heads a folder without any said `ngram_weight: 0`; one with them is trained again."""
+        if isinstance(values, dict) and values.get("ngram_weight") == 0:
+            return {key: value for key, value in values.items() if key != "ngram_weight"}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_noise(cls, values: Any) -> Any:
+        """Before the texts of each label had their own lapses `noise` was the share of all with a label by chance."""
+        if not isinstance(values, dict) or "noise" not in values:
+            return values
+        noise = values["noise"]
+        if not isinstance(noise, list) or not all(isinstance(of, (int, float)) for of in noise):
+            raise ValueError("noise needs one number for each label")
+        lapses = [[of + (1 - sum(noise)) * (i == j) for j, of in enumerate(noise)] for i in range(len(noise))]
+        return {key: value for key, value in values.items() if key != "noise"} | {"lapses": lapses}
+
+    @model_validator(mode="after")
+    def _codes_are_whole(self) -> Manifest:
+        if self.coding == "item_tokens" and not self.item_ids:
+            raise ValueError("coding item_tokens needs item_ids")
+        if self.item_ids and self.first_item_token == 0:
+            raise ValueError("item_ids need first_item_token, the id of the first product's token")
+        if len(set(self.item_ids)) != len(self.item_ids):
+            raise ValueError("item_ids holds an item twice")
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels holds a label twice")
+        for name in ("offsets", "label_weights", "label_thresholds"):
+            values = getattr(self, name)
+            if values and (len(values) != len(self.labels) or not all(map(math.isfinite, values))):
+                raise ValueError(f"{name} needs one number for each label")
+        sums = [sum(row) for row in self.lapses if len(row) == len(self.labels)]
+        if self.lapses and (len(sums) != len(self.labels) or any(abs(of - 1) > 1e-6 for of in sums)):
+            raise ValueError("lapses needs a row for each label, of one share for each that add up to 1")
+        if self.usual_lengths[0] > self.usual_lengths[1]:
+            raise ValueError("usual_lengths needs the shorter length first")
+        return self
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of a model directory, or that of a stock GPT-2 where it has none.
+
+    Raises CheckpointError for unknown keys, wrong values, a manifest or template of a newer Regulars,
+    and item tokens beyond the model's vocabulary.
+    """
+    file = path / MANIFEST_FILE
+    if not file.exists():
+        return Manifest()
+    values = read_json(file)
+    for key, known in (("manifest_version", MANIFEST_VERSION), ("template_version", TEMPLATE_VERSION)):
+        if isinstance(values.get(key), int) and values[key] > known:
+            raise CheckpointError(
+                f"{file}: {key} {values[key]} is newer than this Regulars reads ({known}): "
+                "install the newer Regulars, or train the model again"
+            )
+    try:
+        manifest = Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise CheckpointError(f"{file}: {key}: {first['msg']}: mend the key, or train again") from error
+    last = manifest.first_item_token + len(manifest.item_ids)
+    vocabulary = read_json(path / "config.json").get("vocab_size", last)
+    if manifest.item_ids and last > vocabulary:
+        raise CheckpointError(
+            f"{file}: item tokens go up to id {last - 1} and the model's vocabulary ends at "
+            f"{vocabulary - 1}: the manifest belongs to another model, train again"
+        )
+    return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write `regulars.json` into a model directory, replacing it in one step."""
+    temporary = path / (MANIFEST_FILE + ".tmp")
+    temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path / MANIFEST_FILE)

@@ -1,0 +1,75 @@
+"""Byte-level BPE trained on a shop's own text, stored as an ordinary Hugging Face tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from lm.checkpoint.checkpoint import END_OF_TEXT
+
+#: A classifier's own padding: it reads END_OF_TEXT, which Hugging Face would skip if it were the padding too.
+PADDING = "<|pad|>"
+#: The 256 bytes and END_OF_TEXT are always in the vocabulary: any text in any language has an encoding.
+SMALLEST_VOCABULARY = 257
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, *, folded: bool = False) -> Tokenizer:
+    """Learn GPT-2's byte-level BPE (Radford et al. 2019) on `texts`; END_OF_TEXT is id 0.
+
+    `folded`, for what is only read and never written: "Avoid" at the beginning is the same token as " avoid" in the
+    middle and fullwidth letters are plain ones, so that few texts teach more of each word.
+
+    Fewer than `vocab_size` tokens come out when the text has no more pairs that occur twice.
+    The result depends on the texts as a multiset, not on their order.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise ValueError(f"vocab_size must be at least {SMALLEST_VOCABULARY} (256 bytes and {END_OF_TEXT})")
+    tokenizer = Tokenizer(models.BPE())
+    if folded:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=folded)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.encode_special_tokens = True  # as lm.checkpoint.checkpoint loads it: a typed END_OF_TEXT is text
+    return tokenizer
+
+
+def for_classifier(tokenizer: Tokenizer) -> Tokenizer:
+    """Make Hugging Face end each text with END_OF_TEXT, where the classifier reads, and pad with PADDING; in place."""
+    end = tokenizer.token_to_id(END_OF_TEXT)
+    if end is None:
+        raise ValueError(f"the tokenizer has no {END_OF_TEXT}: start from a GPT-2 checkpoint")
+    tokenizer.add_special_tokens([PADDING])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {END_OF_TEXT}", special_tokens=[(END_OF_TEXT, end)]
+    )
+    return tokenizer
+
+
+def padding_of(tokenizer: Tokenizer) -> str | None:
+    """The token to pad with: PADDING, else END_OF_TEXT; None where the tokenizer (another family's) has neither."""
+    return next((token for token in (PADDING, END_OF_TEXT) if tokenizer.token_to_id(token) is not None), None)
+
+
+def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_tokens: int) -> None:
+    """Write tokenizer.json and the tokenizer_config.json by which `AutoTokenizer.from_pretrained` finds it."""
+    tokenizer.save(str(directory / "tokenizer.json"))
+    config: dict[str, object] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": max_tokens,
+        "clean_up_tokenization_spaces": False,
+    }
+    if tokenizer.token_to_id(END_OF_TEXT) is not None:
+        config |= {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk")}
+        config["pad_token"] = padding_of(tokenizer)
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

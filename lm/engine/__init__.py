@@ -1,0 +1,1 @@
+"""Inference of causal language models: weights, batching, prefill, decoding and sampling."""

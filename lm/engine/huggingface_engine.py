@@ -1,0 +1,127 @@
+"""The engine over any causal model of transformers: right before fast; lm.engine.gpt2_engine is the fast one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lm.engine.huggingface_model import load_model
+from lm.engine.kv_tree import ROOT, Chains, Floats, Ints, Tree
+
+UNBOUNDED = 1 << 20  # the context of models without positions
+
+
+def load_huggingface_engine(path: Path, dtype: torch.dtype, device: torch.device) -> HuggingFaceEngine:
+    """The causal model in a directory, whatever its architecture."""
+    model = load_model(path, "causal", dtype="float32" if dtype == torch.float32 else "bfloat16", device=str(device))
+    return HuggingFaceEngine(model)
+
+
+class HuggingFaceEngine:
+    """Implements lm.engine.engine.Engine. The states that it hands out are logits, (N, vocabulary) float32.
+
+    Every prompt is a batch of its own, so that answers do not depend on the batch; the runs that follow a
+    prompt are computed together, from the prompt's cache where the architecture has one that can be copied.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        config = model.config.get_text_config()
+        self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
+        self.context = int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)
+        width = int(config.hidden_size) * next(model.parameters()).element_size()
+        self.row_bytes = 2 * int(config.num_hidden_layers) * width
+
+    def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> HuggingFacePrefilled:
+        """As lm.engine.engine.Engine.prefill."""
+        return HuggingFacePrefilled(self, prompts, slots)
+
+    def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
+        """As lm.engine.engine.Engine.logits."""
+        stop = self.vocabulary if count is None else first + count
+        if len(states):
+            yield 0, states[:, first:stop].contiguous()
+
+    def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
+        """As lm.engine.engine.Engine.log_probs."""
+        normalised = states.log_softmax(dim=1)
+        return normalised[torch.from_numpy(row), torch.from_numpy(token)].double().numpy()
+
+
+class HuggingFacePrefilled:
+    """Implements lm.engine.engine.Prefilled."""
+
+    @torch.inference_mode()
+    def __init__(self, engine: HuggingFaceEngine, prompts: Sequence[Sequence[int]], slots: int) -> None:
+        self.model, self.tree = engine.model, Tree(len(prompts), slots)
+        self._prompts = [list(prompt) for prompt in prompts]
+        self._paths: dict[tuple[int, int], list[int]] = {}  # (prompt, slot) -> answer tokens up to the slot
+        self._caches: list[Any] = []
+        rows = [torch.empty(0, engine.vocabulary)]
+        for prompt in self._prompts:
+            ids = torch.tensor([prompt], device=self.model.device)
+            out = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=slots > 0)
+            rows.append(out.logits[:, -1].float().cpu())
+            cache = getattr(out, "past_key_values", None)
+            self._caches.append(cache if hasattr(cache, "batch_repeat_interleave") else None)
+        self.states = torch.cat(rows)
+
+    @torch.inference_mode()
+    def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
+        """As lm.engine.engine.Prefilled.extend."""
+        placement = self.tree.place(chains)
+        ends = np.cumsum(chains.length)
+        rows = []
+        for prompt in np.unique(chains.prompt).tolist():
+            paths, fresh = [], []
+            for run in np.flatnonzero(chains.prompt == prompt).tolist():
+                parent, stop, length = int(chains.parent[run]), int(ends[run]), int(chains.length[run])
+                path = [] if parent == ROOT else self._paths[prompt, parent]
+                for row in range(stop - length, stop):
+                    path = [*path, int(chains.token[row])]
+                    self._paths[prompt, int(placement.slot[row])] = path
+                paths.append(path)
+                fresh.append(length)
+            logits = self._follow(prompt, paths)  # (runs, longest, vocabulary)
+            for one, path, length in zip(logits, paths, fresh, strict=True):
+                rows.append(one[len(path) - length : len(path)].float().cpu())
+        return torch.cat(rows), placement.last
+
+    def _follow(self, prompt: int, paths: list[list[int]]) -> Tensor:
+        """Logits after each token of `paths` following a prompt: (len(paths), longest path, vocabulary)."""
+        before, cache = self._prompts[prompt], copy.deepcopy(self._caches[prompt])
+        given = [] if cache is not None else before
+        longest = max(map(len, paths))
+        # Padding stands at the end, where nothing that is read sees it.
+        ids = torch.tensor([given + path + [0] * (longest - len(path)) for path in paths], device=self.model.device)
+        options: dict[str, Any] = {"use_cache": False}
+        if cache is not None:
+            cache.batch_repeat_interleave(len(paths))
+            options = {"past_key_values": cache, "use_cache": True}
+        mask = torch.ones(len(paths), len(before) + longest, dtype=torch.long, device=self.model.device)
+        return self.model(input_ids=ids, attention_mask=mask, **options).logits[:, len(given) :]
+
+
+class HuggingFaceClassifier:
+    """Implements lm.sentiment.classifier.Classifier for any sequence classifier of transformers, one text at a time."""
+
+    def __init__(self, path: Path, dtype: torch.dtype, device: torch.device) -> None:
+        name: Literal["float32", "bfloat16"] = "float32" if dtype == torch.float32 else "bfloat16"
+        self.model = load_model(path, "classifier", dtype=name, device=str(device))
+        self.labels = int(self.model.config.num_labels)
+        # Else the head would look for the last token that is not padding, and GPT-2 pads with the end token.
+        self.model.config.get_text_config().pad_token_id = None
+
+    @torch.inference_mode()
+    def class_logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """As lm.sentiment.classifier.Classifier.class_logits."""
+        device = self.model.device
+        return torch.cat(
+            [self.model(input_ids=torch.tensor([list(ids)], device=device)).logits for ids in texts]
+        ).float()

@@ -1,0 +1,297 @@
+"""Free text after a prompt: several samples that share the prompt's keys and values.
+
+Each sample draws from its own stream of random numbers, seeded by the call's seed, the row's seed and the
+sample's number, so that a row's texts do not depend on its neighbours, the batch or the partition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lm.engine.batching import fitting
+from lm.engine.engine import Engine, load_engine
+from lm.engine.kv_tree import ROOT, Chains, Floats, Ints
+from lm.engine.top_k_sampling import draw_of_likeliest
+from lm.text.prompt import PromptEncoder
+
+BATCH_TOKENS = 8192
+CACHE_BYTES = 1 << 30
+"""Of keys and values of one batch."""
+BLOCK = 256
+"""Tokens whose probabilities are summed before one of them is looked for."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to draw, in Hugging Face's terms and order: repetition penalty, temperature, top-k, top-p.
+
+    A temperature of 0 takes the most likely token; top_k 0 and top_p 1 cut nothing off.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.top_k < 0 or not 0 < self.top_p <= 1 or self.repetition_penalty <= 0:
+            raise ValueError(f"{self}: temperature, top_k >= 0, 0 < top_p <= 1 and repetition_penalty > 0 are needed")
+
+
+class Sample(NamedTuple):
+    """One continuation: its text without the stop sequence, its tokens, and why it ended."""
+
+    text: str
+    tokens: list[int]
+    ended: Literal["end_token", "stop_sequence", "max_new_tokens"]
+
+
+Constraint = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], None]
+"""Changes logits (n, vocabulary) in place, given each row's number of its prompt and the tokens written so far."""
+
+
+class Sampler:
+    """Continues prompts by one model; for one thread at a time."""
+
+    def __init__(self, engine: Engine, encoder: PromptEncoder, *, batch_tokens: int = BATCH_TOKENS) -> None:
+        self.engine, self.encoder, self.batch_tokens = engine, encoder, batch_tokens
+        # Product tokens and rows that only pad the vocabulary spell no text.
+        self._texts = min(encoder.tokenizer.get_vocab_size(), engine.vocabulary)
+
+    @classmethod
+    def load(
+        cls, model_dir: Path | str, *, dtype: str = "auto", threads: int | None = None, device: str = "auto"
+    ) -> Sampler:
+        """Open a model directory; options as those of lm.recommend.recommender.Recommender.load."""
+        path = Path(model_dir)
+        return cls(load_engine(path, dtype=dtype, threads=threads, device=device), PromptEncoder.load(path))
+
+    def sample(
+        self,
+        prompts: Sequence[str] | Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling] = Sampling(),
+        *,
+        max_new_tokens: int = 64,
+        num_return_sequences: int = 1,
+        stop_sequences: Sequence[str] = (),
+        seed: int = 0,
+        row_seeds: Sequence[int] | None = None,
+        constrain: Constraint | None = None,
+    ) -> list[list[Sample]]:
+        """`num_return_sequences` continuations of each prompt, all of them texts or all of them token ids.
+
+        `sampling` is one for all or one for each prompt; `row_seeds` (non-negative) default to a hash of each
+        prompt. Of a prompt that leaves no room for `max_new_tokens` in the context the beginning is dropped.
+        `constrain` sees the logits of every draw before anything else does.
+        """
+        each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
+        seeds = [seed_of(prompt) for prompt in prompts] if row_seeds is None else list(row_seeds)
+        if not len(prompts) == len(each) == len(seeds):
+            raise ValueError(f"{len(prompts)} prompts, {len(each)} samplings, {len(seeds)} row_seeds")
+        if not 0 < max_new_tokens < self.engine.context or num_return_sequences < 1:
+            raise ValueError(
+                f"max_new_tokens {max_new_tokens} must be from 1 to {self.engine.context - 1}, "
+                f"num_return_sequences {num_return_sequences} at least 1"
+            )
+        if "" in stop_sequences:
+            raise ValueError("a stop sequence is empty")
+        longest = self.engine.context - max_new_tokens
+        encoded = [list(ids[-longest:]) or [self.encoder.end_token] for ids in self._encode(prompts)]
+        slots = num_return_sequences * max_new_tokens
+        samples: list[list[Sample]] = [[] for _ in prompts]
+        order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
+        while order:
+            lengths = (len(encoded[i]) for i in order)
+            size = fitting(lengths, self.batch_tokens, slots, CACHE_BYTES // self.engine.row_bytes)
+            batch, order = order[:size], order[size:]
+            streams = [[(seed, seeds[i], n) for n in range(num_return_sequences)] for i in batch]
+            uniform = np.array([[_uniform(s, max_new_tokens) for s in streams_of] for streams_of in streams])
+            rows = [encoded[i] for i in batch]
+            found = self._continue(rows, [each[i] for i in batch], uniform, list(stop_sequences), _of(batch, constrain))
+            for i, one in zip(batch, found, strict=True):
+                samples[i] = one
+        return samples
+
+    def _encode(self, prompts: Sequence[str] | Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        if texts and len(texts) < len(prompts):
+            raise ValueError("prompts are texts or token ids, not both")
+        return self.encoder.encode_many(texts) if texts else [p for p in prompts if not isinstance(p, str)]
+
+    def _continue(
+        self,
+        prompts: list[list[int]],
+        samplings: list[Sampling],
+        uniform: Floats,
+        stops: list[str],
+        constrain: Constraint | None,
+    ) -> list[list[Sample]]:
+        """One batch; `uniform` (B, samples, max_new_tokens) are the numbers that decide each draw."""
+        B, R, limit = uniform.shape
+        prefilled = self.engine.prefill(prompts, R * limit)
+        tokens: list[list[int]] = [[] for _ in range(B * R)]
+        ended: list[Literal["end_token", "stop_sequence", "max_new_tokens"]] = ["max_new_tokens"] * (B * R)
+        live = np.arange(B * R)  # samples, R of a prompt side by side
+        states, state, parent = prefilled.states, live // R, np.full(B * R, ROOT)
+        for step in range(limit):
+            context = [prompts[i // R] + tokens[i] for i in live]
+            rules = [samplings[i // R] for i in live]
+            bound = constrain and _of_rows((live // R).tolist(), [tokens[i] for i in live], constrain)
+            drawn = self._draw(states, state, context, rules, uniform.reshape(B * R, limit)[live, step], bound)
+            goes_on = np.ones(len(live), np.bool_)
+            for n, (i, token) in enumerate(zip(live.tolist(), drawn.tolist(), strict=True)):
+                if token == self.encoder.end_token:
+                    ended[i] = "end_token"
+                else:
+                    tokens[i].append(token)
+                    if self._stops(tokens[i], stops):
+                        ended[i] = "stop_sequence"
+                goes_on[n] = ended[i] == "max_new_tokens"
+            live, parent, drawn = live[goes_on], parent[goes_on], drawn[goes_on]
+            if step == limit - 1 or not len(live):
+                break
+            one = np.ones(len(live), np.int64)
+            states, parent = prefilled.extend(Chains(live // R, parent, one, drawn, one > 0))
+            state = np.arange(len(live))
+        results = [Sample(self._text(t, stops), t, e) for t, e in zip(tokens, ended, strict=True)]
+        return [results[p * R : (p + 1) * R] for p in range(B)]
+
+    def _draw(
+        self,
+        states: Tensor,
+        state: Ints,
+        context: list[list[int]],
+        rules: list[Sampling],
+        uniform: Floats,
+        constrain: Callable[[Tensor, Ints], None] | None,
+    ) -> Ints:
+        """The next token of each sample; `state` (ascending) is its row in `states`."""
+        drawn = np.empty(len(state), np.int64)
+        for start, logits in self.engine.logits(states, 0, self._texts):
+            here = np.flatnonzero((state >= start) & (state < start + len(logits)))
+            if len(here):
+                rows = logits[torch.from_numpy(state[here] - start).to(logits.device)]
+                if constrain:
+                    constrain(rows, here)
+                for n, i in enumerate(here.tolist()):
+                    penalise(rows[n], context[i], rules[i].repetition_penalty)
+                drawn[here] = next_tokens(rows, [rules[i] for i in here], uniform[here])
+        return drawn
+
+    def _stops(self, tokens: list[int], stops: list[str]) -> bool:
+        if not stops:
+            return False
+        # A token is at least a byte: only the newest tokens can complete a stop sequence.
+        newest = self.encoder.tokenizer.decode(tokens[-max(len(stop.encode()) for stop in stops) :])
+        return any(stop in newest for stop in stops)
+
+    def _text(self, tokens: list[int], stops: list[str]) -> str:
+        text = self.encoder.tokenizer.decode(tokens)
+        return text[: min([text.find(stop) for stop in stops if stop in text], default=len(text))]
+
+
+def penalise(logits: Tensor, seen: Sequence[int], penalty: float) -> None:
+    """Lower, in place, the logits (vocabulary,) of tokens that occurred (Keskar et al. 2019, as in Hugging Face)."""
+    if penalty != 1.0:
+        ids = np.unique(seen)
+        tokens = torch.from_numpy(ids[ids < len(logits)]).to(logits.device)
+        before = logits[tokens]
+        logits[tokens] = torch.where(before < 0, before * penalty, before / penalty)
+
+
+def next_tokens(logits: Tensor, rules: Sequence[Sampling], uniform: Floats) -> Ints:
+    """Draw one token a row: logits (n, vocabulary) float32, uniform (n,) in [0, 1) -> (n,).
+
+    Every row is drawn for itself: of equal logits, rule and number the token is the same in any company.
+    """
+    temperature = torch.tensor([rule.temperature or 1.0 for rule in rules], device=logits.device)
+    scaled = logits if bool((temperature == 1).all()) else logits / temperature[:, None]
+    few = np.array([1 if rule.temperature == 0 else rule.top_k for rule in rules])
+    uniform = np.where([rule.temperature == 0 for rule in rules], 0.0, uniform)  # of equals the lowest id
+    among_few = (few > 0) & (few < logits.shape[1])
+    drawn = np.empty(len(rules), np.int64)
+    for is_few in (True, False):
+        here = np.flatnonzero(among_few == is_few)
+        if not len(here):
+            continue
+        rows = scaled if len(here) == len(rules) else scaled[torch.from_numpy(here).to(logits.device)]
+        top_p = [rules[n].top_p for n in here.tolist()]
+        if is_few:
+            drawn[here] = draw_of_likeliest(rows, few[here], top_p, uniform[here])
+        else:
+            p = rows.softmax(dim=1).cpu().numpy()
+            for n in np.flatnonzero(np.array(top_p) < 1).tolist():
+                keep_top_p(p[n], top_p[n])
+            drawn[here] = draw(p, uniform[here])
+    return drawn
+
+
+def keep_top_p(p: NDArray[np.float32], top_p: float) -> None:
+    """Leave, in place, the fewest of the most likely tokens that have the share `top_p` (Holtzman et al. 2020).
+
+    p (vocabulary,) is not sorted as a whole, which would take thirty times as long: positive floats are in the
+    order of their bits, so a histogram over their upper halves finds where the cut lies.
+    """
+    bucket = p.view(np.int32) >> 16
+    mass = np.bincount(bucket, weights=p)[::-1].cumsum()  # of the buckets from the most likely one on
+    wanted = top_p * mass[-1]
+    place = int(np.searchsorted(mass, wanted))
+    at_cut = np.flatnonzero(bucket == len(mass) - 1 - place)
+    at_cut = at_cut[np.argsort(-p[at_cut], kind="stable")]
+    share = (mass[place - 1] if place else 0.0) + p[at_cut].cumsum(dtype=np.float64)
+    p[bucket < len(mass) - 1 - place] = 0
+    p[at_cut[np.searchsorted(share, wanted) + 1 :]] = 0
+
+
+def draw(p: NDArray[np.float32], uniform: Floats) -> Ints:
+    """Tokens from weights p (n, vocabulary): first the block of tokens in which the number falls, then the token."""
+    blocks = np.add.reduceat(p, np.arange(0, p.shape[1], BLOCK), axis=1, dtype=np.float64)
+    drawn = np.empty(len(p), np.int64)
+    for n, (row, masses) in enumerate(zip(p, blocks.cumsum(axis=1), strict=True)):
+        aim = uniform[n] * masses[-1]
+        block = _place(masses, aim)
+        inside = row[block * BLOCK : (block + 1) * BLOCK].cumsum(dtype=np.float64)
+        drawn[n] = block * BLOCK + _place(inside, aim - (masses[block - 1] if block else 0.0))
+    return drawn
+
+
+def _place(masses: Floats, aim: float) -> int:
+    """The first place where the cumulated mass exceeds `aim`; rounding never leads past the last one with mass."""
+    last = int(np.searchsorted(masses, masses[-1]))
+    return min(int(np.searchsorted(masses, aim, side="right")), last)
+
+
+def _of(batch: Sequence[int], constrain: Constraint | None) -> Constraint | None:
+    """The constraint for prompts that are numbered within their batch."""
+    if constrain is None:
+        return None
+    return lambda logits, prompt, tokens: constrain(logits, [batch[number] for number in prompt], tokens)
+
+
+def _of_rows(prompt: list[int], tokens: list[list[int]], constrain: Constraint) -> Callable[[Tensor, Ints], None]:
+    """The constraint for some of the live samples."""
+
+    def bound(logits: Tensor, here: Ints) -> None:
+        constrain(logits, [prompt[i] for i in here], [tokens[i] for i in here])
+
+    return bound
+
+
+def seed_of(prompt: str | Sequence[int]) -> int:
+    """A row's seed from its prompt alone."""
+    if not isinstance(prompt, str):
+        prompt = " ".join(map(str, prompt))
+    return int.from_bytes(hashlib.blake2b(prompt.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
+
+
+def _uniform(stream: tuple[int, ...], count: int) -> Floats:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(stream))).random(count)

@@ -1,0 +1,1 @@
+"""Review sentiment: the classifier, its n-grams and calibration, and their training."""

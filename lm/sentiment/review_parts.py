@@ -1,0 +1,137 @@
+"""Which reviews a classifier learns from and which it is validated on: copies and pieces of a text stay together.
+
+A model that has learned from a phrase knows the sentence that it was cut from, and from yesterday's wording of an
+edited review today's: validated on those it would choose what remembers best, and think itself surer than it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from lm.text.ngram_counts import runs_of_words, words_of
+from lm.text.splits import digest, part_of
+
+Part = Literal["train", "validation", "aside", "known", "test"]
+Ints = NDArray[np.int64]
+Hashes = NDArray[np.uint64]
+
+#: Of what is not test; each of them can validate what the others trained.
+FOLDS = 9
+_TEST = -1
+#: Texts that share so many words in a row are of one group; fewer are shared by accident.
+RUN = 8
+#: A larger share of all texts is no group but a way of speaking.
+_LARGEST = 0.01
+#: So many copies of a text, and more than that share of all, are no test of what the model makes of the unknown.
+_STOCK_COPIES = 20
+#: Of a group those judge that have so many of the longest one's words; the others are its pieces.
+_WHOLE = 0.75
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A tenth of the texts is test; of the rest one fold validates and the others train.
+
+    Of the fold that validates the texts that are only pieces of others are kept aside; `known` is all but the test.
+    """
+
+    fold: Ints  # (texts,) below FOLDS; _TEST of those that are test
+    judges: NDArray[np.bool_]  # (texts,)
+    wording: Hashes  # (texts,) what copies of a text have in common
+
+    def rows(self, part: Part, fold: int = 0) -> Ints:
+        """The places of the texts of a part where `fold` validates."""
+        validates = self.fold == fold
+        known = self.fold != _TEST
+        chosen = {
+            "train": known & ~validates,
+            "validation": validates & self.judges,
+            "aside": validates & ~self.judges,
+            "known": known,
+            "test": ~known,
+        }
+        return np.flatnonzero(chosen[part])
+
+
+def parts_of(texts: Sequence[str]) -> Parts:
+    """The part of each text, whatever their order.
+
+    A tenth is test (`held_out`). All others of a group are of one fold, by the hash of its longest text.
+    """
+    length, group = _groups(texts)
+    digests = [digest(text) for text in texts]
+    is_test = held_out(texts)
+    longest: dict[int, int] = {}  # of each group
+    most: dict[int, int] = {}  # words of the longest that may judge
+    for place in sorted(range(len(texts)), key=lambda place: (-length[place], digests[place])):
+        longest.setdefault(group[place], place)
+        if not is_test[place]:
+            most.setdefault(group[place], length[place])
+    folds = [int.from_bytes(digests[longest[of]][8:16], "big") % FOLDS for of in group]
+    whole = [length[place] >= _WHOLE * most.get(of, 0) for place, of in enumerate(group)]
+    wording = np.array([int.from_bytes(of[16:24], "big") for of in digests], dtype=np.uint64)
+    return Parts(np.where(is_test, _TEST, np.array(folds, dtype=np.int64)), np.array(whole, dtype=bool), wording)
+
+
+def held_out(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """(texts,) whether each is of the test: a tenth, by each text's own hash (`lm.text.splits`).
+
+    But none that a hundredth of all reviews consist of, as what a shop fills in where a customer wrote nothing: it will
+    be written again, and whoever never learned from it would label it wrong every night.
+    """
+    digests = [digest(text) for text in texts]
+    most = max(_LARGEST * len(texts), _STOCK_COPIES)
+    stock = {of for of, copies in Counter(digests).items() if copies > most}
+    chosen = [part_of(text) == "test" and of not in stock for text, of in zip(texts, digests, strict=True)]
+    return np.array(chosen, dtype=bool)
+
+
+def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:
+    """(texts,) how many words each has, and the group that it is of.
+
+    Two texts are of one group if they share RUN words in a row, or if one has fewer words and all of them stand in a
+    row in texts of no other group, as those of "a gorgeous film" may and those of "great" hardly ever do.
+    """
+    count = len(texts)
+    words, owner = words_of(texts)
+    length = np.bincount(owner, minlength=count)
+    runs, whose = runs_of_words(words, owner, RUN)
+    _, group = connected_components(_links(runs, whose, count), directed=False)
+    sizes = np.bincount(group)
+    alone = sizes[group] > max(_LARGEST * count, 1)
+    group = np.where(alone, len(sizes) + np.arange(count), group).astype(np.int64)
+    for n in range(RUN - 1, 0, -1):
+        _join_pieces(group, length, n, *runs_of_words(words, owner, n))
+    return length, group
+
+
+def _links(runs: Hashes, whose: Ints, count: int) -> coo_matrix:
+    """Between the neighbours among the texts that have an equal run."""
+    order = np.argsort(runs, kind="stable")
+    equal = runs[order][1:] == runs[order][:-1]
+    ends = whose[order][:-1][equal], whose[order][1:][equal]
+    return coo_matrix((np.ones(len(ends[0]), dtype=bool), ends), shape=(count, count))
+
+
+def _join_pieces(group: Ints, length: Ints, n: int, runs: Hashes, whose: Ints) -> None:
+    """Put each text of `n` words into the only group of longer texts that it stands in, or with its copies."""
+    own = length[whose] == n  # such a text is one run
+    wanted, place = np.unique(runs[own], return_inverse=True)
+    if len(wanted) == 0:
+        return
+    at = np.minimum(np.searchsorted(wanted, runs), len(wanted) - 1)
+    holds = (wanted[at] == runs) & ~own
+    lowest, highest = np.full(len(wanted), np.iinfo(np.int64).max), np.full(len(wanted), -1)
+    np.minimum.at(lowest, at[holds], group[whose[holds]])
+    np.maximum.at(highest, at[holds], group[whose[holds]])
+    copies = np.full(len(wanted), np.iinfo(np.int64).max)
+    np.minimum.at(copies, place, group[whose[own]])
+    group[whose[own]] = np.where(lowest == highest, lowest, copies)[place]

@@ -1,0 +1,261 @@
+"""Train the sentiment classifier: byte-level BPE, pre-training on all reviews, fine-tuning on the rated ones.
+
+The result is a plain `GPT2ForSequenceClassification` folder, and beside it the n-grams' heads that its logits are added
+to (`lm.sentiment.ngrams`). Their weights and the calibration are fitted on validation
+reviews.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from lm.checkpoint import checkpoint
+from lm.checkpoint.fingerprint import model_fingerprint
+from lm.checkpoint.manifest import Manifest
+from lm.checkpoint.tokenizer import for_classifier, train_bpe
+from lm.metrics import metrics
+from lm.sentiment.calibration import negative_log_likelihood, softmax
+from lm.sentiment.rated_reviews import LABELS, Rated
+from lm.sentiment.review_parts import FOLDS
+from lm.sentiment.sentiment_head import Head
+from lm.text.prompt import PromptEncoder
+from lm.text.redact import redact
+from lm.train.language_model import (
+    Settings,
+    Tokens,
+    device,
+    hidden_states,
+    pretraining,
+    schedule,
+    start_model,
+    write_folder,
+)
+from lm.train.training_loop import Progress, Report, Task, fit, length_batches, pad
+from lm.train.training_state import fingerprint, replace_folder, work_folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentimentSettings(Settings):
+    """The classifier's training; `language` is only noted in the manifest: reviews have no template."""
+
+    language: Literal["en", "zh"] = "en"
+    ngrams: bool = True
+    lexicon: bool = True
+    token_dropout: float = 0.2  # share of a review's tokens that a training step does not see
+    min_steps: int = 150  # few reviews are passed more often than max_epochs
+    folds: int = FOLDS  # at most so many trainings, each validated by other reviews
+
+
+def train_sentiment(
+    texts: Sequence[str],
+    labels: Sequence[int],
+    settings: SentimentSettings,
+    out: Path,
+    *,
+    categories: Sequence[str] | None = None,
+    report: Report | None = None,
+    window: dict[str, Any] | None = None,
+) -> dict[str, float]:
+    """Train on `texts` with labels 0 negative, 1 neutral, 2 positive, or UNRATED (pre-training only); `categories` are
+    what each text is about, empty where nobody knows.
+
+    Writes `out` when finished; until then an older `out` stays. `window` is noted in the manifest. Returns the
+    metrics of the held-out test reviews beside those of the majority class.
+    Raises TrainingError where there is too little to learn from.
+    """
+    rated = Rated.split(texts, np.asarray(labels, dtype=np.int64))
+    start = None if settings.init is None else checkpoint.resolve(settings.init)
+    known = rated.parts.rows("known")
+    if start is None:
+        tokenizer = train_bpe((redact(texts[i]) for i in known), settings.vocab_size, folded=True)
+    else:
+        tokenizer = checkpoint.load_tokenizer(start)
+    tokenizer = for_classifier(tokenizer)
+    model = start_model(settings, tokenizer, "classifier", positions=settings.max_tokens, labels=LABELS)
+    manifest = Manifest(task="sentiment", language=settings.language, labels=list(LABELS))
+    encoder = PromptEncoder(tokenizer, manifest, context_tokens=model.config.max_position_embeddings)
+    encoded = encoder.encode_reviews(texts, settings.max_tokens)
+    documents = [np.array(tokens, dtype=np.int32) for tokens, _ in encoded]
+    begun_from = {"from": start and model_fingerprint(start)}
+    of = fingerprint(asdict(settings) | begun_from, [*map(bytes, documents), rated.labels.tobytes()])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with work_folder(out, of) as work:
+        reading = pretraining(model, [documents[i] for i in known], settings)
+        fit(reading, schedule("pretrain", settings, settings.pretrain_epochs), work, report)
+        pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        judged: dict[int, NDArray[np.float64]] = {}
+        lines: list[dict[str, Any]] = []
+        folds = rated.folds(settings.folds)
+        for fold in reversed(folds):  # the last one is the model
+            model.load_state_dict(pretrained)
+            task = _Classification(model, documents, rated, settings, fold)
+            epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
+            stage = f"finetune-{fold}" if fold else "finetune"
+            outcome = fit(
+                task.task(), schedule(stage, settings, epochs), work, _with_those_after(report, folds.index(fold))
+            )
+            lines += outcome.lines
+            model.eval()
+            judged[fold] = task.logits(rated.rows("validation", fold))
+        head = Head.fit(
+            texts,
+            rated,
+            judged,
+            categories=categories,
+            ngrams=settings.ngrams,
+            lexicon=settings.lexicon,
+            folds=settings.folds,
+            seed=settings.seed,
+            report=_counted("n-grams", report),
+        )
+        rows = rated.rows("test")
+        p = head.probabilities(
+            task.logits(rows), [texts[i] for i in rows], categories and [categories[i] for i in rows]
+        )
+        figures = classification_figures(p, rated.labels[rows], head.rule.choose(p), settings.seed)
+        notes = {
+            "settings": asdict(settings),
+            "window": window or {},
+            "epochs": outcome.best_epoch + 1,
+            "folds": len(judged),
+            "lines": lines,
+            "shortened": sum(shortened for _, shortened in encoded),
+        }
+        new = out.with_name(out.name + ".new")
+        final = manifest.model_copy(update=head.manifest_values() | {"training": notes, "metrics": figures})
+        write_folder(model, tokenizer, final, new)
+        if head.ngrams is not None:
+            head.ngrams.save(new)
+        replace_folder(new, out)
+    return figures
+
+
+def _with_those_after(report: Report | None, folds: int) -> Report | None:
+    """A report whose time left has that of so many more trainings like this one."""
+    if report is None:
+        return None
+    begun = time.monotonic()
+
+    def told(now: Progress) -> None:
+        whole = time.monotonic() - begun + now.seconds_left
+        report(replace(now, seconds_left=now.seconds_left + folds * whole))
+
+    return told
+
+
+def _counted(stage: str, report: Report | None) -> Callable[[int, int], None]:
+    """A callback that reports how many of a stage's parts are done, each of them as long as the others."""
+    begun = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        left = (time.monotonic() - begun) / done * (of - done) if done else math.nan
+        if report is not None:
+            report(Progress(stage, 0, 1, done, of, math.nan, left, {}))
+
+    return told
+
+
+class _Classification:
+    """Cross-entropy at the last token of a review; rare classes weigh by the inverse root of their share."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        documents: Sequence[Tokens],
+        rated: Rated,
+        settings: SentimentSettings,
+        fold: int = 0,  # that validates
+    ) -> None:
+        self.model, self.documents, self.rated, self.settings, self.fold = model, documents, rated, settings, fold
+        self.lengths = np.array([len(document) for document in documents], dtype=np.int64)
+        labels = rated.labels[rated.rows("train", fold)]
+        weights = 1 / np.sqrt(np.maximum(np.bincount(labels, minlength=len(LABELS)), 1))
+        self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=device())
+
+    def task(self) -> Task[NDArray[np.int64]]:
+        return Task(self.model, self.batches, self.loss, self.validate, "macro_f1")
+
+    def batches(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The reviews that the steps of an epoch learn from."""
+        rows = self.rated.rows("train", self.fold)
+        of = length_batches(self.lengths[rows], self.settings.batch_tokens, self.settings.seed, epoch)
+        return [rows[batch] for batch in of]
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return len(self.batches(0))
+
+    def scores(self, documents: Sequence[Tokens]) -> torch.Tensor:
+        """(B, classes) logits, read at each review's last token as Hugging Face's forward does."""
+        tokens = pad(documents, device())
+        last = torch.tensor([len(document) - 1 for document in documents], device=tokens.device)
+        rows = torch.arange(len(documents), device=tokens.device)
+        return self.model.score(hidden_states(self.model, tokens)[rows, last])
+
+    def loss(self, batch: NDArray[np.int64]) -> tuple[torch.Tensor, float]:
+        labels = torch.from_numpy(self.rated.labels[batch]).to(device())
+        logits = self.scores([self._thinned(self.documents[i]) for i in batch]).float()
+        return F.cross_entropy(logits, labels, weight=self.weights, reduction="sum"), float(self.weights[labels].sum())
+
+    def _thinned(self, document: Tokens) -> Tokens:
+        """Drop tokens at random, so that no few of them are learned by heart (Iyyer et al., ACL 2015); not the last."""
+        kept = torch.rand(len(document)) >= self.settings.token_dropout  # torch's numbers: a resumed training has them
+        kept[-1] = True
+        return document[kept.numpy()]
+
+    def logits(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """(rows, classes) in the order of `rows`."""
+        found = np.zeros((len(rows), len(LABELS)))
+        with torch.inference_mode():
+            for batch in length_batches(self.lengths[rows], self.settings.batch_tokens, 0, 0):
+                found[batch] = self.scores([self.documents[i] for i in rows[batch]]).double().cpu().numpy()
+        return found
+
+    def validate(self) -> dict[str, float]:
+        rows = self.rated.rows("validation", self.fold)
+        labels, logits = self.rated.labels[rows], self.logits(rows)
+        predicted = logits.argmax(axis=1)
+        return {
+            "macro_f1": metrics.macro_f1(labels, predicted, len(LABELS)),
+            "accuracy": metrics.accuracy(labels, predicted),
+            "validation_loss": negative_log_likelihood(softmax(logits), labels),
+        }
+
+
+def classification_figures(
+    p: NDArray[np.float64], labels: NDArray[np.int64], predicted: NDArray[np.int64], seed: int = 0
+) -> dict[str, float]:
+    """Held-out figures with 95% intervals, and the majority class's: `p` (texts, labels) and the labels `predicted`.
+
+    The calibration error is that of the likeliest label; by chance it would be as large as is given beside it.
+    """
+    majority = np.full_like(labels, np.bincount(labels).argmax())
+
+    def f1(a: NDArray[np.int64], b: NDArray[np.int64]) -> float:
+        return metrics.macro_f1(a, b, len(LABELS))
+
+    figures = {
+        "accuracy": metrics.accuracy(labels, predicted),
+        "macro_f1": f1(labels, predicted),
+        "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(LABELS)),
+        **metrics.calibration_figures(p, labels, seed),
+        "majority_accuracy": metrics.accuracy(labels, majority),
+        "majority_macro_f1": f1(labels, majority),
+        "reviews": float(len(labels)),
+    }
+    for name, statistic in (("accuracy", metrics.accuracy), ("macro_f1", f1)):
+        low, high = metrics.bootstrap_interval(statistic, labels, predicted, seed=seed)
+        figures |= {f"{name}_low": low, f"{name}_high": high}
+    return figures

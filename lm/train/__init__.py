@@ -1,0 +1,1 @@
+"""Training shared by all tasks: the loop, its resumable state, model set-up and several processes."""

@@ -1,0 +1,228 @@
+"""What both trainings do with a model: start it, pre-train it on text, score positions, write its folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GPT2Config,
+    PreTrainedModel,
+)
+from transformers.utils import logging
+
+from lm.checkpoint import checkpoint
+from lm.checkpoint.checkpoint import END_OF_TEXT
+from lm.checkpoint.manifest import Manifest, write_manifest
+from lm.checkpoint.tokenizer import padding_of, save_tokenizer
+from lm.engine.huggingface_model import load_model
+from lm.train.training_loop import Schedule, Task, length_batches, pad
+
+Tokens = NDArray[np.int32]
+Kind = Literal["causal", "classifier"]
+
+#: Logits that are alive at once: a GPU wants large products (512 MiB in float32), a processor what its cache holds.
+_LOGITS = {"cuda": 128 * 1024 * 1024, "cpu": 2 * 1024 * 1024}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """GPT-2's shape and the optimizer; `init` starts from a checkpoint and then decides shape and tokenizer."""
+
+    init: str | None = None
+    n_embd: int = 64
+    n_layer: int = 2
+    n_head: int = 2
+    vocab_size: int = 4000
+    max_tokens: int = 256
+    dropout: float = 0.2
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    batch_tokens: int = 8192
+    max_epochs: int = 30
+    patience: int = 3
+    pretrain_epochs: int = 1
+    seed: int = 0
+
+
+def device() -> torch.device:
+    """The first GPU where there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def schedule(stage: str, settings: Settings, epochs: int | None = None) -> Schedule:
+    """The schedule of a stage with at most `epochs` (max_epochs where not given), otherwise as the settings have it."""
+    epochs = settings.max_epochs if epochs is None else epochs
+    return Schedule(stage, epochs, settings.learning_rate, settings.weight_decay, settings.patience, settings.seed)
+
+
+def start_model(
+    settings: Settings, tokenizer: Tokenizer, kind: Kind, *, positions: int, labels: Sequence[str] = ()
+) -> PreTrainedModel:
+    """A GPT-2 of the settings' shape with random weights, or the one of `settings.init`, ready to train (float32).
+
+    A classification head that `init` lacks starts random; a causal head must be there. Seeded.
+    """
+    torch.manual_seed(settings.seed)
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    loader = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
+    # None in attention: with it the processor has no fast attention, and a step takes a third longer.
+    dropout = {"resid_pdrop": settings.dropout, "embd_pdrop": settings.dropout, "attn_pdrop": 0.0}
+    if settings.init is None:
+        end = tokenizer.token_to_id(END_OF_TEXT)
+        config = GPT2Config(
+            vocab_size=tokenizer.get_vocab_size(),
+            n_positions=positions,
+            n_embd=settings.n_embd,
+            n_layer=settings.n_layer,
+            n_head=settings.n_head,
+            bos_token_id=end,
+            eos_token_id=end,
+            **dropout,
+            **(names if kind == "classifier" else {}),
+        )
+        model = loader.from_config(config)
+    else:
+        path = checkpoint.resolve(settings.init)
+        if kind == "causal":
+            model = load_model(path, kind)
+        else:
+            checkpoint.weight_files(path)  # safetensors or an error, never a pickle
+            verbosity = logging.get_verbosity()
+            logging.set_verbosity_error()  # it would warn that the new head is random: that is what is wanted
+            model = loader.from_pretrained(path, dtype=torch.float32, local_files_only=True, **names)
+            logging.set_verbosity(verbosity)
+        for name, module in model.named_modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0 if name.endswith("attn_dropout") else settings.dropout
+        if tokenizer.get_vocab_size() > model.config.vocab_size:
+            model.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
+    model.config.pad_token_id = None  # Hugging Face warns of padding without a mask, which is right here
+    return _fuse_gelu(model).to(device())
+
+
+def _fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
+    """Use torch's one-kernel tanh GELU for GPT-2's `gelu_new`: the same function in a fifth of the time."""
+    for module in model.modules():
+        if type(getattr(module, "act", None)).__name__ == "NewGELUActivation":
+            module.act = nn.GELU(approximate="tanh")
+    return model
+
+
+def hidden_states(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    """(B, T) tokens, padded on the right -> (B, T, n_embd) states after the last LayerNorm."""
+    # No mask: padding is to the right of everything that is read, and full attention has the faster kernel.
+    return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+
+
+def both_matrices(model: PreTrainedModel) -> list[torch.Tensor]:
+    """The rows of the tokens that are read and of those that are predicted: one matrix where they are tied."""
+    found = model.get_input_embeddings().weight, output_rows(model)
+    return list({id(matrix): matrix for matrix in found}.values())
+
+
+def output_rows(model: PreTrainedModel) -> torch.Tensor:
+    """(vocab, n_embd): what a state is multiplied with; GPT-2 ties it to the input embedding."""
+    head = model.get_output_embeddings()
+    return (model.get_input_embeddings() if head is None else head).weight
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """The loss of `states @ rows.T + bias` and its gradients slice by slice, so that few logits are alive at once.
+
+    Autograd would keep the logits of every slice until the backward pass (Hsu et al., "Liger Kernel", 2024).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: torch.Tensor,  # (P, n_embd)
+        rows: torch.Tensor,  # (N, n_embd)
+        bias: torch.Tensor | None,  # (N,)
+        at: torch.Tensor,  # (L,) row of `states`, rising
+        labels: torch.Tensor,  # (L,) row of `rows`
+        weights: torch.Tensor,  # (L,)
+    ) -> torch.Tensor:
+        total = torch.zeros((), device=states.device)
+        d_states, d_rows = torch.empty_like(states, dtype=torch.float32), torch.zeros_like(rows, dtype=torch.float32)
+        step = max(1, _LOGITS[states.device.type] // len(rows))
+        for start in range(0, len(states), step):
+            part = states[start : start + step]
+            low, high = torch.searchsorted(at, torch.tensor([start, start + step], device=at.device)).tolist()
+            here, label, weight = at[low:high] - start, labels[low:high], weights[low:high]
+            logits = (part @ rows.T).float()  # (p, N)
+            if bias is not None:
+                logits += bias
+            logits -= logits.amax(dim=1, keepdim=True)
+            picked = logits[here, label]
+            sums = logits.exp_().sum(dim=1)  # (p,)
+            total += (weight * (sums.log()[here] - picked)).sum()
+            mass = torch.zeros(len(part), device=states.device).index_add_(0, here, weight)
+            gradient = logits.mul_((mass / sums)[:, None])
+            gradient.index_put_((here, label), -weight, accumulate=True)
+            d_states[start : start + step] = gradient @ rows
+            d_rows += gradient.T @ part
+        ctx.save_for_backward(d_states.to(states.dtype), d_rows.to(rows.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        d_states, d_rows = ctx.saved_tensors
+        return gradient * d_states, gradient * d_rows, None, None, None, None
+
+
+def cross_entropy_sum(
+    states: torch.Tensor,
+    rows: torch.Tensor,
+    at: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+    bias: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Sum over pairs of weight * -log softmax(states[at] @ rows.T + bias)[label]; `at` rises."""
+    return _LinearCrossEntropy.apply(states, rows, bias, at, labels, weights)
+
+
+def pretraining(model: PreTrainedModel, documents: Sequence[Tokens], settings: Settings) -> Task[NDArray[np.int64]]:
+    """Maximise the log-likelihood of every token of every document, given the tokens before it."""
+    kept = [document for document in documents if len(document) > 1]
+    lengths = np.array([len(document) for document in kept], dtype=np.int64)
+    where = device()
+
+    def loss(batch: NDArray[np.int64]) -> tuple[torch.Tensor, float]:
+        tokens = pad([kept[i] for i in batch], where)  # (B, T)
+        real = torch.arange(1, tokens.shape[1], device=where) < torch.from_numpy(lengths[batch]).to(where)[:, None]
+        states = hidden_states(model, tokens[:, :-1])[real]  # (L, n_embd)
+        labels = tokens[:, 1:][real]
+        each = torch.arange(len(labels), device=where)
+        weights = torch.ones(len(labels), device=where)
+        return cross_entropy_sum(states, output_rows(model), each, labels, weights), float(len(labels))
+
+    def batches(epoch: int) -> list[NDArray[np.int64]]:
+        return length_batches(lengths, settings.batch_tokens, settings.seed, epoch)
+
+    return Task(model, batches, loss)
+
+
+def write_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: Manifest, new: Path) -> None:
+    """Write a Hugging Face folder with the manifest; what was half written there before is dropped."""
+    if new.exists():
+        shutil.rmtree(new)
+    new.mkdir(parents=True)
+    logging.disable_progress_bar()
+    model.config.pad_token_id = tokenizer.token_to_id(padding_of(tokenizer) or "")
+    model.save_pretrained(new)
+    for weights in new.glob("*.safetensors"):  # safetensors writes them readable by their owner alone
+        weights.chmod((new / "config.json").stat().st_mode)
+    save_tokenizer(tokenizer, new, max_tokens=model.config.max_position_embeddings)
+    write_manifest(new, manifest)

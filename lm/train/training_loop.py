@@ -1,0 +1,301 @@
+"""The training loop of every task: seeded, resumable after kill -9, early stopping, the best weights kept.
+
+A task brings its model, its batches of an epoch, a loss and a validation; nothing here knows what is learned.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lm.engine.device import autocast, keep_freed_memory
+from lm.train import distributed
+from lm.train.training_state import State, TrainingError, load_state, save_state, write_lines
+
+Batch = TypeVar("Batch", bound=Sized)
+
+#: A state is written at most this often, and costs at most a twentieth of the time.
+_SAVE_SECONDS = 20.0
+_SAVE_COSTS = 20.0  # times what the last one took
+_WARMUP_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback hears after every step: where the training is and when it ends at the latest."""
+
+    stage: str
+    epoch: int  # from 0
+    epochs: int  # at most; early stopping may end before
+    step: int
+    steps: int  # of this epoch
+    loss: float  # mean of this epoch so far, natural log; NaN in a stage that has no epochs
+    seconds_left: float  # until max_epochs at the present speed; NaN before there is one
+    metrics: Mapping[str, float]  # of the newest validation
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How one stage is optimized: AdamW, a short warm-up, then a linear fall to zero at max_epochs."""
+
+    stage: str
+    max_epochs: int
+    learning_rate: float
+    weight_decay: float = 0.01
+    patience: int = 3  # epochs without a better validation
+    seed: int = 0
+    stop_after: int | None = None  # epochs; the learning rate falls as if there were max_epochs
+
+
+@dataclass(frozen=True)
+class Task(Generic[Batch]):
+    """What is learned: `loss` gives the sum over a batch and the weight that makes it a mean."""
+
+    model: torch.nn.Module
+    batches: Callable[[int], Sequence[Batch]]  # of an epoch; equal for equal epochs
+    loss: Callable[[Batch], tuple[torch.Tensor, float]]
+    validate: Callable[[], Mapping[str, float]] | None = None
+    monitor: str = ""  # the validated metric to make largest
+
+
+@dataclass
+class Outcome:
+    """How a stage went; the model then has the weights of `best_epoch` (from 0; the last where nothing validates)."""
+
+    best_epoch: int = -1
+    best: Mapping[str, float] = field(default_factory=dict)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class _Counters:
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    weight: float = 0.0
+    seconds: float = 0.0
+    best_epoch: int = -1
+    finished: bool = False
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+
+def length_batches(
+    lengths: NDArray[np.int64], batch_tokens: int, seed: int, epoch: int, most: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Indices grouped by like length, so that little is padding: rows x longest row <= batch_tokens (one row always).
+
+    No group has more than `most` rows.
+    The grouping and the order of groups are drawn anew each epoch, from (seed, epoch) alone.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    order = order[np.argsort(lengths[order] // 8, kind="stable")]
+    groups: list[NDArray[np.int64]] = []
+    start = 0
+    longest = 0
+    for place, length in enumerate(lengths[order]):
+        longest = max(longest, int(length))
+        rows = place - start
+        if rows and (longest * (rows + 1) > batch_tokens or rows == most):
+            groups.append(order[start:place])
+            start, longest = place, int(length)
+    if start < len(order):
+        groups.append(order[start:])
+    return [groups[i] for i in rng.permutation(len(groups))]
+
+
+def pad(sequences: Sequence[NDArray[np.int32]], device: torch.device) -> torch.Tensor:
+    """(B, T) int64, filled with 0 on the right: causal attention never looks there, so no mask is needed."""
+    tokens = np.zeros((len(sequences), max(len(sequence) for sequence in sequences)), dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        tokens[row, : len(sequence)] = sequence
+    return torch.from_numpy(tokens).to(device)
+
+
+def fit(task: Task[Batch], schedule: Schedule, work: Path, report: Report | None = None) -> Outcome:
+    """Train until `patience` epochs bring no better `monitor`, or max_epochs; resume from `work` where it was cut.
+
+    Without `validate` the last weights are kept. An interrupted training that is resumed on the same number of
+    threads ends with the same weights, to the bit, as one left alone. Raises TrainingError on a loss that is not
+    finite.
+    """
+    keep_freed_memory()
+    loop = _Loop(task, schedule, work, report)
+    loop.resume()
+    while not loop.counters.finished:
+        loop.epoch()
+    counters = loop.counters
+    loop.load(loop.best)
+    best = next((line for line in counters.lines if line["epoch"] == counters.best_epoch), {})
+    metrics = {name: value for name, value in best.items() if isinstance(value, float)}
+    return Outcome(counters.best_epoch, metrics, counters.lines)
+
+
+class _Loop(Generic[Batch]):
+    """The state of one running stage."""
+
+    def __init__(self, task: Task[Batch], schedule: Schedule, work: Path, report: Report | None) -> None:
+        self.task, self.schedule, self.report = task, schedule, report
+        self.path = work / f"{schedule.stage}.safetensors"
+        self.lines = work / f"{schedule.stage}.jsonl"
+        self.parameters = dict(task.model.named_parameters())
+        self.device = next(iter(self.parameters.values())).device
+        self.optimizer = _adamw(self.parameters, schedule)
+        self.counters = _Counters(finished=schedule.max_epochs == 0)
+        self.best: dict[str, torch.Tensor] = {}
+        self.started, self.saved, self.save_cost = time.monotonic(), time.monotonic(), 0.0
+        self.steps_here = 0
+
+    def resume(self) -> None:
+        torch.manual_seed(self.schedule.seed + distributed.rank())
+        state = load_state(self.path)
+        if distributed.from_first(None if state is None else state.counters) != (state and state.counters):
+            raise TrainingError(
+                f"{self.path} is not the same file in all processes: they need a file system in common for the model"
+            )
+        if state is None:
+            return
+        self.counters = _Counters(**state.counters)
+        self.load({n[6:]: t for n, t in state.tensors.items() if n.startswith("model/")})
+        self.best = {n[5:]: t for n, t in state.tensors.items() if n.startswith("best/")}
+        for name, parameter in self.parameters.items():
+            if f"step/{name}" in state.tensors:
+                self.optimizer.state[parameter] = {
+                    key: state.tensors[f"{key}/{name}"].to("cpu" if key == "step" else self.device)
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                }
+        if distributed.rank():  # the state has the first process's
+            return
+        torch.set_rng_state(state.tensors["rng"])
+        if "cuda_rng" in state.tensors:
+            torch.cuda.set_rng_state(state.tensors["cuda_rng"])
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, tensor in weights.items():
+            self.parameters[name].copy_(tensor)
+
+    def save(self) -> None:
+        if distributed.rank():
+            return
+        begun = time.monotonic()
+        tensors: dict[str, torch.Tensor] = {f"model/{name}": p for name, p in self.parameters.items()}
+        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
+        for name, parameter in self.parameters.items():
+            tensors |= {f"{key}/{name}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
+        tensors["rng"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["cuda_rng"] = torch.cuda.get_rng_state()
+        save_state(self.path, State(tensors, vars(self.counters)))
+        write_lines(self.lines, self.counters.lines)
+        self.saved = time.monotonic()
+        self.save_cost = self.saved - begun
+
+    def epoch(self) -> None:
+        counters, schedule = self.counters, self.schedule
+        batches = self.task.batches(counters.epoch)
+        if not batches:
+            raise TrainingError(f"{schedule.stage}: there is nothing to train on: add purchases, reviews or days")
+        self.task.model.train()
+        begun = time.monotonic()
+        while counters.step < len(batches):
+            self.step(batches[counters.step], (counters.epoch + counters.step / len(batches)) / schedule.max_epochs)
+            counters.step += 1
+            self.tell(len(batches))
+            if time.monotonic() - self.saved > max(_SAVE_SECONDS, _SAVE_COSTS * self.save_cost):
+                counters.seconds += time.monotonic() - begun
+                begun = time.monotonic()
+                self.save()
+        self.close_epoch(counters.seconds + time.monotonic() - begun)
+
+    def step(self, batch: Batch, done: float) -> None:
+        """One gradient step; `done` is the share of all epochs that lies behind."""
+        counters, schedule = self.counters, self.schedule
+        steps = counters.epoch * 1_000_000 + counters.step  # only the first epoch warms up
+        rate = schedule.learning_rate * min(1.0, (steps + 1) / _WARMUP_STEPS) * (1.0 - done)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        part = distributed.share(batch)
+        total, own = torch.zeros((), device=self.device), 0.0
+        if len(part):
+            with autocast(self.device):
+                total, own = self.task.loss(part)
+        weight = distributed.summed(own)
+        if weight == 0:
+            return
+        self.optimizer.zero_grad(set_to_none=True)
+        if own:
+            (total / weight).backward()
+        distributed.sum_gradients(self.parameters.values())
+        torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
+        self.optimizer.step()
+        value = distributed.summed(float(total.detach()))
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{schedule.stage}: the loss is not finite in epoch {counters.epoch + 1}: lower learning_rate"
+            )
+        counters.loss += value
+        counters.weight += weight
+
+    def close_epoch(self, seconds: float) -> None:
+        counters, schedule = self.counters, self.schedule
+        metrics: dict[str, float] = {}
+        if self.task.validate is not None and not distributed.rank():
+            self.task.model.eval()
+            with torch.inference_mode():
+                metrics = dict(self.task.validate())
+        metrics = distributed.from_first(metrics)
+        line = {"stage": schedule.stage, "epoch": counters.epoch, "loss": counters.loss / max(counters.weight, 1e-9)}
+        counters.lines.append(line | {"seconds": round(seconds, 3)} | metrics)
+        scores = [line.get(self.task.monitor, 0.0) for line in counters.lines]
+        if self.task.validate is None or scores.index(max(scores)) == counters.epoch:
+            counters.best_epoch = counters.epoch
+            self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+        counters.epoch, counters.step = counters.epoch + 1, 0
+        counters.loss = counters.weight = counters.seconds = 0.0
+        waited = counters.epoch - 1 - counters.best_epoch
+        last = schedule.max_epochs if schedule.stop_after is None else schedule.stop_after
+        counters.finished = counters.epoch >= last or waited >= schedule.patience
+        self.save()
+
+    def tell(self, steps: int) -> None:
+        self.steps_here += 1
+        if self.report is None:
+            return
+        counters, schedule = self.counters, self.schedule
+        left = steps * ((schedule.stop_after or schedule.max_epochs) - counters.epoch) - counters.step
+        newest = counters.lines[-1] if counters.lines else {}
+        self.report(
+            Progress(
+                schedule.stage,
+                counters.epoch,
+                schedule.stop_after or schedule.max_epochs,
+                counters.step,
+                steps,
+                counters.loss / max(counters.weight, 1e-9),
+                (time.monotonic() - self.started) / self.steps_here * left,
+                {name: value for name, value in newest.items() if isinstance(value, float)},
+            )
+        )
+
+
+def _adamw(parameters: Mapping[str, torch.nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
+    """Decay matrices only: a decayed LayerNorm or bias loses what it is for (Loshchilov & Hutter 2019; nanoGPT)."""
+    matrices = [p for p in parameters.values() if p.dim() >= 2]
+    vectors = [p for p in parameters.values() if p.dim() < 2]
+    groups = [
+        {"params": matrices, "weight_decay": schedule.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)

@@ -1,0 +1,286 @@
+"""The configuration file: what is right is read exactly, what is wrong names key, file and mend."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from jobs.config.config import load
+from jobs.config.settings import Config
+from jobs.config.strict_model import Section
+from jobs.spark.errors import ConfigurationError
+from tests import ROOT
+
+PURCHASES = {"path": "data/purchases"}
+RIGHT: dict[str, Any] = {
+    "store": "./store",
+    "timezone": "Europe/London",
+    "inputs": {"purchases": PURCHASES, "items": {"path": "data/items"}},
+}
+
+
+def write(tmp_path: Path, content: object) -> Path:
+    file = tmp_path / "regulars.yaml"
+    file.write_text(content if isinstance(content, str) else yaml.safe_dump(content), encoding="utf-8")
+    return file
+
+
+def error_of(tmp_path: Path, content: object, *overrides: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(write(tmp_path, content), overrides)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    config = load(write(tmp_path, RIGHT))
+    assert config.recommend.k == 10
+    assert config.recommend.exclude_purchased
+    assert config.sentiment.negative_stars == [1, 2]
+    assert config.train.sentiment.vocab_size == 8000
+    assert config.train.recommend.coding == "item_tokens"
+    assert config.inputs["purchases"].format == "parquet"
+    assert config.inputs["purchases"].columns is None
+    assert config.ledger.max_age_days == 30
+
+
+@pytest.mark.parametrize(
+    ("given", "epochs"),
+    [
+        ({}, (0, 3)),
+        ({"recommend": {"coding": "titles"}, "sentiment": {"init": "gpt2"}}, (1, 1)),
+        (
+            {
+                "recommend": {"coding": "titles", "pretrain_epochs": 0},
+                "sentiment": {"pretrain_epochs": 2, "init": "gpt2"},
+            },
+            (0, 2),
+        ),
+    ],
+)
+def test_how_often_text_is_passed_before_fine_tuning(
+    tmp_path: Path, given: dict[str, object], epochs: tuple[int, int]
+) -> None:
+    train = load(write(tmp_path, RIGHT | {"train": given})).train
+    assert (train.recommend.pretrain_epochs, train.sentiment.pretrain_epochs) == epochs
+    assert train.sentiment.folds == (3 if train.sentiment.init else 9)
+
+
+def test_the_example_of_the_design(tmp_path: Path) -> None:
+    config = load(write(tmp_path, """
+store: ./store
+timezone: Europe/London
+inputs:
+  purchases:
+    path: data/online_retail.csv.gz
+    format: csv
+    options: {header: true}
+    where: "CustomerID IS NOT NULL AND Quantity > 0"
+    columns:
+      user_id: "CAST(CAST(CustomerID AS DOUBLE) AS BIGINT)"
+      item_id: StockCode
+      purchased_at: "to_timestamp(InvoiceDate)"
+      quantity: Quantity
+      unit_price: UnitPrice
+      order_id: InvoiceNo
+      title: Description
+  searches: {path: data/searches}
+models: {recommend: models/shop, sentiment: models/sentiment}
+recommend: {k: 10, prompt_tokens: 256, exclude_purchased: true}
+"""))  # fmt: skip
+    purchases = config.inputs["purchases"]
+    assert purchases.options == {"header": True}
+    assert (purchases.columns or {})["title"] == "Description"
+    assert purchases.paths == [str(tmp_path / "data/online_retail.csv.gz")]
+    assert config.models.recommend == str(tmp_path / "models/shop")
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = RIGHT | {"inputs": RIGHT["inputs"] | {"reviews": {"path": ["a/*.csv", "/abs/b", "hdfs://host/c"]}}}
+    file = write(tmp_path, content)
+    monkeypatch.chdir(tmp_path.parent)
+    config = load(Path(tmp_path.name) / file.name, ["train.recommend.init=./start"])
+    assert config.store == str(tmp_path / "store")
+    assert config.inputs["items"].path == str(tmp_path / "data/items")
+    assert config.inputs["reviews"].paths == [str(tmp_path / "a/*.csv"), "/abs/b", "hdfs://host/c"]
+    assert config.models.sentiment == str(tmp_path / "models/sentiment")
+    assert config.train.recommend.init == str(tmp_path / "start")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("gpt2", "gpt2"),
+        ("hf://openai-community/gpt2", "openai-community/gpt2"),
+        ("./gpt2", "{folder}/gpt2"),
+        ("models/shop", "{folder}/models/shop"),
+        ("existing", "{folder}/existing"),
+        ("hdfs://host/models", "hdfs://host/models"),
+    ],
+)
+def test_models_are_folders_uris_or_hub_ids(tmp_path: Path, written: str, read: str) -> None:
+    (tmp_path / "existing").mkdir()
+    config = load(write(tmp_path, RIGHT), [f"models.recommend={written}"])
+    assert config.models.recommend == read.format(folder=tmp_path)
+
+
+def test_overrides(tmp_path: Path) -> None:
+    config = load(
+        write(tmp_path, RIGHT),
+        [
+            "recommend.k=20",
+            "recommend.exclude_purchased=false",
+            "train.recommend.learning_rate=1e-4",
+            "sentiment.negative_stars=[1]",
+            "spark.spark.sql.shuffle.partitions=4",
+            "inputs.purchases.options.spark.x=1",
+            "inputs.purchases.where=a = 'b=c'",
+        ],
+    )
+    assert config.recommend.k == 20
+    assert not config.recommend.exclude_purchased
+    assert config.train.recommend.learning_rate == 1e-4
+    assert config.sentiment.negative_stars == [1]
+    assert config.spark == {"spark.sql.shuffle.partitions": "4"}
+    assert config.inputs["purchases"].options == {"spark.x": 1}
+    assert config.inputs["purchases"].where == "a = 'b=c'"
+
+
+def test_scalars_in_columns_are_sql_literals(tmp_path: Path) -> None:
+    items = {"path": "i", "columns": {"item_id": "id", "title": "name", "available": True, "price": 1}}
+    config = load(write(tmp_path, RIGHT | {"inputs": {"purchases": PURCHASES, "items": items}}))
+    assert (config.inputs["items"].columns or {})["available"] == "true"
+    assert (config.inputs["items"].columns or {})["price"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"recomend": {}}, "recomend is not a key; did you mean recommend?"),
+        ({"recommend": {"exclude_purchase": True}}, "exclude_purchase is not a key; did you mean exclude_purchased?"),
+        ({"train": {"recommend": {"n_heads": 2}}}, "train.recommend.n_heads is not a key; did you mean n_head?"),
+        ({"recommend": {"k": "ten"}}, "recommend.k must be a whole number, it is text"),
+        ({"recommend": {"k": 0}}, "recommend.k: it should be greater than or equal to 1"),
+        ({"recommend": {"exclude_purchased": "no"}}, "recommend.exclude_purchased must be true or false, it is text"),
+        ({"recommend": {"language": "fr"}}, "recommend.language: it should be 'en' or 'zh'"),
+        ({"recommend": None}, "recommend must be a mapping of keys to values, it is empty"),
+        ({"timezone": "London"}, "timezone: London is not an IANA time zone: write one such as Europe/London"),
+        ({"store": 5}, "store must be text"),
+        ({"sentiment": {"negative_stars": [1, 4]}}, "sentiment: 4 is in negative_stars and in positive_stars"),
+        ({"train": {"sentiment": {"n_head": 3}}}, "n_embd (128) must be a multiple of n_head (3)"),
+        ({"inputs": {"items": PURCHASES}}, "inputs: purchases is missing"),
+        ({"inputs": {"purchases": PURCHASES}}, "inputs: items is missing: name the catalogue, or map purchases.col"),
+        ({"inputs": RIGHT["inputs"] | {"review": PURCHASES}}, "review is not an input table; did you mean reviews?"),
+        ({"inputs": RIGHT["inputs"] | {"reviews": {}}}, "inputs.reviews.path is missing: file, folder, glob or URI"),
+        ({"inputs": RIGHT["inputs"] | {"reviews": {"path": 3}}}, "inputs.reviews.path: give a path, or a list of"),
+        ({"inputs": RIGHT["inputs"] | {"reviews": {"path": []}}}, "inputs.reviews.path: give a path, or a list of"),
+        (
+            {"inputs": RIGHT["inputs"] | {"reviews": {"path": "x", "colums": {}}}},
+            "inputs.reviews.colums is not a key; did you mean columns?",
+        ),
+        (
+            {"inputs": RIGHT["inputs"] | {"optouts": {"path": "x", "columns": {"user": "u"}}}},
+            "inputs.optouts.columns.user is not a column of optouts; did you mean user_id?",
+        ),
+        (
+            {"inputs": RIGHT["inputs"] | {"searches": {"path": "x", "columns": {"user_id": "u"}}}},
+            "inputs.searches.columns lacks query, searched_at: map each",
+        ),
+        ({"spark": {"a": [1]}}, "spark: give a mapping of Spark setting: value"),
+    ],
+)
+def test_mistakes_name_key_file_and_mend(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+    message = error_of(tmp_path, RIGHT | changes)
+    assert says in message
+    assert str(tmp_path / "regulars.yaml") in message
+    assert message.endswith("Mend the file (or --set), then run the command again.")
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    message = error_of(tmp_path, {"inputs": {"purchases": {}}, "colour": 1})
+    for says in ("store is missing", "timezone is missing", "inputs.purchases.path is missing", "colour is not a key"):
+        assert says in message
+
+
+def test_values_are_not_quoted(tmp_path: Path) -> None:
+    assert "hunter2" not in error_of(tmp_path, RIGHT | {"recommend": {"k": "hunter2"}, "password": "hunter2"})
+    assert "hunter2" not in error_of(tmp_path, "store: hunter2\n  timezone: x")
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("recommend.k", "--set recommend.k: write it as --set a.b=c"),
+        ("=3", "write it as --set a.b=c"),
+        ("store.x=3", "--set store.x: store is a single value"),
+        ("recommend.k=[1", "--set recommend.k: its value is not YAML"),
+        ("recommend.kk=1", "recommend.kk is not a key"),
+    ],
+)
+def test_wrong_overrides(tmp_path: Path, override: str, says: str) -> None:
+    assert says in error_of(tmp_path, RIGHT, override)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "holds no keys: it needs at least store, timezone and inputs"),
+        ("- a", "holds no keys"),
+        ("store: a\nstore: b", "line 2, column 1: the key store is there twice"),
+        ("store: [", "is not YAML: line 1"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, text: str, says: str) -> None:
+    assert says in error_of(tmp_path, text)
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"there is no configuration file .*none\.yaml: name yours with --config"
+    ):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"store: caf\xe9")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        load(tmp_path / "latin.yaml")
+
+
+def test_every_key_is_documented() -> None:
+    def undocumented(section: type[BaseModel], at: str) -> list[str]:
+        found = []
+        for name, key in section.model_fields.items():
+            if isinstance(key.annotation, type) and issubclass(key.annotation, Section):
+                found += undocumented(key.annotation, f"{at}{name}.")
+            elif not key.description:
+                found.append(at + name)
+        return found
+
+    assert undocumented(Config, "") == []
+
+
+def test_a_mapping_may_take_over_another(tmp_path):
+    file = tmp_path / "regulars.yaml"
+    file.write_text(
+        "store: s\ntimezone: UTC\ninputs:\n"
+        "  purchases: &file {path: a.csv, format: csv, columns: {user_id: u, item_id: i, purchased_at: t, title: n}}\n"
+        "  searches:\n    <<: *file\n    columns: {user_id: u, query: q, searched_at: t}\n"
+    )
+    config = load(file)
+    assert (config.inputs["searches"].format, config.inputs["searches"].columns["query"]) == ("csv", "q")
+    assert config.inputs["searches"].paths == config.inputs["purchases"].paths
+
+
+def test_the_readmes_configurations_are_right(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    whole = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if block.startswith("store:")]
+    assert len(whole) >= 2
+    for number, block in enumerate(whole):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(block, encoding="utf-8")
+        assert {source.format for source in load(file).inputs.values()} == {"csv"}

@@ -1,0 +1,74 @@
+"""The sentiment figures that are derived by hand, and the baselines on reviews that words decide."""
+
+from __future__ import annotations
+
+import io
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jobs.evaluation.reliability import picture
+from jobs.evaluation.sentiment_figures import _confusion, _rivals, _show, _slices, reliability
+from lm.sentiment.sentiment_baselines import tfidf_logistic_regression, vader
+from lm.sentiment.train_sentiment import classification_figures
+
+
+def test_reliability_is_of_each_tenth_of_confidence():
+    p = np.array([[0.95, 0.05, 0], [0.93, 0, 0.07], [0.4, 0.35, 0.25], [0, 0, 1.0]])
+    found = reliability(p, np.array([0, 2, 0, 2]))
+    assert [(row["from"], row["reviews"], row["accuracy"]) for row in found] == [(0.4, 1, 1.0), (0.9, 3, 2 / 3)]
+    assert found[1]["confidence"] == pytest.approx((0.95 + 0.93 + 1) / 3)
+
+
+def test_the_picture_has_a_bar_as_high_as_the_share_that_was_right():
+    bins = [{"from": 0.9, "reviews": 1200, "confidence": 0.95, "accuracy": 0.75}]
+    svg = ElementTree.fromstring(picture(bins, 0.2))
+    bar = svg.findall("{*}rect")[1]
+    assert (bar.get("x"), bar.get("y"), bar.get("height")) == ("418.0", "150.0", "300.0")
+    assert "0.750 of 1,200 reviews were right" in bar[0].text
+    assert any("1,200 reviews, expected calibration error 0.200" in text.text for text in svg.findall("{*}text"))
+
+
+def test_confusion_has_the_stars_in_rows():
+    assert _confusion(np.array([2, 2, 0]), np.array([0, 2, 0])) == [[1, 0, 1], [0, 0, 0], [0, 0, 1]]
+
+
+def test_slices_by_language_length_and_stars():
+    texts = ["good", "很好", "bad " * 200]
+    found = _slices(texts, np.array([2, 2, 2]), np.array([2, 2, 0]))
+    assert {name: figures["reviews"] for name, figures in found.items()} == {
+        "English": 2,
+        "Chinese": 1,
+        "up to 100 characters": 2,
+        "longer": 1,
+        "stars say negative": 1,
+        "stars say positive": 2,
+    }
+    assert found["English"]["accuracy"] == 0.5
+    assert found["stars say negative"]["accuracy"] == 0
+    assert "macro_f1" not in found["stars say negative"]  # it would be over labels that no review has
+
+
+def test_plain_models_learn_words_and_characters_and_vader_knows_english():
+    texts = ["awful broken thing", "很差的质量", "lovely good thing", "很好的质量"] * 20
+    labels = np.array([0, 0, 2, 2] * 20)
+    p = tfidf_logistic_regression(texts, labels, ["a broken one", "质量很好", "so lovely"], 3)
+    assert p.argmax(axis=1).tolist() == [0, 2, 2]
+    assert p.sum(axis=1) == pytest.approx([1, 1, 1])
+    assert (p[:, 1] == 0).all()
+    assert vader(["I love it, wonderful!", "Terrible, awful.", "It is a box."]).tolist() == [2, 0, 1]
+
+
+def test_everything_is_shown():
+    p, truth = np.eye(3)[[0, 1, 2, 2]] * 0.8 + 0.2 / 3, np.array([0, 1, 2, 0])
+    figures = {"as_of": "2026-03-01", "model": "GPT-2", **classification_figures(p, truth, p.argmax(axis=1))}
+    figures |= {"confusion": _confusion(p.argmax(axis=1), truth), "reliability": reliability(p, truth)}
+    learned = ["awful", "fine", "lovely", "great"] * 5
+    figures |= {"slices": {}, "baselines": _rivals(learned, np.tile(truth, 5), ["awful"] * 4, truth, p.argmax(axis=1))}
+    log = io.StringIO()
+    _show(Console(file=log, width=160), figures)
+    assert "Sentiment of 4 held-out reviews" in log.getvalue()
+    assert "than TF-IDF + logistic regression by +0.2500 (" in log.getvalue()  # which says 0, right of two
+    assert "0.8-0.9 ██████████████████████" in log.getvalue()

@@ -1,0 +1,147 @@
+"""Judging lists by what was bought next: figures that a reader derives by hand, and the same end to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from datetime import UTC, date, datetime
+
+import pytest
+import yaml
+from pyspark.sql import functions as F
+from rich.console import Console
+
+from jobs.config.config import load
+from jobs.evaluation.leave_one_out import evaluate_leave_one_out
+from jobs.evaluation.ranking_figures import Judged, compare
+from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
+from jobs.evaluation.time_split import evaluate_time_split, purchases_around
+from jobs.spark.errors import ConfigurationError, InputError
+from tests.models import save_causal
+from tests.rows import frame
+
+KNOWN = [["tea", "jam"], ["tea", "ink"], ["tea", "jam", "mug"]]
+SELLABLE = ["tea", "jam", "ink", "mug", "pen"]
+JUDGED = [
+    Judged(listed=["jam", "pen"], before=["tea"], after=["ink", "jam", "tea"]),
+    Judged(listed=["mug", "jam"], before=["tea", "ink"], after=["ink"]),
+]
+
+
+def test_new_items_only():
+    found = compare(JUDGED, KNOWN, SELLABLE, [2], new_only=True)
+    assert found["customers"] == 1  # the second bought nothing new
+    assert set(found) == {"customers", "model", "co-purchase", "popularity", "slices"}
+    assert found["slices"]["0-2 purchases"]["recall@2"] == 1 / 2
+    ours = {name: figure["value"] for name, figure in found["model"].items()}
+    # Of ink and jam the list has jam, at rank 1.
+    assert ours["hit@2"] == 1
+    assert ours["recall@2"] == 1 / 2
+    assert ours["mrr@2"] == 1
+    assert ours["ndcg@2"] == pytest.approx(1 / (1 + 1 / math.log2(3)))
+    assert ours["coverage@2"] == 2 / 5
+    assert ours["mean_popularity@2"] == (2 + 0) / 2
+    # Popularity without tea: jam (2), then ink before mug (1 each): both.
+    assert found["popularity"]["recall@2"]["value"] == 1
+    assert found["popularity"]["model_more_ndcg@2"]["value"] == pytest.approx(ours["ndcg@2"] - 1)
+    assert found["popularity"]["model_more_hit@2"]["value"] == 0
+
+
+def test_all_items():
+    found = compare(JUDGED, KNOWN, SELLABLE, [1, 2], new_only=False)
+    assert found["customers"] == 2
+    assert found["model"]["hit@1"]["value"] == 1 / 2
+    assert found["model"]["recall@2"]["value"] == pytest.approx((1 / 3 + 0) / 2)
+    # Buy again: tea for the first; ink (newest) and tea for the second.
+    assert found["buy again"]["hit@1"]["value"] == 1
+    assert found["buy again"]["hit@1"]["low"] == found["buy again"]["hit@1"]["high"] == 1
+
+
+def test_what_cannot_be_sold_is_in_no_baseline():
+    found = compare(JUDGED, KNOWN, ["pen"], [2], new_only=False)
+    assert found["popularity"]["hit@2"]["value"] == 0
+
+
+def test_nobody_to_judge():
+    assert compare(JUDGED[1:], KNOWN, SELLABLE, [2], new_only=True) == {"customers": 0}
+
+
+def at(day: int, hour: int = 12) -> datetime:
+    return datetime(2026, 3, day, hour, tzinfo=UTC)
+
+
+def test_purchases_are_split_at_the_end_of_the_date(spark):
+    rows = [("u", "b", at(1, 9)), ("u", "a", at(1, 8)), ("u", "d", at(3)), ("u", "c", at(2)), ("u", "a", at(4))]
+    purchases = frame(
+        spark, "purchases", [dict(zip(("user_id", "item_id", "purchased_at"), r, strict=True)) for r in rows]
+    )
+    (row,) = purchases_around(purchases, F.col("purchased_at") < F.lit(at(3, 0))).collect()
+    assert (row["before"], row["after"], sorted(row["ever"])) == (["a", "b", "c"], ["d", "a"], ["a", "b", "c"])
+    (row,) = purchases_around(purchases, F.lit(False)).collect()
+    assert (row["before"], len(row["after"]), row["ever"]) == ([], 5, [])
+
+
+@pytest.fixture
+def shop(spark, tmp_path):
+    """Two customers with lists of 2 March; only one buys afterwards, and a third has no list."""
+    rows = [("u", "tea", at(1)), ("u", "jam", at(3)), ("u", "mug", at(20)), ("v", "tea", at(2)), ("w", "ink", at(3))]
+    purchases = [dict(zip(("user_id", "item_id", "purchased_at"), row, strict=True)) for row in rows]
+    frame(spark, "purchases", purchases).write.parquet(str(tmp_path / "purchases"))
+    items = [{"item_id": item, "title": item} for item in SELLABLE]
+    frame(spark, "items", items).write.parquet(str(tmp_path / "items"))
+    lists = [("u", 2, "jam"), ("u", 1, "pen"), ("v", 1, "jam")]
+    published = [dict(zip(("user_id", "rank", "item_id"), row, strict=True)) for row in lists]
+    folder = tmp_path / "store/tables/recommendations/run_date=2026-03-02"
+    frame(spark, "recommendations", published).write.parquet(str(folder))
+    content = {
+        "store": "./store",
+        "timezone": "Europe/London",
+        "inputs": {table: {"path": table} for table in ("purchases", "items")},
+    }
+    (tmp_path / "regulars.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def test_time_split_end_to_end(spark, shop):
+    log = io.StringIO()
+    config, file = load(shop / "regulars.yaml"), shop / "figures.json"
+    found = evaluate_time_split(spark, config, date(2026, 3, 2), 7, Console(file=log, width=200), file, ks=(1, 2))
+    assert json.loads(file.read_text()) == found
+    new = found["new_items"]
+    assert new["customers"] == 1  # v bought nothing after, w has no list; the mug is after the 7 days
+    assert (new["model"]["hit@1"]["value"], new["model"]["hit@2"]["value"]) == (0, 1)
+    assert new["model"]["ndcg@2"]["value"] == pytest.approx(1 / math.log2(3))
+    # Up to 2 March only tea was ever bought, and u has it: the baselines know nothing new.
+    assert new["popularity"]["hit@2"]["value"] == 0
+    assert "new items, 7 days after 2026-03-02: 1 customers" in log.getvalue()
+    assert not list((shop / "store/work").iterdir())
+
+
+def test_leave_one_out_end_to_end(spark, shop):
+    # u bought tea, jam and mug, each on its own: the mug is asked for, given tea and jam; nobody else bought three.
+    save_causal(shop / "models/recommend", item_ids=SELLABLE)
+    log, file = io.StringIO(), shop / "loo.json"
+    rows = [("x", item, at(day)) for day, item in enumerate(("tea", "mug", "ink"), start=1)]
+    more = [dict(zip(("user_id", "item_id", "purchased_at"), row, strict=True)) for row in rows]
+    frame(spark, "purchases", more).write.mode("append").parquet(str(shop / "purchases"))
+    config = load(shop / "regulars.yaml", ["recommend.k=3"])
+    found = evaluate_leave_one_out(spark, config, date(2026, 4, 1), Console(file=log, width=200), file)
+    assert json.loads(file.read_text()) == found
+    assert found["new_items"]["customers"] == 2
+    # Three of five products are not bought yet, so a list of three has whatever comes next.
+    assert (found["recall@3"], found["recall@3_low"]) == (1.0, 1.0)
+    assert 0 < found["ndcg@3"] <= 1
+    assert found["new_items"]["slices"]["0-2 purchases"]["customers"] == 2
+    assert "trained with the protocol unknown" in log.getvalue()
+    assert not list((shop / "store/work").iterdir())
+
+
+def test_what_is_missing_is_said(spark, shop):
+    config, console = load(shop / "regulars.yaml"), Console(file=io.StringIO())
+    with pytest.raises(InputError, match=r"no recommendations of 2026-03-05.*regulars nightly --run-date 2026-03-05"):
+        evaluate_time_split(spark, config, date(2026, 3, 5), 7, console)
+    with pytest.raises(ConfigurationError, match=r"models\.recommend: .*models/recommend"):
+        evaluate_leave_one_out(spark, config, date(2026, 3, 5), console)
+    with pytest.raises(ConfigurationError, match=r"inputs\.reviews is missing"):
+        evaluate_sentiment_holdout(spark, config, date(2026, 3, 5), console)

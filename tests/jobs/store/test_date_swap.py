@@ -1,0 +1,318 @@
+"""A crash at any point of a swap leaves whole folders, old or new, and the next command makes them all new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.spark import fault_points, files
+from jobs.store import date_swap
+from jobs.store.date_swap import Intent
+from jobs.store.publish import recover
+from jobs.store.store import Store
+from tests import ROOT
+from tests.jobs.spark.test_files import NO_SPARK, mount
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: Passages of each point in one commit of the change below, with an exchange and without.
+EXCHANGED = {
+    "intent-opened": 1,
+    "swap-exchanged": 2,
+    "swap-done": 3,
+    "retired": 1,
+    "intent-closed": 1,
+}
+RENAMED = {**{k: n for k, n in EXCHANGED.items() if k != "swap-exchanged"}, "swap-moved-out": 2}
+CRASHES = [
+    (exchange, f"{point}:{nth}")
+    for exchange, points in ((True, EXCHANGED), (False, RENAMED))
+    for point, passages in points.items()
+    for nth in range(1, passages + 1)
+]
+
+OLD = {"tables/a": ["old a"], "tables/b": ["old b1", "old b2"], "ledger/w1": ["w1"]}
+NEW = {"tables/a": ["new a1", "new a2"], "tables/b": ["new b"], "tables/c": ["new c"]}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL where the test must live on; nothing of ours catches it."""
+
+
+def prepare(root: Path) -> None:
+    """A store with two published folders and a wave, and a run that has staged three folders and retires the wave."""
+    for folder, texts in OLD.items():
+        fill(root / folder, texts)
+    for folder, texts in NEW.items():
+        fill(root / "staging/run" / folder, texts)
+
+
+def fill(folder: Path, texts: list[str]) -> None:
+    folder.mkdir(parents=True)
+    for number, text in enumerate(texts):
+        (folder / f"part-{number:05d}.parquet").write_text(text)
+
+
+def intent(spark: SparkSession, store: Store) -> Intent:
+    swaps = [date_swap.swap_of(spark, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}") for f in NEW]
+    return Intent("run", swaps, ("ledger/w1",))
+
+
+def contents(root: Path) -> dict[str, list[str]]:
+    """What a reader finds, by folder."""
+    parts = sorted([*root.glob("tables/*/*"), *root.glob("ledger/*/*")])
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        found.setdefault(str(part.parent.relative_to(root)), []).append(part.read_text())
+    return found
+
+
+def assert_whole(root: Path, *, may_be_missing: bool = False) -> None:
+    found = contents(root)
+    for folder in NEW:
+        allowed = [OLD.get(folder), NEW[folder]] + ([None] if may_be_missing else [])
+        assert found.get(folder) in allowed, folder
+
+
+def assert_all_new(root: Path) -> None:
+    assert contents(root) == NEW
+    rooms = {p.relative_to(root).parts[0] for p in root.rglob("*") if p.is_file()}
+    assert rooms <= {"tables", "trash"}  # what was replaced stays for readers that were just listing it
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    def die() -> None:
+        raise Killed
+
+    monkeypatch.setattr(fault_points, "_kill", die)
+    monkeypatch.setattr(fault_points, "_passages", Counter())
+    return monkeypatch
+
+
+def commit_until(point: str, spark: SparkSession, store: Store, killed: pytest.MonkeyPatch) -> None:
+    fault_points._passages.clear()
+    killed.setenv(fault_points.VARIABLE, point)
+    with pytest.raises(Killed):
+        date_swap.commit(spark, store, intent(spark, store))
+    killed.delenv(fault_points.VARIABLE)
+
+
+@pytest.mark.parametrize(("exchange", "point"), CRASHES)
+def test_every_crash_is_finished_by_the_next_command(
+    tmp_path: Path, killed: pytest.MonkeyPatch, exchange: bool, point: str
+) -> None:
+    if not exchange:
+        killed.setattr(files, "exchange", lambda one, other: False)
+    prepare(tmp_path)
+    store = Store(str(tmp_path))
+    commit_until(point, NO_SPARK, store, killed)
+    assert_whole(tmp_path, may_be_missing=not exchange)
+    said = recover(NO_SPARK, store)
+    assert_all_new(tmp_path)
+    assert len(said) == (0 if point.startswith("intent-closed") else 1)
+    assert recover(NO_SPARK, store) == []
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_every_fault_point_was_meant(tmp_path: Path, killed: pytest.MonkeyPatch, exchange: bool) -> None:
+    """The list of crashes above is complete: a commit passes just these points."""
+    if not exchange:
+        killed.setattr(files, "exchange", lambda one, other: False)
+    prepare(tmp_path)
+    killed.setenv(fault_points.VARIABLE, "found-written:99")
+    date_swap.commit(NO_SPARK, Store(str(tmp_path)), intent(NO_SPARK, Store(str(tmp_path))))
+    assert fault_points._passages == (EXCHANGED if exchange else RENAMED)
+    assert_all_new(tmp_path)
+
+
+def test_a_crash_while_recovering_is_recovered_too(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path)
+    store = Store(str(tmp_path))
+    commit_until("swap-exchanged:1", NO_SPARK, store, killed)
+    for point in ("swap-exchanged", "swap-done:1", "retired", "intent-closed"):
+        fault_points._passages.clear()
+        killed.setenv(fault_points.VARIABLE, point)
+        try:
+            recover(NO_SPARK, store)
+        except Killed:
+            assert_whole(tmp_path)
+    killed.delenv(fault_points.VARIABLE)
+    recover(NO_SPARK, store)
+    assert_all_new(tmp_path)
+
+
+def test_a_real_kill_between_two_swaps(tmp_path: Path) -> None:
+    prepare(tmp_path)
+    script = (
+        "import sys; from tests.jobs.store.test_date_swap import *; store = Store(sys.argv[1]);"
+        "date_swap.commit(NO_SPARK, store, intent(NO_SPARK, store))"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    environment = os.environ | {fault_points.VARIABLE: "swap-done:1", "PYTHONPATH": str(ROOT)}
+    died = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert contents(tmp_path) == OLD | {"tables/a": NEW["tables/a"]}
+    assert recover(NO_SPARK, Store(str(tmp_path))) == [
+        "finished run run, which had been interrupted while publishing tables/a, tables/b, tables/c"
+    ]
+    assert_all_new(tmp_path)
+
+
+def test_a_store_copied_after_the_crash_recovers_in_its_new_place(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path / "here")
+    commit_until("swap-exchanged:2", NO_SPARK, Store(str(tmp_path / "here")), killed)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    recover(NO_SPARK, Store(str(tmp_path / "there")))
+    assert_all_new(tmp_path / "there")
+
+
+@pytest.mark.parametrize("damage", ["staged folder gone", "staged file cut", "staged file foreign"])
+@pytest.mark.parametrize(
+    ("exchange", "point"),
+    [(e, p) for e, p in CRASHES if p.startswith(("intent-opened", "swap")) and p != "swap-done:3"],
+)
+def test_lost_files_undo_the_run(
+    tmp_path: Path, killed: pytest.MonkeyPatch, point: str, damage: str, exchange: bool
+) -> None:
+    """Someone tidied up `staging`, or the disk did: what was swapped goes back, nothing is mixed."""
+    if not exchange:
+        killed.setattr(files, "exchange", lambda one, other: False)
+    prepare(tmp_path)
+    store = Store(str(tmp_path))
+    commit_until(point, NO_SPARK, store, killed)
+    last = tmp_path / "staging/run/tables/c"
+    if damage == "staged folder gone":
+        shutil.rmtree(last)
+    elif damage == "staged file cut":
+        os.truncate(last / "part-00000.parquet", 3)
+    else:
+        (last / "part-00000.parquet").write_text("NEW C")
+    said = recover(NO_SPARK, store)
+    assert said[0].startswith("undid run run, whose staged files are no longer whole")
+    assert contents(tmp_path) == OLD
+    assert [
+        p for p in tmp_path.rglob("*") if p.is_file() and p.parts[len(tmp_path.parts)] not in ("tables", "ledger")
+    ] == []
+
+
+def test_a_folder_that_was_not_there_is_gone_again_after_an_undo(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "staging/run/tables/a", ["new a"])
+    fill(tmp_path / "staging/run/tables/b", ["new b"])
+    store = Store(str(tmp_path))
+    swaps = [
+        date_swap.swap_of(NO_SPARK, store, f"{store.staging('run')}/tables/{t}", f"{store.root}/tables/{t}")
+        for t in "ab"
+    ]
+    killed.setenv(fault_points.VARIABLE, "swap-done:1")
+    with pytest.raises(Killed):
+        date_swap.commit(NO_SPARK, store, Intent("run", swaps))
+    killed.delenv(fault_points.VARIABLE)
+    shutil.rmtree(tmp_path / "staging")
+    recover(NO_SPARK, store)
+    assert contents(tmp_path) == {}
+
+
+def test_what_dead_runs_left_behind_goes(tmp_path: Path) -> None:
+    for folder in ("staging/dead/x", "work/dead/y", "trash/dead/z", "tables/a/run_date=2026-03-01", "ledger/t/wave=1"):
+        fill(tmp_path / folder, ["1"])
+    fill(tmp_path / "intents", [])
+    (tmp_path / "intents/dead.json.1234.tmp").write_text('{"half":')
+    assert recover(NO_SPARK, Store(str(tmp_path))) == []
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["ledger/t/wave=1/part-00000.parquet", "tables/a/run_date=2026-03-01/part-00000.parquet"]
+
+
+@pytest.mark.parametrize("point", [f"{point}:1" for point in RENAMED])
+def test_elsewhere_every_crash_is_finished_too(
+    spark: SparkSession, tmp_path: Path, killed: pytest.MonkeyPatch, point: str
+) -> None:
+    prepare(tmp_path)
+    store = Store(mount(spark, tmp_path))
+    commit_until(point, spark, store, killed)
+    assert_whole(tmp_path, may_be_missing=True)
+    recover(spark, store)
+    assert_all_new(tmp_path)
+
+
+def test_an_unknown_fault_point_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(fault_points.VARIABLE, "swap-dome")
+    with pytest.raises(KeyError, match=r"swap-dome .* is no fault point"):
+        fault_points.point("swap-done")
+
+
+COLUMNS = ["user_id", "item_id", "score", "version"]
+
+
+def read_duckdb(folder: Path) -> pa.Table:
+    connection = duckdb.connect()
+    return connection.execute(f"SELECT {', '.join(COLUMNS)} FROM '{folder}/*/*.parquet'").to_arrow_table()
+
+
+def read_pandas(folder: Path) -> pa.Table:
+    return pa.Table.from_pandas(pd.read_parquet(folder)[COLUMNS], preserve_index=False)
+
+
+def read_pyarrow(folder: Path) -> pa.Table:
+    return ds.dataset(folder, partitioning="hive").to_table(COLUMNS)
+
+
+def version_of(version: int) -> pa.Table:
+    rng = np.random.default_rng(version)
+    rows = 2000 + 137 * version % 500
+    columns = [
+        [f"u{n:06d}" for n in range(rows)],
+        [f"i{n}" for n in rng.integers(0, 500, rows)],
+        rng.random(rows),
+        np.full(rows, version),
+    ]
+    return pa.table(columns, COLUMNS)
+
+
+@pytest.mark.parametrize("read", [read_duckdb, read_pandas, read_pyarrow])
+def test_readers_see_one_version_while_it_is_replaced(tmp_path: Path, read: Callable[[Path], pa.Table]) -> None:
+    """pandas and pyarrow never fail. DuckDB opens a file again after it read its footer: if the file was replaced in
+    between, its query ends with an error (not with wrong rows), and it must be run again."""
+    store, folder = Store(str(tmp_path)), tmp_path / "tables/a"
+    versions = {n: version_of(n) for n in range(1, 60)}
+
+    def publish(version: int) -> None:
+        staged = Path(store.staging(f"run{version}")) / "a"
+        staged.mkdir(parents=True)
+        pq.write_table(versions[version], staged / "part-00000.parquet")
+        change = date_swap.swap_of(NO_SPARK, store, str(staged), f"{folder}/run_date=2026-03-01")
+        date_swap.commit(NO_SPARK, store, Intent(f"run{version}", [change]))
+
+    publish(1)
+    if not files.exchange(str(folder), f"{tmp_path}/staging") or not files.exchange(str(folder), f"{tmp_path}/staging"):
+        pytest.skip("this file system cannot exchange folders: a reader may miss a date for an instant")
+    with ThreadPoolExecutor(1) as pool:
+        publishing = pool.submit(lambda: [publish(version) for version in versions if version > 1])
+        seen = []
+        while not publishing.done():
+            try:
+                rows = read(folder)
+            except duckdb.Error:
+                continue
+            seen.append(rows.column("version")[0].as_py())
+            assert rows.cast(versions[1].schema).equals(versions[seen[-1]])
+        publishing.result()
+    assert seen == sorted(seen)
+    assert read(folder).column("version")[0].as_py() == 59

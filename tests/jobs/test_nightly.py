@@ -1,0 +1,231 @@
+"""A whole night on a small dirty sample shop with tiny random models: what readers find, and what a second run does."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from datetime import date
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from jobs.commands.summary import show_summary
+from jobs.config.config import load
+from jobs.nightly import Night, run_night
+from jobs.sample import write_sample
+from jobs.sample.personal import personal
+from jobs.sample.random import Dice
+from jobs.spark.errors import ConfigurationError
+from tests.models import save_causal, save_classifier
+
+K = 10
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A shop of 150 customers with item-token and sentiment models of random weights."""
+    out = tmp_path_factory.mktemp("shop")
+    info = write_sample(out, customers=150, products=60, days=20, seed=1)
+    items = pd.read_parquet(out / "data/items")
+    # A tenth of the products is new to the model: they have no token and cannot be listed by item tokens alone.
+    known = sorted(items.item_id.dropna().unique())
+    save_causal(out / "models/recommend", item_ids=known)
+    save_classifier(out / "models/sentiment")
+    plant_personal_data(out)
+    return info
+
+
+def plant_personal_data(shop: Path, count: int = 120) -> None:
+    """A shop so small has a handful of it: as many reviews and searches more, each with one such sentence."""
+    planted = [personal(Dice(seed), seed % 4 == 0) for seed in range(count)]
+    sentences = [one.sentence for one in planted]
+    for name, text in (("reviews", "text"), ("searches", "query")):
+        folder = shop / "data" / name
+        rows = pq.read_table(folder).slice(0, count)
+        again = rows.set_column(rows.schema.get_field_index(text), text, pa.array(sentences[: len(rows)]))
+        if name == "reviews":
+            ids = pa.array([f"planted-{number}" for number in range(len(rows))])
+            again = again.set_column(again.schema.get_field_index("review_id"), "review_id", ids)
+        pq.write_table(again, folder / "planted.parquet")
+    truth = pd.DataFrame({"value": [one.value for one in planted]})
+    truth.to_parquet(shop / "truth" / "planted.parquet")
+
+
+def night_of(spark, info, day: date, *overrides: str) -> tuple[Night, str]:
+    """Run a night and return it with everything that it printed."""
+    log = io.StringIO()
+    console = Console(file=log, width=200)
+    config = load(info.config, ["sentiment.lookback_days=30", *overrides])
+    night = run_night(spark, config, day, console, str(info.config))
+    show_summary(spark, night, console)
+    return night, log.getvalue()
+
+
+def experiment(info) -> list[str]:
+    """What makes three customers in ten a control group from the first night on."""
+    return ["loyalty.control_share=0.3", f"loyalty.starts_on={info.run_date}", "loyalty.min_repeat_customers=10"]
+
+
+@pytest.fixture(scope="module")
+def first(spark, shop):
+    return night_of(spark, shop, shop.run_date, *experiment(shop))
+
+
+def table(info, name: str) -> pd.DataFrame:
+    return pd.read_parquet(Path(info.out) / "store/tables" / name)
+
+
+def left_to_buy(info) -> pd.Series:
+    """Of each customer with a prompt: how many sellable products they have not bought before."""
+    items = pd.read_parquet(info.out / "data/items")
+    sellable = set(items[items.available.fillna(True)].item_id)
+    bought = bought_before(info).groupby("user_id").item_id.agg(set).to_dict()
+    users = table(info, "prompts").user_id
+    return pd.Series({user: len(sellable - bought.get(user, set())) for user in users})
+
+
+def bought_before(info) -> pd.DataFrame:
+    """The purchases up to the end of the night's date in the shop's time zone."""
+    purchases = pd.read_parquet(info.out / "data/purchases").query("not (quantity <= 0)")  # a return is no purchase
+    day_after = pd.Timestamp(info.run_date, tz="Europe/London") + pd.Timedelta(days=1)
+    return purchases[pd.to_datetime(purchases.purchased_at, utc=True) < day_after]
+
+
+def test_every_customer_has_k_real_sellable_products_not_bought_before(first, shop):
+    lists, items = table(shop, "recommendations"), pd.read_parquet(shop.out / "data/items")
+    sellable = set(items[items.available.fillna(True)].item_id)
+    assert set(lists.item_id) <= sellable
+    past = bought_before(shop)
+    bought = set(zip(past.user_id, past.item_id, strict=True))
+    assert not set(zip(lists.user_id, lists.item_id, strict=True)) & bought
+    optouts = set(pd.read_parquet(shop.out / "data/optouts").user_id)
+    assert optouts
+    assert not optouts & set(lists.user_id)
+    per_customer = lists.sort_values(["user_id", "rank"]).groupby("user_id")
+    assert (per_customer["rank"].apply(list).map(lambda ranks: ranks == list(range(1, len(ranks) + 1)))).all()
+    assert per_customer.score.apply(lambda s: s.is_monotonic_decreasing).all()
+    left = left_to_buy(shop)
+    expected = left[lists.user_id.unique()].clip(upper=K)  # short for one reason: no more of the catalogue is left
+    pd.testing.assert_series_equal(
+        per_customer.size().sort_index(), expected.sort_index(), check_names=False, check_index_type=False
+    )
+    metrics = table(shop, "metrics")  # they are of all lists, the control group's among them
+    assert metrics[metrics.metric == "short_lists"].n.sum() == left.lt(K).sum()
+
+
+def test_one_sentiment_per_valid_review(first, shop):
+    night, _ = first
+    labels = table(shop, "sentiments")
+    assert labels.review_id.is_unique
+    assert len(labels) == night.accounts["reviews"].used
+    assert len(labels) > 50
+    total = labels[["p_negative", "p_neutral", "p_positive"]].sum(axis=1)
+    assert (total.sub(1).abs() < 1e-9).all()
+    best = labels[["p_negative", "p_neutral", "p_positive"]].idxmax(axis=1).str.removeprefix("p_")
+    assert (best == labels.label).all()
+
+
+def test_every_input_row_is_accounted_for(first, shop):
+    night, _ = first
+    for name, account in night.accounts.items():
+        assert account.read == sum(len(pq.read_table(p)) for p in (shop.out / "data" / name).glob("*.parquet"))
+        left = account.quarantined + account.opted_out + account.duplicates + account.outside_window
+        assert account.read == account.used + left, name
+    rejected = table(shop, "quarantine")
+    assert len(rejected) == sum(account.quarantined for account in night.accounts.values())
+    assert {"purchases", "reviews"} <= set(rejected.table)
+
+
+def test_no_personal_data_comes_out(first, shop):
+    _, printed = first
+    truth = [pd.read_parquet(shop.out / f"truth/{name}.parquet").value for name in ("personal", "planted")]
+    planted = set(pd.concat(truth))
+    assert len(planted) > 100
+    store = Path(shop.out) / "store"
+    files = [p for p in store.rglob("*.parquet") if "/work/" not in str(p)]
+    assert any("ledger" in str(p) for p in files)
+    texts = [printed]
+    for path in files:
+        frame = pq.read_table(path).to_pandas()
+        texts += [frame[c].astype(str).str.cat(sep="\n") for c in frame.columns]
+    everything = "\n".join(texts)
+    assert not [value for value in planted if value in everything]
+
+
+def test_plain_readers_agree(first, shop, spark):
+    folder = Path(shop.out) / "store/tables/recommendations"
+    pandas_rows = len(pd.read_parquet(folder))
+    assert pandas_rows == first[0].rows["recommendations"]
+    assert ds.dataset(folder, partitioning="hive").count_rows() == pandas_rows
+    glob = f"{folder}/**/*.parquet"
+    duck = duckdb.sql(f"SELECT count(*), min(run_date) FROM read_parquet('{glob}', hive_partitioning=true)").fetchone()
+    assert duck == (pandas_rows, shop.run_date)
+    read = spark.read.parquet(str(folder))
+    assert read.count() == pandas_rows
+    assert [r.run_date for r in read.select("run_date").distinct().collect()] == [shop.run_date]
+
+
+def test_again_scores_nothing_and_writes_the_same_bytes(first, shop, spark):
+    def digests():
+        found = sorted((Path(shop.out) / "store/tables").rglob("*.parquet"))
+        return {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in found if "/runs/" not in str(p)}
+
+    before = digests()
+    night, _ = night_of(spark, shop, shop.run_date, *experiment(shop))
+    assert night.scored == {"recommend": 0, "sentiment": 0}
+    assert digests() == before
+    assert len(before) >= 5
+
+
+def test_the_control_group_is_computed_but_not_published(first, shop, spark):
+    night, _ = first
+    prompts, lists, loyalty, metrics = (
+        table(shop, name) for name in ("prompts", "recommendations", "loyalty", "metrics")
+    )
+    control = set(loyalty[loyalty.group == "control"].user_id)
+    assert 0.15 * len(loyalty) < len(control) < 0.45 * len(loyalty)
+    assert not control & set(lists.user_id)
+    assert control < set(prompts.user_id)
+    # Their lists went through the model and are in the ledger; that they are not published makes no list short.
+    assert night.scored["recommend"] + night.reused["recommend"] == night.customers == len(prompts)
+    without = set(prompts.user_id) - set(lists.user_id)
+    assert control <= without
+    assert len(without) < 0.5 * len(prompts)
+    assert loyalty.p_alive.between(0, 1).all()
+    assert set(metrics.metric) >= {"bgnbd", "segment_share"}
+    # Another key would move customers between the groups: refused before anything is read.
+    with pytest.raises(ConfigurationError, match="would switch group"):
+        night_of(spark, shop, shop.run_date, *experiment(shop), "loyalty.key=another")
+
+
+@pytest.mark.slow
+def test_a_stock_gpt2_works_with_titles_and_lists_all_that_is_left(spark, shop, first, tmp_path):
+    # No training and k as large as the catalogue: every list is short, each for the stated reason.
+    model = save_causal(tmp_path / "gpt2", stock=True)
+    assert not (model / "regulars.json").exists()
+    night, _ = night_of(
+        spark,
+        shop,
+        shop.run_date,
+        f"store={tmp_path / 'store'}",
+        f"models.recommend={model}",
+        "recommend.k=60",
+        "recommend.spares=0",
+        "recommend.prompt_tokens=96",
+    )
+    assert night.scored["recommend"] == night.customers
+    tables = tmp_path / "store/tables"
+    listed = pd.read_parquet(tables / "recommendations").groupby("user_id").item_id.nunique()
+    left = left_to_buy(shop)
+    assert (listed <= left[listed.index]).all()
+    assert (listed / left[listed.index]).mean() == 1
+    metrics = pd.read_parquet(tables / "metrics")
+    short = metrics[metrics.metric == "short_lists"].set_index("slice").n
+    assert set(short.index) <= {"catalogue_smaller_than_k", "fewer_than_k_not_bought_before"}
+    assert short.sum() == night.customers

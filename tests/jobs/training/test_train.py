@@ -1,0 +1,195 @@
+"""`regulars train`: what it reads, as of when, what it writes, and how it says no."""
+
+from __future__ import annotations
+
+import io
+import math
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from jobs.config.config import load
+from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
+from jobs.sample import write_sample
+from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
+from jobs.training import training_data
+from jobs.training.train import _Bar, _explained, _table, train
+from lm.checkpoint.checkpoint import CheckpointError
+from lm.checkpoint.manifest import read_manifest
+from lm.text.prompt import Event
+from lm.train.training_loop import Progress
+from tests.rows import frame
+
+QUICK = [
+    *(
+        f"train.{task}.{key}"
+        for task in ("recommend", "sentiment")
+        for key in ("n_embd=16", "n_layer=1", "max_epochs=1")
+    ),
+    *(f"train.{task}.vocab_size=400" for task in ("recommend", "sentiment")),
+    "train.sentiment.min_steps=0",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(spark, tmp_path_factory):
+    """Both models of a small sample shop, trained as of ten days before its end."""
+    out = tmp_path_factory.mktemp("shop")
+    info = write_sample(out, customers=200, products=40, days=40, seed=3)
+    as_of = info.last_day - timedelta(days=10)
+    log = io.StringIO()
+    config = load(info.config, QUICK)
+    figures = train(spark, config, as_of, ("recommend", "sentiment"), Console(file=log, width=160))
+    return out, as_of, figures, log.getvalue()
+
+
+def test_writes_both_models_and_says_how_good_they_are(trained):
+    out, as_of, figures, printed = trained
+    for task in ("recommend", "sentiment"):
+        manifest = read_manifest(out / "models" / task)
+        assert manifest.task == task
+        assert manifest.metrics == figures[task]
+        assert manifest.training["window"]["as_of"] == as_of.isoformat()
+    for text in ("co-purchase", "popularity", "majority class", "held-out", "models/recommend"):
+        assert text in printed
+    assert len(read_manifest(out / "models/recommend").item_ids) == 40
+
+
+def test_a_stage_without_epochs_shows_how_much_of_it_is_done():
+    log = io.StringIO()
+    for step, left in ((0, math.nan), (7, 60)):
+        _Bar(Console(file=log, width=160), "sentiment").update(Progress("n-grams", 0, 1, step, 14, math.nan, left, {}))
+    assert log.getvalue() == "  sentiment n-grams: 0/14\n  sentiment n-grams: 7/14, at most 1.0 minutes left\n"
+
+
+def test_no_event_after_the_date_is_read(trained):
+    out, as_of, _, _ = trained
+    window = read_manifest(out / "models/recommend").training["window"]
+    assert window["last_event_on"] == as_of.isoformat()  # the sample has events on every day
+    assert window["first_event_on"] == "2026-01-01"
+
+
+def test_nothing_of_the_inputs_is_left_behind(trained):
+    out, *_ = trained
+    assert not list((out / "store").rglob("*.parquet"))
+    assert sorted(path.name for path in (out / "models").iterdir()) == ["recommend", "sentiment"]
+
+
+def test_reviews_alone_train_and_judge_the_same_sentiment_model(spark, trained, tmp_path):
+    out, as_of, figures, _ = trained
+    config = load(out / "regulars.yaml", [*QUICK, f"models.sentiment={tmp_path}/sentiment"])
+    alone = config.model_copy(update={"inputs": {table: config.inputs[table] for table in ("items", "reviews")}})
+    assert train(spark, alone, as_of, ("sentiment",), Console(file=io.StringIO()))["sentiment"] == figures["sentiment"]
+    judged = evaluate_sentiment_holdout(spark, alone, as_of, Console(file=io.StringIO()))
+    assert judged["accuracy"] == figures["sentiment"]["accuracy"]
+    with pytest.raises(ConfigurationError, match=r"inputs\.purchases is missing.*--task sentiment"):
+        train(spark, alone, as_of, ("recommend", "sentiment"), Console(file=io.StringIO()))
+
+
+def used(spark, purchases, **tables):
+    items = [{"item_id": item, "title": f"Title {item}"} for item in "ab"]
+    rows = {"purchases": purchases, "items": items, **tables}
+    return {table: frame(spark, table, of_table) for table, of_table in rows.items()}
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def test_customers_are_in_order_with_the_shops_days(spark):
+    found = training_data.customers(
+        used(
+            spark,
+            [
+                {"user_id": "z", "item_id": "a", "purchased_at": at("2026-03-01T12:00")},
+                # Midnight in London is 23:00 UTC in summer: this is 1 July there.
+                {"user_id": "b", "item_id": "b", "purchased_at": at("2026-06-30T23:30")},
+                {"user_id": "b", "item_id": "a", "purchased_at": at("2026-06-30T22:30")},
+            ],
+            searches=[
+                {"user_id": "b", "query": "ink", "searched_at": at("2026-06-30T23:00")},
+                {"user_id": "only looks", "query": "tea", "searched_at": at("2026-06-30T23:00")},
+            ],
+        )
+    )
+    first, second = found.customers
+    assert first.events == [
+        Event("bought", "a", "Title a"),
+        Event("searched", None, None, "ink"),
+        Event("bought", "b", "Title b"),
+    ]
+    assert [day - first.days[0] for day in first.days] == [0, 1, 1]
+    assert second.events == [Event("bought", "a", "Title a")]
+    assert found.window == {
+        "customers": 2,
+        "events": 4,
+        "first_event_on": "2026-03-01",
+        "last_event_on": "2026-07-01",
+    }
+
+
+def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch):
+    monkeypatch.setattr(training_data, "CUSTOMERS", 3)
+    rows = [{"user_id": f"u{i}", "item_id": "ab"[i % 2]} for i in range(8)]
+    one, other = (training_data.customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
+    assert one == other
+    assert len(one.customers) == 3
+
+
+def test_reviews_are_labelled_by_stars(spark):
+    reviews = [
+        {"review_id": f"r{i}", "text": f"text {i}", "rating": rating, "item_id": f"i{i}"}
+        for i, rating in enumerate([5, None, 1, 3, 2, 4])
+    ]
+    items = [{"item_id": "i1", "category": "lamps"}, {"item_id": "i2", "category": None}]
+    tables = {"reviews": frame(spark, "reviews", reviews), "items": frame(spark, "items", items)}
+    found = training_data.reviews(tables, negative=[1], positive=[5])
+    assert found.categories == ["", "lamps", "", "", "", ""]
+    assert found.texts == [f"text {i}" for i in range(6)]
+    assert found.labels == [2, -1, 0, 1, 1, 1]
+
+
+def configuration(tmp_path: Path, **changes) -> Path:
+    content = {
+        "store": "./store",
+        "timezone": "Europe/London",
+        "inputs": {"purchases": {"path": "purchases"}, "items": {"path": "items"}},
+    }
+    path = tmp_path / "regulars.yaml"
+    path.write_text(yaml.safe_dump(content | changes))
+    return path
+
+
+def test_a_hub_id_is_no_place_to_write_to(spark, tmp_path):
+    config = load(configuration(tmp_path, models={"recommend": "gpt2"}))
+    with pytest.raises(ConfigurationError, match=r"models.recommend is 'gpt2'.*train.recommend.init"):
+        train(spark, config, date(2026, 3, 1), ("recommend",), Console(file=io.StringIO()))
+
+
+def test_sentiment_needs_reviews(spark, tmp_path):
+    config = load(configuration(tmp_path))
+    with pytest.raises(ConfigurationError, match=r"inputs.reviews is missing"):
+        train(spark, config, date(2026, 3, 1), ("sentiment",), Console(file=io.StringIO()))
+
+
+def test_what_lm_raises_names_the_key_and_has_its_exit_code():
+    from lm.train.training_state import TrainingBusy, TrainingError
+
+    for raised, wanted, text in (
+        (TrainingError("too few"), InputError, "train recommend: too few"),
+        (TrainingBusy("another"), StoreBusy, "another"),
+        (CheckpointError("no such"), ConfigurationError, "train.recommend.init: no such"),
+    ):
+        with pytest.raises(wanted, match=text), _explained("recommend"):
+            raise raised
+
+
+def test_the_table_shows_intervals():
+    figures = {"reviews": 400.0, "accuracy": 0.93, "accuracy_low": 0.9, "accuracy_high": 0.95}
+    figures |= {"macro_f1": 0.9, "majority_accuracy": 0.7, "majority_macro_f1": 0.27}
+    log = io.StringIO()
+    Console(file=log, width=120).print(_table("sentiment", figures))
+    assert "0.930 (0.900–0.950)" in log.getvalue()

@@ -1,0 +1,293 @@
+"""Training the recommender on a small shop in which what was bought decides what is bought next."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lm.checkpoint.checkpoint import NEIGHBOURS_FILE, load_tokenizer
+from lm.checkpoint.fingerprint import model_fingerprint
+from lm.checkpoint.manifest import read_manifest
+from lm.metrics import metrics
+from lm.recommend import sampled_softmax
+from lm.recommend.catalogue import Catalogue
+from lm.recommend.fine_tuning import ItemTokens, K
+from lm.recommend.held_out import HeldOut, split_of
+from lm.recommend.item_embeddings import ItemRows, add_items
+from lm.recommend.recommender import Recommender
+from lm.recommend.settings import RecommendSettings
+from lm.recommend.train_recommender import train_recommend
+from lm.recommend.training_examples import Customer
+from lm.text.prompt import Event, PromptEncoder
+from lm.train.training_loop import Progress
+from lm.train.training_state import TrainingError
+from tests import ROOT
+from tests.models import save_causal
+
+WORDS = ("red", "blue", "green", "black", "small", "large")
+GOODS = ("ink", "soap", "tea", "lamp", "pen")
+ITEMS = {f"i{n:02}": f"{WORDS[n % 6]} {GOODS[n // 6]}" for n in range(30)}
+TINY = RecommendSettings(
+    n_embd=24,
+    n_layer=1,
+    vocab_size=300,
+    max_tokens=80,
+    dropout=0.1,
+    learning_rate=1e-2,
+    batch_tokens=1500,
+    max_epochs=8,
+)
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def shop(customers=150, seed=0):
+    """After item n comes item 7n + 3, nine times of ten; a search for something stands before each purchase."""
+    rng = random.Random(seed)
+    histories = []
+    for _ in range(customers):
+        item, events, days = rng.randrange(30), [], []
+        for day in range(rng.randint(3, 7)):
+            events += [
+                Event("searched", None, None, rng.choice(GOODS)),
+                Event("bought", f"i{item:02}", ITEMS[f"i{item:02}"]),
+            ]
+            days += [day, day]
+            item = (7 * item + 3) % 30 if rng.random() < 0.9 else rng.randrange(30)
+        histories.append(Customer(events, days))
+    return histories
+
+
+def weights(path: Path) -> bytes:
+    return (path / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("models") / "recommend"
+    return out, train_recommend(shop(), ITEMS, TINY, out, window={"as_of": "2026-01-01"})
+
+
+def test_learns_more_than_popularity(trained):
+    _, figures = trained
+    assert figures["customers"] == 15
+    assert figures[f"ndcg@{K}"] > 2 * figures[f"popularity_ndcg@{K}"]
+    assert figures[f"recall@{K}_low"] > figures[f"popularity_recall@{K}"]
+    assert figures[f"ndcg@{K}_low"] <= figures[f"ndcg@{K}"] <= figures[f"ndcg@{K}_high"]
+
+
+def test_the_folder_is_an_ordinary_one_with_our_manifest(trained):
+    out, figures = trained
+    manifest = read_manifest(out)
+    assert manifest.item_ids == sorted(ITEMS)
+    assert manifest.first_item_token == load_tokenizer(out).get_vocab_size()
+    assert manifest.metrics == figures
+    assert manifest.training["window"] == {"as_of": "2026-01-01"}
+    assert manifest.training["settings"]["n_embd"] == 24
+    model = AutoModelForCausalLM.from_pretrained(out)
+    assert model.config.vocab_size == manifest.first_item_token + 30
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert AutoTokenizer.from_pretrained(out)("Searched: tea")["input_ids"]
+    assert [path.name for path in out.parent.iterdir()] == ["recommend"]  # no work left beside it
+
+
+def test_the_written_model_gives_the_lists_that_were_judged(trained):
+    out, figures = trained
+    held = split_of(shop(), ITEMS, TINY).test
+    encoder = PromptEncoder.load(out)
+    catalogue = Catalogue.build(list(ITEMS), list(ITEMS.values()), encoder)
+    engine = Recommender.load(out, catalogue, dtype="float32")
+    assert engine.beside.neighbours is not None
+    prompts = [rendered.prompt for rendered in encoder.render_many([one.events for one in held], TINY.max_tokens)]
+    found = engine.recommend(prompts, [sorted(one.purchased) for one in held], K)
+    lists = [[scored.item_id for scored in best] for best in found]
+    assert metrics.ndcg_at_k(lists, [one.items for one in held], K).mean() == pytest.approx(figures[f"ndcg@{K}"])
+
+
+def test_neighbours_help_a_model_that_learned_nothing_and_can_be_left_out(tmp_path):
+    untrained = vars(TINY) | {"learning_rate": 1e-9, "max_epochs": 1}
+    beside = train_recommend(shop(), ITEMS, RecommendSettings(**untrained), tmp_path / "beside")
+    settings = RecommendSettings(**untrained | {"neighbours": False})
+    alone = train_recommend(shop(), ITEMS, settings, tmp_path / "alone")
+    assert weights(tmp_path / "beside") == weights(tmp_path / "alone")
+    assert beside[f"ndcg@{K}"] > 1.5 * alone[f"ndcg@{K}"]
+    assert read_manifest(tmp_path / "alone").neighbour_weights == []
+    assert not (tmp_path / "alone" / NEIGHBOURS_FILE).exists()
+    assert model_fingerprint(tmp_path / "alone") != model_fingerprint(tmp_path / "beside")
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
+    short = RecommendSettings(**(vars(TINY) | {"max_epochs": 1}))
+    other = RecommendSettings(**(vars(short) | {"seed": 1}))
+    for name, settings in (("a", short), ("b", short), ("c", other)):
+        train_recommend(shop(60), ITEMS, settings, tmp_path / name)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+#: Mean loss of an epoch after each of its 20 steps: seed 0, float32, one thread.
+GOLDEN = json.loads(
+    "[3.4167, 3.4552, 3.4200, 3.4101, 3.4056, 3.3898, 3.3715, 3.3685, 3.3464, 3.3272,"
+    " 3.0946, 3.0954, 3.0739, 3.0385, 3.0117, 2.9776, 2.9868, 2.9889, 2.9650, 2.9677]"
+)
+
+
+def test_golden_loss_curve(tmp_path):
+    heard: list[Progress] = []
+    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 2, "batch_tokens": 400}))
+    train_recommend(shop(120), ITEMS, settings, tmp_path / "model", report=heard.append)
+    curve = [progress.loss for progress in heard if progress.stage == "finetune"][:20]
+    assert curve == pytest.approx(GOLDEN, abs=2e-3)
+
+
+def cut_training(out: str, kill_after: int) -> None:
+    """Train, and be killed after so many steps; a state is written after every step."""
+    from lm.train import training_loop
+
+    training_loop._SAVE_SECONDS = training_loop._SAVE_COSTS = 0.0
+    torch.set_num_threads(1)
+    left = kill_after
+
+    def report(_: Progress) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_recommend(shop(60), ITEMS, RecommendSettings(**(vars(TINY) | {"max_epochs": 3})), Path(out), report=report)
+
+
+@pytest.mark.faults
+def test_kill_9_leaves_the_old_model_and_the_next_run_ends_as_if_undisturbed(tmp_path):
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    cut.mkdir()
+    (cut / "model.safetensors").write_bytes(b"the old model")
+    code = f"from tests.lm.recommend.test_train_recommender import cut_training as t; t({str(cut)!r}, 12)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert weights(cut) == b"the old model"
+    assert (tmp_path / "cut.training" / "finetune.safetensors").exists()
+    heard: list[Progress] = []
+    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
+    train_recommend(shop(60), ITEMS, settings, cut, report=heard.append)
+    assert heard[0].stage == "finetune"  # the pre-training was not done again
+    train_recommend(shop(60), ITEMS, settings, whole)
+    assert weights(cut) == weights(whole)
+
+
+def test_a_refresh_keeps_old_tokens_and_adds_new_items(trained, tmp_path):
+    out, _ = trained
+    more = ITEMS | {"a-new": "green printer"}
+    settings = RecommendSettings(**(vars(TINY) | {"init": str(out), "max_epochs": 1, "pretrain_epochs": 0}))
+    train_recommend(shop(60), more, settings, tmp_path / "model")
+    old, new = read_manifest(out), read_manifest(tmp_path / "model")
+    assert new.item_ids == [*old.item_ids, "a-new"]
+    assert new.first_item_token == old.first_item_token
+    assert load_tokenizer(tmp_path / "model").to_str() == load_tokenizer(out).to_str()
+    assert new.training["settings"]["n_embd"] == 24
+
+
+def test_a_stock_gpt2_keeps_its_tokenizer_and_gets_item_tokens(tmp_path):
+    stock = save_causal(tmp_path / "stock", stock=True)
+    settings = RecommendSettings(**(vars(TINY) | {"init": str(stock), "max_epochs": 1}))
+    train_recommend(shop(60), ITEMS, settings, tmp_path / "model")
+    manifest = read_manifest(tmp_path / "model")
+    assert manifest.first_item_token == 400
+    assert load_tokenizer(tmp_path / "model").get_vocab() == load_tokenizer(stock).get_vocab()
+
+
+def test_items_start_from_their_titles(tmp_path):
+    tokenizer = load_tokenizer(save_causal(tmp_path / "m", stock=True))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    model.config.initializer_range = 0.02  # as GPT-2's: its rows have grown tenfold since
+    titles = {"x": "Black ink cartridge", "y": "zz"}
+    manifest = add_items(model, tokenizer, titles, read_manifest(tmp_path / "m"), language="en", seed=0)
+    rows = ItemRows(model, PromptEncoder(tokenizer, manifest), titles)
+    rows.begin(known=0)
+    rows.end()
+    assert manifest.item_ids == ["x", "y"]
+    rows = model.get_input_embeddings().weight.detach()
+    title = rows[tokenizer.encode(" Black ink cartridge\n").ids].mean(dim=0)
+    near = torch.nn.functional.cosine_similarity(rows[manifest.first_item_token :], title[None])
+    assert near[0] > 0.95 > near[1]
+
+
+@pytest.mark.parametrize("titled", [True, False])
+def test_what_nobody_has_bought_is_no_rival_of_a_label(titled, tmp_path):
+    tokenizer = load_tokenizer(save_causal(tmp_path / "m", stock=True))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    items = ITEMS | {"new": "red lamp"}
+    manifest = add_items(model, tokenizer, items, read_manifest(tmp_path / "m"), language="en", seed=0, titled=titled)
+    settings = RecommendSettings(**(vars(TINY) | {"titled": titled}))
+    task = ItemTokens(model, PromptEncoder(tokenizer, manifest), items, settings).task(shop(40), [])
+    for batch in task.batches(0):
+        task.loss(batch)[0].backward()
+    gradient = model.get_input_embeddings().weight.grad[manifest.first_item_token :].abs().sum(dim=1)
+    assert (gradient[manifest.item_ids.index("new")] == 0) == titled
+    assert (gradient > 0).sum() >= 30
+
+
+def test_refit_learns_from_the_held_out_purchases_too(tmp_path):
+    heard: list[Progress] = []
+    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3, "refit": True}))
+    strict = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
+    figures = train_recommend(shop(60), ITEMS, settings, tmp_path / "refit", report=heard.append)
+    assert figures == train_recommend(shop(60), ITEMS, strict, tmp_path / "strict")
+    epochs = read_manifest(tmp_path / "refit").training["epochs"]
+    assert {p.epoch for p in heard if p.stage == "refit"} == set(range(epochs))
+    assert weights(tmp_path / "refit") != weights(tmp_path / "strict")
+
+
+def test_a_sampled_softmax_learns_too(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(sampled_softmax, "SAMPLED_ABOVE", 10)
+    monkeypatch.setattr(sampled_softmax, "SAMPLE", 12)
+    figures = train_recommend(shop(), ITEMS, TINY, tmp_path / "model")
+    assert figures[f"ndcg@{K}"] > 1.5 * figures[f"popularity_ndcg@{K}"]
+
+
+def test_the_sampled_normalizer_has_the_full_ones_expectation(monkeypatch):
+    monkeypatch.setattr(sampled_softmax, "SAMPLED_ABOVE", 10)
+    monkeypatch.setattr(sampled_softmax, "SAMPLE", 8)
+    torch.manual_seed(0)
+    sampling = sampled_softmax.SampledSoftmax.of([], 40, unbought=True)
+    scores, labels = torch.randn(40), torch.tensor([3, 17, 3])
+    found = []
+    for _ in range(4000):
+        candidates, correction = sampling.draw(labels)
+        assert set(labels.tolist()) <= set(candidates.tolist())
+        found.append((scores[candidates] + correction).exp().sum())
+    assert torch.stack(found).mean().item() == pytest.approx(scores.exp().sum().item(), rel=0.03)
+
+
+def test_bought_items_are_never_ranked_unless_allowed(trained):
+    out, _ = trained
+    one = shop()[0]
+    bought = frozenset(event.item_id for event in one.events if event.kind == "bought")
+    held = [HeldOut(one.events, bought, frozenset({"i00"}))]
+    lists = {}
+    for exclude in (True, False):
+        model = AutoModelForCausalLM.from_pretrained(out).eval()
+        settings = RecommendSettings(**(vars(TINY) | {"exclude_purchased": exclude}))
+        (lists[exclude],) = ItemTokens(model, PromptEncoder.load(out), ITEMS, settings).recommend(held, 30)
+    assert not bought & set(lists[True])
+    assert len(lists[True]) == 30 - len(bought)
+    assert set(lists[False]) == set(ITEMS)
+
+
+def test_too_little_to_learn_from_is_said(tmp_path):
+    nothing = [Customer([Event("searched", None, None, "tea")], [0])]
+    with pytest.raises(TrainingError, match="no customer has bought anything"):
+        train_recommend(nothing, ITEMS, TINY, tmp_path / "model")
+    one_day = [Customer([Event("bought", "i00", ITEMS["i00"])], [0])] * 9
+    with pytest.raises(TrainingError, match="too few customers bought on two days"):
+        train_recommend(one_day, ITEMS, TINY, tmp_path / "model")

@@ -1,0 +1,203 @@
+"""The training loop and its files, on a model of one matrix."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from lm.train import training_loop
+from lm.train.training_loop import Progress, Schedule, Task, fit, length_batches, pad
+from lm.train.training_state import TrainingError, fingerprint, replace_folder, work_folder
+from tests import ROOT
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def parabola(target=3.0, validate=None, monitor="score"):
+    """A task whose one weight should become `target`."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.zeros_(model.weight)
+
+    def loss(batch):
+        return (model.weight - target).pow(2).sum(), float(len(batch))
+
+    return Task(model, lambda epoch: [[0], [1]], loss, validate, monitor)
+
+
+def test_learns_and_writes_a_line_per_epoch(tmp_path):
+    task = parabola()
+    outcome = fit(task, Schedule("finetune", 40, learning_rate=0.5, weight_decay=0), tmp_path)
+    assert task.model.weight.item() == pytest.approx(3, abs=0.05)
+    lines = [json.loads(line) for line in (tmp_path / "finetune.jsonl").read_text().splitlines()]
+    assert lines == outcome.lines
+    assert [line["epoch"] for line in lines] == list(range(40))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_stops_early_and_keeps_the_best_weights(tmp_path):
+    scores = iter([0.1, 0.3, 0.2, 0.3, 0.2, 0.9])
+    seen = []
+    task = parabola(validate=lambda: seen.append(task.model.weight.item()) or {"score": next(scores)})
+    outcome = fit(task, Schedule("finetune", 30, learning_rate=0.1, patience=3), tmp_path)
+    # .3 in the second epoch is best, and the .3 two later is not better: three epochs without a better one.
+    assert (outcome.best_epoch, len(outcome.lines), outcome.best["score"]) == (1, 5, 0.3)
+    assert task.model.weight.item() == seen[1] != seen[-1]
+
+
+def test_stop_after_keeps_the_pace_of_the_learning_rate(tmp_path):
+    whole, part = parabola(), parabola()
+    fit(whole, Schedule("a", 10, learning_rate=0.1), tmp_path)
+    outcome = fit(part, Schedule("b", 10, learning_rate=0.1, stop_after=4), tmp_path)
+    assert len(outcome.lines) == 4
+    lines = [json.loads(line)["loss"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in outcome.lines] == lines[:4]
+
+
+def test_progress_counts_down(tmp_path):
+    heard: list[Progress] = []
+    fit(parabola(), Schedule("finetune", 3, learning_rate=0.1), tmp_path, heard.append)
+    assert [(p.epoch, p.step, p.steps, p.epochs) for p in heard] == [(e, s, 2, 3) for e in range(3) for s in (1, 2)]
+    assert heard[-1].seconds_left == 0
+    assert all(math.isfinite(p.loss) and p.seconds_left >= 0 for p in heard)
+
+
+def test_a_loss_that_is_not_finite_ends_with_the_mend(tmp_path):
+    task = parabola(target=math.nan)
+    with pytest.raises(TrainingError, match="lower learning_rate"):
+        fit(task, Schedule("finetune", 3, learning_rate=0.1), tmp_path)
+
+
+def test_nothing_to_train_on_is_said(tmp_path):
+    task = parabola()
+    empty = Task(task.model, lambda epoch: [], task.loss)
+    with pytest.raises(TrainingError, match="nothing to train on"):
+        fit(empty, Schedule("finetune", 3, learning_rate=0.1), tmp_path)
+
+
+def noisy_training(folder: str, kill_after: int) -> bytes:
+    """Train with dropout and drawn batches, a state after every step; killed after so many steps (0: never)."""
+    training_loop._SAVE_SECONDS = training_loop._SAVE_COSTS = 0.0
+    torch.set_num_threads(1)
+    torch.manual_seed(5)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
+    inputs = torch.randn(64, 4)
+    lengths = torch.randint(1, 9, (64,)).numpy()
+    left = kill_after
+
+    def error(rows):
+        return (model(inputs[rows]) - inputs[rows].sum(1, keepdim=True)).pow(2)
+
+    def report(_: Progress) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    task = Task(
+        model,
+        lambda epoch: length_batches(lengths, 40, 0, epoch),
+        lambda rows: (error(rows).sum(), float(len(rows))),
+        lambda: {"score": -float(error(slice(None)).mean())},
+        "score",
+    )
+    fit(task, Schedule("finetune", 4, 0.01), Path(folder), report)
+    return save(model.state_dict())
+
+
+@pytest.mark.faults
+def test_kill_9_and_resume_end_with_the_same_bytes(tmp_path, monkeypatch):
+    for name in ("_SAVE_SECONDS", "_SAVE_COSTS"):
+        monkeypatch.setattr(training_loop, name, 0.0)
+    folders = [tmp_path / name for name in ("whole", "cut")]
+    for folder in folders:
+        folder.mkdir()
+    for kill_after in (3, 12):
+        code = f"from {__name__} import noisy_training as t; t({str(folders[1])!r}, {kill_after})"
+        ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+        assert ended.returncode == -signal.SIGKILL
+    cut = noisy_training(str(folders[1]), 0)
+    assert cut == noisy_training(str(folders[0]), 0)
+    lines = [
+        [json.loads(line) | {"seconds": 0} for line in (folder / "finetune.jsonl").read_text().splitlines()]
+        for folder in folders
+    ]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 4
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 200), st.integers(0, 3))
+def test_length_batches_hold_everything_once_within_the_budget(lengths, budget, epoch):
+    array = np.array(lengths, dtype=np.int64)
+    batches = length_batches(array, budget, 7, epoch)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * array[batch].max() <= budget for batch in batches)
+    again = length_batches(array, budget, 7, epoch)
+    assert [b.tolist() for b in batches] == [b.tolist() for b in again]
+
+
+def test_epochs_are_batched_differently():
+    lengths = np.full(40, 5)
+    first, second = (length_batches(lengths, 50, 0, epoch) for epoch in (0, 1))
+    assert {tuple(sorted(b)) for b in first} != {tuple(sorted(b)) for b in second}
+
+
+def test_pad():
+    rows = [np.array([1, 2, 3], np.int32), np.array([4], np.int32)]
+    assert pad(rows, torch.device("cpu")).tolist() == [[1, 2, 3], [4, 0, 0]]
+
+
+def test_a_state_of_other_data_or_settings_is_not_resumed(tmp_path):
+    out = tmp_path / "model"
+
+    def cut(of: str) -> bool:
+        """Begin, say whether there was a state, leave one, and be cut."""
+        with suppress(KeyboardInterrupt), work_folder(out, of) as work:
+            found = (work / "finetune.safetensors").exists()
+            (work / "finetune.safetensors").write_bytes(b"state")
+            raise KeyboardInterrupt
+        return found
+
+    assert [cut(of) for of in "aab"] == [False, True, False]
+    with work_folder(out, "b") as work:
+        assert (work / "finetune.safetensors").exists()
+    assert not work.exists()
+
+
+def test_two_trainings_of_one_model_do_not_mix(tmp_path):
+    with (
+        work_folder(tmp_path / "model", "a"),
+        pytest.raises(TrainingError, match="another training"),
+        work_folder(tmp_path / "model", "a"),
+    ):
+        pass
+
+
+def test_fingerprint_tells_settings_and_data_apart():
+    base = fingerprint({"seed": 0}, [b"ab", b"c"])
+    assert base == fingerprint({"seed": 0}, [b"ab", b"c"])
+    assert len({base, fingerprint({"seed": 1}, [b"ab", b"c"]), fingerprint({"seed": 0}, [b"a", b"bc"])}) == 3
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_finished_folder_takes_the_old_ones_place(tmp_path, monkeypatch, exchange):
+    if not exchange:  # a file system without an atomic exchange
+        monkeypatch.setattr("lm.train.training_state._RENAME_EXCHANGE", 1 << 30)
+    for name in ("first", "second"):
+        new = tmp_path / "model.new"
+        new.mkdir()
+        (new / name).touch()
+        replace_folder(new, tmp_path / "model")
+        assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("model"), Path("model") / name]
