@@ -23,6 +23,7 @@ from jobs.nightly import run_night
 from jobs.sample import write_sample
 from jobs.scoring import models
 from jobs.tables.runs import Night
+from jobs.tasks import recommend, sentiment
 from schemas import contract
 from tests.models import save_causal, save_classifier
 from tests.nights import tables
@@ -139,6 +140,6 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
 
         return lambda: SimpleNamespace(judge=judge)
 
-    patch.setattr(models, "recommender_loader", recommender)
-    patch.setattr(models, "classifier_loader", classifier)
+    patch.setattr(recommend, "recommender_loader", recommender)
+    patch.setattr(sentiment, "classifier_loader", classifier)
     return rows

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 
 from jobs.scoring.ledger import request_key
-from jobs.scoring.waves import Terms
+from jobs.scoring.waves import AnswerTerms
 from jobs.store.store import Store
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ RESULT = "array<struct<item_id:string,score:double>>"
 DAY = date(2026, 3, 1)
 
 
-def terms(run_id: str = "run", day: date = DAY, **values: Any) -> Terms:
-    return Terms(
+def terms(run_id: str = "run", day: date = DAY, **values: Any) -> AnswerTerms:
+    return AnswerTerms(
         "recommend", RESULT, run_id, day, "model-1", **({"catalogue_version": "c1", "max_age_days": 30} | values)
     )
 

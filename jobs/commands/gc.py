@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 from rich.table import Table
 
+import schemas
 from jobs.config.config import Config
 from jobs.scoring import compaction, ledger
 from jobs.spark import files
@@ -26,7 +27,7 @@ from jobs.store.lake import Lake, tidy
 from jobs.store.lock import holder, lock
 from jobs.store.publish import left_behind, recover
 from jobs.store.store import Store, published_dates
-from jobs.tables import answers, recommendations, sentiments
+from jobs.tasks.all_tasks import task_named
 from jobs.tasks.versions import settings_version
 
 
@@ -136,9 +137,10 @@ def _ledger(
     in_use = None
     if keep_from is not None:
         # A repeated date asks again what it looked back at.
-        lookback = {sentiments.TASK: config.sentiment.lookback_days, answers.TASK: config.answers.lookback_days}
-        keep_from -= timedelta(days=lookback.get(task, 0))
-        in_use = _prompts_since(spark, store, keep_from) if task == recommendations.TASK else None
+        known = task_named(task)
+        keep_from -= timedelta(days=known.lookback_days(config) if known else 0)
+        if known and known.REQUESTS in schemas.OUTPUTS:
+            in_use = _prompts_since(spark, store, known.REQUESTS, keep_from)
     _, size = files.usage(spark, store.ledger(task))
     waves = len(files.listdir(spark, store.ledger(task)))
     if dry_run:
@@ -154,10 +156,10 @@ def _ledger(
     return Freed(f"ledger of {task}", f"{before - after:,} of {before:,} rows in {waves} waves", size - left)
 
 
-def _prompts_since(spark: SparkSession, store: Store, keep_from: date) -> DataFrame:
-    """The prompts of every published date that stays repeatable."""
-    dates = [day for day in published_dates(spark, store, "prompts") if day >= keep_from]
-    folders = [files.for_reading(store.date_folder("prompts", day)) for day in dates]
+def _prompts_since(spark: SparkSession, store: Store, table: str, keep_from: date) -> DataFrame:
+    """The published requests of every date that stays repeatable."""
+    dates = [day for day in published_dates(spark, store, table) if day >= keep_from]
+    folders = [files.for_reading(store.date_folder(table, day)) for day in dates]
     return spark.read.parquet(*folders).select("prompt_hash")
 
 

@@ -11,6 +11,7 @@ import typer
 
 from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
 from jobs.spark.errors import UsageError
+from jobs.tasks.all_tasks import TASKS
 
 
 class Protocol(StrEnum):
@@ -27,8 +28,8 @@ ProtocolOption = Annotated[
     Protocol,
     typer.Option(help="time-split: by the days; leave-one-out: each customer's last purchase, as in the papers."),
 ]
-TASKS = ("recommend", "sentiment")  # those that `evaluate` judges
-TRAINED = (*TASKS, "answers")
+TRAINED = tuple(task.NAME for task in TASKS)
+JUDGED = ("recommend", "sentiment")  # by `evaluate`
 
 
 def train(
@@ -46,8 +47,8 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Train GPT-2 on the shop's own tables and write the folders named under `models`."""
-    from jobs.training.train import Terms
     from jobs.training.train import train as run_training
+    from jobs.training.trainer import TrainingOptions
 
     if task not in (*TRAINED, "all"):
         raise UsageError(f"--task is '{task}': it must be {', '.join(TRAINED)} or all")
@@ -57,12 +58,12 @@ def train(
             raise UsageError(f"--protocol leave-one-out is about purchases: it goes with --task recommend, not {task}")
     day = _until(as_of)
     settings = load_config(config, overrides)
-    everything = (*TASKS, *(("answers",) if settings.models.answers else ()))
-    tasks = everything if task == "all" else (task,)
-    terms = Terms(protocol.value, settings.train.recommend.refit or refit, promote)
-    if terms.refit and promote:
+    named = [name for name in TRAINED if getattr(settings.models, name) is not None]
+    tasks = named if task == "all" else [task]
+    options = TrainingOptions(protocol.value, settings.train.recommend.refit or refit, promote)
+    if options.refit and promote:
         raise UsageError("--promote compares on held-out purchases, which a refit trains on: leave one of the two out")
-    run_training(session("train", settings), settings, day, tasks, console, terms)
+    run_training(session("train", settings), settings, day, tasks, console, options)
     go_on = f"nightly --run-date {day}"
     if protocol == Protocol.LEAVE_ONE_OUT:
         go_on = "evaluate --protocol leave-one-out"
@@ -76,7 +77,7 @@ def evaluate(
         str | None, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date (time-split).")
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="Judge them against this many days after it.")] = 14,
-    task: Annotated[str, typer.Option(help=f"{' or '.join(TASKS)}.")] = "recommend",
+    task: Annotated[str, typer.Option(help=f"{' or '.join(JUDGED)}.")] = "recommend",
     protocol: ProtocolOption = Protocol.TIME_SPLIT,
     as_of: AsOf = None,
     loyalty: Annotated[bool, typer.Option("--loyalty", help="Compare treated and control customers up to it.")] = False,
@@ -88,8 +89,8 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Judge the lists by what customers bought next, or the sentiment model by its reviews, beside plain baselines."""
-    if task not in TASKS:
-        raise UsageError(f"--task is '{task}': it must be {' or '.join(TASKS)}")
+    if task not in JUDGED:
+        raise UsageError(f"--task is '{task}': it must be {' or '.join(JUDGED)}")
     settings = load_config(config, overrides)
     if task == "sentiment":
         from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout

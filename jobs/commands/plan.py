@@ -19,14 +19,13 @@ from rich.table import Table
 from jobs.config.config import Config
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import ledger, models
-from jobs.scoring.waves import Terms
-from jobs.spark import executor_files, files, parquet
+from jobs.spark import files, parquet
 from jobs.store.dates import DateState, Run, published_runs
 from jobs.store.store import Store, published_dates
-from jobs.tables import answers
-from jobs.tables.catalogues import SellableCatalogue
-from jobs.tasks import requests
-from jobs.tasks.versions import find_answers_model, find_models, own_config
+from jobs.tasks import recommend
+from jobs.tasks.all_tasks import wanted_tasks
+from jobs.tasks.task import PreparedTask, TaskContext
+from jobs.tasks.versions import own_config
 
 #: A run tells the model's speed only if it scored so many requests; else the one that scored most is taken.
 _ENOUGH_SCORED = 100
@@ -84,13 +83,13 @@ def plan(
                 settings = own_config(spark, store, config, state.run.versions)
             asked = _requests(spark, settings, day, config_file, f"{scratch}/{day}")
             hits, to_score = {}, {}
-            for task, (terms, keys, enough) in asked.items():
-                missing = _missing(spark, store, terms, keys, enough, foreseen.setdefault(task, []), f"{scratch}/{day}")
+            for task, (prepared, keys) in asked.items():
+                missing = _missing(spark, store, prepared, keys, foreseen.setdefault(task, []), f"{scratch}/{day}")
                 total = keys.distinct().count()
                 to_score[task] = missing.count()
                 hits[task] = total - to_score[task]
                 foreseen[task].append((day, missing))
-            customers = asked["recommend"][1].count()
+            customers = asked[recommend.NAME][1].count()
             planned.append(PlannedDate(day, reason, customers, hits, to_score, rates.minutes(to_score)))
     finally:
         files.delete(spark, scratch)
@@ -120,41 +119,30 @@ def measured_rates(runs: Mapping[date, Run]) -> _Rates:
 
 def _requests(
     spark: SparkSession, config: Config, day: date, config_file: str, scratch: str
-) -> dict[str, tuple[Terms, DataFrame, ledger.Enough | None]]:
-    """Per task the terms, the keys of the date's requests (written, one row a request) and what makes a list usable."""
-    recommender, classifier = find_models(config, config_file)
-    recommender = models.shipped(spark, recommender)
+) -> dict[str, tuple[PreparedTask, DataFrame]]:
+    """Per task its preparation and the keys of the date's requests (written, one row a request)."""
+    found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
     used = read_inputs(spark, config, day, f"{scratch}/inputs").used
-    catalogue = SellableCatalogue(used["items"])
-    terms = requests.list_terms(config, "plan", day, recommender, catalogue.version)
-    lists = _written(spark, requests.list_requests(config, used, recommender).select("key"), f"{scratch}/lists")
-    enough = ledger.enough_sellable(catalogue.item_ids, config.recommend.k)
-    asked: dict[str, tuple[Terms, DataFrame, ledger.Enough | None]] = {terms.task: (terms, lists, enough)}
-    if classifier:
-        reviews = requests.review_requests(config, used, day, classifier).select("key")
-        review_terms = requests.review_terms("plan", day, classifier)
-        asked[review_terms.task] = (review_terms, _written(spark, reviews, f"{scratch}/reviews_due"), None)
-    if writer := find_answers_model(config, config_file):
-        writer = models.shipped(spark, writer)
-        folder = answers.write_articles(used["articles"], executor_files.scratch(f"articles-{uuid.uuid4().hex}"))
-        load = models.asker_loader(writer, executor_files.sent(spark, folder, folder.name))
-        due = answers.requests(config, used, day, writer, load).where("key IS NOT NULL").select("key")
-        answer_terms = answers.terms("plan", day, writer)
-        asked[answer_terms.task] = (answer_terms, _written(spark, due, f"{scratch}/questions_due"), None)
+    asked = {}
+    for task, model in found:
+        shipped = models.shipped(spark, model)
+        prepared = task.prepare(TaskContext(spark, config, Store(config.store), "plan", day, used, shipped))
+        keys = prepared.requests.where("key IS NOT NULL").select("key")
+        asked[task.NAME] = (prepared, _written(spark, keys, f"{scratch}/{task.REQUESTS}"))
     return asked
 
 
 def _missing(
     spark: SparkSession,
     store: Store,
-    terms: Terms,
+    prepared: PreparedTask,
     keys: DataFrame,
-    enough: ledger.Enough | None,
     foreseen: list[tuple[date, DataFrame]],
     scratch: str,
 ) -> DataFrame:
     """The keys that neither the ledger nor an earlier date of the plan, up to this one's run date, would answer."""
-    found = ledger.lookup(spark, store, terms, keys, enough)
+    terms = prepared.terms
+    found = ledger.lookup(spark, store, terms, keys, prepared.enough)
     missing = found.where(F.col("why_missing").isNotNull()).select("key")
     for day, answered in foreseen:
         if day <= terms.run_date:

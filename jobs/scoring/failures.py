@@ -28,12 +28,6 @@ DETAILS = {
     RAISED: "the model raised an error on this row and on no other of its batch",
     DIED: "the model's Python worker died or hung on this row, alone and among others",
 }
-#: Whose rows a task answers, and the key of that table.
-_TABLES = {
-    "recommend": ("prompts", "user_id"),
-    "sentiment": ("reviews", "review_id"),
-    "answers": ("questions", "question_id"),
-}
 #: More rows of one batch than this are no odd rows: the model is broken, and the error is told as it is.
 _RAISING_ROWS = 16
 #: A wave that killed its worker is cut into so many parts, and each that dies again likewise.
@@ -117,9 +111,11 @@ def answer_each(ask: Callable[[slice], Sequence[Any]], size: int) -> tuple[list[
     return answers, failures
 
 
-def rejected(task: str, asked: DataFrame, failed: DataFrame) -> tuple[str, DataFrame, dict[str, int]]:
-    """Of the rows of `asked` whose request failed: their table, their `quarantine` rows, their number by rule."""
-    table, key = _TABLES[task]
+def rejected(table: str, key: str, asked: DataFrame, failed: DataFrame) -> tuple[DataFrame, dict[str, int]]:
+    """The `quarantine` rows of those rows of `asked` whose request failed, and their number by rule.
+
+    `table` and `key` are what `quarantine` names the rows by.
+    """
     rule = F.substring_index("failure", " ", 1)
     detail = F.concat_ws(": ", F.create_map(*(F.lit(text) for pair in DETAILS.items() for text in pair))[rule], _kind())
     rows = asked.join(failed, on="key", how="inner").select(
@@ -129,7 +125,7 @@ def rejected(task: str, asked: DataFrame, failed: DataFrame) -> tuple[str, DataF
         F.lit("").alias("source_file"),
         detail.alias("detail"),
     )
-    return table, rows, {row["rule"]: row["count"] for row in rows.groupBy("rule").count().collect()}
+    return rows, {row["rule"]: row["count"] for row in rows.groupBy("rule").count().collect()}
 
 
 def _kind() -> Column:

@@ -32,7 +32,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.classic.column import Column as ClassicColumn
 
-from jobs.scoring.waves import Progress, Scored, Terms, row_schema, score_missing
+from jobs.scoring.waves import AnswerTerms, ReportProgress, ScoredWaves, row_schema, score_missing
 from jobs.spark import files, parquet
 from jobs.spark.deadline import Deadline
 from jobs.spark.fault_points import point
@@ -86,13 +86,13 @@ def request_key(
 def results(
     spark: SparkSession,
     store: Store,
-    terms: Terms,
+    terms: AnswerTerms,
     requests: DataFrame,
     infer: Callable[[DataFrame], DataFrame],
     *,
     enough: Enough | None = None,
     wave_minutes: float = 5,
-    progress: Progress | None = None,
+    progress: ReportProgress | None = None,
     deadline: Deadline | None = None,
     max_failures: int = 0,
 ) -> Results:
@@ -114,7 +114,7 @@ def results(
     kinds = found.groupBy(is_missing.alias("is_missing"), "has_failed").count().collect()
     total = sum(kind["count"] for kind in kinds if kind["is_missing"])
     failures = sum(kind["count"] for kind in kinds if kind["has_failed"] and not kind["is_missing"])
-    rows, scored = answers(spark, store, terms, found, asked), Scored()
+    rows, scored = usable_answers(spark, store, terms, found, asked), ScoredWaves()
     if total:
         scored = score_missing(
             spark,
@@ -148,7 +148,7 @@ def results(
 def lookup(
     spark: SparkSession,
     store: Store,
-    terms: Terms,
+    terms: AnswerTerms,
     keys: DataFrame,
     enough: Enough | None = None,
 ) -> DataFrame:
@@ -186,7 +186,7 @@ def lookup(
     )
 
 
-def answers(spark: SparkSession, store: Store, terms: Terms, found: DataFrame, size: int) -> DataFrame:
+def usable_answers(spark: SparkSession, store: Store, terms: AnswerTerms, found: DataFrame, size: int) -> DataFrame:
     """The ledger's rows that `found` (at most `size` rows of `lookup`) says are usable, failed ones too."""
     where = ["key", "scored_on", "wave_number"]
     usable = found.where(F.col("why_missing").isNull()).select(*where)
@@ -244,7 +244,7 @@ def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
     return is_in
 
 
-def _numbered(terms: Terms, enough: Enough | None) -> Column:
+def _numbered(terms: AnswerTerms, enough: Enough | None) -> Column:
     """A ledger row as one number: the greatest of a key's is its newest answer, with what is to be known of it."""
     has_failed = F.col("failure").isNotNull()
     same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
@@ -260,7 +260,7 @@ def _flag(flag: int) -> Column:
     return F.coalesce(F.col("number").bitwiseAND(F.lit(flag)) > 0, F.lit(False))
 
 
-def _why_missing(terms: Terms, *, has_limits: bool) -> Column:
+def _why_missing(terms: AnswerTerms, *, has_limits: bool) -> Column:
     has_failed, same_catalogue = _flag(_HAS_FAILED), _flag(_SAME_CATALOGUE)
     why = F.when(F.col("number").isNull(), "new").when(has_failed & (_age(terms.run_date) >= _RETRY_DAYS), "age")
     why = why.when(has_failed | same_catalogue, F.lit(None))

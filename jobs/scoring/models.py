@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pyspark.sql import SparkSession
 
@@ -16,19 +16,10 @@ from jobs.spark.executor_files import opened
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import MANIFEST_FILE, read_manifest
-from lm.recommend.catalogue import Catalogue
 from lm.text.prompt import PromptEncoder
 
 Language = Literal["en", "zh"]
 Dtype = Literal["auto", "float32", "bfloat16"]
-#: Tonight's articles, in the folder that askers open.
-ARTICLES_FILE = "articles.json"
-
-if TYPE_CHECKING:  # torch stays out of the driver
-    from lm.answers.answer_writer import AnswerWriter
-    from lm.answers.asker import Asker
-    from lm.recommend.recommender import Recommender
-    from lm.sentiment.classifier import SentimentClassifier
 
 
 @dataclass(frozen=True)
@@ -98,54 +89,6 @@ def shipped(spark: SparkSession, model: Model) -> Model:
     return replace(model, path=executor_files.sent(spark, Path(model.path), f"model-{model.fingerprint}"))
 
 
-def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
-    """A picklable loader of the engine over the memory-mapped catalogue, cached in each Python worker."""
-    return functools.partial(_recommender, model, catalogue_dir, beams)
-
-
-def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
-    """A picklable loader of the sentiment classifier, cached in each Python worker."""
-    return functools.partial(_classifier, model.path, model.dtype)
-
-
-def asker_loader(model: Model, articles: str) -> Callable[[], Asker]:
-    """A picklable loader of what makes prompts of questions over a folder of articles, cached in each Python worker."""
-    return functools.partial(_asker, model, articles)
-
-
-def writer_loader(model: Model) -> Callable[[], AnswerWriter]:
-    """A picklable loader of the answers' engine, cached in each Python worker."""
-    return functools.partial(_writer, model.path, model.dtype)
-
-
 @functools.lru_cache(maxsize=2)
 def _encoder(path: str, language: Language) -> PromptEncoder:
     return PromptEncoder.load(opened(path), language=language)
-
-
-@functools.lru_cache(maxsize=1)
-def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
-    from lm.recommend.recommender import Recommender
-
-    return Recommender.load(opened(model.path), Catalogue.load(opened(catalogue_dir)), beams=beams, dtype=model.dtype)
-
-
-@functools.lru_cache(maxsize=1)
-def _classifier(path: str, dtype: Dtype) -> SentimentClassifier:
-    from lm.sentiment.classifier import SentimentClassifier
-
-    return SentimentClassifier.load(opened(path), dtype=dtype)
-
-
-@functools.lru_cache(maxsize=1)
-def _asker(model: Model, articles: str) -> Asker:
-    from lm.answers.asker import Asker
-
-    return Asker.load(opened(model.path), opened(articles) / ARTICLES_FILE)
-
-
-@functools.lru_cache(maxsize=1)
-def _writer(path: str, dtype: Dtype) -> AnswerWriter:
-    from lm.answers.answer_writer import AnswerWriter
-
-    return AnswerWriter.load(opened(path), dtype=dtype)

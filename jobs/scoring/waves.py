@@ -39,8 +39,8 @@ _ROWS_PER_TASK = 32
 _BROADCAST_KEYS = 200_000
 _POLL_SECONDS = 2.0
 
-#: Told (requests done, requests in all) during and after every wave.
-Progress = Callable[[int, int], None]
+#: Called with (requests done, requests in all) during and after every wave.
+ReportProgress = Callable[[int, int], None]
 
 
 class BrokenAnswers(Exception):
@@ -48,8 +48,8 @@ class BrokenAnswers(Exception):
 
 
 @dataclass(frozen=True)
-class Terms:
-    """One task's terms tonight: who asks, for which date, which model, and which older answers are still good."""
+class AnswerTerms:
+    """Which answers of the ledger are good for one task of one run, and what a new answer is stamped with."""
 
     task: str
     result_type: str  # DDL
@@ -66,7 +66,7 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredWaves:
     """What the model was asked: the ledger folders of the waves, requests, failed ones, wall-clock seconds."""
 
     waves: Sequence[str] = ()
@@ -95,17 +95,17 @@ def row_schema(result_type: str) -> StructType:
 def score_missing(
     spark: SparkSession,
     store: Store,
-    terms: Terms,
+    terms: AnswerTerms,
     requests: DataFrame,
     missing: DataFrame,
     infer: Callable[[DataFrame], DataFrame],
     *,
     total: int,
     wave_minutes: float,
-    progress: Progress | None,
+    progress: ReportProgress | None,
     deadline: Deadline | None = None,
     max_failures: int = 0,
-) -> Scored:
+) -> ScoredWaves:
     """Score the `total` keys of `missing` (`key`, `why_scored`), as many as there is time for before the deadline.
 
     GateRefused where the model fails on more than `max_failures` of them.
@@ -140,7 +140,7 @@ def score_missing(
         spent += seconds
         left = math.inf if deadline is None else max(deadline.seconds_left() / 60, 0.0)
         target = next_size(size, seconds, min(wave_minutes, left))
-    return Scored(waves, done, allowance.failed, spent)
+    return ScoredWaves(waves, done, allowance.failed, spent)
 
 
 def next_stop(counts: Sequence[int], start: int, target: int) -> int:
@@ -160,7 +160,7 @@ def next_size(size: int, seconds: float, wave_minutes: float) -> int:
 
 
 def _write_requests(
-    spark: SparkSession, store: Store, terms: Terms, requests: DataFrame, missing: DataFrame, total: int
+    spark: SparkSession, store: Store, terms: AnswerTerms, requests: DataFrame, missing: DataFrame, total: int
 ) -> DataFrame:
     """Write each distinct missing request once, sorted by slot so that a wave reads only its own pages."""
     folder = f"{store.work(terms.run_id)}/{terms.task}_requests"
@@ -185,7 +185,7 @@ def _count_slots(waiting: DataFrame) -> list[int]:
 
 
 def _write_wave(
-    spark: SparkSession, store: Store, terms: Terms, answered: DataFrame, size: int, allowance: failures.Allowance
+    spark: SparkSession, store: Store, terms: AnswerTerms, answered: DataFrame, size: int, allowance: failures.Allowance
 ) -> str:
     """Write what the model said, before anything filters or counts it, check it, and rename it into the ledger."""
     got, agreed = (schema["result"].dataType.simpleString() for schema in (answered.schema, terms.schema))
@@ -212,7 +212,7 @@ def _write_wave(
     return target
 
 
-def _columns(terms: Terms) -> list[Column]:
+def _columns(terms: AnswerTerms) -> list[Column]:
     return [
         F.col("key"),
         F.col("prompt_hash"),
@@ -238,7 +238,7 @@ def _tasks(context: SparkContext, size: int) -> int:
 
 @contextmanager
 def _watched(
-    context: SparkContext, group: str, size: int, done: int, total: int, progress: Progress | None
+    context: SparkContext, group: str, size: int, done: int, total: int, progress: ReportProgress | None
 ) -> Iterator[None]:
     """Report progress within a wave from its finished tasks; Spark counts rows only when a task ends."""
     if progress is None:

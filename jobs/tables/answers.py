@@ -8,29 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.config.config import Config
 from jobs.config.settings import AnswerSettings
-from jobs.scoring import ledger
 from jobs.scoring.failures import answered
-from jobs.scoring.models import ARTICLES_FILE, Model
-from jobs.scoring.waves import Terms
-from jobs.spark.errors import InputError
 from jobs.spark.pandas_udfs import pandas_udf
-from lm.answers import asker as asking
-from lm.answers.answer_prompt import Article
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.answers.answer_writer import AnswerWriter
     from lm.answers.asker import Asker
 
-TASK = "answers"
 RESULT = "struct<answer:string,score:double,grounded:int>"
 ASKED = "struct<prompt:string,article_ids:array<string>,confidence:double,refused_because:string>"
 #: Newest purchases and reviews of one customer that are looked at; a prompt has room for a few.
@@ -119,22 +110,6 @@ def _lists(column: pd.Series) -> list[list[Any]]:
     return [[] if rows is None else list(rows) for rows in column]
 
 
-def requests(
-    config: Config, used: Mapping[str, DataFrame], run_date: date, model: Model, load: Callable[[], Asker]
-) -> DataFrame:
-    """The questions that are due on `run_date` with their prompts; `key` is null where one is refused beforehand."""
-    settings = config.answers
-    due = questions_of(used["questions"], run_date, settings.lookback_days)
-    asked = with_prompts(with_customer(due, used), load, settings)
-    key = ledger.request_key(TASK, F.col("prompt"), model_version=model.fingerprint, settings=decoding(settings))
-    return asked.withColumns(
-        {
-            "key": F.when(F.col("refused_because").isNull(), key),
-            "prompt_hash": F.substring(F.sha2("prompt", 256), 1, 32),
-        }
-    )
-
-
 def decoding(settings: AnswerSettings) -> dict[str, Any]:
     """The settings that decide what is written to a prompt."""
     return {
@@ -144,11 +119,6 @@ def decoding(settings: AnswerSettings) -> dict[str, Any]:
         "top_p": settings.top_p,
         "seed": settings.seed,
     }
-
-
-def terms(run_id: str, run_date: date, model: Model) -> Terms:
-    """An answer depends on nothing but its prompt and the model: it never grows old."""
-    return Terms(TASK, RESULT, run_id, run_date, model.fingerprint)
 
 
 def score(missing: DataFrame, load: Callable[[], AnswerWriter], settings: AnswerSettings) -> DataFrame:
@@ -182,15 +152,3 @@ def answers(asked: DataFrame, results: DataFrame, model_version: str, failed: Da
 
 def _reason() -> Column:
     return F.when(F.col("answer").isNull(), F.coalesce("refused_because", "otherwise", F.lit(DEADLINE)))
-
-
-def write_articles(articles: DataFrame, folder: Path) -> Path:
-    """Write tonight's articles into a folder of this machine, for the workers' retrievers; returns the folder.
-
-    Raises InputError where there are none.
-    """
-    rows = articles.select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
-    if not rows:
-        raise InputError("inputs.articles has no row that can be used: give help articles, or remove models.answers")
-    asking.write_articles([Article(**row) for row in rows], folder / ARTICLES_FILE)
-    return folder

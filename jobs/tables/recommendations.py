@@ -16,7 +16,6 @@ from jobs.scoring.failures import answered
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender
 
-TASK = "recommend"
 RESULT = "array<struct<item_id:string,score:double>>"
 
 

@@ -47,8 +47,9 @@ class Night:
     late: dict[str, int] = field(default_factory=dict)
     #: Rows of each table as computed; of those published `rows`, which leaves out the control group's lists.
     computed: dict[str, int] = field(default_factory=dict)
-    customers: int = 0
     tokens: int = 0
+    #: Tables in which the deadline left something out.
+    unfinished: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=packages)
     rows: dict[str, int] = field(default_factory=dict)
@@ -64,10 +65,9 @@ class Night:
         return spark.read.schema(frame.schema).parquet(files.for_reading(self.work(name)))
 
     @property
-    def unfinished(self) -> list[str]:
-        """Tables in which the deadline left something out."""
-        tables = {"recommend": "recommendations", "sentiment": "sentiments", "answers": "answers"}
-        return [tables[task] for task, requests in self.late.items() if requests and task in tables]
+    def customers(self) -> int:
+        """Customers who have a prompt."""
+        return self.computed.get("prompts", 0)
 
 
 def run_row(spark: SparkSession, night: Night) -> DataFrame:

@@ -20,7 +20,6 @@ from lm.text.redact import redact
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.sentiment.classifier import SentimentClassifier
 
-TASK = "sentiment"
 LABELS = ("negative", "neutral", "positive")
 RESULT = (
     "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean,"

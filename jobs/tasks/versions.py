@@ -15,11 +15,11 @@ from pyspark.sql import SparkSession
 
 from jobs.config.config import Config
 from jobs.scoring import models
-from jobs.scoring.models import Model
 from jobs.spark import executor_files, files
 from jobs.spark.errors import ConfigurationError
 from jobs.store.store import Store
 from jobs.tables.runs import packages
+from jobs.tasks.all_tasks import wanted_tasks
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 
@@ -40,33 +40,12 @@ def settings_version(config: Config) -> str:
 def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]]:
     """Today's versions as a night would write them, and what is wrong with the models that cannot be found."""
     found, problems = packages() | {"settings": settings_version(config)}, []
-    try:
-        recommender, classifier = find_models(config, config_file)
-        found["recommend"] = recommender.fingerprint
-        if classifier:
-            found["sentiment"] = classifier.fingerprint
-        if answers := find_answers_model(config, config_file):
-            found["answers"] = answers.fingerprint
-    except ConfigurationError as error:
-        problems.append(str(error))
+    for task in wanted_tasks(config):
+        try:
+            found[task.NAME] = task.find_model(config, config_file).fingerprint
+        except ConfigurationError as error:
+            problems.append(str(error))
     return found, problems
-
-
-def find_models(config: Config, config_file: str) -> tuple[Model, Model | None]:
-    """Find what a night needs before it reads anything: a missing model should cost no minute."""
-    chosen = config.models
-    language = config.recommend.language
-    recommender = models.find("recommend", chosen.recommend, config_file, language, dtype=chosen.dtype)
-    if "reviews" not in config.inputs:
-        return recommender, None
-    return recommender, models.find("sentiment", chosen.sentiment, config_file, dtype=chosen.dtype)
-
-
-def find_answers_model(config: Config, config_file: str) -> Model | None:
-    """Find the model that answers questions; None where the night answers none."""
-    if config.models.answers is None or not {"questions", "articles"} <= config.inputs.keys():
-        return None
-    return models.find("answers", config.models.answers, config_file, dtype=config.models.dtype)
 
 
 def save_settings(spark: SparkSession, store: Store, config: Config) -> None:

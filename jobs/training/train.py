@@ -1,10 +1,10 @@
-"""Trains GPT-2 on the shop's own tables and writes the model folders that the configuration names.
+"""Trains models on the shop's own tables and writes the folders that the configuration names under `models`.
 
-For the data engineer, before the first night and whenever the shop has moved on. Alone:
+For the data engineer, before the first night and whenever the shop has changed. Alone:
 
     regulars train --config regulars.yaml --as-of 2026-03-01 --task all
 
-A training that was killed goes on where it was with the same command; until it ends, the old model stays.
+A training that was killed goes on where it was with the same command. Until it ends, the old model stays.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
-from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -31,26 +31,21 @@ from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import Stages, warn
 from jobs.store.store import Store
-from jobs.training import train_answers, training_data
+from jobs.tasks.all_tasks import TASKS
+from jobs.training.trainer import Figures, FiguresTable, Trainer, TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
-    from lm.recommend.settings import RecommendSettings
-    from lm.recommend.training_examples import Customer
     from lm.train import training_loop
 
 #: Seconds between two plain lines where there is no terminal to redraw.
 _LINE_EVERY = 15.0
 
-Figures = dict[str, float]
 
-
-class Terms(NamedTuple):
-    """How the recommender is judged and kept: which purchases are held out, and what becomes of the present model."""
-
-    protocol: str = "time-split"
-    refit: bool = False
-    promote: bool = False
+def trainer_of(task: str) -> Trainer:
+    """The module that trains a task's model: its `Task.TRAINER`."""
+    names = {one.NAME: one.TRAINER for one in TASKS}
+    return cast("Trainer", import_module(names[task]))
 
 
 def train(
@@ -59,34 +54,31 @@ def train(
     as_of: date,
     tasks: Sequence[str],
     console: Console,
-    terms: Terms | None = None,
+    options: TrainingOptions | None = None,
 ) -> dict[str, Figures]:
-    """Train `tasks` (recommend, sentiment) on events up to the end of `as_of`; the held-out figures of each.
+    """Train the models of `tasks` on events up to the end of `as_of`; returns the held-out figures of each.
 
-    Without `terms` they are the configuration's. Raises ConfigurationError (models.* is no folder, init is no
-    checkpoint, no reviews for sentiment), InputError (too little to learn from) and StoreBusy (another training
-    writes the same folder).
+    Without `options` they are the configuration's. Raises ConfigurationError (models.* is no folder, init is no
+    checkpoint, an input is missing), InputError (too little to learn from) and StoreBusy (another training writes the
+    same folder).
     """
     # Threads that wait spinning for each other take the processor from Spark, and lose it to it: without this a
     # training beside any other work takes ten times as long. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    options = options or TrainingOptions(refit=config.train.recommend.refit)
     outs = {task: _folder(config, task) for task in tasks}
-    if "answers" in tasks:
-        train_answers.require_inputs(config)
-    if "sentiment" in tasks and "reviews" not in config.inputs:
-        if "recommend" not in tasks:
-            raise ConfigurationError("inputs.reviews is missing: sentiment is learned from rated reviews")
-        console.print("No inputs.reviews: the sentiment model is left out.")
-        outs.pop("sentiment")
+    trainers = {task: trainer_of(task) for task in tasks}
+    for task in tasks:
+        missing = next((table for table in trainers[task].NEEDED if table not in config.inputs), None)
+        if missing is None:
+            continue
+        if not trainers[task].OPTIONAL or len(tasks) == 1:
+            raise ConfigurationError(f"inputs.{missing} is missing: {trainers[task].LEARNS_FROM}")
+        console.print(f"No inputs.{missing}: the {task} model is left out.", highlight=False)
+        del outs[task]
     store = Store(config.store)
     work = store.work(f"train-{as_of}-{uuid.uuid4().hex[:8]}")
-    wanted = _tables(config, outs)
-    recommend = partial(_recommend, terms=terms or Terms(refit=config.train.recommend.refit), console=console)
-    trainers: Mapping[str, Callable[..., Figures]] = {
-        "recommend": recommend,
-        "sentiment": _sentiment,
-        "answers": train_answers.train,
-    }
+    wanted = list(dict.fromkeys(table for task in outs for table in trainers[task].tables(config)))
     figures = {}
     stages = Stages(console)
     try:
@@ -96,91 +88,13 @@ def train(
             warn(console, note)
         for task, out in outs.items():
             with _explained(task), _Bar(console, task) as bar:
-                figures[task] = trainers[task](inputs.used, config, as_of, out, bar.update)
-            console.print(_table(task, figures[task]))
+                context = TrainingContext(inputs.used, config, as_of, out, bar.update, options, console)
+                figures[task] = trainers[task].train(context)
+            console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
             console.print(f"Wrote {out}", highlight=False)
     finally:
         files.delete(spark, work)
     return figures
-
-
-def _tables(config: Config, tasks: Collection[str]) -> Sequence[str]:
-    """Of the inputs what these trainings read."""
-    if set(tasks) == {"sentiment"}:
-        return training_data.tables_of_reviews(config.inputs)
-    return training_data.TABLES + (train_answers.TABLES if "answers" in tasks else ())
-
-
-def _recommend(
-    used: Mapping[str, DataFrame],
-    config: Config,
-    as_of: date,
-    out: Path,
-    report: training_loop.Report,
-    *,
-    terms: Terms,
-    console: Console,
-) -> Figures:
-    from lm.recommend.promotion import promote
-    from lm.recommend.settings import RecommendSettings
-    from lm.recommend.train_recommender import train_recommend
-
-    settings = RecommendSettings(
-        **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": terms.refit},
-        seed=config.train.seed,
-        language=config.recommend.language,
-        exclude_purchased=config.recommend.exclude_purchased,
-        history_events=config.recommend.history_events,
-        protocol=terms.protocol,  # type: ignore[arg-type]
-    )
-    with Stages(console).stage("recommend: histories"):
-        collected = training_data.customers(used)
-    window = {"as_of": as_of.isoformat(), **collected.window}
-    items = training_data.titles(used)
-    processes = config.train.recommend.processes
-    into = out.with_name(out.name + ".candidate") if terms.promote else out
-    if processes > 1:
-        figures = _in_processes(processes, collected.customers, items, settings, into, window)
-    else:
-        figures = train_recommend(collected.customers, items, settings, into, report=report, window=window)
-    if not terms.promote:
-        return figures
-    console.print(promote(into, out, collected.customers, items, settings), highlight=False)
-    return figures
-
-
-def _in_processes(
-    processes: int,
-    customers: list[Customer],
-    items: dict[str, str],
-    settings: RecommendSettings,
-    out: Path,
-    window: dict[str, Any],
-) -> Figures:
-    """Train the recommender in so many Spark tasks at once. Raises as train_recommend does."""
-    from pyspark.ml.torch.distributor import TorchDistributor
-
-    from lm.recommend.train_distributed import train_one_of_many
-
-    distributor = TorchDistributor(num_processes=processes, local_mode=False, use_gpu=False)
-    found = distributor.run(train_one_of_many, customers, items, settings, str(out), window)
-    if isinstance(found, Exception):
-        raise found
-    return cast("Figures", found)
-
-
-def _sentiment(
-    used: Mapping[str, DataFrame], config: Config, as_of: date, out: Path, report: training_loop.Report
-) -> Figures:
-    from lm.sentiment.train_sentiment import SentimentSettings, train_sentiment
-
-    settings = SentimentSettings(
-        **config.train.sentiment.model_dump(), seed=config.train.seed, language=config.recommend.language
-    )
-    stars = config.sentiment
-    texts, labels, categories = training_data.reviews(used, stars.negative_stars, stars.positive_stars)
-    window = {"as_of": as_of.isoformat(), "reviews": len(texts)}
-    return train_sentiment(texts, labels, settings, out, categories=categories, report=report, window=window)
 
 
 def _folder(config: Config, task: str) -> Path:
@@ -253,23 +167,13 @@ class _Bar:
         self.console.print(f"  {self.task} {now.stage}: {told}{left}", highlight=False)
 
 
-def _table(task: str, figures: Figures) -> Table:
-    """The held-out figures beside what is to be beaten."""
-    if task == "recommend":
-        title = f"Next purchases of {figures['customers']:,.0f} held-out customers"
-        rivals = {"model": "", "co-purchase": "co_purchase_", "popularity": "popularity_"}
-        metrics = {"recall@10": "recall@10", "NDCG@10": "ndcg@10"}
-    elif task == "answers":
-        title = f"{figures['questions']:,.0f} held-out questions"
-        rivals = {"ours": "", "plain BM25, its article": "bm25_"}
-        metrics = {"right article first": "article_top_1", "in three": "article_top_3", "word F1": "word_f1"}
-    else:
-        title = f"{figures['reviews']:,.0f} held-out reviews"
-        rivals = {"model": "", "majority class": "majority_"}
-        metrics = {"accuracy": "accuracy", "macro-F1": "macro_f1"}
-    table = Table("", *(f"{name} (95% interval)" for name in metrics), title=title, title_justify="left")
-    for rival, prefix in rivals.items():
-        table.add_row(rival, *(_cell(figures, prefix + key) for key in metrics.values()))
+def _table(shown: FiguresTable, figures: Figures) -> Table:
+    """The held-out figures beside those of the baselines."""
+    table = Table(
+        "", *(f"{name} (95% interval)" for name in shown.metrics), title=shown.title, title_justify="left"
+    )
+    for name, prefix in shown.contenders.items():
+        table.add_row(name, *(_cell(figures, prefix + key) for key in shown.metrics.values()))
     return table
 
 

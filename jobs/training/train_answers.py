@@ -5,9 +5,8 @@ Part of `regulars train --task answers`. At most so many questions as fit on the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame
@@ -15,8 +14,9 @@ from pyspark.sql import functions as F
 
 from jobs.config.config import Config
 from jobs.inputs.row_accounting import end_of, is_before
-from jobs.spark.errors import ConfigurationError
 from jobs.tables.answers import with_customer
+from jobs.training import training_data
+from jobs.training.trainer import Figures, FiguresTable, TrainingContext
 from lm.answers.answer_prompt import Article
 from lm.answers.asker import Asker
 
@@ -24,32 +24,38 @@ if TYPE_CHECKING:
     from jobs.config.settings import AnswerSettings
     from jobs.config.train_settings import TrainSettings
     from lm.answers.train_answers import AnswersSettings, PastQuestion
-    from lm.train.training_loop import Report
 
 PAST_QUESTIONS = 50_000
-#: Input tables that it needs.
-TABLES = ("questions", "articles")
+NEEDED = ("questions", "articles")
+LEARNS_FROM = "answers are learned from past questions (with the column answer) and the help articles"
+OPTIONAL = False
 
 
-def require_inputs(config: Config) -> None:
-    """ConfigurationError naming what the training of answers lacks."""
-    missing = [table for table in TABLES if table not in config.inputs]
-    if missing:
-        raise ConfigurationError(
-            f"inputs.{missing[0]} is missing: answers are learned from past questions (with the column answer) and the "
-            "help articles"
-        )
+def tables(config: Config) -> Sequence[str]:
+    """Questions, articles, and the customers' own events."""
+    return training_data.TABLES + NEEDED
 
 
-def train(used: Mapping[str, DataFrame], config: Config, as_of: date, out: Path, report: Report) -> dict[str, float]:
-    """Train on what staff had answered by the end of `as_of` and write `out`; returns the held-out figures."""
+def train(context: TrainingContext) -> Figures:
+    """Train on what staff had answered by the end of `as_of` and write the folder; returns the held-out figures."""
     from lm.answers.train_answers import train_answers
 
+    used, config, as_of = context.used, context.config, context.as_of
     settings = training_settings(config.train, config.answers)
     past = past_questions(used, as_of, config.timezone)
     rows = used["articles"].select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
+    articles = [Article(**row) for row in rows]
     window = {"as_of": as_of.isoformat(), "answers": len(past)}
-    return train_answers(past, [Article(**row) for row in rows], settings, out, report=report, window=window)
+    return train_answers(past, articles, settings, context.out, report=context.report, window=window)
+
+
+def figures_table(figures: Figures) -> FiguresTable:
+    """The model beside plain BM25."""
+    return FiguresTable(
+        f"{figures['questions']:,.0f} held-out questions",
+        {"ours": "", "plain BM25, its article": "bm25_"},
+        {"right article first": "article_top_1", "in three": "article_top_3", "word F1": "word_f1"},
+    )
 
 
 def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersSettings:

@@ -31,6 +31,7 @@ def main() -> None:
     from jobs.scoring import models
     from jobs.spark.session import create_session
     from jobs.tables import sentiments
+    from jobs.tasks import sentiment
     from lm.text.prompt import PromptEncoder
 
     options = arguments(__doc__ or "")
@@ -47,7 +48,7 @@ def main() -> None:
         reviews = spark.createDataFrame(pd.DataFrame({"prompt": texts, "category": ""})).repartition(TASKS)
         reviews.write.mode("overwrite").parquet(f"{folder}/reviews")
         reviews = spark.read.parquet(f"{folder}/reviews")
-        load = models.classifier_loader(models.Model(str(path), "bench"))
+        load = sentiment.classifier_loader(models.Model(str(path), "bench"))
         contenders: dict[str, Callable[[DataFrame], DataFrame]] = {
             "ours": lambda rows: sentiments.score(rows, load, MAX_TOKENS),
             "Hugging Face pipeline": lambda rows: udfs.label_with_pipeline(rows, str(path), BATCH, MAX_TOKENS),

@@ -25,7 +25,7 @@ from pyspark.sql import functions as F
 
 from jobs.scoring import ledger
 from jobs.scoring.compaction import compact
-from jobs.scoring.waves import Terms, row_schema
+from jobs.scoring.waves import AnswerTerms, row_schema
 from jobs.spark import files, parquet
 from jobs.spark.session import create_session
 from jobs.store.store import Store
@@ -97,7 +97,7 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
     size = files.usage(spark, store.ledger("recommend"))[1]
     parquet.write(spark, keys(spark, total // 10, total + total // 10), f"{store.root}/asked")
     asked = spark.read.parquet(f"{store.root}/asked")
-    terms = Terms("recommend", RESULT, "bench", DAY, "0123456789abcdef", "catalogue-2", 30)
+    terms = AnswerTerms("recommend", RESULT, "bench", DAY, "0123456789abcdef", "catalogue-2", 30)
     enough = ledger.enough_sellable([f"P{n:06d}" for n in range(ITEMS)], 10)
 
     def look_up(folder: str) -> None:

@@ -31,11 +31,12 @@ from pyspark.sql import SparkSession
 from jobs.config.config import Config, load
 from jobs.nightly import run_night
 from jobs.sample import write_sample
-from jobs.scoring import models, waves
+from jobs.scoring import waves
 from jobs.scoring.models import Model
 from jobs.spark import fault_points
 from jobs.spark.session import create_session
 from jobs.tables.runs import Night
+from jobs.tasks import recommend
 from tests import ROOT
 from tests.bench.measure import arguments, console, report
 from tests.models import save_causal, save_classifier
@@ -117,7 +118,7 @@ def night(spark: SparkSession, shop: Shop, day: date, *overrides: str) -> Timed:
 def counting(spark: SparkSession) -> tuple[Any, Callable[[], None]]:
     """Count the prompts that reach the recommender inside the UDF; call the second to stop."""
     rows = spark.sparkContext.accumulator(0)
-    plain = models.recommender_loader
+    plain = recommend.recommender_loader
 
     class Counting:
         def __init__(self, model: Any) -> None:
@@ -131,10 +132,10 @@ def counting(spark: SparkSession) -> tuple[Any, Callable[[], None]]:
         load_model = plain(model, folder, beams)
         return lambda: Counting(load_model())
 
-    models.recommender_loader = loader
+    recommend.recommender_loader = loader
 
     def stop() -> None:
-        models.recommender_loader = plain
+        recommend.recommender_loader = plain
 
     return rows, stop
 

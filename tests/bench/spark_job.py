@@ -36,6 +36,7 @@ class Job:
 
     def __init__(self, spark: SparkSession, folder: Path, data: Path | None, customers: int) -> None:
         from jobs.scoring import models
+        from jobs.tasks import recommend
         from lm.recommend.catalogue import Catalogue
         from lm.text.prompt import PromptEncoder
 
@@ -49,7 +50,7 @@ class Job:
         rows["excluded"] = [[] for _ in range(customers)]
         schema = "user_id string, prompt string, excluded array<string>"
         spark.createDataFrame(rows, schema).write.parquet(f"{folder}/prompts")
-        self.load = models.recommender_loader(models.Model(str(self.path), "bench"), f"{folder}/catalogue", None)
+        self.load = recommend.recommender_loader(models.Model(str(self.path), "bench"), f"{folder}/catalogue", None)
 
     def prompts(self, customers: int) -> DataFrame:
         """So many customers in as many tasks as a wave of the night would have."""

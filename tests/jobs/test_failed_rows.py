@@ -10,9 +10,9 @@ from zlib import crc32
 
 import pytest
 
-from jobs.scoring import models
 from jobs.scoring.failures import RAISED
 from jobs.tables.carried_lists import CARRIED
+from jobs.tasks import recommend
 from tests.growing_shop import GrowingShop, use_stub
 from tests.nights import without_inputs
 
@@ -51,7 +51,7 @@ def test_customers_on_whom_the_model_fails_keep_their_lists(
     without_inputs(Path(shop.config_file), "searches", "questions", "articles", "optouts")
     first, second = shop.nights
     shop.night(spark, "store", first)
-    monkeypatch.setattr(models, "recommender_loader", failing(models.recommender_loader))
+    monkeypatch.setattr(recommend, "recommender_loader", failing(recommend.recommender_loader))
     night = shop.night(spark, "store", second, "recommend.spares=4")  # other requests than last night's
     prompts = shop.table("store", "prompts", second)
     victims = set(prompts.user_id[prompts.prompt.map(is_poison)])

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.scoring import models
 from jobs.tables import recommendations, sentiments
+from jobs.tasks import recommend, sentiment
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.recommender import Recommender
 from lm.sentiment.classifier import SentimentClassifier
@@ -44,7 +45,7 @@ def test_partitions_change_no_bit(spark: SparkSession, tmp_path: Path) -> None:
         spread = rows.repartition(partitions, "prompt")
         lists = recommendations.score(
             spread,
-            models.recommender_loader(_in_float32(causal), str(tmp_path / "catalogue"), None),
+            recommend.recommender_loader(_in_float32(causal), str(tmp_path / "catalogue"), None),
             4,
         )
         scored = sentiments.score(lists.withColumnRenamed("result", "listed"), _classifier(classifier), 64)
@@ -54,7 +55,7 @@ def test_partitions_change_no_bit(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def _classifier(path: Path) -> object:
-    return models.classifier_loader(_in_float32(path))
+    return sentiment.classifier_loader(_in_float32(path))
 
 
 def _in_float32(path: Path) -> models.Model:

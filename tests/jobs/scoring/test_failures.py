@@ -91,8 +91,8 @@ def test_the_night_goes_on_without_a_row_that_raises(spark: SparkSession, tmp_pa
     found = answered(spark, store, [*prompts, "raise it"])
     assert listed(found) == {f"hash of {prompt}": prompt for prompt in prompts}
     asked = requests(spark, [*prompts, "raise it"]).withColumn("user_id", F.concat(F.lit("customer of "), "prompt"))
-    table, rows, counts = rejected("recommend", asked, found.failed)
-    assert (table, counts) == ("prompts", {RAISED: 1})
+    rows, counts = rejected("prompts", "user_id", asked, found.failed)
+    assert counts == {RAISED: 1}
     (row,) = enforce(rows, contract("quarantine")).collect()
     assert row.key_hash == sha256(b"customer of raise it").hexdigest()
     assert row.detail == "the model raised an error on this row and on no other of its batch: IndexError"

@@ -13,8 +13,10 @@ from rich.console import Console
 from jobs.config.config import load
 from jobs.evaluation.sentiment_figures import TFIDF, TFIDF_CATEGORY, evaluate_sentiment_holdout
 from jobs.scoring import models
+from jobs.store.store import Store
 from jobs.tables import sentiments
-from jobs.tasks import requests
+from jobs.tasks import sentiment
+from jobs.tasks.task import TaskContext
 from jobs.training import training_data
 from lm.sentiment import sentiment_head
 from lm.sentiment.ngrams import Design
@@ -74,10 +76,10 @@ def test_from_the_catalogue_to_the_label(spark, tmp_path, monkeypatch):
     assert f"Right more often than {TFIDF_CATEGORY} by +" in log.getvalue()
 
     model = models.find("sentiment", config.models.sentiment, "regulars.yaml", dtype="float32")
-    due = requests.review_requests(config, used, DAY, model)
+    due = sentiment.requests(TaskContext(spark, config, Store(config.store), "run", DAY, used, model))
     distinct = due.dropDuplicates(["key"])
     assert distinct.count() == 4  # two words in two categories, whatever the product
-    found = sentiments.score(distinct, models.classifier_loader(model), config.sentiment.max_tokens).collect()
+    found = sentiments.score(distinct, sentiment.classifier_loader(model), config.sentiment.max_tokens).collect()
     words = {(row.category, row.prompt.split()[-1]): row.result.label for row in found}
     assert words == {
         ("soup", "warm"): "positive",

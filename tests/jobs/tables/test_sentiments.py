@@ -13,7 +13,8 @@ from jobs.scoring.models import Model
 from jobs.scoring.waves import row_schema
 from jobs.store.store import Store
 from jobs.tables import sentiments
-from jobs.tasks import requests
+from jobs.tasks import sentiment
+from jobs.tasks.task import TaskContext
 from lm.sentiment.classifier import Judged
 from tests.rows import frame
 
@@ -80,8 +81,8 @@ def test_answers_of_before_it_was_asked_what_texts_say_are_good_still(spark, tmp
     row = {"key": "k", "result": ("negative", 0.85, 0.05, 0.1, False), "scored_on": date(2026, 3, 1)}
     schema = row_schema(old)
     waves = spark.createDataFrame([tuple(row.get(name) for name in schema.names)], schema)
-    waves.write.parquet(f"{store.ledger(sentiments.TASK)}/wave=00000001-n")
-    kept = ledger.read(spark, store, sentiments.TASK, sentiments.RESULT)
+    waves.write.parquet(f"{store.ledger(sentiment.NAME)}/wave=00000001-n")
+    kept = ledger.read(spark, store, sentiment.NAME, sentiments.RESULT)
     reviews = spark.createDataFrame(
         [("r1", "u", "i", 5, "k")], "review_id string, user_id string, item_id string, rating int, key string"
     )
@@ -125,7 +126,8 @@ def test_of_equal_texts_those_of_one_category_are_one_request(spark):
 
     def asked(reads_category):
         model = Model("folder", "m", reads_category=reads_category)
-        found = requests.review_requests(config, used, date(2036, 1, 1), model).collect()
+        context = TaskContext(spark, config, None, "run", date(2036, 1, 1), used, model)
+        found = sentiment.requests(context).collect()
         return {row.review_id: row.category for row in found}, [row.key for row in sorted(found)]
 
     categories, keys = asked(reads_category=True)

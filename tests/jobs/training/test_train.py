@@ -15,7 +15,7 @@ from jobs.config.config import load
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.sample import write_sample
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
-from jobs.training import training_data
+from jobs.training import train_sentiment, training_data
 from jobs.training.train import _Bar, _explained, _table, train
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import read_manifest
@@ -191,5 +191,5 @@ def test_the_table_shows_intervals():
     figures = {"reviews": 400.0, "accuracy": 0.93, "accuracy_low": 0.9, "accuracy_high": 0.95}
     figures |= {"macro_f1": 0.9, "majority_accuracy": 0.7, "majority_macro_f1": 0.27}
     log = io.StringIO()
-    Console(file=log, width=120).print(_table("sentiment", figures))
+    Console(file=log, width=120).print(_table(train_sentiment.figures_table(figures), figures))
     assert "0.930 (0.900–0.950)" in log.getvalue()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.training.train import _in_processes
+from jobs.training.train_recommend import _in_processes
 from lm.checkpoint.manifest import read_manifest
 from lm.recommend.settings import RecommendSettings
 from lm.recommend.train_recommender import train_recommend

@@ -1,0 +1,126 @@
+"""The task `recommend`: one prompt a customer in, the table `recommendations` out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.config.config import Config
+from jobs.scoring import ledger, models
+from jobs.scoring.ledger import Results
+from jobs.scoring.models import Model
+from jobs.scoring.waves import AnswerTerms
+from jobs.spark import executor_files
+from jobs.tables import prompts, recommendations
+from jobs.tables.carried_lists import with_carried
+from jobs.tables.catalogues import SellableCatalogue
+from jobs.tables.histories import histories
+from jobs.tasks.task import PreparedTask, TaskContext
+from lm.recommend.catalogue import Catalogue
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.recommend.recommender import Recommender
+
+NAME = "recommend"
+TABLE = "recommendations"
+REQUESTS = "prompts"
+UNIT = "customers"
+ASKED_TABLE, ASKED_KEY = "prompts", "user_id"
+TRAINER = "jobs.training.train_recommend"
+
+
+def is_wanted(config: Config) -> bool:
+    """Every night writes lists."""
+    return True
+
+
+def find_model(config: Config, config_file: str) -> Model:
+    """Find `models.recommend`; a trained model must speak the configured language."""
+    chosen = config.models
+    return models.find(NAME, chosen.recommend, config_file, config.recommend.language, dtype=chosen.dtype)
+
+
+def lookback_days(config: Config) -> int:
+    """A list is asked for on its own date only."""
+    return 0
+
+
+def prepare(context: TaskContext) -> PreparedTask:
+    """Render the prompts and hold the ledger's lists against today's catalogue.
+
+    A list stays good for another catalogue while it is younger than `ledger.max_age_days` and enough of its products
+    can still be sold.
+    """
+    settings, model, items = context.config.recommend, context.model, context.used["items"]
+    catalogue = SellableCatalogue(items)
+
+    @functools.cache  # built only if something has to be scored, once for all waves
+    def load() -> Callable[[], Recommender]:
+        folder = catalogue.write(executor_files.scratch(f"catalogue-{context.run_id}"), model.encoder())
+        return recommender_loader(model, executor_files.sent(context.spark, folder, folder.name), settings.beams)
+
+    def rows(asked: DataFrame, results: Results) -> DataFrame:
+        lists = recommendations.lists(asked, results.rows, items, settings.k)
+        late = left_out(asked, results)
+        if late is None:
+            return lists
+        return with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)
+
+    return PreparedTask(
+        requests=requests(context),
+        terms=AnswerTerms(
+            NAME,
+            recommendations.RESULT,
+            context.run_id,
+            context.run_date,
+            model.fingerprint,
+            catalogue.version,
+            context.config.ledger.max_age_days,
+        ),
+        score=lambda missing: recommendations.score(missing, load(), settings.k + settings.spares),
+        rows=rows,
+        enough=ledger.enough_sellable(catalogue.item_ids, settings.k),
+    )
+
+
+def requests(context: TaskContext) -> DataFrame:
+    """Each customer's prompt with the `key` of the request that it makes."""
+    settings, model = context.config.recommend, context.model
+    events = histories(context.used, settings.history_events)
+    rendered = prompts.prompts(events, model.encoder_loader(), settings.prompt_tokens)
+    if not settings.exclude_purchased:
+        rendered = prompts.without_exclusions(rendered)
+    key = ledger.request_key(
+        NAME,
+        F.col("prompt"),
+        model_version=model.fingerprint,
+        settings={"candidates": settings.k + settings.spares, "beams": settings.beams},
+        beside=F.col("excluded_hash"),
+    )
+    return rendered.withColumn("key", key)
+
+
+def left_out(asked: DataFrame, results: Results) -> DataFrame | None:
+    """The rows of `asked` without a list, with `because`: `deadline` or `model_failed`; None where all have one."""
+    if not (results.late or results.failures):
+        return None
+    because = F.when(F.col("failure").isNull(), "deadline").otherwise("model_failed").alias("because")
+    late = asked.join(results.rows.select("key"), on="key", how="left_anti")
+    return late.join(results.failed, on="key", how="left").select(*asked.columns, because)
+
+
+def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
+    """A picklable loader of the engine over the memory-mapped catalogue, cached in each Python worker."""
+    return functools.partial(_recommender, model, catalogue_dir, beams)
+
+
+@functools.lru_cache(maxsize=1)
+def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
+    from lm.recommend.recommender import Recommender
+
+    catalogue = Catalogue.load(executor_files.opened(catalogue_dir))
+    return Recommender.load(executor_files.opened(model.path), catalogue, beams=beams, dtype=model.dtype)

@@ -1,0 +1,82 @@
+"""Runs one task of a night: writes its requests, has the missing ones scored, and writes the rows of its table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+import schemas
+from jobs.config.config import Config
+from jobs.scoring import failures, ledger
+from jobs.scoring.ledger import Results
+from jobs.spark.deadline import DeadlinePassed
+from jobs.spark.progress import Stages
+from jobs.tables.runs import Night
+from jobs.tasks.task import Task, TaskContext
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What a task made: its written requests, the results that answered them, and its output tables by name."""
+
+    asked: DataFrame
+    results: Results
+    tables: dict[str, DataFrame]
+
+
+def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> TaskOutcome:
+    """Answer the task's requests from the ledger and the model, and write the rows of its table as a work file.
+
+    DeadlinePassed where the deadline left requests and `publish.at_deadline` is `keep`; GateRefused where the model
+    fails on more than `gate.max_failures` requests.
+    """
+    spark, config = context.spark, context.config
+    prepared = task.prepare(context)
+    night.versions |= {task.NAME: context.model.fingerprint}
+    if prepared.terms.catalogue_version is not None:
+        night.versions["catalogue"] = prepared.terms.catalogue_version
+    with stages.stage(task.REQUESTS.replace("_", " ")):
+        asked = night.keep(spark, prepared.requests, task.REQUESTS)
+        if "tokens" in asked.columns:
+            night.tokens += asked.agg(F.sum("tokens")).first()[0] or 0  # type: ignore[index]
+    with stages.stage(task.TABLE):
+        with stages.counter(task.UNIT) as counter:
+            results = ledger.results(
+                spark,
+                night.store,
+                prepared.terms,
+                asked.where("key IS NOT NULL"),
+                prepared.score,
+                enough=prepared.enough,
+                wave_minutes=config.ledger.wave_minutes,
+                progress=counter.update,
+                deadline=night.deadline,
+                max_failures=config.gate.max_failures,
+            )
+        _count(task, night, config, results)
+        if results.failures:
+            rejected, counts = failures.rejected(task.ASKED_TABLE, task.ASKED_KEY, asked, results.failed)
+            night.rejected.append(rejected)
+            night.quarantined |= {(task.ASKED_TABLE, rule): n for rule, n in counts.items()}
+        rows = night.keep(spark, prepared.rows(asked, results), task.TABLE)
+        published = {task.REQUESTS: asked} if task.REQUESTS in schemas.OUTPUTS else {}
+        return TaskOutcome(asked, results, published | {task.TABLE: rows})
+
+
+def _count(task: Task, night: Night, config: Config, results: Results) -> None:
+    """Count what the ledger and the model answered; DeadlinePassed if that is not all and has to be."""
+    name = task.NAME
+    night.reused[name], night.scored[name], night.late[name] = results.reused, results.scored, results.late
+    night.seconds[f"{name}.model"] = results.model_seconds
+    if results.late:
+        night.unfinished.append(task.TABLE)
+    if results.late and config.publish.at_deadline == "keep":
+        assert night.deadline is not None, "only a deadline leaves requests unanswered"
+        raise DeadlinePassed(
+            f"the deadline {night.deadline.text} passed with {results.late:,} of "
+            f"{results.late + results.scored + results.reused:,} {name} requests not scored. Nothing was published, the"
+            " old data stays; what was scored is kept. The same command without --deadline goes on from there; --set "
+            "publish.at_deadline=carry publishes with the earlier lists of those customers."
+        )

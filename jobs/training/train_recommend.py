@@ -1,0 +1,87 @@
+"""Trains the recommender: collects customers' histories as arrays and runs `lm.recommend.train_recommender`.
+
+Part of `regulars train --task recommend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from jobs.config.config import Config
+from jobs.spark.progress import Stages
+from jobs.training import training_data
+from jobs.training.trainer import Figures, FiguresTable, TrainingContext
+
+if TYPE_CHECKING:
+    from lm.recommend.settings import RecommendSettings
+    from lm.recommend.training_examples import Customer
+
+NEEDED: Sequence[str] = ()  # the reader of inputs refuses a shop without purchases
+LEARNS_FROM = "lists are learned from what customers bought"
+OPTIONAL = False
+
+
+def tables(config: Config) -> Sequence[str]:
+    """All tables of customers' events."""
+    return training_data.TABLES
+
+
+def train(context: TrainingContext) -> Figures:
+    """Train on every customer's history; with `promote` the present model stays where the new one is worse."""
+    from lm.recommend.promotion import promote
+    from lm.recommend.settings import RecommendSettings
+    from lm.recommend.train_recommender import train_recommend
+
+    config, options, out = context.config, context.options, context.out
+    settings = RecommendSettings(
+        **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": options.refit},
+        seed=config.train.seed,
+        language=config.recommend.language,
+        exclude_purchased=config.recommend.exclude_purchased,
+        history_events=config.recommend.history_events,
+        protocol=options.protocol,  # type: ignore[arg-type]
+    )
+    with Stages(context.console).stage("recommend: histories"):
+        collected = training_data.customers(context.used)
+    window = {"as_of": context.as_of.isoformat(), **collected.window}
+    items = training_data.titles(context.used)
+    processes = config.train.recommend.processes
+    into = out.with_name(out.name + ".candidate") if options.promote else out
+    if processes > 1:
+        figures = _in_processes(processes, collected.customers, items, settings, into, window)
+    else:
+        figures = train_recommend(collected.customers, items, settings, into, report=context.report, window=window)
+    if options.promote:
+        context.console.print(promote(into, out, collected.customers, items, settings), highlight=False)
+    return figures
+
+
+def figures_table(figures: Figures) -> FiguresTable:
+    """The model beside co-purchase and popularity."""
+    return FiguresTable(
+        f"Next purchases of {figures['customers']:,.0f} held-out customers",
+        {"model": "", "co-purchase": "co_purchase_", "popularity": "popularity_"},
+        {"recall@10": "recall@10", "NDCG@10": "ndcg@10"},
+    )
+
+
+def _in_processes(
+    processes: int,
+    customers: list[Customer],
+    items: dict[str, str],
+    settings: RecommendSettings,
+    out: Path,
+    window: dict[str, Any],
+) -> Figures:
+    """Train the recommender in so many Spark tasks at once. Raises as train_recommend does."""
+    from pyspark.ml.torch.distributor import TorchDistributor
+
+    from lm.recommend.train_distributed import train_one_of_many
+
+    distributor = TorchDistributor(num_processes=processes, local_mode=False, use_gpu=False)
+    found = distributor.run(train_one_of_many, customers, items, settings, str(out), window)
+    if isinstance(found, Exception):
+        raise found
+    return cast("Figures", found)

@@ -1,0 +1,51 @@
+"""Trains the sentiment model: collects rated reviews as arrays and runs `lm.sentiment.train_sentiment`.
+
+Part of `regulars train --task sentiment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jobs.config.config import Config
+from jobs.training import training_data
+from jobs.training.trainer import Figures, FiguresTable, TrainingContext
+
+NEEDED = ("reviews",)
+LEARNS_FROM = "sentiment is learned from rated reviews"
+OPTIONAL = True
+
+
+def tables(config: Config) -> Sequence[str]:
+    """Reviews, and what says which of them count."""
+    return training_data.tables_of_reviews(config.inputs)
+
+
+def train(context: TrainingContext) -> Figures:
+    """Train on the reviews up to `as_of`, labelled by their stars."""
+    from lm.sentiment.train_sentiment import SentimentSettings, train_sentiment
+
+    config = context.config
+    settings = SentimentSettings(
+        **config.train.sentiment.model_dump(), seed=config.train.seed, language=config.recommend.language
+    )
+    stars = config.sentiment
+    texts, labels, categories = training_data.reviews(context.used, stars.negative_stars, stars.positive_stars)
+    return train_sentiment(
+        texts,
+        labels,
+        settings,
+        context.out,
+        categories=categories,
+        report=context.report,
+        window={"as_of": context.as_of.isoformat(), "reviews": len(texts)},
+    )
+
+
+def figures_table(figures: Figures) -> FiguresTable:
+    """The model beside the majority class."""
+    return FiguresTable(
+        f"{figures['reviews']:,.0f} held-out reviews",
+        {"model": "", "majority class": "majority_"},
+        {"accuracy": "accuracy", "macro-F1": "macro_f1"},
+    )

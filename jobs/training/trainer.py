@@ -1,0 +1,69 @@
+"""What a task's training module has: the tables that it reads, the training, and how its figures are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pyspark.sql import DataFrame
+from rich.console import Console
+
+from jobs.config.config import Config
+
+if TYPE_CHECKING:
+    from lm.train.training_loop import Report
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a recommender is judged and kept: the protocol, and whether it must beat the present model."""
+
+    protocol: str = "time-split"
+    refit: bool = False
+    promote: bool = False
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What a training gets: `used` are the input tables as of `as_of`, `out` is the folder to write."""
+
+    used: Mapping[str, DataFrame]
+    config: Config
+    as_of: date
+    out: Path
+    report: Report
+    options: TrainingOptions
+    console: Console
+
+
+@dataclass(frozen=True)
+class FiguresTable:
+    """How figures are shown: `contenders` and `metrics` map what is printed to a prefix and a key of the figures."""
+
+    title: str
+    contenders: Mapping[str, str]
+    metrics: Mapping[str, str]
+
+
+class Trainer(Protocol):
+    """The names that a task's training module has."""
+
+    #: Input tables without which it cannot train, and the sentence that says so.
+    NEEDED: Sequence[str]
+    LEARNS_FROM: str
+    #: Whether `--task all` leaves the model out where a needed table is not configured.
+    OPTIONAL: bool
+
+    def tables(self, config: Config) -> Sequence[str]:
+        """The input tables that the training reads."""
+
+    def train(self, context: TrainingContext) -> Figures:
+        """Train and write the folder; returns the held-out figures."""
+
+    def figures_table(self, figures: Figures) -> FiguresTable:
+        """How the figures are shown."""
