@@ -106,7 +106,7 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
 
     def read_answers(folder: str) -> None:
         found = spark.read.parquet(f"{store.root}/{folder}")
-        rows = parquet.write(spark, ledger.answers(spark, store, terms, found, total), f"{store.root}/answers")
+        rows = parquet.write(spark, ledger.usable_answers(spark, store, terms, found, total), f"{store.root}/answers")
         assert sum(part.rows for part in rows) == total - total // 10
         files.delete(spark, f"{store.root}/answers")
 

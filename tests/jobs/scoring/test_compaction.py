@@ -42,7 +42,7 @@ def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_fr
         nights = [terms(day=DAY + timedelta(days=d), catalogue_version="c9", max_age_days=4) for d in days]
         found = [ledger.lookup(spark, store, night, keys) for night in nights]
         known = zip(nights, found, strict=True)
-        used = [ledger.answers(spark, store, night, rows, 4).orderBy("key").collect() for night, rows in known]
+        used = [ledger.usable_answers(spark, store, night, rows, 4).orderBy("key").collect() for night, rows in known]
         why = [rows.select("key", "why_missing").orderBy("key").collect() for rows in found]
         return [why, [[(r["key"], r["result"]) for r in rows] for rows in used]]
 
@@ -73,7 +73,7 @@ def test_a_killed_compaction_is_finished(
     # In between a look-up may see a row in both waves: it is the same answer.
     keys = spark.createDataFrame([("x",)], "key string")
     night = terms(day=DAY + timedelta(days=9))
-    (row,) = ledger.answers(spark, store, night, ledger.lookup(spark, store, night, keys), 1).collect()
+    (row,) = ledger.usable_answers(spark, store, night, ledger.lookup(spark, store, night, keys), 1).collect()
     assert row["result"][0]["item_id"] == "x9"
     monkeypatch.delenv(fault_points.VARIABLE)
     recover(spark, store)

@@ -139,7 +139,7 @@ def test_a_date_uses_what_existed_on_it(spark: SparkSession, store: Store) -> No
     assert why(spark, store, first - timedelta(days=1), "xy") == {"x": (None, "new"), "y": (None, "new")}
     keys = spark.createDataFrame([("x",)], "key string")
     found = ledger.lookup(spark, store, terms(day=third), keys)
-    (row,) = ledger.answers(spark, store, terms(day=third), found, 1).collect()
+    (row,) = ledger.usable_answers(spark, store, terms(day=third), found, 1).collect()
     assert row["result"][0]["item_id"] == "apple"  # of two on one date the later wave
 
 
