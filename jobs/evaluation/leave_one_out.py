@@ -84,7 +84,7 @@ def evaluate_leave_one_out(
 def _read(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict[str, str], list[str]]:
     """The customers split by the protocol, every title, and the ids that can be sold."""
     from lm.recommend.held_out import split_of
-    from lm.recommend.settings import RecommendSettings
+    from lm.recommend.settings import RecommendTrainSettings
     from lm.train.training_state import TrainingError
 
     work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
@@ -95,7 +95,7 @@ def _read(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict
         sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
     finally:
         files.delete(spark, work)
-    settings = RecommendSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)
+    settings = RecommendTrainSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)
     try:
         return split_of(customers, titles, settings), titles, sellable
     except TrainingError as error:

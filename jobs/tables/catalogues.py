@@ -17,7 +17,7 @@ class SellableCatalogue:
         rows = items.where("available").select("item_id", "title").toArrow()
         self.item_ids: list[str] = rows.column("item_id").to_pylist()
         self.titles: list[str] = rows.column("title").to_pylist()
-        self.version: str = catalogue.version(self.item_ids, self.titles)
+        self.version: str = catalogue.catalogue_version(self.item_ids, self.titles)
 
     def write(self, folder: Path, encoder: PromptEncoder) -> Path:
         """Build the arrays for one model's tokens and save them into a folder of this machine, which is returned."""

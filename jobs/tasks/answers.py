@@ -100,7 +100,7 @@ def write_articles(articles: DataFrame, folder: Path) -> Path:
     rows = articles.select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
     if not rows:
         raise InputError("inputs.articles has no row that can be used: give help articles, or remove models.answers")
-    asking.write_articles([Article(**row) for row in rows], folder / ARTICLES_FILE)
+    asking.save_articles([Article(**row) for row in rows], folder / ARTICLES_FILE)
     return folder
 
 

@@ -23,7 +23,7 @@ from lm.answers.asker import Asker
 if TYPE_CHECKING:
     from jobs.config.settings import AnswerSettings
     from jobs.config.train_settings import TrainSettings
-    from lm.answers.train_answers import AnswersSettings, PastQuestion
+    from lm.answers.train_answers import AnswersTrainSettings, PastQuestion
 
 PAST_QUESTIONS = 50_000
 NEEDED = ("questions", "articles")
@@ -58,11 +58,11 @@ def figures_table(figures: Figures) -> FiguresTable:
     )
 
 
-def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersSettings:
+def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersTrainSettings:
     """What the configuration's sections `train` and `answers` say of the training."""
-    from lm.answers.train_answers import AnswersSettings
+    from lm.answers.train_answers import AnswersTrainSettings
 
-    return AnswersSettings(
+    return AnswersTrainSettings(
         **train.answers.model_dump(exclude={"max_tokens", "pretrain_epochs"}),
         seed=train.seed,
         prompt_tokens=answers.prompt_tokens,

@@ -15,8 +15,8 @@ from jobs.training import training_data
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext
 
 if TYPE_CHECKING:
-    from lm.recommend.settings import RecommendSettings
-    from lm.recommend.training_examples import Customer
+    from lm.recommend.settings import RecommendTrainSettings
+    from lm.recommend.training_examples import CustomerEvents
 
 NEEDED: Sequence[str] = ()  # the reader of inputs refuses a shop without purchases
 LEARNS_FROM = "lists are learned from what customers bought"
@@ -31,11 +31,11 @@ def tables(config: Config) -> Sequence[str]:
 def train(context: TrainingContext) -> Figures:
     """Train on every customer's history; with `promote` the present model stays where the new one is worse."""
     from lm.recommend.promotion import promote
-    from lm.recommend.settings import RecommendSettings
+    from lm.recommend.settings import RecommendTrainSettings
     from lm.recommend.train_recommender import train_recommend
 
     config, options, out = context.config, context.options, context.out
-    settings = RecommendSettings(
+    settings = RecommendTrainSettings(
         **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": options.refit},
         seed=config.train.seed,
         language=config.recommend.language,
@@ -69,9 +69,9 @@ def figures_table(figures: Figures) -> FiguresTable:
 
 def _in_processes(
     processes: int,
-    customers: list[Customer],
+    customers: list[CustomerEvents],
     items: dict[str, str],
-    settings: RecommendSettings,
+    settings: RecommendTrainSettings,
     out: Path,
     window: dict[str, Any],
 ) -> Figures:

@@ -17,7 +17,7 @@ from jobs.tables.histories import histories
 from lm.text.prompt import Event
 
 if TYPE_CHECKING:
-    from lm.recommend.training_examples import Customer
+    from lm.recommend.training_examples import CustomerEvents
 
 #: Input tables that a training reads; that of sentiment those of `tables_of_reviews`.
 TABLES = ("purchases", "items", "searches", "reviews", "optouts")
@@ -32,13 +32,13 @@ UNRATED = -1
 class Histories(NamedTuple):
     """Customers in the order of their ids, and the span of their events."""
 
-    customers: list[Customer]
+    customers: list[CustomerEvents]
     window: dict[str, Any]
 
 
 def customers(used: Mapping[str, DataFrame]) -> Histories:
     """Collect the customers who bought something: the newest events of each, and the shop's day of each event."""
-    from lm.recommend.training_examples import Customer
+    from lm.recommend.training_examples import CustomerEvents
 
     buyers = used["purchases"].select("user_id").distinct()
     drawn = buyers.orderBy(F.xxhash64("user_id"), "user_id").limit(CUSTOMERS)
@@ -55,7 +55,9 @@ def customers(used: Mapping[str, DataFrame]) -> Histories:
     for batch in table.to_batches(max_chunksize=4096):
         for row in batch.to_pylist():
             made = [Event(*(event[name] for name in Event._fields)) for event in row["events"]]
-            collected.append(Customer([known.setdefault(event, event) for event in made], row["days"], row["moments"]))
+            collected.append(
+                CustomerEvents([known.setdefault(event, event) for event in made], row["days"], row["moments"])
+            )
         first = min(filter(None, [first, min(batch["first_on"].to_pylist(), default=None)]), default=None)
         last = max(filter(None, [last, max(batch["last_on"].to_pylist(), default=None)]), default=None)
     window = {

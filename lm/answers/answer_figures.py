@@ -1,4 +1,4 @@
-"""How well articles are found and answers are written, on held-out questions, beside plain baselines."""
+"""Figures of retrieval and of written answers on held-out questions, with those of plain baselines."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm.answers.answer_overlap import agreements, bigrams
-from lm.answers.answer_prompt import Pair, article_of
+from lm.answers.answer_prompt import AnswerPair, article_of
 from lm.answers.retrieval import BM25, Retriever
 
 if TYPE_CHECKING:
     from lm.answers.answer_writer import AnswerWriter
 
 
-class Found(NamedTuple):
-    """Of each question whether the right article is the first, and whether it is among the first three."""
+class TopHits(NamedTuple):
+    """(n,) whether the right article is the first, and whether it is among the first three."""
 
     top_1: NDArray[np.bool_]
     top_3: NDArray[np.bool_]
 
 
-def found(ranked_ids: Sequence[Sequence[str]], right: Sequence[str]) -> Found:
+def top_hits(ranked_ids: Sequence[Sequence[str]], right: Sequence[str]) -> TopHits:
     """Compare ranked article ids (at least three each) with the right ones."""
-    return Found(
+    return TopHits(
         np.array([ids[0] == wanted for ids, wanted in zip(ranked_ids, right, strict=True)], dtype=np.bool_),
         np.array([wanted in ids[:3] for ids, wanted in zip(ranked_ids, right, strict=True)], dtype=np.bool_),
     )
 
 
 def ranked_by_bm25(retriever: Retriever, questions: Sequence[str]) -> list[list[str]]:
-    """The baseline: the three articles whose words match best, ties by id."""
+    """The BM25 baseline: the ids of the three best articles for each question, ties by id."""
     articles = list(retriever.articles.values())
     scores = BM25([f"{article.title}\n{article.body}" for article in articles]).scores(questions)
     return [[articles[i].article_id for i in np.argsort(-row, kind="stable")[:3]] for row in scores]
 
 
 def retrieval_figures(retriever: Retriever, questions: Sequence[str], right: Sequence[str]) -> dict[str, float]:
-    """Shares of questions whose right article is first or among three, and how far confidence is from the truth."""
+    """Shares of questions with the right article first and among three, ours and BM25's, and the mean confidence."""
     ranked = retriever.rank(questions, 3)
-    ours = found([one.article_ids for one in ranked], right)
-    plain = found(ranked_by_bm25(retriever, questions), right)
+    ours = top_hits([one.article_ids for one in ranked], right)
+    plain = top_hits(ranked_by_bm25(retriever, questions), right)
     confidence = np.array([one.confidence for one in ranked])
     return {
         "questions": float(len(questions)),
@@ -54,8 +54,13 @@ def retrieval_figures(retriever: Retriever, questions: Sequence[str], right: Seq
     }
 
 
-def answer_figures(writer: AnswerWriter, pairs: Sequence[Pair], max_new_tokens: int, seed: int) -> dict[str, float]:
-    """Mean F1 over words and word pairs of the written answers with what staff answered, and that of the article."""
+def answer_figures(
+    writer: AnswerWriter, pairs: Sequence[AnswerPair], max_new_tokens: int, seed: int
+) -> dict[str, float]:
+    """Mean F1 over words and word pairs against the staff's answers: of the written answers, and of the articles.
+
+    Also the share of questions without a grounded sample.
+    """
     written = writer.write(
         [pair.prompt for pair in pairs],
         candidates=4,

@@ -1,4 +1,4 @@
-"""The words of an answer: what it says twice, and how far several samples of it agree."""
+"""Repetition within an answer, and the agreement of several answers, by their words."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-#: Sentences and clauses are noticed to be said again from so many words on; frequent Chinese ones are few tokens.
+#: A sentence or clause of at least so many words counts as repeated.
 _CLAUSE_WORDS = 4
 _SENTENCES = re.compile(r"((?<=[.!?])\s+|(?<=[。！？])\s*)")
 _MARKS = re.compile(r"[.!?,;:\n。！？，；：]")
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, each Chinese character by itself."""
+def overlap_words(text: str) -> list[str]:
+    """The words of a text in lower case; each Chinese character is a word."""
     return re.findall(r"[a-z\d']+|[\u3400-\u4dbf\u4e00-\u9fff]", text.lower())
 
 
-def once(text: str) -> str:
-    """A text without sentences that it has said before."""
+def without_repeats(text: str) -> str:
+    """A text without its repeated sentences."""
     kept: list[str] = []
     said: set[str] = set()
     parts = _SENTENCES.split(text)
     for sentence, space in zip(parts[::2], [*parts[1::2], ""], strict=True):
         if sentence in said:
             continue
-        if len(words_of(sentence)) >= _CLAUSE_WORDS:
+        if len(overlap_words(sentence)) >= _CLAUSE_WORDS:
             said.add(sentence)
         kept += sentence, space
     return "".join(kept).rstrip()
 
 
-def says_twice(text: str) -> bool:
-    """Whether something between two punctuation marks, of some length, stands in a text twice."""
-    clauses = [clause for part in _MARKS.split(text) if len(clause := tuple(words_of(part))) >= _CLAUSE_WORDS]
+def repeats_itself(text: str) -> bool:
+    """Whether a clause of at least _CLAUSE_WORDS words occurs twice in a text."""
+    clauses = [clause for part in _MARKS.split(text) if len(clause := tuple(overlap_words(part))) >= _CLAUSE_WORDS]
     return len(set(clauses)) < len(clauses)
 
 
 def bigrams(text: str) -> Counter[tuple[str, ...]]:
-    """Counts of a text's words and pairs of neighbouring words."""
-    words = words_of(text)
+    """The counts of a text's words and of its pairs of adjacent words."""
+    words = overlap_words(text)
     return Counter([(word,) for word in words]) + Counter(pairwise(words))
 
 
 def agreements(grams: Sequence[Counter[tuple[str, ...]]], times: Sequence[int]) -> NDArray[np.float64]:
-    """(n,) mean F1 over words and word pairs of each text with all the samples, itself counted as often as drawn."""
+    """(n,) mean F1 over words and word pairs of each text with all samples, where text i was drawn `times[i]` times."""
     n = len(grams)
     sizes = [sum(one.values()) for one in grams]
     f1: NDArray[np.float64] = np.eye(n)
@@ -60,6 +60,6 @@ def agreements(grams: Sequence[Counter[tuple[str, ...]]], times: Sequence[int]) 
     return f1 @ (weights / weights.sum())
 
 
-def share(words: Sequence[str], stated: Collection[str]) -> float:
-    """The share of words that are stated."""
+def covered_share(words: Sequence[str], stated: Collection[str]) -> float:
+    """The share of `words` that are in `stated`."""
     return sum(word in stated for word in words) / max(len(words), 1)

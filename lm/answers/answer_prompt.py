@@ -1,4 +1,4 @@
-"""The prompt of one question: the article that bears on it, the customer's own orders and reviews, the question.
+"""The prompt of one question: the best article, the customer's own orders and reviews, and the question.
 
     Article: Cancel an order
       Choose Cancel under Your orders. ...
@@ -7,8 +7,8 @@
     Question: Please stop A0000042-003, I do not need it any more
     Answer:
 
-Customers' words are redacted and on one line, articles are indented: no text can begin a line that it is not on. The
-prompt alone decides the answer, so what it states is read back from it (`parts`).
+Customers' words are redacted and put on one line, and articles are indented, so no text can forge a line of the prompt.
+The prompt alone decides the answer, so its facts are parsed from it (`prompt_parts`).
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lm.answers.fact_slots import Part, Slots, SlotTokenizer, fill
+from lm.answers.fact_slots import PromptPart, Slots, SlotTokenizer, fill_slots
 from lm.text.redact import redact
 from lm.text.template import clean
 
 ARTICLE, ORDER, REVIEW, QUESTION, CUE = "Article: ", "Order: ", "Review: ", "Question: ", "Answer:"
-#: Of each kind at most so many lines, and of an order so many products.
-ORDERS, REVIEWS, PRODUCTS = 3, 2, 6
+#: Most order lines and review lines of a prompt, and most products of an order line.
+PROMPT_ORDERS, PROMPT_REVIEWS, ORDER_PRODUCTS = 3, 2, 6
 QUESTION_CHARACTERS, REVIEW_CHARACTERS, ARTICLE_CHARACTERS = 600, 160, 6000
 
-#: Where one sentence ends and another begins; the number of a list's step ends none.
+#: The space between two sentences; the number of a list's step does not end a sentence.
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+(?=\S)|(?<=[。！？])(?=\S)")
-_KEPT = "\ue000"  # private use: stands for an order number while the text around it is redacted
+_KEPT = "\ue000"  # private use: replaces an order number while the text around it is redacted
 
 
 class Article(NamedTuple):
@@ -55,31 +55,31 @@ class OwnReview(NamedTuple):
     text: str
 
 
-class Customer(NamedTuple):
-    """What the shop knows of the asking customer as of the question's time, newest first."""
+class CustomerFacts(NamedTuple):
+    """The orders and reviews of the asking customer as of the question's time, newest first."""
 
     orders: tuple[Order, ...] = ()
     reviews: tuple[OwnReview, ...] = ()
 
 
-class Pair(NamedTuple):
-    """A rendered prompt and the answer that the shop gave."""
+class AnswerPair(NamedTuple):
+    """A rendered prompt and the answer that staff gave."""
 
     prompt: str
     answer: str
 
 
-def redacted(question: str, customer: Customer, limit: int = QUESTION_CHARACTERS) -> str:
+def redacted(question: str, customer: CustomerFacts, limit: int = QUESTION_CHARACTERS) -> str:
     """About `limit` characters of a question, on one line and without personal data.
 
-    Order numbers stay where they are the customer's own.
+    The customer's own order numbers stay.
     """
     question = question.replace(_KEPT, " ")
     own = [order.order_id for order in customer.orders if order.order_id and order.order_id in question]
     kept: list[str] = []
     if own:
         longest_first = "|".join(re.escape(number) for number in sorted(own, key=len, reverse=True))
-        # A number inside a longer one is not the customer's order.
+        # A part of a longer number is not the customer's order.
         pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{longest_first})(?![A-Za-z0-9])")
         kept = pattern.findall(question)
         question = pattern.sub(_KEPT, question)
@@ -89,17 +89,19 @@ def redacted(question: str, customer: Customer, limit: int = QUESTION_CHARACTERS
     return question
 
 
-def render(question: str, article: Article, customer: Customer, tokenizer: SlotTokenizer, budget: int) -> str:
+def render_prompt(
+    question: str, article: Article, customer: CustomerFacts, tokenizer: SlotTokenizer, budget: int
+) -> str:
     """The prompt of a redacted question in at most `budget` tokens.
 
-    What does not fit is left out in this order: reviews, orders that the question does not name, the article's last
-    lines, the question's end, the title's. Raises ValueError where not even the lines' labels fit.
+    Left out in this order until it fits: reviews, orders that the question does not name, the article's last lines,
+    the end of the question, the end of the title. Raises ValueError where not even the labels fit.
     """
     named = [order for order in customer.orders if order.order_id in question]
     others = [order for order in customer.orders if order not in named]
-    orders = [*named, *others][: max(ORDERS, len(named[:ORDERS]))]
+    orders = [*named, *others][: max(PROMPT_ORDERS, len(named[:PROMPT_ORDERS]))]
     optional = [_order(order) for order in orders]
-    optional += [_review(review) for review in customer.reviews[:REVIEWS]]
+    optional += [_review(review) for review in customer.reviews[:PROMPT_REVIEWS]]
     body = _body(article.body)
     title = clean(article.title)
     least = min(len(named), len(optional))
@@ -121,19 +123,19 @@ def render(question: str, article: Article, customer: Customer, tokenizer: SlotT
 
 
 def encode(prompt: str, tokenizer: SlotTokenizer) -> tuple[list[int], Slots]:
-    """Token ids of a prompt and the slots that an answer may use."""
+    """The token ids of a prompt, and the slots that an answer may use."""
     return encode_many([prompt], tokenizer)[0]
 
 
 def encode_many(prompts: Sequence[str], tokenizer: SlotTokenizer) -> list[tuple[list[int], Slots]]:
-    """`encode` of many prompts at once."""
-    filled = [fill(parts(prompt)) for prompt in prompts]
+    """`encode` of many prompts."""
+    filled = [fill_slots(prompt_parts(prompt)) for prompt in prompts]
     ids = tokenizer.encode_many([pieces for pieces, _ in filled])
     return [(one, slots) for one, (_, slots) in zip(ids, filled, strict=True)]
 
 
-def parts(prompt: str) -> list[Part]:
-    """The article, the customer's facts and the question of a prompt, in its order."""
+def prompt_parts(prompt: str) -> list[PromptPart]:
+    """The parts of a prompt in its order: the article, the customer's facts, and the question."""
     article, facts, question = [], [], []
     titles: list[str] = []
     for line in prompt.split("\n"):
@@ -141,28 +143,28 @@ def parts(prompt: str) -> list[Part]:
             fields = line.partition(": ")[2].split(" | ")
             known = fields if line.startswith(ORDER) else fields[:2]
             titles += fields[2:] if line.startswith(ORDER) else fields[1:2]
-            facts.append(Part(line + "\n", "f", tuple(field for field in known if field)))
+            facts.append(PromptPart(line + "\n", "f", tuple(field for field in known if field)))
         elif line.startswith((ARTICLE, "  ")):
             article.append(line.removeprefix("  "))
         else:
             question.append(line)
-    # A product that the question names by its title is the one of the order.
+    # A title in the question is the product of the order.
     named = tuple(title for title in titles if title)
-    return [Part("\n".join(article) + "\n", "a"), *facts, Part("\n".join(question), "q", named)]
+    return [PromptPart("\n".join(article) + "\n", "a"), *facts, PromptPart("\n".join(question), "q", named)]
 
 
 def article_of(prompt: str) -> str:
-    """The article's text in a prompt."""
-    return parts(prompt)[0].text
+    """The text of a prompt's article."""
+    return prompt_parts(prompt)[0].text
 
 
 def _body(body: str) -> list[str]:
-    """The lines of an article, indented."""
+    """The indented lines of an article."""
     return [f"  {text}\n" for line in body[:ARTICLE_CHARACTERS].split("\n") if (text := clean(line))]
 
 
 def _shortened(body: list[str]) -> list[str]:
-    """An article without its last sentence."""
+    """The lines of an article without its last sentence."""
     cut = [match.start() for match in _SENTENCE_END.finditer(body[-1].rstrip())]
     return [*body[:-1], body[-1][: cut[-1]].rstrip() + "\n"] if cut else body[:-1]
 
@@ -172,7 +174,7 @@ def _field(text: str) -> str:
 
 
 def _order(order: Order) -> str:
-    titles = [_field(title) for title in dict.fromkeys(order.titles)][:PRODUCTS]
+    titles = [_field(title) for title in dict.fromkeys(order.titles)][:ORDER_PRODUCTS]
     return ORDER + " | ".join([_field(order.order_id), order.ordered_on, *titles]) + "\n"
 
 

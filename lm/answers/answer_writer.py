@@ -1,8 +1,8 @@
-"""Answers to customers' questions: several samples of each prompt, none with a fact of its own, the best one kept.
+"""Writes answers to customers' questions: samples each prompt several times and keeps the best grounded sample.
 
-Decoding can only copy facts: digits, names inside a sentence and the slots of other prompts have probability 0. What
-comes out is checked again as text (lm.answers.grounding), and ranked by what the samples of a prompt agree on, which is
-minimum Bayes risk decoding (Kumar & Byrne, NAACL 2004), and by how much of it the article supports.
+Decoding can only copy facts: digits, names inside a sentence and the slots of other prompts have probability 0. Each
+sample is checked again as text (lm.answers.grounding). Samples are ranked by their agreement, which is minimum Bayes
+risk decoding (Kumar & Byrne, NAACL 2004), and by the share of their words that the prompt has.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lm.answers import answer_prompt
-from lm.answers.answer_overlap import agreements, bigrams, once, says_twice, share, words_of
+from lm.answers.answer_overlap import agreements, bigrams, covered_share, overlap_words, repeats_itself, without_repeats
 from lm.answers.fact_slots import JOIN, Slots, SlotTokenizer
 from lm.answers.grounding import SPELLED_NUMBERS, is_chinese, ungrounded
 from lm.answers.model_file import read_settings
@@ -27,27 +27,27 @@ from lm.text.redact import PLACEHOLDERS
 
 _CAPITAL = re.compile("[A-Z]")
 _LATIN = re.compile("[A-Za-z]")
-#: Of GPT-2's byte alphabet: the first bytes of Chinese characters in UTF-8.
+#: First bytes of Chinese characters in UTF-8, in GPT-2's byte alphabet.
 _CJK_BYTES = re.compile("[\u00e3-\u00ef]")
 _SENTENCE_END = re.compile(r".*[.!?。！？](?=\s|$|[”\"')])|.*[。！？]", re.DOTALL)
-#: No answer says the same so many tokens twice: small models run in circles.
+#: No answer repeats a run of so many tokens: small models fall into loops.
 REPEAT = 6
-#: Where the next token stands; each place forbids other tokens.
+#: Positions of the next token; each forbids other tokens.
 INSIDE, OPENING, AFTER_FACT, AFTER_STEP, CHINESE = range(5)
-#: A token that changes nothing about that, such as a quotation mark.
+#: Marks a token that does not change the position, such as a quotation mark.
 KEEPS = -1
 
 
-class Written(NamedTuple):
-    """The best grounded answer, None where no sample is grounded; what it scored, and how many samples were."""
+class WrittenAnswer(NamedTuple):
+    """The best grounded answer (None where no sample is grounded), its score, and the number of grounded texts."""
 
     text: str | None
     score: float
     grounded: int
 
 
-class Grounded:
-    """The constraint of a batch of prompts, as lm.engine.sampling wants it: only what a prompt states can be stated."""
+class GroundedConstraint:
+    """The constraint of a batch of prompts for lm.engine.sampling: an answer states only facts of its prompt."""
 
     def __init__(self, vocabulary: Vocabulary, prompts: Sequence[tuple[str, Slots]]) -> None:
         self.vocabulary = vocabulary
@@ -57,22 +57,22 @@ class Grounded:
             has[row, [vocabulary.slot_column[token] for token in own]] = True
         has[:, vocabulary.slot_column[JOIN]] = has.any(axis=1)
         self.slots = torch.from_numpy(np.where(has, np.float32(0), np.float32(-np.inf)))
-        # A customer of an English shop may have bought what has a Chinese title.
+        # The article decides the language: a customer of an English shop may have bought a Chinese title.
         self.chinese = [is_chinese(answer_prompt.article_of(prompt)) for prompt, _ in prompts]
 
     def __call__(self, logits: Tensor, prompt: Sequence[int], tokens: Sequence[Sequence[int]]) -> None:
-        """Forbid, in place: logits (n, V), of samples of these prompts with these tokens so far."""
+        """Set the logits (n, V) of forbidden tokens to -inf, in place, for samples with these `tokens` so far."""
         known = self.vocabulary
-        rule = [CHINESE if self.chinese[p] else known.place(written) for p, written in zip(prompt, tokens, strict=True)]
-        logits += known.forbidden[rule, : logits.shape[1]].to(logits.device)
+        position = [CHINESE if self.chinese[p] else known.position(own) for p, own in zip(prompt, tokens, strict=True)]
+        logits += known.forbidden[position, : logits.shape[1]].to(logits.device)
         logits[:, known.slot_ids] += self.slots[list(prompt)].to(logits.device)
         for row, written in enumerate(tokens):
-            for token in repeats(written):
+            for token in repeated_run_ends(written):
                 logits[row, token] = -torch.inf
 
 
 class Vocabulary:
-    """What each token of a tokenizer may be used for in an answer."""
+    """The tokens that an answer may use at each position."""
 
     def __init__(self, tokenizer: SlotTokenizer, size: int, end_token: int) -> None:
         self.slot_column = {token: column for column, token in enumerate(tokenizer.ids)}
@@ -84,21 +84,21 @@ class Vocabulary:
             if number == end_token or number in tokenizer.names:
                 self._after[number] = _after_slot(tokenizer.names.get(number))
                 continue
-            if text is None:  # rows that only pad the vocabulary
+            if text is None:  # a row that only pads the vocabulary
                 forbidden[:, number] = True
                 continue
             forbidden[:, number] = _never(text)
             forbidden[[INSIDE, AFTER_FACT], number] |= text != "ĠI" and _CAPITAL.search(text) is not None
             forbidden[[OPENING, AFTER_STEP], number] |= len(_CAPITAL.findall(text)) > 1
-            # "2" and "nd" would make another number.
+            # "2" and "nd" would make "2nd", another number.
             forbidden[[AFTER_FACT, AFTER_STEP], number] |= _LATIN.match(text) is not None
             forbidden[:CHINESE, number] |= _CJK_BYTES.search(text) is not None
             forbidden[CHINESE, number] |= _LATIN.search(text) is not None
             self._after[number] = _after(text)
         self.forbidden = torch.from_numpy(np.where(forbidden, np.float32(-np.inf), np.float32(0)))
 
-    def place(self, written: Sequence[int]) -> int:
-        """Where the token after these stands."""
+    def position(self, written: Sequence[int]) -> int:
+        """The position of the token after these."""
         for token in reversed(written):
             after = int(self._after[token])
             if after != KEEPS:
@@ -107,13 +107,13 @@ class Vocabulary:
 
 
 def _never(text: str) -> bool:
-    """Whether a token can only state what a slot should: digits, spelled numbers, placeholders' brackets."""
+    """Whether a token states a fact outside a slot: a digit, a spelled number, or a placeholder's bracket."""
     word = text.removeprefix("Ġ").lower()
     return any(character in "0123456789{}[]" for character in text) or word in SPELLED_NUMBERS
 
 
 def _after(text: str) -> int:
-    """Where the token after one of text stands."""
+    """The position after a token of text, or KEEPS."""
     bare = text.rstrip("Ġ\"'(*-")
     if not bare:
         return KEEPS
@@ -126,8 +126,8 @@ def _after_slot(token: str | None) -> int:
     return AFTER_STEP if token is not None and token.startswith("<|s:") else AFTER_FACT
 
 
-def repeats(written: Sequence[int]) -> list[int]:
-    """The tokens that would end a run of REPEAT tokens that was written before (Paulus et al., ICLR 2018)."""
+def repeated_run_ends(written: Sequence[int]) -> list[int]:
+    """The tokens that would complete a run of REPEAT tokens a second time (Paulus et al., ICLR 2018)."""
     if len(written) < REPEAT:
         return []
     before, last = REPEAT - 1, written[-1]
@@ -140,7 +140,7 @@ def repeats(written: Sequence[int]) -> list[int]:
 
 
 class AnswerWriter:
-    """Writes answers by one model; for one thread at a time."""
+    """Writes answers with one model. Not thread-safe."""
 
     def __init__(self, sampler: Sampler, words: Collection[str]) -> None:
         self.sampler = sampler
@@ -150,7 +150,7 @@ class AnswerWriter:
 
     @classmethod
     def load(cls, model_dir: Path | str, *, dtype: str = "auto", threads: int | None = None) -> AnswerWriter:
-        """Open a folder that `regulars train --task answers` wrote; CheckpointError where it is none."""
+        """Open a folder that `regulars train --task answers` wrote. Raises CheckpointError for any other folder."""
         path = Path(model_dir)
         return cls(Sampler.load(path, dtype=dtype, threads=threads), read_settings(path).words)
 
@@ -164,10 +164,10 @@ class AnswerWriter:
         top_p: float,
         support: float = 0.5,
         seed: int = 0,
-    ) -> list[Written]:
-        """The best of `candidates` samples of each prompt; equal prompts get equal answers.
+    ) -> list[WrittenAnswer]:
+        """The best of `candidates` samples of each prompt. Equal prompts get equal answers.
 
-        `support` weighs the share of an answer's words that the prompt has against the samples' agreement.
+        `support` is the weight of the share of an answer's words that the prompt has; agreement has the weight 1.
         """
         encoded, sampled = self.sample(
             prompts,
@@ -193,9 +193,10 @@ class AnswerWriter:
         seed: int = 0,
         constrained: bool = True,
     ) -> tuple[list[tuple[list[int], Slots]], list[list[Sample]]]:
-        """Each prompt's tokens and slots, and its samples; unconstrained ones only to show what they would state."""
+        """The (token ids, slots) of each prompt, and its samples. Unconstrained samples are for comparisons only."""
         encoded = answer_prompt.encode_many(prompts, self.tokenizer)
-        bound = Grounded(self.vocabulary, [(p, slots) for p, (_, slots) in zip(prompts, encoded, strict=True)])
+        with_slots = [(prompt, slots) for prompt, (_, slots) in zip(prompts, encoded, strict=True)]
+        constraint = GroundedConstraint(self.vocabulary, with_slots)
         sampled = self.sampler.sample(
             [ids for ids, _ in encoded],
             Sampling(temperature=temperature, top_p=top_p),
@@ -203,33 +204,33 @@ class AnswerWriter:
             num_return_sequences=candidates,
             seed=seed,
             row_seeds=[seed_of(prompt) for prompt in prompts],
-            constrain=bound if constrained else None,
+            constrain=constraint if constrained else None,
         )
         return encoded, sampled
 
     def text(self, sample: Sample, slots: Slots) -> str:
-        """A sample's text, no sentence twice; of one that had no room to end, its whole sentences."""
+        """The text of a sample without repeated sentences; only whole sentences of a sample that was cut off."""
         text = self.tokenizer.decode(sample.tokens, slots).strip()
         if sample.ended == "max_new_tokens":
             whole = _SENTENCE_END.match(text)
             text = whole[0] if whole else ""
-        return once(text)
+        return without_repeats(text)
 
-    def best(self, prompt: str, slots: Slots, samples: Sequence[Sample], support: float) -> Written:
-        """The sample that is grounded and scores highest; of equals the first.
+    def best(self, prompt: str, slots: Slots, samples: Sequence[Sample], support: float) -> WrittenAnswer:
+        """The grounded sample with the highest score; the first of equals.
 
-        One that says something twice is taken only where all do.
+        A sample that repeats itself is taken only where all do.
         """
         counts = Counter(self.text(sample, slots) for sample in samples)
         grounded = [text for text in counts if text and not ungrounded(text, prompt, self.words)]
         if not grounded:
-            return Written(None, 0.0, 0)
+            return WrittenAnswer(None, 0.0, 0)
         agreement = agreements([bigrams(text) for text in grounded], [counts[text] for text in grounded])
-        stated = set(words_of(prompt))
-        supported = np.array([share(words_of(text), stated) for text in grounded])
+        stated = set(overlap_words(prompt))
+        supported = np.array([covered_share(overlap_words(text), stated) for text in grounded])
         scores = agreement + support * supported
-        circling = np.array([says_twice(text) for text in grounded])
-        if not circling.all():
-            scores[circling] = -np.inf
+        looping = np.array([repeats_itself(text) for text in grounded])
+        if not looping.all():
+            scores[looping] = -np.inf
         first = int(scores.argmax())
-        return Written(grounded[first], float(scores[first]), len(grounded))
+        return WrittenAnswer(grounded[first], float(scores[first]), len(grounded))

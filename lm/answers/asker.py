@@ -1,4 +1,4 @@
-"""From a question to its prompt: personal data out, the best article in, or the reason why it is not answered."""
+"""Makes the prompt of a question: redacts it, finds the best article, or says why it is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lm.answers.answer_prompt import Article, Customer, Order, OwnReview, redacted, render
+from lm.answers.answer_prompt import Article, CustomerFacts, Order, OwnReview, redacted, render_prompt
 from lm.answers.fact_slots import SlotTokenizer
 from lm.answers.model_file import read_settings
 from lm.answers.retrieval import RankModel, Retriever
@@ -17,8 +17,8 @@ from lm.checkpoint.checkpoint import CheckpointError
 LOW_CONFIDENCE, NO_WORDS = "low_confidence", "no_words"
 
 
-class Asked(NamedTuple):
-    """A prompt, the articles that bear on the question, best first, and why it is not to be answered, if so."""
+class QuestionPrompt(NamedTuple):
+    """The prompt of a question (None if refused), its articles, best first, and the reason of a refusal."""
 
     prompt: str | None
     article_ids: list[str]
@@ -27,14 +27,17 @@ class Asked(NamedTuple):
 
 
 class Asker:
-    """Makes prompts of questions for one model and tonight's articles."""
+    """Makes the prompts of questions for one model and tonight's articles."""
 
     def __init__(self, retriever: Retriever, tokenizer: SlotTokenizer, min_confidence: float) -> None:
         self.retriever, self.tokenizer, self.min_confidence = retriever, tokenizer, min_confidence
 
     @classmethod
     def load(cls, model_dir: Path | str, articles: Path | str) -> Asker:
-        """Open a model folder and tonight's articles (as `write_articles` wrote them)."""
+        """Open a model folder and tonight's articles (a file of `save_articles`).
+
+        Raises CheckpointError for a folder that was not trained to answer.
+        """
         path = Path(model_dir)
         listed = [Article(*fields) for fields in json.loads(Path(articles).read_text(encoding="utf-8"))]
         try:
@@ -44,9 +47,9 @@ class Asker:
         return cls(Retriever(listed, RankModel.load(path)), tokenizer, read_settings(path).min_confidence)
 
     @staticmethod
-    def customer(orders: Sequence[Mapping[str, Any]], reviews: Sequence[Mapping[str, Any]]) -> Customer:
-        """A Customer from rows as a table has them."""
-        return Customer(
+    def customer(orders: Sequence[Mapping[str, Any]], reviews: Sequence[Mapping[str, Any]]) -> CustomerFacts:
+        """The facts of a customer from rows of tables."""
+        return CustomerFacts(
             tuple(Order(o["order_id"], o["ordered_on"], tuple(o["titles"])) for o in orders),
             tuple(OwnReview(_rating(r["rating"]), r["title"], r["text"]) for r in reviews),
         )
@@ -54,15 +57,15 @@ class Asker:
     def ask(
         self,
         texts: Sequence[str],
-        customers: Sequence[Customer],
+        customers: Sequence[CustomerFacts],
         *,
         budget: int,
         links: int,
         min_confidence: float | None = None,
-    ) -> list[Asked]:
-        """The prompt of each question in at most `budget` tokens, and up to `links` articles.
+    ) -> list[QuestionPrompt]:
+        """The prompt of each question in at most `budget` tokens, with up to `links` articles.
 
-        A question is refused below `min_confidence` (default: the model's own), or where no word is left of it.
+        A question is refused below `min_confidence` (default: the model's own), or without a word after redaction.
         """
         least = self.min_confidence if min_confidence is None else min_confidence
         questions = [redacted(text, customer) for text, customer in zip(texts, customers, strict=True)]
@@ -72,13 +75,13 @@ class Asker:
             reason = None if ranked.confidence >= least else LOW_CONFIDENCE
             if not any(character.isalpha() for character in question):
                 reason = NO_WORDS
-            prompt = None if reason else render(question, best, customer, self.tokenizer, budget)
-            asked.append(Asked(prompt, ranked.article_ids, ranked.confidence, reason))
+            prompt = None if reason else render_prompt(question, best, customer, self.tokenizer, budget)
+            asked.append(QuestionPrompt(prompt, ranked.article_ids, ranked.confidence, reason))
         return asked
 
 
-def write_articles(articles: Sequence[Article], file: Path) -> None:
-    """Write tonight's articles where the workers read them."""
+def save_articles(articles: Sequence[Article], file: Path) -> None:
+    """Write tonight's articles into the file that `Asker.load` reads."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps([list(article) for article in articles], ensure_ascii=False), encoding="utf-8")
 

@@ -1,9 +1,9 @@
-"""Facts as single tokens: what a prompt states is copied whole by the model or not at all.
+"""Facts as single tokens, so that the model copies a fact of the prompt whole or not at all.
 
-Each atom of a prompt (lm.answers.grounding) becomes one slot token, numbered within its part of the prompt: `<|a:3|>`
-is the article's third fact, `<|q:1|>` the question's first, `<|f:2|>` the second of the customer's own orders and
-reviews, `<|s:4|>` the step that the article numbers 4. The model reads and writes the tokens; their texts stay outside, so that
-generation can be held to the slots that a prompt has (delexicalisation, Wen et al., EMNLP 2015).
+Each atom of a prompt (lm.answers.grounding) becomes one slot token, numbered within its part: `<|a:3|>` is the
+article's third fact, `<|q:1|>` the question's first, `<|f:2|>` the second of the customer's orders and reviews, and
+`<|s:4|>` the step that the article numbers 4. The model reads and writes the tokens; their texts stay outside it.
+Generation can therefore be restricted to the slots of a prompt (delexicalisation: Wen et al., EMNLP 2015).
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from tokenizers import Tokenizer
 from lm.answers.grounding import Atom, atoms, has_cjk, normalised
 from lm.text.redact import PLACEHOLDERS
 
-#: Slot tokens of each part; what a prompt states beyond them is read as plain text and cannot be copied.
-COUNTS = {"a": 48, "q": 8, "f": 24, "s": 12}
+#: Slot tokens of each part. Further facts of a prompt are read as plain text and cannot be copied.
+SLOT_COUNTS = {"a": 48, "q": 8, "f": 24, "s": 12}
 JOIN = "<|join|>"
-"""Before a slot: its text follows without a space where one is usual, or with one where none is."""
+"""Written before a slot whose spacing is unusual: no space where one is usual, or a space where none is."""
 
-_AFTER_SLOT = "x"  # a slot's own text does not decide about the next one's space
+_AFTER_SLOT = "x"  # stands for the text of a slot, which does not decide about the next slot's space
 _NO_SPACE_AFTER = re.compile(r"[\s(\[{\"'“‘/#$€£¥@-]$")
 
 
 def tokens_of_slots() -> list[str]:
-    """All slot tokens and JOIN, in the order in which a tokenizer has them."""
-    return [JOIN, *(f"<|{part}:{n}|>" for part, count in COUNTS.items() for n in range(1, count + 1))]
+    """JOIN and all slot tokens, in the order in which a tokenizer has them."""
+    return [JOIN, *(f"<|{part}:{n}|>" for part, count in SLOT_COUNTS.items() for n in range(1, count + 1))]
 
 
-class Part(NamedTuple):
-    """A stretch of a prompt: its text, the slots' letter, and texts in it that are facts whatever they look like."""
+class PromptPart(NamedTuple):
+    """A part of a prompt: its text, the letter of its slots, and known facts in it, such as a product's title."""
 
     text: str
     letter: str
@@ -40,26 +40,26 @@ class Part(NamedTuple):
 
 
 class Slots:
-    """The slots of one prompt: which token stands for which text."""
+    """The slots of one prompt: their tokens and texts."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}  # token -> text
         self.tokens: dict[str, str] = {}  # text -> token
-        self._used = dict.fromkeys(COUNTS, 0)
+        self._used = dict.fromkeys(SLOT_COUNTS, 0)
 
     def add(self, text: str, letter: str) -> str | None:
-        """The token of `text`, a new one of the part where it has none yet; None where the part has no more."""
+        """The token of `text`, a new one where it has none yet; None where the part has no slots left."""
         if text not in self.tokens:
-            if self._used[letter] == COUNTS[letter]:
+            if self._used[letter] == SLOT_COUNTS[letter]:
                 return None
             self._used[letter] += 1
             self._set(f"<|{letter}:{self._used[letter]}|>", text)
         return self.tokens[text]
 
     def add_step(self, text: str) -> str | None:
-        """The token of a list's number, "3." -> <|s:3|>; None beyond the last."""
+        """The token of a list's number, "3." -> <|s:3|>, added if new; None for a number without a token."""
         number = int(normalised(text))
-        if not 1 <= number <= COUNTS["s"]:
+        if not 1 <= number <= SLOT_COUNTS["s"]:
             return None
         token = f"<|s:{number}|>"
         if token not in self.texts:
@@ -67,7 +67,7 @@ class Slots:
         return token
 
     def step(self, text: str) -> str | None:
-        """The token of a list's number if the prompt has it."""
+        """The token of a list's number, None where the prompt lacks it."""
         token = f"<|s:{int(normalised(text))}|>"
         return token if token in self.texts else None
 
@@ -77,7 +77,7 @@ class Slots:
 
 
 class SlotTokenizer:
-    """Text with slots <-> token ids, for a tokenizer that has `tokens_of_slots()`."""
+    """Encodes and decodes text with slots, by a tokenizer that has `tokens_of_slots()`."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -85,12 +85,12 @@ class SlotTokenizer:
         for token in tokens_of_slots():
             number = tokenizer.token_to_id(token)
             if number is None:
-                raise ValueError(f"the tokenizer has no {token}: it is not one of an answers model")
+                raise ValueError(f"the tokenizer has no {token}: it does not belong to an answers model")
             self.ids[token] = number
         self.names = {number: token for token, number in self.ids.items()}
 
     def encode_many(self, texts: Sequence[Sequence[str]]) -> list[list[int]]:
-        """Token ids of texts that are given as pieces, of which those that are slot tokens stand for themselves."""
+        """Token ids of texts, each given as pieces: plain text or slot tokens."""
         plain = [piece for pieces in texts for piece in pieces if piece not in self.ids]
         known = dict.fromkeys(plain)
         encoded = self.tokenizer.encode_batch_fast(list(known), add_special_tokens=False)
@@ -101,9 +101,9 @@ class SlotTokenizer:
         ]
 
     def decode(self, ids: Sequence[int], slots: Slots) -> str:
-        """The text of generated tokens, the slots' own texts in it; a slot that the prompt has not is left out."""
+        """The text of generated tokens with the texts of the slots. A slot that the prompt lacks is left out."""
         text, run, flip = "", [], False
-        before = ""  # what a slot's space depends on
+        before = ""  # the text that decides about a slot's space
         for number in [*ids, -1]:
             if number != -1 and number not in self.names:
                 run.append(number)
@@ -121,12 +121,15 @@ class SlotTokenizer:
 
 
 def _usual_space(before: str) -> bool:
-    """Whether a slot after this text usually has a space before it."""
+    """Whether a slot after this text usually follows a space."""
     return bool(before) and before[-1].isascii() and not _NO_SPACE_AFTER.search(before)
 
 
-def pieces(text: str, replaced: Iterable[tuple[int, int, str]]) -> list[str]:
-    """Cut `text` at the stretches (start, end, slot token), in order; spaces before slots go into the slots."""
+def split_at_slots(text: str, replaced: Iterable[tuple[int, int, str]]) -> list[str]:
+    """Split `text` at the ordered stretches (start, end, slot token) into pieces of plain text and slot tokens.
+
+    A space before a slot belongs to the slot.
+    """
     out: list[str] = []
     done = 0
     for start, end, token in replaced:
@@ -145,8 +148,8 @@ def pieces(text: str, replaced: Iterable[tuple[int, int, str]]) -> list[str]:
     return out
 
 
-def fill(parts: Sequence[Part]) -> tuple[list[str], Slots]:
-    """Replace the atoms and facts of a prompt's parts by slots: the pieces to encode, and the slots."""
+def fill_slots(parts: Sequence[PromptPart]) -> tuple[list[str], Slots]:
+    """Replace the atoms and known facts of a prompt's parts by slots; return the pieces to encode, and the slots."""
     slots = Slots()
     out: list[str] = []
     for part in parts:
@@ -161,12 +164,12 @@ def fill(parts: Sequence[Part]) -> tuple[list[str], Slots]:
                 token = slots.add(text, part.letter)
             if token:
                 replaced.append((atom.start, atom.end, token))
-        out += pieces(part.text, replaced)
+        out += split_at_slots(part.text, replaced)
     return out, slots
 
 
-def _atoms_and_facts(part: Part) -> list[Atom]:
-    """The atoms of a part, where they do not lie in one of its facts, and the facts."""
+def _atoms_and_facts(part: PromptPart) -> list[Atom]:
+    """The known facts of a part, and the atoms that do not overlap them."""
     found: list[Atom] = []
     for fact in sorted(set(part.facts), key=len, reverse=True):
         for match in re.finditer(re.escape(fact), part.text):
@@ -181,13 +184,12 @@ _SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 _FEWEST_LETTERS = 12
 
 
-def target(answer: str, slots: Slots, words: Collection[str]) -> list[str] | None:
-    """What the model should have written of a past answer, given a prompt's slots: pieces as `fill` gives them.
+def learnable_target(answer: str, slots: Slots, words: Collection[str]) -> list[str] | None:
+    """The target for training on a past answer, as pieces of `fill_slots`: only what the prompt's slots support.
 
-    What the prompt does not state is not learned: a sentence with another number is left out, a list keeps the steps
-    that the prompt numbers (dashes where it numbers none), a name such as a button's is written as ordinary words, a
-    sentence with any other name is left out. None where too little is left. `words` are those of
-    lm.answers.grounding.ordinary_words.
+    A sentence with a number that the prompt lacks is left out. A list keeps the steps that the prompt numbers, or has
+    dashes where it numbers none. A name of ordinary words, such as a button's, becomes lower case; a sentence with any
+    other name is left out. None where too little is left. `words` are those of lm.answers.grounding.ordinary_words.
     """
     has_steps = any(token.startswith("<|s:") for token in slots.texts)
     lines = []
@@ -213,14 +215,14 @@ def target(answer: str, slots: Slots, words: Collection[str]) -> list[str] | Non
         token = slots.step(written) if atom.kind == "step" else slots.tokens.get(written)
         if token and not (atom.opens and written.lower() in words):
             replaced.append((atom.start, atom.end, token))
-    return pieces(text, replaced)
+    return split_at_slots(text, replaced)
 
 
 def _sentence(sentence: str, slots: Slots, words: Collection[str]) -> str | None:
-    """A sentence with the names that the prompt lacks as plain words.
+    """A sentence in which names that the prompt lacks are plain words.
 
-    None where it has something redacted, a number that the prompt lacks, or a name that is no ordinary words: most
-    likely a customer's.
+    None for a sentence with redacted data, with a number that the prompt lacks, or with a name that does not consist
+    of ordinary words: most likely a customer's.
     """
     out, done = "", 0
     for atom in atoms(sentence):
@@ -243,7 +245,7 @@ def _sentence(sentence: str, slots: Slots, words: Collection[str]) -> str | None
 
 
 def _as_words(name: str, slots: Slots, words: Collection[str]) -> str | None:
-    """A name in lower case, but for those of its words that are names of the prompt; None for no ordinary words."""
+    """A name in lower case, except its words that are slots of the prompt; None for a word that is not ordinary."""
     parts = [word for word in name.strip("{}[]").split(" ") if word]
     if not all(word in slots.tokens or word.lower() in words or has_cjk(word) for word in parts):
         return None

@@ -1,13 +1,13 @@
-"""What an answer states as a fact, numbers, dates, prices and names, and whether each stands in its prompt.
+"""Finds the facts that an answer states (numbers, dates, prices, names) and checks them against its prompt.
 
-An atom is a stretch of text that may be copied but never made up:
+An atom is a stretch of text that an answer may copy but must not invent:
 
 * number: any run with a digit ("A0000042-003", "3.99", "24/7", "2026-02-11"), a spelled number from two on;
 * name: capitalised words inside a sentence, Latin words inside Chinese text, anything in Chinese quotation marks;
-* placeholder: what stands in {{ }} or [ ], such as {{Order Number}}; what stands for personal data, such as [EMAIL],
-  may not even be copied.
+* placeholder: text in {{ }} or [ ], such as {{Order Number}}; a placeholder of personal data, such as [EMAIL], must
+  not be copied either.
 
-At the start of a sentence a word may be capitalised without being a name if it is one of the shop's ordinary words.
+An ordinary word of the shop that begins a sentence is not a name.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ SPELLED_NUMBERS = (
 )
 _SPELLED = "|".join(SPELLED_NUMBERS)
 _NUMBER = rf"(?<![A-Za-z\d])[A-Za-z\d]*\d[A-Za-z\d]*(?:[-/.,:][A-Za-z\d]*\d[A-Za-z\d]*)*%?|\b(?i:{_SPELLED})\b"
-#: Chinese numerals count as numbers before what is counted; 一 alone is also "a", and is left to the reader.
+#: Chinese numerals count as numbers before a measure word; 一 alone is left out because it also means "a".
 _CJK_NUMBER = (
     r"[二三四五六七八九十百千万两][一二三四五六七八九十百千万]*(?=个|天|日|周|月|年|小时|分钟|元|次|件|种|倍|折)"
 )
 _LETTERS = r"[A-Za-z\u00c0-\u024f]"
 _WORD = rf"[A-Z\u00c0-\u00de]{_LETTERS}*(?:['’&-]{_LETTERS}+)*"
-#: A run of capitalised words, a name as it is mostly written: "Order Details", "Apple Pay".
+#: A run of capitalised words, such as "Order Details" or "Apple Pay".
 _NAME = rf"{_WORD}(?:[ -]{_WORD})*"
 _QUOTED = r"[“「《][^“”「」《》\n]{1,60}[”」》]"
 _PLACEHOLDER = r"\{\{[^{}\n]{1,60}\}\}|\[[A-Z][^\[\]\n]{0,60}\]"
@@ -48,19 +48,19 @@ _ATOMS = re.compile(
 _LATIN = re.compile(rf"{_LETTERS}+(?:[ '’&-]{_LETTERS}+)*")
 _LATIN_WORD = re.compile(rf"{_LETTERS}+")
 _CJK_CHARACTER = re.compile(f"[{_CJK}]")
-#: What stands before the first word of a sentence: its predecessor's end, then quotes, brackets and bullets.
+#: The text before the first word of a sentence: the end of the previous one, then quotes, brackets and bullets.
 _SENTENCE_START = re.compile(r"(?:^|[.!?。！？:：;；\n])[\s\"'“”‘’(\[*•–-]*$")
 _FIRST_PERSON = re.compile(r"I(?:['’](?:m|ll|ve|d))?$")
-_ENDS = 80  # characters before an atom in which its sentence's start is looked for
+_LOOK_BEHIND = 80  # characters before an atom that are searched for the start of its sentence
 
 
 def is_chinese(text: str) -> bool:
-    """Whether a text is Chinese, with Latin names in it or not, rather than another with Chinese names in it."""
+    """Whether a text has more Chinese characters than Latin words."""
     return len(_CJK_CHARACTER.findall(text)) > len(_LATIN_WORD.findall(text))
 
 
 class Atom(NamedTuple):
-    """One stretch of a text: text[start:end]; `opens` where it is a name that begins a sentence."""
+    """One stretch text[start:end]; `opens` says that it is a name at the start of a sentence."""
 
     start: int
     end: int
@@ -74,7 +74,7 @@ def has_cjk(text: str) -> bool:
 
 
 def atoms(text: str) -> list[Atom]:
-    """The atoms of a text, in order, without overlaps; first person's I is none."""
+    """The atoms of a text, in order, without overlaps. The pronoun I is not a name."""
     found: list[Atom] = []
     for match in _ATOMS.finditer(text):
         start, end = match.span()
@@ -94,8 +94,8 @@ def atoms(text: str) -> list[Atom]:
 
 
 def _names(text: str, start: int, end: int) -> list[Atom]:
-    """A run of capitalised words as one name; at a sentence's start its first word stands alone."""
-    opens = _SENTENCE_START.search(text[max(0, start - _ENDS) : start]) is not None
+    """A run of capitalised words as one name; the first word of a sentence is a name of its own."""
+    opens = _SENTENCE_START.search(text[max(0, start - _LOOK_BEHIND) : start]) is not None
     words = [(start + m.start(), start + m.end()) for m in re.finditer(r"[^ ]+", text[start:end])]
     parts: list[list[tuple[int, int]]] = [[]]
     for number, (first, last) in enumerate(words):
@@ -109,7 +109,7 @@ def _names(text: str, start: int, end: int) -> list[Atom]:
 
 
 def _latin_in_chinese(text: str, found: list[Atom]) -> list[Atom]:
-    """Latin words in a line with Chinese are names however they are written, for they are no Chinese word."""
+    """The Latin words in lines with Chinese: each is a name, in upper or lower case."""
     taken = {place for atom in found for place in range(atom.start, atom.end)}
     return [
         Atom(match.start(), match.end(), "name")
@@ -121,11 +121,10 @@ def _latin_in_chinese(text: str, found: list[Atom]) -> list[Atom]:
 
 
 def ungrounded(answer: str, prompt: str, words: Collection[str]) -> list[str]:
-    """The atoms of `answer` that its `prompt` does not have, each as it is written; empty for a grounded answer.
+    """The atoms of `answer` that its `prompt` lacks, as they are written; empty for a grounded answer.
 
-    A number must be one of the prompt's whole numbers ("10" does not stand in "100"); a name or placeholder must
-    stand in the prompt as written, at word boundaries. `words` are the ordinary words, in lower case, that may be
-    capitalised at the start of a sentence.
+    A number must be one of the prompt's whole numbers: "10" is not in "100". A name or placeholder must occur in the
+    prompt as written, at word boundaries. `words` are the ordinary words, in lower case.
     """
     numbers = _numbers(prompt)
     missing = []
@@ -144,13 +143,13 @@ def ungrounded(answer: str, prompt: str, words: Collection[str]) -> list[str]:
     return missing
 
 
-@lru_cache(maxsize=256)  # several answers are held against one prompt
+@lru_cache(maxsize=256)  # several answers are checked against one prompt
 def _numbers(prompt: str) -> frozenset[str]:
     return frozenset(normalised(prompt[a.start : a.end]) for a in atoms(prompt) if a.kind in ("number", "step"))
 
 
 def stands_in(text: str, prompt: str) -> bool:
-    """Whether `text` occurs in `prompt` with no letter or digit of its own script going on at either end."""
+    """Whether `text` occurs in `prompt` at word boundaries; Chinese text has none."""
     place = prompt.find(text)
     while place >= 0:
         before, after = prompt[place - 1 : place] if place else "", prompt[place + len(text) : place + len(text) + 1]
@@ -161,7 +160,7 @@ def stands_in(text: str, prompt: str) -> bool:
 
 
 def normalised(number: str) -> str:
-    """A number as it is compared: "1." of a list is 1, letters do not depend on case."""
+    """A number in the form that is compared: "1." of a list is "1", letters are lower case."""
     return number.strip().rstrip(".)").lower()
 
 
@@ -171,9 +170,10 @@ def _goes_on(neighbour: str, edge: str) -> bool:
 
 
 def ordinary_words(texts: Collection[str]) -> list[str]:
-    """The words that `texts` write in lower case somewhere, or capitalise only at the start of sentences.
+    """The ordinary words of `texts`, in lower case and sorted: words that are not names.
 
-    The latter in at least three texts, and more often there than elsewhere: a customer's name begins one or two.
+    A word is ordinary that is written in lower case somewhere, or that begins at least three sentences and more
+    sentences than it is capitalised within. A customer's name begins one or two.
     """
     lower: set[str] = set()
     opening: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What an answers model's folder holds beside Hugging Face's files: `answers.json`."""
+"""`answers.json`: the settings in the folder of an answers model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ SETTINGS_FILE = "answers.json"
 
 
 class AnswersFile(BaseModel):
-    """`words`, in lower case, may be capitalised at the start of a sentence without being a name.
+    """The ordinary words (lower case), and the confidence below which a question is refused.
 
-    Below `min_confidence` a question is refused.
+    An ordinary word that begins a sentence is not a name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,7 +24,7 @@ class AnswersFile(BaseModel):
 
 
 def read_settings(path: Path) -> AnswersFile:
-    """The `answers.json` of a model folder; CheckpointError with the mend where there is none."""
+    """Read the `answers.json` of a model folder. Raises CheckpointError where it is missing or invalid."""
     file = path / SETTINGS_FILE
     if not file.exists():
         raise CheckpointError(

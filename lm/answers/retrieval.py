@@ -1,9 +1,9 @@
-"""Finds the help article that answers a question, by BM25 and by past questions, and says how sure that is.
+"""Finds the help article that answers a question, and the probability that it is the right one.
 
-BM25 (the `bm25s` library) finds articles by their own words, also those written today. What it cannot know, that "where
-is my parcel" asks for "Track an order", a multinomial logistic regression learns from past questions: hashed words,
-word pairs and character n-grams, for misspellings. A conditional logit weighs the two, and a second, calibrated one
-says how probable it is that the first article is right: that is the confidence by which answers are refused.
+BM25 (the `bm25s` library) finds articles by their own words, also new ones. A multinomial logistic regression learns
+from past questions that "where is my parcel" asks for "Track an order"; its features are hashed words, word pairs and
+character n-grams. A conditional logit combines the two. A calibrated logistic regression gives the confidence that the
+first article is right; questions with a low confidence are refused.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ from lm.checkpoint.checkpoint import CheckpointError
 RANKER_FILE = "ranker.safetensors"
 
 Floats = NDArray[np.float64]
-#: Weights of (log-probability of the linear model, article new to it, BM25 of a known article, BM25 of a new one).
+#: Number of weights of the conditional logit: the linear model's log-probability, whether the article is new to it,
+#: BM25 of a known article, BM25 of a new one.
 EVIDENCE = 4
-#: Of the calibration: (constant, log-odds of the first article, share of the question known, BM25 of the first).
+#: Number of weights of the calibration: constant, log-odds of the first article, known share of the question, BM25 of
+#: the first article.
 CONFIDENCE = 4
 _BITS = 20
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -43,7 +45,7 @@ _CJK_RUN = re.compile(f"[{_CJK}]")
 
 
 class Ranked(NamedTuple):
-    """Articles for one question, best first, their probabilities, and how probable it is that the first is right."""
+    """Articles for one question, best first, their probabilities, and the confidence that the first is right."""
 
     article_ids: list[str]
     probabilities: list[float]
@@ -52,7 +54,7 @@ class Ranked(NamedTuple):
 
 @dataclass(frozen=True)
 class RankModel:
-    """What past questions taught; without any (`RankModel()`) BM25 decides alone and no confidence is calibrated."""
+    """The weights learned from past questions. `RankModel()` ranks by BM25 alone, with uncalibrated confidence."""
 
     article_ids: tuple[str, ...] = ()
     features: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))  # (F,) hashes, rising
@@ -68,7 +70,7 @@ class RankModel:
 
     @classmethod
     def load(cls, folder: Path) -> RankModel:
-        """Read a model folder's ranker; CheckpointError where there is no whole one."""
+        """Read the ranker of a model folder. Raises CheckpointError where it is missing or broken."""
         try:
             with safe_open(str(folder / RANKER_FILE), framework="numpy") as file:
                 article_ids = tuple(json.loads(file.metadata()["article_ids"]))
@@ -79,11 +81,11 @@ class RankModel:
             ) from error
 
     def vectors(self, counts: Sequence[Counter[int]]) -> tuple[sp.csr_matrix, Floats]:
-        """Unit-length tf-idf vectors (n, F) of hashed features, and the share of each question's mass that is known."""
-        return vectors(counts, self.features, self.idf)
+        """(n, F) unit-length TF-IDF vectors of hashed features, and (n,) the known share of each question's mass."""
+        return tf_idf_vectors(counts, self.features, self.idf)
 
     def log_probabilities(self, x: sp.csr_matrix) -> Floats:
-        """(n, articles) of the linear model alone."""
+        """(n, articles) log-probabilities of the linear model alone."""
         return log_softmax(np.asarray(x @ self.weights, dtype=np.float64))
 
 
@@ -91,7 +93,7 @@ _ARRAYS = ("features", "idf", "weights", "evidence", "confidence")
 
 
 class Retriever:
-    """Ranks tonight's articles for questions."""
+    """Ranks tonight's articles for questions. Raises ValueError without articles."""
 
     def __init__(self, articles: Sequence[Article], model: RankModel) -> None:
         if not articles:
@@ -104,7 +106,7 @@ class Retriever:
         self._column = np.array([known.get(article, -1) for article in self.ids])
 
     def rank(self, questions: Sequence[str], k: int) -> list[Ranked]:
-        """The `k` likeliest articles of each question; ties by id."""
+        """The `k` most likely articles for each question; ties by id."""
         evidence, known_share = self.evidence(questions)
         logits = evidence @ self.model.evidence
         p = np.exp(log_softmax(logits))
@@ -116,7 +118,7 @@ class Retriever:
         return ranked
 
     def evidence(self, questions: Sequence[str]) -> tuple[Floats, Floats]:
-        """(n, articles, EVIDENCE) of each question and article, and (n,) the share of the question that is known."""
+        """(n, articles, EVIDENCE) evidence, and (n,) the known share of each question."""
         bm25 = self._bm25.scores(questions)
         x, known_share = self.model.vectors([hashed_features(question) for question in questions])
         linear = np.zeros((len(questions), len(self.ids)))
@@ -127,28 +129,28 @@ class Retriever:
 
 
 class BM25:
-    """Scores of texts against questions; a question without a known word scores 0 everywhere."""
+    """BM25 scores of texts against questions (Robertson & Zaragoza 2009); without a common word the score is 0."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._size = len(texts)
-        corpus = [terms(text) for text in texts]
-        # bm25s cannot index texts without a word.
+        corpus = [bm25_terms(text) for text in texts]
+        # bm25s cannot index a corpus without words.
         self._index = bm25s.BM25(method="lucene") if any(corpus) else None
         if self._index:
             self._index.index(corpus, show_progress=False)
 
     def scores(self, questions: Sequence[str]) -> Floats:
-        """(questions, texts)."""
+        """(questions, texts) scores."""
         found = np.zeros((len(questions), self._size))
         for row, question in enumerate(questions):
-            words = terms(question)
+            words = bm25_terms(question)
             if self._index and words:
                 found[row] = self._index.get_scores(words)
         return found
 
 
-def terms(text: str) -> list[str]:
-    """Words in lower case; of Chinese the characters and pairs of neighbouring ones."""
+def bm25_terms(text: str) -> list[str]:
+    """The words of a text in lower case; of Chinese, the characters and pairs of adjacent characters."""
     found: list[str] = []
     for match in _TERMS.finditer(text.lower()):
         run = match[0]
@@ -160,11 +162,11 @@ def terms(text: str) -> list[str]:
 
 
 def hashed_features(text: str) -> Counter[int]:
-    """Counts of hashed terms, pairs of neighbouring terms, and character 3- to 5-grams of Latin words.
+    """Counts of hashed terms, of pairs of adjacent terms, and of character 3- to 5-grams of Latin words.
 
-    Numbers count as one and the same: which order it is says nothing about what is asked.
+    All numbers count as the same term: an order number says nothing about the topic.
     """
-    words = ["0" if term[0].isdigit() else term for term in terms(text)]
+    words = ["0" if term[0].isdigit() else term for term in bm25_terms(text)]
     names = [f"w {word}" for word in words]
     names += [f"p {a} {b}" for a, b in pairwise(words)]
     for word in words:
@@ -175,10 +177,10 @@ def hashed_features(text: str) -> Counter[int]:
     return Counter(zlib.crc32(name.encode("utf-8", "surrogatepass")) & mask for name in names)
 
 
-def vectors(
+def tf_idf_vectors(
     counts: Sequence[Counter[int]], features: NDArray[np.int64], idf: NDArray[np.float32]
 ) -> tuple[sp.csr_matrix, Floats]:
-    """As RankModel.vectors; features beyond the known ones weigh as the rarest when shares are computed."""
+    """`RankModel.vectors` for given features; in the share, an unknown feature counts as the rarest known one."""
     rows, columns, values = [], [], []
     share = np.zeros(len(counts))
     rarest = float(idf.max(initial=1.0))
@@ -201,14 +203,14 @@ def vectors(
 
 
 def stack_evidence(linear: Floats, bm25: Floats, known: NDArray[np.bool_]) -> Floats:
-    """(n, articles, EVIDENCE) from log-probabilities and BM25 scores, both (n, articles); `known` (articles,)."""
+    """(n, articles, EVIDENCE) from log-probabilities and BM25 scores (n, articles); `known` is (articles,)."""
     return np.stack([linear * known, np.broadcast_to(~known, bm25.shape), bm25 * known, bm25 * ~known], axis=2).astype(
         np.float64
     )
 
 
 def confidence_features(p: Floats, evidence: Floats, known_share: Floats) -> Floats:
-    """(n, CONFIDENCE) from (n, articles) probabilities and what they came from."""
+    """(n, CONFIDENCE) features from (n, articles) probabilities, their evidence, and (n,) known shares."""
     first = p.argmax(axis=1)
     best = np.clip(p.max(axis=1), 1e-6, 1 - 1e-6)
     bm25 = evidence[np.arange(len(p)), first, 2:].sum(axis=1)
@@ -216,7 +218,7 @@ def confidence_features(p: Floats, evidence: Floats, known_share: Floats) -> Flo
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Over the last axis."""
+    """log softmax over the last axis."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     result: Any = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result

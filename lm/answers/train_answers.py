@@ -1,7 +1,7 @@
-"""Train GPT-2 to write answers: each past question's prompt, then what the shop's staff answered, facts as slots.
+"""Trains GPT-2 to write answers: the prompt of a past question, then the answer of the shop's staff.
 
-The loss is the cross-entropy of the answer's tokens alone. What an answer states beyond its prompt is not learned
-(lm.answers.fact_slots.target), so the model has no habit of inventing that decoding would have to fight.
+Facts are slots. The loss is the cross-entropy of the answer's tokens alone. Facts that the prompt lacks are left out of
+the target (lm.answers.fact_slots.learnable_target), so the model does not learn to invent any.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from transformers import PreTrainedModel
 
 from lm.answers import answer_prompt
 from lm.answers.answer_figures import answer_figures, retrieval_figures
-from lm.answers.answer_prompt import Article, Customer, Pair
+from lm.answers.answer_prompt import AnswerPair, Article, CustomerFacts
 from lm.answers.answer_writer import AnswerWriter
-from lm.answers.fact_slots import SlotTokenizer, pieces, target, tokens_of_slots
+from lm.answers.fact_slots import SlotTokenizer, learnable_target, split_at_slots, tokens_of_slots
 from lm.answers.grounding import atoms, ordinary_words
 from lm.answers.model_file import AnswersFile, write_settings
 from lm.answers.retrieval import RankModel, Retriever
-from lm.answers.train_retrieval import Asked, link_by_answer, train_ranker
+from lm.answers.train_retrieval import LabelledQuestions, link_by_answer, train_ranker
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest
@@ -46,14 +46,14 @@ from lm.train.training_loop import Report, Task, fit, length_batches, pad
 from lm.train.training_state import TrainingError, fingerprint, replace_folder, work_folder
 
 _FEWEST = 50
-#: Held-out questions that a training answers to judge itself; the benchmark answers more.
+#: Held-out questions that are answered for the reported figures; the benchmark answers more.
 _JUDGED = 100
 _ANSWER_CHARACTERS = 6000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswersSettings(Settings):
-    """The training of the answers' model; lengths in tokens."""
+class AnswersTrainSettings(Settings):
+    """How an answers model is trained; lengths are in tokens."""
 
     prompt_tokens: int = 320
     max_answer_tokens: int = 256
@@ -62,10 +62,10 @@ class AnswersSettings(Settings):
 
 
 class PastQuestion(NamedTuple):
-    """A question that staff answered: what was known of the customer then, and the article that they used, if noted."""
+    """An answered question: the customer's facts at that time, the staff's answer, and their article if noted."""
 
     text: str
-    customer: Customer
+    customer: CustomerFacts
     answer: str
     article_id: str | None = None
 
@@ -73,48 +73,54 @@ class PastQuestion(NamedTuple):
 def train_answers(
     past: Sequence[PastQuestion],
     articles: Sequence[Article],
-    settings: AnswersSettings,
+    settings: AnswersTrainSettings,
     out: Path,
     *,
     report: Report | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Learn to find and to write answers from `past`; 8 : 1 : 1 by the question's words, the last tenth is held out.
+    """Train retrieval and writing on `past`, and write the model folder `out`.
 
-    Writes `out` when finished; until then an older `out` stays. Returns the held-out figures beside those of plain
-    BM25 and of the article itself as the answer. Raises TrainingError where there is too little to learn from.
+    A hash of the question assigns it to training, validation or test, 8 : 1 : 1. An older `out` stays until the
+    new one is finished. Returns the test figures, also of plain BM25 and of the article itself as the answer. Raises
+    TrainingError where there is too little to learn from.
     """
     _refuse_too_little(past, articles)
     past = [one._replace(answer=_redacted_answer(one)) for one in past]
     questions = [answer_prompt.redacted(one.text, one.customer) for one in past]
     links = _links(past, articles)
-    where = np.array([part_of(question) for question in questions])
-    train, validation, test = (np.flatnonzero(where == part) for part in ("train", "validation", "test"))
-    asked = Asked([questions[i] for i in train], [links[i] for i in train], list(articles))
-    ranker = train_ranker(asked, settings.seed)
+    parts = np.array([part_of(question) for question in questions])
+    train, validation, test = (np.flatnonzero(parts == part) for part in ("train", "validation", "test"))
+    labelled = LabelledQuestions([questions[i] for i in train], [links[i] for i in train], list(articles))
+    ranker = train_ranker(labelled, settings.seed)
     words = ordinary_words([a.body for a in articles] + [past[i].answer for i in train])
-    tokenizer, model = _start(settings, [*articles], [past[i].answer for i in train], asked.questions)
+    tokenizer, model = _start(settings, [*articles], [past[i].answer for i in train], labelled.questions)
     slotted = SlotTokenizer(tokenizer)
-    of = {article.article_id: article for article in articles}
+    article_by_id = {article.article_id: article for article in articles}
     pairs = [
-        Pair(answer_prompt.render(q, of[link], one.customer, slotted, settings.prompt_tokens), one.answer)
+        AnswerPair(
+            answer_prompt.render_prompt(q, article_by_id[link], one.customer, slotted, settings.prompt_tokens),
+            one.answer,
+        )
         for q, link, one in zip(questions, links, past, strict=True)
     ]
     end = tokenizer.token_to_id(checkpoint.END_OF_TEXT)
     if end is None:
-        raise TrainingError(f"the tokenizer of init lacks {checkpoint.END_OF_TEXT}, which ends an answer")
-    made = examples(pairs, slotted, words, end, settings.max_answer_tokens)
+        raise TrainingError(
+            f"the tokenizer of init lacks {checkpoint.END_OF_TEXT}, which ends an answer: name a GPT-2 checkpoint"
+        )
+    made = answer_examples(pairs, slotted, words, end, settings.max_answer_tokens)
     learned = [example for i in train if (example := made[i])]
     judged = [example for i in validation if (example := made[i])]
     if not learned or not judged:
-        raise TrainingError("none of the past answers stands on its article: check questions.article_id")
+        raise TrainingError("no past answer is supported by its article: check questions.article_id")
     begun_from = {"from": settings.init and model_fingerprint(checkpoint.resolve(settings.init))}
-    of_data = fingerprint(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
+    training_id = fingerprint(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
     out.parent.mkdir(parents=True, exist_ok=True)
-    with work_folder(out, of_data) as work:
-        writing = Writing(model, learned, judged, settings)
-        epochs = max(settings.max_epochs, -(-settings.min_steps // writing.steps))
-        outcome = fit(writing.task(), schedule("finetune", settings, epochs), work, report)
+    with work_folder(out, training_id) as work:
+        tuning = AnswerTuning(model, learned, judged, settings)
+        epochs = max(settings.max_epochs, -(-settings.min_steps // tuning.steps))
+        outcome = fit(tuning.task(), schedule("finetune", settings, epochs), work, report)
         model.eval()
         file = AnswersFile(
             words=words, min_confidence=_threshold(ranker, articles, questions, links, validation, settings)
@@ -145,13 +151,13 @@ def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]
 
 
 def _redacted_answer(past: PastQuestion) -> str:
-    """An answer without personal data, but for the order numbers of the customer whom it went to; lines stay."""
+    """An answer without personal data, in its own lines. The order numbers of its customer stay."""
     lines = past.answer[:_ANSWER_CHARACTERS].split("\n")
     return "\n".join(answer_prompt.redacted(line, past.customer, _ANSWER_CHARACTERS) for line in lines)
 
 
 def _links(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[str]:
-    """The article of each past question: the one that staff noted, else the one nearest to what they answered."""
+    """The article id of each past question: the one that staff noted, else the one nearest to their answer."""
     known = {article.article_id for article in articles}
     nearest = link_by_answer([one.answer for one in past], articles)
     return [
@@ -161,7 +167,7 @@ def _links(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[st
 
 
 def _start(
-    settings: AnswersSettings, articles: Sequence[Article], answers: Sequence[str], questions: Sequence[str]
+    settings: AnswersTrainSettings, articles: Sequence[Article], answers: Sequence[str], questions: Sequence[str]
 ) -> tuple[Tokenizer, PreTrainedModel]:
     if settings.init is None:
         texts = [text for a in articles for text in (a.title, a.body)]
@@ -178,9 +184,9 @@ def _threshold(
     questions: Sequence[str],
     links: Sequence[str],
     rows: NDArray[np.int64],
-    settings: AnswersSettings,
+    settings: AnswersTrainSettings,
 ) -> float:
-    """The confidence that `answered_share` of the validation questions reach whose article is there."""
+    """The confidence that `answered_share` of the validation questions with an article reach."""
     known = {article.article_id for article in articles}
     answerable = [questions[i] for i in rows if links[i] in known]
     found = [ranked.confidence for ranked in Retriever(articles, ranker).rank(answerable, 1)]
@@ -200,20 +206,22 @@ def _write(
     write_settings(folder, file)
 
 
-class Example(NamedTuple):
-    """Token ids of a prompt and its answer with the end token; the answer begins at `answer_at`."""
+class AnswerExample(NamedTuple):
+    """Token ids of a prompt, its answer and the end token; the answer begins at `answer_at`."""
 
     tokens: Tokens
     answer_at: int
 
 
 def slot_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
-    """A byte-level BPE of what lies between the texts' facts, with the slot tokens as special tokens after it.
+    """A byte-level BPE trained on the texts without their facts, with the slot tokens as special tokens.
 
-    Words that begin sentences stay: left out, they would be spelled in fragments, and what is spelled is misspelled.
+    Words at the start of sentences stay. Without them the model would spell such words in pieces, and misspell them.
     """
     facts = ([(a.start, a.end, "") for a in atoms(text) if not a.opens] for text in texts)
-    cut = [piece for text, replaced in zip(texts, facts, strict=True) for piece in pieces(text, replaced) if piece]
+    cut = [
+        piece for text, replaced in zip(texts, facts, strict=True) for piece in split_at_slots(text, replaced) if piece
+    ]
     return with_slots(train_bpe(cut, max(vocab_size - len(tokens_of_slots()), 300)))
 
 
@@ -223,27 +231,31 @@ def with_slots(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def examples(
-    pairs: Sequence[Pair], tokenizer: SlotTokenizer, words: Sequence[str], end_token: int, max_answer_tokens: int
-) -> list[Example | None]:
-    """An example of each pair; None where nothing of its answer stands on its prompt, or it is too long."""
-    known = frozenset(words)
+def answer_examples(
+    pairs: Sequence[AnswerPair], tokenizer: SlotTokenizer, words: Sequence[str], end_token: int, max_answer_tokens: int
+) -> list[AnswerExample | None]:
+    """An example for each pair; None where the prompt supports nothing of the answer, or the answer is too long."""
+    ordinary = frozenset(words)
     encoded = answer_prompt.encode_many([pair.prompt for pair in pairs], tokenizer)
-    targets = [target(pair.answer, slots, known) for pair, (_, slots) in zip(pairs, encoded, strict=True)]
+    targets = [learnable_target(pair.answer, slots, ordinary) for pair, (_, slots) in zip(pairs, encoded, strict=True)]
     answers = tokenizer.encode_many([pieces or [] for pieces in targets])
     return [
-        Example(np.array([*ids, *answer, end_token], dtype=np.int32), len(ids))
+        AnswerExample(np.array([*ids, *answer, end_token], dtype=np.int32), len(ids))
         if pieces and len(answer) < max_answer_tokens
         else None
         for (ids, _), pieces, answer in zip(encoded, targets, answers, strict=True)
     ]
 
 
-class Writing:
-    """The task: the answer's tokens given the prompt; validated by the mean log-likelihood of a token."""
+class AnswerTuning:
+    """Fine-tunes on the answer's tokens given the prompt; validates by the mean log-likelihood of a token."""
 
     def __init__(
-        self, model: PreTrainedModel, train: Sequence[Example], validation: Sequence[Example], settings: Settings
+        self,
+        model: PreTrainedModel,
+        train: Sequence[AnswerExample],
+        validation: Sequence[AnswerExample],
+        settings: Settings,
     ) -> None:
         self.model, self.train, self.validation, self.settings = model, train, validation, settings
         self.lengths = np.array([len(example.tokens) for example in train], dtype=np.int64)
@@ -254,7 +266,7 @@ class Writing:
         return len(length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, 0))
 
     def task(self) -> Task[NDArray[np.int64]]:
-        """What lm.training.fit trains."""
+        """The task for lm.train.training_loop.fit."""
 
         def batches(epoch: int) -> list[NDArray[np.int64]]:
             return length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, epoch)
@@ -263,7 +275,7 @@ class Writing:
             self.model, batches, lambda batch: self._loss([self.train[i] for i in batch]), self._validate, "fit"
         )
 
-    def _loss(self, batch: Sequence[Example]) -> tuple[torch.Tensor, float]:
+    def _loss(self, batch: Sequence[AnswerExample]) -> tuple[torch.Tensor, float]:
         where = device()
         tokens = pad([example.tokens for example in batch], where)  # (B, T)
         place = torch.arange(1, tokens.shape[1], device=where)

@@ -1,20 +1,22 @@
-"""Learn from past questions which article answers which: the linear model, the weights of evidence, the calibration.
+"""Trains the ranker of help articles on past questions: linear model, evidence weights and calibration.
 
-The weights and the calibration are learned on questions that the linear model has not seen, with a fifth of the
-articles hidden from it: so BM25 learns its weight for articles that are new, and a question whose article is taken away
-altogether shows what it looks like when nothing in the shop answers.
+Evidence weights and calibration are fitted by cross-validation, with a fifth of the articles hidden from the linear
+model of each fold. So BM25 gets a weight for new articles. Questions whose article is removed altogether show what a
+question looks like that no article answers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
 
 from lm.answers.answer_prompt import Article
 from lm.answers.retrieval import (
@@ -28,22 +30,22 @@ from lm.answers.retrieval import (
     hashed_features,
     log_softmax,
     sigmoid,
-    vectors,
+    tf_idf_vectors,
 )
 
-FOLDS = 3
-HIDDEN = 0.2
-#: L2 of the linear model; a feature must occur in two questions.
+RETRIEVAL_FOLDS = 3
+HIDDEN_SHARE = 0.2
+#: L2 penalty of the linear model, and the questions in which a feature must occur.
 _PENALTY = 1e-4
-_OFTEN = 2
-#: Weight of a question whose article was taken away, against one of those that are answered.
+_FEWEST_QUESTIONS = 2
+#: Weight of a question whose article was removed; a question with its article has the weight 1.
 _UNANSWERABLE = 0.3
 Ints = NDArray[np.int64]
-Labels = NDArray[np.str_]
+_ArticleIds = NDArray[np.str_]
 
 
-class Asked(NamedTuple):
-    """Past questions and the article that answered each; `articles` names all that there are."""
+class LabelledQuestions(NamedTuple):
+    """Past questions, the id of the article that answered each, and all articles."""
 
     questions: list[str]
     article_ids: list[str]
@@ -51,78 +53,70 @@ class Asked(NamedTuple):
 
 
 def link_by_answer(answers: Sequence[str], articles: Sequence[Article]) -> list[str]:
-    """Where staff noted no article: the one whose words the answer shares most, by BM25."""
+    """The id of the article nearest to each answer by BM25, for answers without a noted article."""
     scores = BM25([f"{article.title}\n{article.body}" for article in articles]).scores(answers)
     return [articles[i].article_id for i in scores.argmax(axis=1)]
 
 
-def train_ranker(asked: Asked, seed: int = 0) -> RankModel:
-    """Learn everything of a RankModel."""
-    counts = [hashed_features(question) for question in asked.questions]
-    labels = np.array(asked.article_ids)
-    everything, evidence, confidence = fit_linear(counts, labels), [], []
-    folds = np.random.default_rng(seed).integers(FOLDS, size=len(labels))
-    for fold in range(FOLDS):
+def train_ranker(past: LabelledQuestions, seed: int = 0) -> RankModel:
+    """Train a complete RankModel."""
+    counts = [hashed_features(question) for question in past.questions]
+    labels = np.array(past.article_ids)
+    whole, with_article, without_article = fit_linear(counts, labels), [], []
+    folds = np.random.default_rng(seed).integers(RETRIEVAL_FOLDS, size=len(labels))
+    for fold in range(RETRIEVAL_FOLDS):
         held = np.flatnonzero(folds == fold)
-        hidden = _hidden(asked.articles, seed * FOLDS + fold)
+        hidden = _hidden(past.articles, seed * RETRIEVAL_FOLDS + fold)
         seen = np.flatnonzero((folds != fold) & ~np.isin(labels, list(hidden)))
         if not len(held) or not len(seen):
             continue
         model = fit_linear([counts[i] for i in seen], labels[seen])
-        evidence.append((Retriever(asked.articles, model), held))
-        kept = [article for article in asked.articles if article.article_id not in hidden]
-        confidence.append((Retriever(kept, model), held[np.isin(labels[held], list(hidden))]))
-    weights = _fit_evidence(evidence, asked.questions, labels, everything.evidence)
-    calibration = _fit_confidence(evidence, confidence, asked.questions, labels, weights)
-    return RankModel(
-        everything.article_ids, everything.features, everything.idf, everything.weights, weights, calibration
-    )
+        with_article.append((Retriever(past.articles, model), held))
+        kept = [article for article in past.articles if article.article_id not in hidden]
+        without_article.append((Retriever(kept, model), held[np.isin(labels[held], list(hidden))]))
+    evidence = _fit_evidence(with_article, past.questions, labels, whole.evidence)
+    confidence = _fit_confidence(with_article, without_article, past.questions, labels, evidence)
+    return replace(whole, evidence=evidence, confidence=confidence)
 
 
-def fit_linear(counts: Sequence[Counter[int]], labels: Labels) -> RankModel:
-    """The linear model alone: multinomial logistic regression on unit-length tf-idf vectors, by L-BFGS."""
+def fit_linear(counts: Sequence[Counter[int]], labels: _ArticleIds) -> RankModel:
+    """Multinomial logistic regression on unit-length TF-IDF vectors; evidence and confidence are not fitted."""
     document_frequency: Counter[int] = Counter()
     for count in counts:
         document_frequency.update(count.keys())
-    often = sorted(feature for feature, n in document_frequency.items() if n >= _OFTEN)
+    often = sorted(feature for feature, n in document_frequency.items() if n >= _FEWEST_QUESTIONS)
     features = np.array(often, dtype=np.int64)
     n_with = np.array([document_frequency[feature] for feature in often])
     idf = (np.log((1 + len(counts)) / (1 + n_with)) + 1).astype(np.float32)
     article_ids, y = np.unique(labels, return_inverse=True)
-    x, _ = vectors(counts, features, idf)
+    x, _ = tf_idf_vectors(counts, features, idf)
     weights = _logistic(x, y, len(article_ids))
     return RankModel(tuple(article_ids.tolist()), features, idf, weights.astype(np.float32))
 
 
 def _logistic(x: sp.csr_matrix, y: Ints, classes: int) -> Floats:
-    """(F, classes) weights of the penalised likelihood's one maximum."""
-    rows = np.arange(len(y))
-    transposed = x.T.tocsr()
-
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        weights = flat.reshape(x.shape[1], classes)
-        log_p = log_softmax(np.asarray(x @ weights))
-        error = np.exp(log_p)
-        error[rows, y] -= 1
-        gradient = np.asarray(transposed @ error) / len(y) + _PENALTY * weights
-        return float(-log_p[rows, y].mean() + _PENALTY / 2 * (flat @ flat)), gradient.ravel()
-
-    found = minimize(loss, np.zeros(x.shape[1] * classes), jac=True, method="L-BFGS-B", options={"maxiter": 80})
-    return np.asarray(found.x).reshape(x.shape[1], classes)
+    """(F, classes) weights of the L2-penalised multinomial logistic regression without intercept; y is (n,)."""
+    if classes == 1:
+        return np.zeros((x.shape[1], 1))
+    # Two classes have one weight vector, the difference of the two that a softmax would have: its penalty counts half.
+    strength = 1 / (_PENALTY * len(y)) * (2 if classes == 2 else 1)
+    fitted = LogisticRegression(C=strength, fit_intercept=False, tol=1e-5, max_iter=1000).fit(x, y)
+    weights = fitted.coef_.T
+    return np.hstack([-weights, weights]) / 2 if classes == 2 else weights
 
 
 def _hidden(articles: Sequence[Article], seed: int) -> set[str]:
-    """A fifth of the articles, at least one where there are several."""
+    """The ids of a seeded fifth of the articles, at least one where there are more than two."""
     ids = sorted(article.article_id for article in articles)
-    count = max(1, round(HIDDEN * len(ids))) if len(ids) > 2 else 0
+    count = max(1, round(HIDDEN_SHARE * len(ids))) if len(ids) > 2 else 0
     return set(np.random.default_rng(seed).permutation(ids)[:count].tolist())
 
 
-Held = tuple[Retriever, Ints]
+_HeldOut = tuple[Retriever, Ints]
 
 
-def _fit_evidence(held: Sequence[Held], questions: Sequence[str], labels: Labels, start: Floats) -> Floats:
-    """Conditional logit (McFadden 1974): how much each kind of evidence says about which article it is."""
+def _fit_evidence(held: Sequence[_HeldOut], questions: Sequence[str], labels: _ArticleIds, start: Floats) -> Floats:
+    """(EVIDENCE,) weights of the conditional logit of the right article (McFadden 1974)."""
     blocks, right = [], []
     for retriever, rows in held:
         answerable = rows[np.isin(labels[rows], retriever.ids)]
@@ -145,11 +139,15 @@ def _fit_evidence(held: Sequence[Held], questions: Sequence[str], labels: Labels
 
 
 def _fit_confidence(
-    answerable: Sequence[Held], unanswerable: Sequence[Held], questions: Sequence[str], labels: Labels, weights: Floats
+    answerable: Sequence[_HeldOut],
+    unanswerable: Sequence[_HeldOut],
+    questions: Sequence[str],
+    labels: _ArticleIds,
+    weights: Floats,
 ) -> Floats:
-    """Logistic regression of "the first article is the right one" (Platt 1999, with several features).
+    """(CONFIDENCE,) weights of a logistic regression of "the first article is right" (Platt 1999).
 
-    Of the answerable questions those count whose article the linear model knows, as it knows a shop's.
+    Answerable questions count only where the linear model knows their article, as it does in a shop.
     """
     features, is_right, counts = [], [], []
     for held, weight in [*((one, 1.0) for one in answerable), *((one, _UNANSWERABLE) for one in unanswerable)]:
@@ -172,6 +170,6 @@ def _fit_confidence(
         error = n * (sigmoid(x @ w) - y)
         return float(n @ np.logaddexp(0, -margin) / n.sum() + 1e-4 * w @ w), x.T @ error / n.sum() + 2e-4 * w
 
-    # More is never less sure: a negative weight could only be chance.
+    # More evidence never lowers confidence: a negative weight could only be chance.
     bounds = [(None, None), *[(0.0, None)] * (CONFIDENCE - 1)]
     return np.asarray(minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x)

@@ -1,14 +1,13 @@
-"""The best titles after each prompt: a beam search over the trie of titles, then a proof that nothing is better.
+"""The most likely titles after each prompt: beam search over the trie of titles, then a proof of optimality.
 
-A node's score is the sum of the full-vocabulary log-probabilities of the tokens up to it. The beam search
-keeps, at every depth, the `width` best unfinished nodes of a prompt, as Hugging Face's constrained beam
-search does, so its lists are never worse. Since log-probabilities are <= 0, a node's score also bounds all
-titles below it (an admissible heuristic in the sense of A*): what the beam dropped but scores above the k-th
-best title found is searched on, best first, until nothing is left and the list is exactly the best k, or until
-that would cost more than the caller allows.
+A node's score is the sum of the full-vocabulary log-probabilities of the tokens up to it. At every depth the beam
+search keeps the `width` best unfinished nodes of a prompt, as Hugging Face's constrained beam search does.
+Log-probabilities are <= 0, so a node's score bounds the scores of all titles below it: an admissible heuristic in the
+sense of A*. The proof expands dropped nodes that score above the k-th best title, best first. It ends when no such
+node is left (the list is the exact top k) or when it would cost more than the caller allows.
 
-All prompts of a batch advance together, in flat arrays ordered by prompt; a prompt's search never looks at
-another's.
+All prompts of a batch advance together, in flat arrays ordered by prompt. The search of one prompt never depends on
+the others.
 """
 
 from __future__ import annotations
@@ -25,35 +24,35 @@ from lm.engine.kv_tree import ROOT, Bools, Chains, Floats, Ints
 from lm.recommend.trie import Trie
 
 LONGEST_CHAIN = 32
-"""Forced tokens (nodes with one child) that are computed ahead in one pass."""
+"""Most forced tokens (nodes with one child) that one pass computes ahead."""
 PROOF_WIDTH = 32
-"""Nodes of a prompt that one pass of the proof expands."""
+"""Most nodes of a prompt that one pass of the proof expands."""
 UNBOUNDED = 1 << 40
 ROWS_PER_NODE = 4
-"""What closing one open node is reckoned to cost when the proof is weighed; too high gives up too early."""
+"""Estimated rows to close one open node of the proof; too high an estimate gives up too early."""
 
 
 class Hits(NamedTuple):
-    """Found places of all prompts, ordered by prompt, best first; prompt p's are ptr[p]:ptr[p + 1]."""
+    """The items found for all prompts, ordered by prompt, best first; those of prompt p are ptr[p]:ptr[p + 1]."""
 
     ptr: Ints  # (B + 1,)
-    place: Ints  # in `Trie.items`; all that tie with the k-th score are there
+    place: Ints  # in `Trie.items`; ties with the k-th score are all kept
     score: Floats  # natural log
-    proven: Bools  # (B,) whether no other allowed item scores higher
+    proven: Bools  # (B,) whether the list is certainly the best k
 
 
 class Nodes(NamedTuple):
-    """Nodes that a search stands on, ordered by prompt."""
+    """Trie nodes that a search has reached, ordered by prompt."""
 
     prompt: Ints
     node: Ints
-    token: Ints  # on the edge into the node
+    token: Ints  # of the edge into the node
     score: Floats
-    parent: Ints  # slot of the row before the node, or ROOT
+    parent: Ints  # key-value slot of the row before the node, or ROOT
     row: Ints  # the node's row in the table of computed rows, or -1
 
     def take(self, which: Bools | Ints) -> Nodes:
-        """Those at the indices or where the mask holds."""
+        """The nodes at the indices, or where the mask is true."""
         return _nodes(column[which] for column in self)
 
 
@@ -62,44 +61,44 @@ def _nodes(columns: Iterable[Any]) -> Nodes:
 
 
 def merge(*several: Nodes) -> Nodes:
-    """All nodes, ordered by prompt."""
+    """Concatenate nodes and order them by prompt."""
     whole = _nodes(np.concatenate(columns) for columns in zip(*several, strict=True))
     return whole.take(np.argsort(whole.prompt, kind="stable"))
 
 
 def ranges(start: Ints, count: Ints) -> tuple[Ints, Ints]:
-    """The numbers start[i] … start[i] + count[i] - 1 of every i, and i of each of them."""
+    """The concatenated ranges start[i] … start[i] + count[i] - 1, and the i of each number."""
     owner = np.repeat(np.arange(len(count)), count)
     return np.arange(len(owner)) - (np.cumsum(count) - count)[owner] + start[owner], owner
 
 
 def rank_within(prompt: Ints, score: Floats) -> tuple[Ints, Ints]:
-    """An order by prompt and falling score, stable, and each one's rank in its prompt, from 0."""
+    """The stable order by prompt and descending score, and each entry's rank within its prompt, from 0."""
     order = np.lexsort((-score, prompt))
     return order, np.arange(len(order)) - np.searchsorted(prompt, prompt[order])
 
 
 class Search:
-    """One batch's search. `excluded[p]` are the places in `trie.items` that prompt p must not get."""
+    """The search of one batch. `excluded[p]` are the places in `trie.items` that prompt p must not get."""
 
     def __init__(self, engine: Engine, prefilled: Prefilled, trie: Trie, excluded: list[Ints], k: int) -> None:
         self.engine, self.prefilled, self.trie, self.k = engine, prefilled, trie, k
         self.prompts = len(excluded)
         self.places = max(len(trie.items), 1)
-        # (prompt, place) as one sorted number each
+        # each (prompt, place) pair as one number, sorted
         parts = [np.unique(places) + p * self.places for p, places in enumerate(excluded)]
         self._excluded: Ints = np.concatenate([np.empty(0, np.int64), *parts])
-        # The computed rows: where their children lie in the three columns below.
+        # For each computed row: its children in `_child`, and its key-value slot.
         self._first: Ints = np.empty(0, np.int64)
         self._count: Ints = np.empty(0, np.int64)
         self._slot: Ints = np.empty(0, np.int64)
         self._child = _nodes(np.empty(0, t) for t in (np.int64,) * 3 + (np.float64,) + (np.int64,) * 2)
         self._found = self._child
         self.kth: Floats = np.full(self.prompts, -np.inf)
-        self.spent: Ints = np.zeros(self.prompts, np.int64)  # rows computed
+        self.spent: Ints = np.zeros(self.prompts, np.int64)  # rows computed for each prompt
 
     def run(self, width: int, proof_rows: int) -> Hits:
-        """Search with beams of `width` (at least k); the proof may compute `proof_rows` rows a prompt."""
+        """Search with beams of at least k; the proof may compute `proof_rows` rows for each prompt."""
         dropped = self._beam(max(width, self.k))
         proven = self._prove(dropped, proof_rows)
         order, _ = rank_within(self._found.prompt, self._found.score)
@@ -108,7 +107,7 @@ class Search:
         return Hits(ptr, found.node, found.score, proven)
 
     def _beam(self, width: int) -> Nodes:
-        """Beam search; returns the nodes that it dropped."""
+        """Run the beam search and return the nodes that it dropped."""
         live, dropped = self._roots(), [self._roots().take(np.empty(0, np.int64))]
         while len(live.prompt):
             waits = np.zeros(self.prompts, np.bool_)
@@ -124,7 +123,7 @@ class Search:
         return merge(*dropped)
 
     def _prove(self, open_nodes: Nodes, allowance: int) -> Bools:
-        """Search on from dropped nodes, best first; returns which prompts' lists are certainly the best."""
+        """Expand dropped nodes, best first, and return (B,) whether each prompt's list is certainly the best k."""
         begun = self.spent.copy()
         proven = np.ones(self.prompts, np.bool_)
         while True:
@@ -145,7 +144,7 @@ class Search:
             open_nodes = merge(*rest)
 
     def _roots(self) -> Nodes:
-        """The prompts themselves, where the catalogue has an allowed item at all."""
+        """The root of each prompt that may get any item."""
         prompt = np.arange(self.prompts)
         zero = np.zeros(self.prompts, np.int64)
         if not len(self._first):
@@ -154,7 +153,7 @@ class Search:
         return Nodes(prompt, zero, zero, np.zeros(self.prompts), zero + ROOT, prompt).take(alive)
 
     def _step(self, nodes: Nodes) -> Nodes:
-        """From computed nodes to their children; items that end there are found, leaves go no further."""
+        """Go from computed nodes to their children, record the items that end there, and drop the leaves."""
         at, parent = ranges(self._first[nodes.row], self._count[nodes.row])
         children = self._child.take(at)._replace(
             prompt=nodes.prompt[parent],
@@ -167,14 +166,14 @@ class Search:
         return children.take(inner & (children.score >= self.kth[children.prompt]))
 
     def _find(self, ended: Nodes) -> None:
-        """Add the allowed items of nodes where titles end, and keep each prompt's best k with their ties."""
+        """Record the allowed items that end at the nodes; keep the best k of each prompt, with ties."""
         if not len(ended.prompt):
             return
         lo = self.trie.lo[ended.node].astype(np.int64)
         place, owner = ranges(lo, self.trie.own[ended.node] - lo)
         number = ended.prompt[owner] * self.places + place
         allowed = np.append(self._excluded, -1)[np.searchsorted(self._excluded, number)] != number
-        # A place stands in for the node.
+        # From here on `node` holds a place in `trie.items`.
         found = merge(self._found, ended.take(owner[allowed])._replace(node=place[allowed]))
         order, rank = rank_within(found.prompt, found.score)
         at_kth = order[rank == self.k - 1]
@@ -182,7 +181,7 @@ class Search:
         self._found = found.take(found.score >= self.kth[found.prompt])
 
     def _is_dead(self, prompt: Ints, node: NDArray[Any]) -> Bools:
-        """Whether all items at and below a node are excluded for the prompt."""
+        """Whether every item at a node or below it is excluded for the prompt."""
         if not len(self._excluded):
             return np.zeros(len(node), np.bool_)
         lo, hi = self.trie.lo[node], self.trie.hi[node]
@@ -190,15 +189,16 @@ class Search:
         return last - first == hi - lo
 
     def _compute(self, nodes: Nodes, width: int) -> Nodes:
-        """Compute the nodes that have no row yet in one pass, each with the forced tokens after it that a beam of
-        `width` is sure to come to.
+        """Compute rows in one pass for the nodes that have none, with the forced tokens after them.
+
+        Forced tokens are computed ahead only as far as a beam of `width` certainly reaches.
         """
         missing = np.flatnonzero(nodes.row < 0)
         if not len(missing):
             return nodes
         new = nodes.take(missing)
         length = np.minimum(self._chain_lengths(new.node), 1 + self._horizon(nodes, width)[new.prompt])
-        node, owner = ranges(new.node, length)  # forced nodes are numbered one after the other
+        node, owner = ranges(new.node, length)  # forced nodes have consecutive numbers
         token = self._tokens(new, node, owner)
         last = np.cumsum(length) - 1
         base = len(self._first)
@@ -216,37 +216,37 @@ class Search:
         return nodes._replace(row=row)
 
     def _chain_lengths(self, node: Ints) -> Ints:
-        """How many rows to compute from each node on: itself and the inner nodes that must follow."""
+        """The number of rows from each node on: the node itself and the inner nodes that must follow."""
         chain = self.trie.chain[node].astype(np.int64)
         last = node + chain
-        is_leaf = self.trie.ptr[last + 1] == self.trie.ptr[last]  # nothing follows a leaf: it needs no row
+        is_leaf = self.trie.ptr[last + 1] == self.trie.ptr[last]  # a leaf has no children and needs no row
         return np.minimum(chain + ~is_leaf, LONGEST_CHAIN)
 
     def _horizon(self, nodes: Nodes, width: int) -> Ints:
-        """Down to which depth below them none of a prompt's nodes can drop out of a beam of `width`: (B,).
+        """(B,) the depth below the nodes down to which a beam of `width` drops none of a prompt's nodes.
 
-        Forced tokens beyond it may turn out to be computed for nothing. While its forced stretch lasts a node has
-        one descendant at each depth, after that at most as many as items end below it.
+        Forced tokens beyond that depth may be computed in vain. Within its forced stretch a node has one descendant
+        at each depth; after it, at most as many as items end below.
         """
         chain = self.trie.chain[nodes.node].astype(np.int64)
         order = np.lexsort((chain, nodes.prompt))
         prompt, chain = nodes.prompt[order], chain[order]
         more = np.cumsum(self.trie.items_below(nodes.node[order]).astype(np.int64) - 1)
         first = np.searchsorted(prompt, prompt)
-        more = more - np.where(first > 0, more[first - 1], 0)  # what the prompt's nodes up to this one may grow by
+        more = more - np.where(first > 0, more[first - 1], 0)  # possible growth of the prompt's nodes up to this one
         crowded = np.bincount(prompt)[prompt] + more > width
         horizon = np.full(self.prompts, LONGEST_CHAIN)
         np.minimum.at(horizon, prompt[crowded], chain[crowded])
         return horizon
 
     def _tokens(self, first: Nodes, node: Ints, owner: Ints) -> Ints:
-        """The tokens on the edges into chained nodes; `first` are the nodes at which the chains begin."""
+        """The tokens of the edges into chained nodes; `first` are the nodes at which the chains begin."""
         begins = node == first.node[owner]
         edge = self.trie.ptr[np.where(begins, 0, node - 1)]
         return np.where(begins, first.token[owner], self.trie.token[edge])
 
     def _children(self, prompt: Ints, node: Ints) -> tuple[Ints, Ints]:
-        """The edges to allowed children of each node, and which of the nodes each leaves from."""
+        """The edges to the allowed children of the nodes, and the index of the node that each edge leaves."""
         start = self.trie.ptr[node]
         edge, owner = ranges(start, self.trie.ptr[node + 1] - start)
         alive = ~self._is_dead(prompt[owner], self.trie.child[edge])
@@ -259,7 +259,7 @@ class Search:
         return np.bincount(owner[inner], minlength=len(node)) > 0
 
     def _add_rows(self, states: Tensor, prompt: Ints, node: Ints, following: Ints, slot: Ints) -> None:
-        """Enter computed rows into the table with their children and the children's log-probabilities."""
+        """Add computed rows, their children, and the children's log-probabilities to the table."""
         edge, owner = self._children(prompt, node)
         token = self.trie.token[edge].astype(np.int64)
         logp = self.engine.log_probs(states, owner, token)

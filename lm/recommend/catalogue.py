@@ -1,7 +1,7 @@
-"""The sellable products as the model spells them: what a recommendation can be, and nothing else.
+"""The sellable products in the tokens of one model: a list contains these products and no others.
 
-In titles coding a product is the tokens of its title and a newline, and a trie holds them all; in
-item_tokens coding it is one token of the model's vocabulary, or none while the model does not know it.
+In titles coding a product is the tokens of its title and a newline; a trie holds all products. In item_tokens coding
+a product is one token of the vocabulary; a product that the model does not know has none.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ CACHED_ROWS = 200_000
 
 
 class CatalogueError(Exception):
-    """A saved catalogue is missing or incomplete; the message says how to mend it."""
+    """A saved catalogue is missing or incomplete. The message says what to do."""
 
     exit_code = 5
 
 
 class Strings:
-    """Strings in an Arrow array, which may be mapped from disk: no Python object until one is asked for."""
+    """A sequence of strings over an Arrow array, which may be mapped from disk."""
 
     def __init__(self, array: pa.LargeStringArray) -> None:
         self.array = array
@@ -60,8 +60,8 @@ class Strings:
 class Catalogue:
     """I products, in rows ascending by item_id (by code point, as Python and Spark order text).
 
-    `item_token` is the token of each row in item_tokens coding, -1 where the model has none; in titles
-    coding it is all -1 and the trie's items are rows. In item_tokens coding the trie is empty.
+    In item_tokens coding `item_token` is the token of each row, -1 where the model has none, and the trie is empty.
+    In titles coding `item_token` is all -1, and the items of the trie are rows.
     """
 
     coding: Literal["titles", "item_tokens"]
@@ -77,12 +77,14 @@ class Catalogue:
 
     @classmethod
     def build(cls, item_ids: Sequence[str], titles: Sequence[str], encoder: PromptEncoder) -> Catalogue:
-        """The catalogue of products, each with an id of its own, as one model spells them.
+        """The catalogue of products with distinct ids, in the tokens of one model.
 
-        A product without a title is spelled by its id. Raises ValueError for an id that occurs twice.
+        A product without a title is spelled by its id. Raises ValueError for a repeated id and for unequal lengths.
         """
         if len(item_ids) != len(titles):
-            raise ValueError(f"{len(item_ids)} item_ids and {len(titles)} titles")
+            raise ValueError(
+                f"a catalogue needs one title for each item_id: {len(item_ids)} item_ids, {len(titles)} titles"
+            )
         order = pc.sort_indices(pa.array(item_ids, pa.large_string()))
         ids = Strings(pa.array(item_ids, pa.large_string()).take(order))
         names = Strings(pa.array(titles, pa.large_string()).take(order))
@@ -90,15 +92,15 @@ class Catalogue:
             raise ValueError("an item_id occurs twice in the catalogue")
         coding = encoder.manifest.coding
         if coding == "titles":
-            tokens, lengths = _answers(ids, names, encoder)
+            tokens, lengths = _title_tokens(ids, names, encoder)
             item_token = np.full(len(ids), -1, np.int32)
         else:
             tokens, lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)
             item_token = np.fromiter((encoder.item_tokens.get(item, -1) for item in ids), np.int32, len(ids))
-        return cls(coding, version(item_ids, titles), ids, names, item_token, Trie.build(tokens, lengths))
+        return cls(coding, catalogue_version(item_ids, titles), ids, names, item_token, Trie.build(tokens, lengths))
 
     def index(self, item_ids: Iterable[str]) -> Int32s:
-        """The row of each item_id, -1 for one that is not in the catalogue."""
+        """The row of each item_id, -1 where the catalogue lacks it."""
         return np.fromiter((self._row(item_id) for item_id in item_ids), np.int32)
 
     def _row(self, item_id: str) -> int:
@@ -113,7 +115,7 @@ class Catalogue:
         return row
 
     def save(self, folder: Path) -> None:
-        """Write the catalogue into a directory, `catalogue.json` last: without it nothing was saved."""
+        """Write the catalogue into a directory. `catalogue.json` is written last and marks it as complete."""
         folder.mkdir(parents=True, exist_ok=True)
         marker = folder / "catalogue.json"
         marker.unlink(missing_ok=True)
@@ -127,11 +129,11 @@ class Catalogue:
 
     @classmethod
     def load(cls, folder: Path) -> Catalogue:
-        """A saved catalogue, mapped: the workers of a host share its memory.
+        """Map a saved catalogue into memory that the workers of a host share.
 
-        Raises CatalogueError when it was not saved whole or by another version of Regulars.
+        Raises CatalogueError for an incomplete catalogue and for one of another format.
         """
-        mend = "build it again by running the night again"
+        mend = "run the night again, which builds it again"
         try:
             about = json.loads((folder / "catalogue.json").read_text(encoding="utf-8"))
             if about["format"] != FORMAT:
@@ -141,15 +143,15 @@ class Catalogue:
             with pa.memory_map(str(folder / "items.arrow")) as source:
                 table = pa.ipc.open_file(source).read_all()
         except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
-            raise CatalogueError(f"catalogue {folder} is not whole ({type(error).__name__}): {mend}") from error
+            raise CatalogueError(f"catalogue {folder} is incomplete ({type(error).__name__}): {mend}") from error
         if not len(item_token) == len(table) == about["items"]:
-            raise CatalogueError(f"catalogue {folder} has files of different catalogues: {mend}")
+            raise CatalogueError(f"catalogue {folder} mixes files of different catalogues: {mend}")
         ids, titles = _strings(table, "item_id"), _strings(table, "title")
         return cls(about["coding"], about["version"], ids, titles, item_token, trie)
 
 
-def version(item_ids: Iterable[str], titles: Iterable[str]) -> str:
-    """16 hex digits that depend on the set of products with their titles, not on their order."""
+def catalogue_version(item_ids: Iterable[str], titles: Iterable[str]) -> str:
+    """16 hex digits that identify a set of products with their titles, in any order."""
     total = 0
     for item_id, title in zip(item_ids, titles, strict=True):
         pair = f"{len(item_id)}:{item_id}{title}".encode("utf-8", "surrogatepass")
@@ -162,8 +164,8 @@ def _strings(table: pa.Table, column: str) -> Strings:
     return Strings(chunks[0] if chunks else pa.array([], pa.large_string()))
 
 
-def _answers(item_ids: Strings, titles: Strings, encoder: PromptEncoder) -> tuple[Int32s, Int64s]:
-    """The tokens of every product one after the other, and how many each has."""
+def _title_tokens(item_ids: Strings, titles: Strings, encoder: PromptEncoder) -> tuple[Int32s, Int64s]:
+    """The concatenated tokens of all products, and the number of tokens of each."""
     tokens: list[Int32s] = [np.zeros(0, np.int32)]
     lengths: list[Int64s] = [np.zeros(0, np.int64)]
     names = (title if spelled(title, None) else item for item, title in zip(item_ids, titles, strict=True))

@@ -1,4 +1,4 @@
-"""Fine-tuning on next purchases in the two codings: their loss, their validation, and their lists."""
+"""Fine-tuning on next purchases in both codings: loss, validation and lists."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from transformers import PreTrainedModel
 
 from lm.checkpoint.manifest import Manifest
 from lm.metrics import metrics
-from lm.recommend.co_purchase import CELLS, Ints, purchases_in
+from lm.recommend.co_purchase import Ints, purchases_in_prompt
+from lm.recommend.fit_hybrid import CELLS, count_hybrid, fit_hybrid, with_weights_of
 from lm.recommend.held_out import HeldOut
-from lm.recommend.hybrid import Beside
+from lm.recommend.hybrid import Hybrid
 from lm.recommend.item_embeddings import ItemRows
 from lm.recommend.sampled_softmax import SampledSoftmax
-from lm.recommend.settings import RecommendSettings
+from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.training_examples import (
     BOUGHT,
-    Customer,
-    Example,
+    CustomerEvents,
+    PurchaseExample,
     item_examples,
-    purchases_of,
-    targets,
+    prediction_targets,
+    purchase_targets,
     title_examples,
 )
 from lm.text.prompt import Event, PromptEncoder
@@ -39,25 +40,25 @@ from lm.train.language_model import (
 )
 from lm.train.training_loop import Task, length_batches, pad
 
-#: Rank at which lists are judged.
+#: Length of the lists that are judged.
 K = 10
-#: Customers in a step: few enough for so many steps in an epoch, but no fewer than this.
-STEPS = 128
-FEWEST = 16
+#: Fewest steps of an epoch, unless a step would then have fewer examples than the second number.
+EPOCH_STEPS = 128
+STEP_EXAMPLES = 16
 
 
-class ItemTokens:
-    """One token an item; a softmax over the items alone wherever a purchase is predicted."""
+class ItemTokenTuning:
+    """Fine-tunes a model with one token for each item: a softmax over the items wherever a purchase is predicted."""
 
     def __init__(
         self,
         model: PreTrainedModel,
         encoder: PromptEncoder,
         items: Mapping[str, str],
-        settings: RecommendSettings,
+        settings: RecommendTrainSettings,
         known: int | None = None,
     ) -> None:
-        """`known` is how many of the model's items have whole rows (default: all); the others are new."""
+        """The first `known` items of the model have complete embeddings (default: all); the others are new."""
         self.model, self.encoder, self.settings = model, encoder, settings
         self.first = encoder.manifest.first_item_token
         self.item_ids = encoder.manifest.item_ids
@@ -65,51 +66,54 @@ class ItemTokens:
         self.rows = ItemRows(model, encoder, items if settings.titled else {})
         self.rows.begin(len(self.item_ids) if known is None else known)
         self.titles = {item: items.get(item) for item in self.item_ids}
-        self.beside = Beside()
-        self.rivals: torch.Tensor | None = None
+        self.hybrid = Hybrid()
+        self.competitors: torch.Tensor | None = None
 
     def finish(self) -> Manifest:
-        """Leave an ordinary model, through this nothing more is learned or recommended; the manifest to write."""
+        """Make the model an ordinary one and return its manifest. No other method may be called after it."""
         self.rows.end()
-        return self.beside.note(self.encoder.manifest)
+        return self.hybrid.with_weights(self.encoder.manifest)
 
-    def learn_beside(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
-        """Count what `customers` bought; `validation`, where there is any, says what that weighs beside GPT-2."""
+    def fit_hybrid(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> None:
+        """Count the purchases of `customers` and fit the hybrid's weights on `validation`; keep them if it is empty."""
         bought = [
             [str(event.item_id) for event in one.events if event.kind == BOUGHT and event.item_id in self.token_of]
             for one in customers
         ]
         settings = self.settings
-        counted = Beside.counted(bought, self.titles, neighbours=settings.neighbours, newcomers=settings.newcomers)
+        counted = count_hybrid(bought, self.titles, co_purchase=settings.neighbours, cold_items=settings.newcomers)
         if not validation:
-            self.beside = counted.weighted_as(self.beside)
+            self.hybrid = with_weights_of(counted, self.hybrid)
             return
         held = validation[:: -(-len(validation) // max(1, CELLS // len(self.item_ids)))]
         rows: list[torch.Tensor] = [torch.empty(0)] * len(held)
         purchases: list[Ints] = [np.empty(0, np.int64)] * len(held)
         for batch, logits, bought_before in self._logits(held):
-            for place, row, of in zip(batch, logits, bought_before, strict=True):
-                rows[place], purchases[place] = row, of
+            for place, row, codes in zip(batch, logits, bought_before, strict=True):
+                rows[place], purchases[place] = row, codes
         wanted = [np.sort(self._codes(one.items)) for one in held]
         barred = [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held]
-        self.beside = counted.fitted(torch.stack(rows), purchases, wanted, barred, settings.seed)
+        self.hybrid = fit_hybrid(counted, torch.stack(rows), purchases, wanted, barred, settings.seed)
 
-    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
-        """Learn from `customers`, other nights of theirs each epoch; NDCG@10 on `validation` says when to stop."""
+    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> Task[list[PurchaseExample]]:
+        """The training task: each epoch draws new nights of `customers`; NDCG@10 on `validation` decides when to stop.
+
+        Without `validation` there is no early stopping.
+        """
         settings = self.settings
-        found = (purchases_of(one, self.token_of, new_only=settings.exclude_purchased) for one in customers)
+        found = (purchase_targets(one, self.token_of, new_only=settings.exclude_purchased) for one in customers)
         learned = [one for one in found if one is not None]
         bought = np.array([token - self.first for one in learned for token in one.tokens], dtype=np.int64)
         sampling = SampledSoftmax.of(bought, len(self.item_ids), unbought=not settings.titled)
-        self.rivals = self._rivals(bought)
+        self.competitors = self._competitors(bought)
 
-        def batches(epoch: int) -> list[list[Example]]:
+        def batches(epoch: int) -> list[list[PurchaseExample]]:
             rng = np.random.default_rng((settings.seed, epoch))
             bounds = settings.max_tokens, settings.history_events
             drawn = item_examples(learned, self.encoder, self.token_of, *bounds, rng)
-            return _batches(drawn, settings, epoch, most=max(FEWEST, len(drawn) // STEPS))
+            return _batches(drawn, settings, epoch, most=max(STEP_EXAMPLES, len(drawn) // EPOCH_STEPS))
 
-        def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
+        def loss(batch: list[PurchaseExample]) -> tuple[torch.Tensor, float]:
             return self._loss(batch, sampling)
 
         def validate() -> dict[str, float]:
@@ -117,9 +121,10 @@ class ItemTokens:
 
         return Task(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
 
-    def _rivals(self, bought: Ints) -> torch.Tensor | None:
-        """The items that a label is to be likelier than; None: all. One that nobody has bought is new, not unwanted:
-        as a rival it would be pushed away from every customer, and the words of its title with it.
+    def _competitors(self, bought: Ints) -> torch.Tensor | None:
+        """The codes of the items in the softmax, None for all: an unbought item is left out where titles describe it.
+
+        It is new, not unwanted. In the softmax its title's words would become less likely for every customer.
         """
         seen = np.unique(bought)
         if not self.settings.titled or len(seen) == len(self.item_ids):
@@ -130,30 +135,31 @@ class ItemTokens:
         """The events of each customer that a night would read."""
         return [one.events[-self.settings.history_events :] for one in held]
 
-    def _loss(self, batch: list[Example], sampling: SampledSoftmax | None) -> tuple[torch.Tensor, float]:
-        asked = Asked.of(batch, self.first)
-        candidates, bias, labels = self.rivals, None, asked.labels
+    def _loss(self, batch: list[PurchaseExample], sampling: SampledSoftmax | None) -> tuple[torch.Tensor, float]:
+        examples = ExampleBatch.of(batch, self.first)
+        candidates, bias, labels = self.competitors, None, examples.labels
         if sampling is not None:
             candidates, bias = sampling.draw(labels)
         if candidates is not None:
             labels = torch.searchsorted(candidates, labels)
-        states = self.rows.hidden_states(asked.tokens).flatten(0, 1)[asked.used]  # (P, n_embd)
+        states = self.rows.hidden_states(examples.tokens).flatten(0, 1)[examples.used]  # (P, n_embd)
         rows = self.rows.table(output_rows(self.model), candidates)
-        return cross_entropy_sum(states, rows, asked.at, labels, asked.weights, bias), float(asked.weights.sum())
+        loss = cross_entropy_sum(states, rows, examples.at, labels, examples.weights, bias)
+        return loss, float(examples.weights.sum())
 
     def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
-        """The k likeliest items for each held-out customer, as the night would list them."""
+        """The k most likely items for each held-out customer, as a night would list them."""
         sold = self._codes(self.token_of)
-        new = sold[self.beside.is_new(sold)]
-        rows = self.beside.rows([self.titles[self.item_ids[code]] or "" for code in new])
+        cold = sold[self.hybrid.is_cold(sold)]
+        cold_vectors = self.hybrid.cold_vectors([self.titles[self.item_ids[code]] or "" for code in cold])
         column = np.arange(len(self.item_ids))  # of each item's log-probability
-        column[new] = len(column) + np.arange(len(new))
-        sellable = torch.full((len(column) + len(new),), -torch.inf, device=device())
+        column[cold] = len(column) + np.arange(len(cold))
+        sellable = torch.full((len(column) + len(cold),), -torch.inf, device=device())
         sellable[column[sold]] = 0
-        item_of = [*self.item_ids, *(self.item_ids[code] for code in new)]
+        item_of = [*self.item_ids, *(self.item_ids[code] for code in cold)]
         lists: list[list[str]] = [[] for _ in held]
         for batch, logits, purchases in self._logits(held):
-            scores = self.beside.log_probs(logits, purchases, rows) + sellable
+            scores = self.hybrid.log_probs(logits, purchases, cold_vectors) + sellable
             for row, place in enumerate(batch):
                 if self.settings.exclude_purchased:
                     scores[row, column[self._codes(held[place].purchased)]] = -torch.inf
@@ -168,7 +174,7 @@ class ItemTokens:
 
     @torch.inference_mode()
     def _logits(self, held: Sequence[HeldOut]) -> Iterator[tuple[Ints, torch.Tensor, list[Ints]]]:
-        """Places in `held` (B,), GPT-2's logits after their prompts (B, items), and the purchases in the prompts."""
+        """Batches: places in `held` (B,), GPT-2's logits (B, items), and the item codes of the prompts' purchases."""
         prompts = self.encoder.render_many(self.newest(held), self.settings.max_tokens)
         tokens = [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
@@ -177,58 +183,59 @@ class ItemTokens:
             padded = pad([tokens[i] for i in batch], device())
             last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
             states = self.rows.hidden_states(padded)[torch.arange(len(batch), device=padded.device), last]
-            yield batch, (states @ rows.T).float(), [purchases_in(tokens[i].tolist(), self.first) for i in batch]
+            yield batch, (states @ rows.T).float(), [purchases_in_prompt(tokens[i].tolist(), self.first) for i in batch]
 
 
-class Titles:
-    """The title in the model's own tokens after the prompt of a night; each epoch draws one night per customer."""
+class TitleTuning:
+    """Fine-tunes a model that spells titles after the prompt of a night. An epoch draws one night for each customer."""
 
     def __init__(
-        self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendSettings
+        self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendTrainSettings
     ) -> None:
         self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
-        self.beside = Beside()
+        self.hybrid = Hybrid()
 
-    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
-        """Learn from `customers`; the likelihood of the right titles on `validation` says when to stop."""
+    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> Task[list[PurchaseExample]]:
+        """The training task on `customers`; the likelihood of the right titles on `validation` says when to stop."""
         nights = [
             [(customer.events[: target.events], target.items) for target in found if target.weight == 1.0]
             for customer in customers
-            if (found := targets(customer, self.items, new_only=self.settings.exclude_purchased))
+            if (found := prediction_targets(customer, self.items, new_only=self.settings.exclude_purchased))
         ]
 
-        def batches(epoch: int) -> list[list[Example]]:
+        def batches(epoch: int) -> list[list[PurchaseExample]]:
             rng = np.random.default_rng((self.settings.seed, epoch))
-            drawn = [of[rng.integers(len(of))] for of in nights]
-            return _batches(self.examples([(e, i[rng.integers(len(i))]) for e, i in drawn]), self.settings, epoch)
+            drawn = [of_customer[rng.integers(len(of_customer))] for of_customer in nights]
+            pairs = [(events, bought[rng.integers(len(bought))]) for events, bought in drawn]
+            return _batches(self.examples(pairs), self.settings, epoch)
 
-        def loss(batch: list[Example]) -> tuple[torch.Tensor, float]:
-            asked = Asked.of(batch, 0)
-            states = hidden_states(self.model, asked.tokens).flatten(0, 1)[asked.used]
-            rows, weight = output_rows(self.model), float(asked.weights.sum())
-            return cross_entropy_sum(states, rows, asked.at, asked.labels, asked.weights), weight
+        def loss(batch: list[PurchaseExample]) -> tuple[torch.Tensor, float]:
+            examples = ExampleBatch.of(batch, 0)
+            states = hidden_states(self.model, examples.tokens).flatten(0, 1)[examples.used]
+            rows, weight = output_rows(self.model), float(examples.weights.sum())
+            return cross_entropy_sum(states, rows, examples.at, examples.labels, examples.weights), weight
 
-        right = self.examples([(one.events, min(one.items)) for one in validation])
+        validated = self.examples([(one.events, min(one.items)) for one in validation])
 
         def validate() -> dict[str, float]:
-            sums = [loss(batch) for batch in _batches(right, self.settings, 0)]
+            sums = [loss(batch) for batch in _batches(validated, self.settings, 0)]
             return {"log_likelihood": -sum(float(total) for total, _ in sums) / sum(weight for _, weight in sums)}
 
         return Task(self.model, batches, loss, validate if validation else None, "log_likelihood")
 
     def finish(self) -> Manifest:
-        """The model is an ordinary one all along; the manifest to write."""
+        """Return the manifest; the model is an ordinary one already."""
         return self.encoder.manifest
 
-    def learn_beside(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> None:
-        """A search over titles does not score all products, so nothing can be added."""
+    def fit_hybrid(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> None:
+        """Do nothing: the hybrid needs scores of all products, which a search over titles does not give."""
 
-    def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[Example]:
-        """Each night's prompt and answer."""
+    def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[PurchaseExample]:
+        """One example for each (events, item)."""
         return title_examples(nights, self.encoder, self.items, self.settings.max_tokens)
 
     def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
-        """The k likeliest titles for each held-out customer, by the engine that serves the night."""
+        """The k most likely titles for each held-out customer, by the engine of the night."""
         from lm.recommend.catalogue import Catalogue
         from lm.recommend.recommender import Recommender
 
@@ -243,29 +250,29 @@ class Titles:
 
 
 def _batches(
-    examples: Sequence[Example], settings: Settings, epoch: int, most: int | None = None
-) -> list[list[Example]]:
-    """Examples grouped by like length, at most `most` together, drawn anew each epoch."""
+    examples: Sequence[PurchaseExample], settings: Settings, epoch: int, most: int | None = None
+) -> list[list[PurchaseExample]]:
+    """Examples in groups of similar length, at most `most` in each, drawn anew each epoch."""
     lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
     groups = length_batches(lengths, settings.batch_tokens, settings.seed, epoch, most)
     return [[examples[i] for i in group] for group in groups]
 
 
-class Asked(NamedTuple):
-    """A batch of examples as tensors: the positions that are asked, and what is right there."""
+class ExampleBatch(NamedTuple):
+    """A batch of examples as tensors: the positions that predict, and their labels."""
 
     tokens: torch.Tensor  # (B, T) padded
-    used: torch.Tensor  # (P,) positions among B * T, rising
-    at: torch.Tensor  # (L,) of each label, its place among `used`, rising
-    labels: torch.Tensor  # (L,) counted from `first`
+    used: torch.Tensor  # (P,) ascending flat positions in (B, T)
+    at: torch.Tensor  # (L,) ascending index into `used` of each label
+    labels: torch.Tensor  # (L,) token ids less `first`
     weights: torch.Tensor  # (L,)
 
     @classmethod
-    def of(cls, batch: Sequence[Example], first: int) -> Asked:
-        """The tensors of a batch whose labels are tokens from `first` on."""
+    def of(cls, batch: Sequence[PurchaseExample], first: int) -> ExampleBatch:
+        """The tensors of a batch whose label tokens begin at `first`."""
         tokens = pad([example.tokens for example in batch], device())
         flat = np.concatenate([row * tokens.shape[1] + example.positions for row, example in enumerate(batch)])
-        used, at = np.unique(flat, return_inverse=True)  # positions rise within an example and so does `at`
+        used, at = np.unique(flat, return_inverse=True)  # positions ascend within an example, so `at` does too
         labels = np.concatenate([example.labels for example in batch]).astype(np.int64) - first
         weights = np.concatenate([example.weights for example in batch])
         where = tokens.device

@@ -1,8 +1,8 @@
-"""The rows of the items' tokens: each the sum of what its title says and of a part of its own.
+"""Embeddings of item tokens: the sum of a part from the title and of a part of the item's own.
 
-An item that was bought often learns its own part; one that was bought seldom, or never, is what the words of its title
-have learned from the items that share them (content embeddings beside ids: Hou et al., "UniSRec", KDD 2022). The
-title's part is the mean of the rows of the title's tokens, so a checkpoint holds nothing but GPT-2's own matrix.
+An item that is often bought learns its own part. An item that is seldom bought is described by its title, whose words
+learn from all items that share them (content and id embeddings: Hou et al., "UniSRec", KDD 2022). The part from the
+title is the mean of the embeddings of the title's tokens, so a checkpoint holds nothing but GPT-2's own matrix.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from lm.train.language_model import both_matrices
 
 
 class ItemRows:
-    """The rows of a model's items while it is trained: `begin` takes the titles' part off, `end` adds it again.
+    """The item embeddings of a model in training: `begin` subtracts the titles' parts, `end` adds them again.
 
-    Items without a title in `titles` are all their own. `scale` makes the titles' part as large as a token's row.
+    An item without a title in `titles` has only its own part. `scale` gives the part from a title the size of a
+    token's embedding.
     """
 
     def __init__(self, model: PreTrainedModel, encoder: PromptEncoder, titles: Mapping[str, str]) -> None:
@@ -43,7 +44,7 @@ class ItemRows:
         return len(self.lengths)
 
     def table(self, matrix: torch.Tensor, codes: torch.Tensor | None = None) -> torch.Tensor:
-        """(C, n_embd): the whole rows of items `codes` (C,), by default of all; `matrix` holds the parts."""
+        """(C, n_embd) complete embeddings of items `codes` (C,), by default of all; `matrix` holds their own parts."""
         own = matrix[self.first : self.first + len(self)]
         return (own if codes is None else own[codes]) + self._titles(matrix, codes)
 
@@ -58,13 +59,13 @@ class ItemRows:
 
     @torch.no_grad()
     def begin(self, known: int) -> None:
-        """Leave the items' own parts in the model, to be trained through `table`; all but the first `known` are new."""
+        """Leave only the items' own parts in the model; the first `known` items are complete before, the others new."""
         for matrix in both_matrices(self.model):
             matrix[self.first : self.first + known] -= self._titles(matrix, None)[:known]
 
     @torch.no_grad()
     def end(self) -> None:
-        """Make the rows whole: from here on the model is an ordinary one."""
+        """Make the embeddings complete: the model is then an ordinary one."""
         for matrix in both_matrices(self.model):
             matrix[self.first : self.first + len(self)] += self._titles(matrix, None)
 
@@ -79,7 +80,10 @@ class ItemRows:
 
 
 def title_scale(matrix: torch.Tensor, titles: Sequence[Sequence[int]]) -> float:
-    """What makes the mean of a title's rows as large as one row of `matrix`: random rows cancel each other out."""
+    """The factor that gives the mean of a title's embeddings the size of one row of `matrix`.
+
+    Without it the mean is smaller, because random rows cancel out.
+    """
     if not titles:
         return 1.0
     with torch.no_grad():
@@ -98,11 +102,11 @@ def add_items(
     seed: int,
     titled: bool = True,
 ) -> Manifest:
-    """Give every item that `before` lacks a token in item_tokens coding; the new manifest.
+    """Add a token for every item that the manifest `before` lacks; return the new manifest (item_tokens coding).
 
-    In the model then stands the item's own part, which tells apart items of like titles: as small as weights begin
-    where a title's part will be added to it. Items that `before` knows keep their token and row, even those that
-    `items` lacks: histories still name them.
+    The embedding of a new item is random: its own part, as small as GPT-2's initial weights where the title's part is
+    added to it (`titled`). Items of `before` keep token and embedding, even where `items` lacks them: histories still
+    name them.
     """
     known = before.item_ids if before.coding == "item_tokens" else []
     new = sorted(set(items) - set(known))

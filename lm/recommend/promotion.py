@@ -1,4 +1,4 @@
-"""The gate of a new recommender: it replaces the present one only if it is not worse on held-out purchases."""
+"""Replaces the present recommender by a new one unless the new one is worse on held-out purchases."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lm.recommend.catalogue import Catalogue
 from lm.recommend.fine_tuning import K
 from lm.recommend.held_out import HeldOut, split_of
 from lm.recommend.recommender import Recommender
-from lm.recommend.settings import RecommendSettings
-from lm.recommend.training_examples import Customer
+from lm.recommend.settings import RecommendTrainSettings
+from lm.recommend.training_examples import CustomerEvents
 from lm.text.prompt import PromptEncoder
 from lm.train.training_state import replace_folder
 
@@ -23,16 +23,16 @@ from lm.train.training_state import replace_folder
 def promote(
     candidate: Path,
     present: Path,
-    customers: Sequence[Customer],
+    customers: Sequence[CustomerEvents],
     items: Mapping[str, str],
-    settings: RecommendSettings,
+    settings: RecommendTrainSettings,
 ) -> str:
-    """Put the folder `candidate` in the place of `present` unless it is worse; returns what was found and done.
+    """Move the folder `candidate` to `present` unless it is worse; return a sentence on what was found and done.
 
-    Both models list products for the customers that the candidate's training held out to report on, and the
-    difference of NDCG@10 is bootstrapped customer by customer. Worse is a candidate whose 95% interval lies below 0.
-    The present model may have been trained on some of these purchases, which favours it; a refit candidate was, so
-    promote strict ones. Without a present model the candidate takes its place.
+    Both models list products for the customers that the candidate's training held out to report on. The difference of
+    NDCG@10 is bootstrapped over customers; the candidate is worse where the 95% interval lies below 0. The present
+    model may have been trained on some of these purchases, which favours it. A refit candidate was trained on them, so
+    promote candidates without refit. A first model needs no comparison.
     """
     if not present.exists():
         replace_folder(candidate, present)
@@ -51,8 +51,10 @@ def promote(
     return f"Promoted to {present}. {found}."
 
 
-def _ndcg(path: Path, held: Sequence[HeldOut], items: Mapping[str, str], settings: RecommendSettings) -> np.ndarray:
-    """(customers,) NDCG@10 of one model's lists, made as a night makes them."""
+def _ndcg(
+    path: Path, held: Sequence[HeldOut], items: Mapping[str, str], settings: RecommendTrainSettings
+) -> np.ndarray:
+    """(customers,) NDCG@10 of the lists that a night would make with one model."""
     encoder = PromptEncoder.load(path)
     engine = Recommender.load(path, Catalogue.build(list(items), list(items.values()), encoder), dtype="float32")
     longest = min(settings.max_tokens, int(read_manifest(path).training.get("settings", {}).get("max_tokens", 10**6)))

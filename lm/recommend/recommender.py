@@ -1,8 +1,8 @@
-"""The k most likely next products of each customer, and nothing but sellable products not excluded for them.
+"""The k most likely next products of each customer, among the sellable products that are not excluded.
 
-In titles coding a product's score is the log-probability of its title after the prompt; in item_tokens
-coding that of its token among all products that the checkpoint knows, whatever is sold today, and those of today's that
-it does not know, by GPT-2 and what stands beside it (lm.recommend.hybrid).
+In titles coding a product's score is the log-probability of its title after the prompt. In item_tokens coding it is
+the product's log-probability under the hybrid (lm.recommend.hybrid), among all products that the checkpoint knows and
+the sellable ones that it does not know.
 """
 
 from __future__ import annotations
@@ -21,31 +21,32 @@ from lm.engine.engine import Engine, load_engine
 from lm.engine.kv_tree import Floats, Ints
 from lm.recommend.beam_search import Search
 from lm.recommend.catalogue import Catalogue
-from lm.recommend.co_purchase import purchases_in
-from lm.recommend.hybrid import Beside
+from lm.recommend.co_purchase import purchases_in_prompt
+from lm.recommend.hybrid import Hybrid
 from lm.text.prompt import PromptEncoder
 
 BATCH_TOKENS = 8192
 CACHE_BYTES = 1 << 30
-"""Of keys and values of one batch: fewer customers go together where each needs more."""
+"""Most bytes of the keys and values of one batch."""
 EXHAUSTIVE_ROWS = 4096
-"""Tries with at most so many inner nodes are searched until the list is proven to be the best. With 180 titles
-and random weights that took 1.7 times the time of the beams alone, whose ten best were all right for nobody.
+"""Tries with at most so many inner nodes are searched until every list is the proven best.
+
+With 180 titles and random weights the proof took 1.7 times the time of the beam search, which found no list exactly.
 """
 UNLIMITED = 1 << 40
 PROOF_ROWS = 128
-"""What a proof may cost a customer in larger tries, in token rows; a prompt is 256."""
+"""Most token rows that the proof of one customer may compute in larger tries; a prompt has up to 256."""
 
 
-class Scored(NamedTuple):
-    """One product of a list; the score is a natural log-probability."""
+class ScoredItem(NamedTuple):
+    """One product of a list and its natural log-probability."""
 
     item_id: str
     score: float
 
 
 class Recommender:
-    """Top-k lists over one catalogue by one model; for one thread at a time."""
+    """Makes top-k lists over one catalogue with one model. Not thread-safe."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class Recommender:
         encoder: PromptEncoder,
         catalogue: Catalogue,
         *,
-        beside: Beside | None = None,
+        hybrid: Hybrid | None = None,
         beams: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
@@ -63,24 +64,26 @@ class Recommender:
                 "run the night again, it builds the catalogue for its model"
             )
         self.engine, self.encoder, self.catalogue = engine, encoder, catalogue
-        self.beside = beside or Beside()
+        self.hybrid = hybrid or Hybrid()
         self.beams, self.batch_tokens = beams, batch_tokens
         trie = catalogue.trie
         known, first = len(encoder.manifest.item_ids), encoder.manifest.first_item_token
         code = np.where(catalogue.item_token >= 0, catalogue.item_token.astype(np.int64) - first, -1)
-        is_new = self.beside.is_new(code) if catalogue.coding == "item_tokens" else code >= 0
-        new = np.flatnonzero(is_new)
-        self._new = self.beside.rows(catalogue.titles.take(new))
-        self._sold_rows: Ints = np.flatnonzero((code >= 0) | is_new)
-        code[new] = known + np.arange(len(new))  # their log-probabilities stand behind those of what is known
-        self._sold = torch.from_numpy(code[self._sold_rows])
-        self._column: Ints = np.full(len(catalogue), -1, np.int64)  # of each row among those that can be listed
-        self._column[self._sold_rows] = np.arange(len(self._sold_rows))
-        self._place: Ints = np.empty(len(trie.items), np.int64)  # of each row in the trie's order
+        is_cold = self.hybrid.is_cold(code) if catalogue.coding == "item_tokens" else code >= 0
+        cold = np.flatnonzero(is_cold)
+        self._cold = self.hybrid.cold_vectors(catalogue.titles.take(cold))
+        self._listable_rows: Ints = np.flatnonzero((code >= 0) | is_cold)
+        code[cold] = known + np.arange(len(cold))  # their log-probabilities come after those of known items
+        self._listable = torch.from_numpy(code[self._listable_rows])
+        self._column: Ints = np.full(
+            len(catalogue), -1, np.int64
+        )  # of each row, its column among the listable rows, or -1
+        self._column[self._listable_rows] = np.arange(len(self._listable_rows))
+        self._place: Ints = np.empty(len(trie.items), np.int64)  # of each row, its place in `trie.items`
         self._place[trie.items] = np.arange(len(trie.items))
         inner = int(np.count_nonzero(np.diff(trie.ptr)))
         self._exhaustive = inner <= EXHAUSTIVE_ROWS
-        self._slots = 128  # answer tokens of each prompt that there is room for; grows with experience
+        self._slots = 128  # key-value slots for the titles of one prompt; grows to the most that a batch has needed
 
     @classmethod
     def load(
@@ -102,10 +105,10 @@ class Recommender:
         path = Path(model_dir)
         engine = load_engine(path, dtype=dtype, threads=threads, device=device)
         encoder = PromptEncoder.load(path)
-        beside = Beside.load(path, encoder.manifest)
-        return cls(engine, encoder, catalogue, beside=beside, beams=beams, batch_tokens=batch_tokens)
+        hybrid = Hybrid.load(path, encoder.manifest)
+        return cls(engine, encoder, catalogue, hybrid=hybrid, beams=beams, batch_tokens=batch_tokens)
 
-    def recommend(self, prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[list[Scored]]:
+    def recommend(self, prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[list[ScoredItem]]:
         """The best k products of each prompt, best first, ties by item_id; none of its `excluded` item_ids.
 
         Lists are shorter than k only where fewer products are allowed. In float32 they do not depend on what
@@ -121,7 +124,7 @@ class Recommender:
         encoded = [ids[-longest:] or [self.encoder.end_token] for ids in self.encoder.encode_many(prompts)]
         rows = [self._rows(item_ids) for item_ids in excluded]
         best = self._best_tokens if self.catalogue.coding == "item_tokens" else self._best_titles
-        lists: list[list[Scored]] = [[] for _ in prompts]
+        lists: list[list[ScoredItem]] = [[] for _ in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
         while order:
             size = self._batch_size(len(encoded[i]) for i in order)
@@ -137,9 +140,9 @@ class Recommender:
 
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         rows = self.catalogue.index(item_ids).astype(np.int64)
-        return rows[rows >= 0]  # what is not sold any more need not be excluded
+        return rows[rows >= 0]  # excluded products that are no longer sold
 
-    def _best_titles(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[Scored]]:
+    def _best_titles(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[ScoredItem]]:
         trie = self.catalogue.trie
         k = min(k, len(trie.items))
         prefilled = self.engine.prefill(prompts, self._slots)
@@ -150,16 +153,16 @@ class Recommender:
         prompt = np.repeat(np.arange(len(prompts)), np.diff(hits.ptr))
         return self._lists(len(prompts), prompt, rows, hits.score, k)
 
-    def _best_tokens(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[Scored]]:
+    def _best_tokens(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[ScoredItem]]:
         manifest = self.encoder.manifest
         states = self.engine.prefill(prompts, 0).states
-        bought = [purchases_in(prompt, manifest.first_item_token) for prompt in prompts]
-        sold, column = self._sold, self._column
-        k = min(k, len(sold))
-        lists: list[list[Scored]] = []
+        bought = [purchases_in_prompt(prompt, manifest.first_item_token) for prompt in prompts]
+        listable, column = self._listable, self._column
+        k = min(k, len(listable))
+        lists: list[list[ScoredItem]] = []
         for start, logits in self.engine.logits(states, manifest.first_item_token, len(manifest.item_ids)):
-            log_p = self.beside.log_probs(logits, bought[start : start + len(logits)], self._new)
-            scores = log_p[:, sold.to(log_p.device)]  # (n, items that can be listed)
+            log_p = self.hybrid.log_probs(logits, bought[start : start + len(logits)], self._cold)
+            scores = log_p[:, listable.to(log_p.device)]  # (n, listable items)
             for i, rows in enumerate(excluded[start : start + len(scores)]):
                 scores[i, column[rows][column[rows] >= 0]] = -torch.inf
             if not k:
@@ -168,16 +171,16 @@ class Recommender:
             hit = (scores >= at_kth) & (scores > -torch.inf)
             prompt, place = (index.cpu().numpy() for index in hit.nonzero(as_tuple=True))
             score = scores[hit].cpu().numpy().astype(np.float64)
-            lists += self._lists(len(scores), prompt, self._sold_rows[place], score, k)
+            lists += self._lists(len(scores), prompt, self._listable_rows[place], score, k)
         return lists
 
-    def _lists(self, prompts: int, prompt: Ints, row: Ints, score: Floats, k: int) -> list[list[Scored]]:
-        """The best k of found rows for each prompt; catalogue rows ascend by item_id, so they break ties."""
+    def _lists(self, prompts: int, prompt: Ints, row: Ints, score: Floats, k: int) -> list[list[ScoredItem]]:
+        """The best k of the found rows of each prompt; ties go to the lower row, which is the lower item_id."""
         order = np.lexsort((row, -score, prompt))
         first = np.searchsorted(prompt[order], np.arange(prompts + 1))
         lists = []
         for start, stop in pairwise(first.tolist()):
             best = order[start : min(start + k, stop)]
             item_ids = self.catalogue.item_ids.take(row[best])
-            lists.append([Scored(i, s) for i, s in zip(item_ids, score[best].tolist(), strict=True)])
+            lists.append([ScoredItem(i, s) for i, s in zip(item_ids, score[best].tolist(), strict=True)])
         return lists

@@ -1,4 +1,4 @@
-"""A softmax over some of the items, where all of them are too many: the labels and a sample of the others."""
+"""Sampled softmax for large catalogues: over the labels and a sample of the other items."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from numpy.typing import NDArray
 
 from lm.train.language_model import device
 
-#: Above so many items the softmax is over the batch's own items and a sample of the others.
+#: Above so many items the softmax is sampled.
 SAMPLED_ABOVE = 200_000
 SAMPLE = 16_384
 
 
 @dataclass(frozen=True)
 class SampledSoftmax:
-    """Items drawn in place of the whole softmax, by the 3/4 power of how often they are bought."""
+    """Draws items with a probability in proportion to the 3/4 power of their purchases."""
 
-    cumulative: torch.Tensor  # (items,) of the drawing probability
+    cumulative: torch.Tensor  # (items,) of the probabilities
     probability: torch.Tensor  # (items,)
 
     @classmethod
     def of(cls, bought: Sequence[int] | NDArray[np.int64], items: int, *, unbought: bool) -> SampledSoftmax | None:
-        """For purchases `bought` (codes) of so many items; None where they are few enough to score all.
+        """For purchases `bought` (codes) of `items` items; None where these are few enough to score all.
 
-        `unbought`: items that nobody has bought are drawn too.
+        With `unbought`, items that nobody has bought are drawn too.
         """
         if items <= SAMPLED_ABOVE:
             return None
@@ -36,10 +36,10 @@ class SampledSoftmax:
         return cls(probability.cumsum(0).to(device()), probability.to(device()))
 
     def draw(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Candidates (C,), rising, among them every label, and the logits' correction (C,) by -log expected draws.
+        """Ascending candidates (C,), which include every label, and the corrections (C,) of their logits.
 
-        The labels of the batch are always in; with the others corrected, the sampled normalizer has the full
-        one's expectation (Bengio & Senécal, "Adaptive Importance Sampling", 2008).
+        The correction log(draws / expected draws) gives the sampled normalizer the expectation of the full one
+        (Bengio & Senécal, "Adaptive Importance Sampling", 2008). Labels are always in and need none.
         """
         points = torch.rand(SAMPLE, dtype=torch.float64, device=labels.device) * self.cumulative[-1]
         drawn, times = torch.searchsorted(self.cumulative, points).unique(return_counts=True)

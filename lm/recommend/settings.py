@@ -11,22 +11,22 @@ from lm.train.language_model import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendSettings(Settings):
-    """The recommender's training; customers whose last purchases are held out judge when to stop, and the result."""
+class RecommendTrainSettings(Settings):
+    """How a recommender is trained. Held-out purchases say when to stop and give the reported figures."""
 
     coding: Literal["item_tokens", "titles"] = "item_tokens"
     language: Literal["en", "zh"] = "en"
     exclude_purchased: bool = True
     protocol: Literal["time-split", "leave-one-out"] = "time-split"
     held_out_share: float = 0.2
-    held_out_customers: int = 5_000  # at most
+    held_out_customers: int = 5_000  # most that are held out
     history_events: int = 50  # newest events of a customer that a prompt may use
     refit: bool = False
-    titled: bool = True  # an item's row is its title's and its own
-    neighbours: bool = True  # beside GPT-2, where items have tokens
-    newcomers: bool = True  # what nobody has bought may be listed for its title
+    titled: bool = True  # an item's embedding is that of its title plus a part of its own
+    neighbours: bool = True  # add co-purchase features to GPT-2's logits (item_tokens coding)
+    newcomers: bool = True  # list products that nobody has bought, by their titles (item_tokens coding)
 
     @property
-    def room(self) -> int:
-        """Positions that training needs beyond the longest prompt: for the answer, or for the purchases after it."""
+    def extra_positions(self) -> int:
+        """Positions that training needs after the longest prompt: for a title, or for the following purchases."""
         return TITLE_TOKENS if self.coding == "titles" else FOLLOWING

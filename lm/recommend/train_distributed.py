@@ -1,4 +1,4 @@
-"""What each of several processes runs to train one recommender together (lm.train.distributed)."""
+"""The process function of a recommender's distributed training (lm.train.distributed)."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from pathlib import Path
 from typing import Any
 
 from lm.checkpoint.checkpoint import CheckpointError
-from lm.recommend.settings import RecommendSettings
+from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
-from lm.recommend.training_examples import Customer
+from lm.recommend.training_examples import CustomerEvents
 from lm.train.distributed import group, rank
 from lm.train.training_loop import Progress
 from lm.train.training_state import TrainingError
 
 
 def train_one_of_many(
-    customers: Sequence[Customer],
+    customers: Sequence[CustomerEvents],
     items: Mapping[str, str],
-    settings: RecommendSettings,
+    settings: RecommendTrainSettings,
     out: str,
     window: Mapping[str, Any],
 ) -> dict[str, float] | Exception:
-    """What each process of a recommender's training runs; `out` is on a file system that all of them mount.
+    """Train one recommender together with other processes; `out` is on a file system that all of them mount.
 
-    A mistake of the user's is returned, for whoever started the processes to raise. What the others fail of is only
-    printed: the first cannot go on without them, and fails itself.
+    Returns the held-out figures, or a user's error for the caller to raise. Only the first process raises other
+    errors: the others print theirs, and the first then fails too.
     """
-    heard: dict[str, int] = {}
+    reported: dict[str, int] = {}  # stage -> newest epoch
 
     def report(now: Progress) -> None:
-        if heard.get(now.stage) != now.epoch:  # a line an epoch: it travels from the executor to the driver
-            heard[now.stage] = now.epoch
-            told = ", ".join(f"{name} {value:.3f}" for name, value in now.metrics.items() if name != "seconds")
+        if reported.get(now.stage) != now.epoch:  # one line an epoch: each travels from the executor to the driver
+            reported[now.stage] = now.epoch
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in now.metrics.items() if name != "seconds")
             left = f"at most {now.seconds_left / 60:.1f} minutes left"
-            print(f"  recommend {now.stage}: epoch {now.epoch + 1}/{now.epochs} {told}, {left}", flush=True)
+            print(f"  recommend {now.stage}: epoch {now.epoch + 1}/{now.epochs} {figures}, {left}", flush=True)
 
     with group():
         first = rank() == 0
-        heard_by = report if first else None
+        on_progress = report if first else None
         try:
-            return train_recommend(customers, items, settings, Path(out), report=heard_by, window=dict(window))
+            return train_recommend(customers, items, settings, Path(out), report=on_progress, window=dict(window))
         except (TrainingError, CheckpointError) as error:
             return error
         except RuntimeError as error:

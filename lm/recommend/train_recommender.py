@@ -1,9 +1,8 @@
-"""Train the recommender: byte-level BPE, pre-training on customers' histories as text, fine-tuning on next purchases.
+"""Trains the recommender: byte-level BPE, pre-training on histories as text, fine-tuning on next purchases.
 
-item_tokens: one token per item, its embedding started from the title, and a softmax over the items alone wherever
-a purchase is predicted (the loss that separates strong sequential recommenders from weak ones: Petrov & Macdonald,
-"gSASRec", RecSys 2023; Klenitskiy & Vasilev, RecSys 2023). titles: the title in the model's own tokens after the
-prompt of a night. Both read exactly what the night's prompt holds.
+In item_tokens coding an item is one token with an embedding from its title, and each predicted purchase is a softmax
+over all items (the loss of strong sequential recommenders: Petrov & Macdonald, "gSASRec", RecSys 2023; Klenitskiy &
+Vasilev, RecSys 2023). In titles coding the model spells the title after the prompt. Both read the night's own prompts.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.checkpoint.tokenizer import train_bpe
 from lm.metrics import baselines, metrics
-from lm.recommend.fine_tuning import ItemTokens, K, Titles
+from lm.recommend.fine_tuning import ItemTokenTuning, K, TitleTuning
 from lm.recommend.held_out import Split, split_of
 from lm.recommend.item_embeddings import add_items
-from lm.recommend.settings import RecommendSettings
-from lm.recommend.training_examples import BOUGHT, Customer, windows
+from lm.recommend.settings import RecommendTrainSettings
+from lm.recommend.training_examples import BOUGHT, CustomerEvents, windows
 from lm.text.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.text.template import TEMPLATES, event_line, spelled
 from lm.train import distributed
@@ -37,9 +36,9 @@ from lm.train.training_state import fingerprint, replace_folder, work_folder
 
 
 def train_recommend(
-    customers: Sequence[Customer],
+    customers: Sequence[CustomerEvents],
     items: Mapping[str, str],
-    settings: RecommendSettings,
+    settings: RecommendTrainSettings,
     out: Path,
     *,
     report: Report | None = None,
@@ -47,8 +46,8 @@ def train_recommend(
 ) -> dict[str, float]:
     """Train on `customers` (in a fixed order) to predict `items` (id -> title), and write the model folder `out`.
 
-    An older `out` stays until the new one is finished; a training that was cut goes on where it was. `window` is
-    noted in the manifest. Returns held-out recall@10 and NDCG@10 with intervals, beside the plain baselines'.
+    An older `out` stays until the new one is finished. An interrupted training goes on where it stopped. The manifest
+    records `window`. Returns held-out recall@10 and NDCG@10 with 95% intervals, of the model and of two baselines.
     Raises TrainingError where there is too little to learn from.
     """
     items = dict(sorted(items.items()))
@@ -59,14 +58,14 @@ def train_recommend(
         if start is None
         else checkpoint.load_tokenizer(start)
     )
-    model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + settings.room)
+    model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + settings.extra_positions)
     longest = model.config.max_position_embeddings - (TITLE_TOKENS if settings.coding == "titles" else 1)
     settings = replace(settings, max_tokens=min(settings.max_tokens, longest))
     begun_from = {"from": start and model_fingerprint(start), "items": items}
-    of = fingerprint(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
+    training_id = fingerprint(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
     out.parent.mkdir(parents=True, exist_ok=True)
-    with work_folder(out, of) as work:
-        distributed.from_first(None)  # the folder is ready
+    with work_folder(out, training_id) as work:
+        distributed.from_first(None)  # wait until the first process has made the folder
         if settings.pretrain_epochs:
             documents = _documents(split.training, items, tokenizer, settings)
             pretrain = schedule("pretrain", settings, settings.pretrain_epochs)
@@ -81,7 +80,7 @@ def train_recommend(
         new = out.with_name(out.name + ".new")
         manifest = tuning.finish()
         write_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
-        tuning.beside.save(new)
+        tuning.hybrid.save(new)
         replace_folder(new, out)
     return figures
 
@@ -90,34 +89,34 @@ def _coding(
     model: PreTrainedModel,
     tokenizer: Tokenizer,
     items: Mapping[str, str],
-    settings: RecommendSettings,
+    settings: RecommendTrainSettings,
     before: Manifest,
-) -> ItemTokens | Titles:
-    """What is fine-tuned: the model with the items that it knew `before` and those that are new."""
+) -> ItemTokenTuning | TitleTuning:
+    """The fine-tuning of the configured coding, for the items of the manifest `before` and the new ones."""
     positions = model.config.max_position_embeddings
     if settings.coding == "titles":
         encoder = PromptEncoder(tokenizer, Manifest(language=settings.language), context_tokens=positions)
-        return Titles(model, encoder, items, settings)
+        return TitleTuning(model, encoder, items, settings)
     language, seed, titled = settings.language, settings.seed, settings.titled
     manifest = add_items(model, tokenizer, items, before, language=language, seed=seed, titled=titled)
     encoder = PromptEncoder(tokenizer, manifest, context_tokens=positions)
     known = len(before.item_ids) if before.coding == "item_tokens" else 0
-    return ItemTokens(model, encoder, items, settings, known)
+    return ItemTokenTuning(model, encoder, items, settings, known)
 
 
 def _fine_tune(
-    tuning: ItemTokens | Titles,
+    tuning: ItemTokenTuning | TitleTuning,
     split: Split,
     items: Mapping[str, str],
     work: Path,
     report: Report | None,
 ) -> tuple[Outcome, dict[str, float]]:
-    """Train on the split and judge it; with `refit` train anew on all it may know, for as long as was best."""
+    """Train on the split and judge it. With `refit` train again on `split.refit`, for the best number of epochs."""
     model, settings = tuning.model, tuning.settings
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
     model.eval()
-    tuning.learn_beside(split.training, split.validation)
+    tuning.fit_hybrid(split.training, split.validation)
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
     if settings.refit:
         with torch.no_grad():
@@ -126,12 +125,14 @@ def _fine_tune(
         again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
         fit(tuning.task(split.refit, []), again, work, report)
         model.eval()
-        tuning.learn_beside(split.refit, [])
+        tuning.fit_hybrid(split.refit, [])
     return outcome, figures
 
 
-def _texts(customers: Sequence[Customer], items: Mapping[str, str], settings: RecommendSettings) -> Iterator[str]:
-    """What the tokenizer learns from: every title once, and the line of every event."""
+def _texts(
+    customers: Sequence[CustomerEvents], items: Mapping[str, str], settings: RecommendTrainSettings
+) -> Iterator[str]:
+    """The texts that the tokenizer learns from: a line for every title and for every event."""
     template = TEMPLATES[settings.language]
     lines: dict[Event, str] = {}
     yield template.header
@@ -145,21 +146,24 @@ def _texts(customers: Sequence[Customer], items: Mapping[str, str], settings: Re
 
 
 def _documents(
-    customers: Sequence[Customer], items: Mapping[str, str], tokenizer: Tokenizer, settings: RecommendSettings
+    customers: Sequence[CustomerEvents],
+    items: Mapping[str, str],
+    tokenizer: Tokenizer,
+    settings: RecommendTrainSettings,
 ) -> list[Tokens]:
-    """The text that is pre-trained on: whole histories where titles are spelled, else every different line once."""
+    """Token ids to pre-train on: whole histories in titles coding, else every distinct line once."""
     encoder = PromptEncoder(tokenizer, Manifest(language=settings.language))
     if settings.coding == "titles":
-        of_customer = windows([customer.events for customer in customers], encoder, settings.max_tokens)
-        return [np.array(window, dtype=np.int32) for covered in of_customer for window in covered]
+        prompts = windows([customer.events for customer in customers], encoder, settings.max_tokens)
+        return [np.array(tokens, dtype=np.int32) for of_customer in prompts for tokens in of_customer]
     lines = encoder.encode_many(sorted(set(_texts(customers, items, settings))))
     return [np.array(line[: settings.max_tokens], dtype=np.int32) for line in lines]
 
 
 def _figures(
-    lists: Sequence[Sequence[str]], split: Split, items: Mapping[str, str], settings: RecommendSettings
+    lists: Sequence[Sequence[str]], split: Split, items: Mapping[str, str], settings: RecommendTrainSettings
 ) -> dict[str, float]:
-    """Recall@10 and NDCG@10 on the held-out test customers with 95% intervals, and the baselines'."""
+    """Recall@10 and NDCG@10 of the model and of two baselines on the test customers, with 95% intervals."""
     bought = [
         [str(event.item_id) for event in customer.events if event.kind == BOUGHT and event.item_id in items]
         for customer in split.training
@@ -174,9 +178,9 @@ def _figures(
     }
     relevant = [one.items for one in split.test]
     figures = {"customers": float(len(relevant))}
-    for rival, of_rival in rivals.items():
+    for rival, rival_lists in rivals.items():
         for name, metric in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg_at_k)):
-            mean, low, high = metrics.mean_interval(metric(of_rival, relevant, K), seed=settings.seed)
+            mean, low, high = metrics.mean_interval(metric(rival_lists, relevant, K), seed=settings.seed)
             key = f"{rival}{name}@{K}"
             figures |= {key: mean, f"{key}_low": low, f"{key}_high": high}
     return figures

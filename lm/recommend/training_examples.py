@@ -1,9 +1,8 @@
-"""From customers' events to training examples: what the recommender reads, and what it must predict where.
+"""Training examples of the recommender, made from customers' events.
 
-A night's prompt ends with a customer's last day, and the list is for the days after it. So the state after the last
-event of every day learns the items of the next day of purchases: the same question, asked at the same place, as at
-night. Inside a day every event also learns the next purchase, with less weight. Where every event counts as a day of
-its own this is plain next-item prediction, as the papers have it.
+A night's prompt ends with a customer's last day, and its list is for the days after. So the state after the last event
+of a day learns to predict the items of the next day with purchases. Within a day every state also learns the next
+purchase, with less weight. Where every event counts as a day of its own this is plain next-item prediction.
 """
 
 from __future__ import annotations
@@ -19,26 +18,26 @@ from numpy.typing import NDArray
 
 from lm.text.prompt import Event, PromptEncoder
 
-#: Weight of predicting the next purchase inside a day, beside 1 for the question that the night asks.
+#: Weight of predicting the next purchase within a day; predicting the next day's items has weight 1.
 WITHIN_DAY = 0.5
-#: Share of examples whose purchases follow the bare header.
-ALONE = 0.5
-#: Purchases after a prompt that an example goes on with, at most.
+#: Share of examples with the header alone before the purchases.
+HEADER_ONLY = 0.5
+#: Most purchases that an example has after its prompt.
 FOLLOWING = 64
 BOUGHT = "bought"
 
 
-class Customer(NamedTuple):
+class CustomerEvents(NamedTuple):
     """One customer's events, oldest first, and the number of the day of each (any epoch).
 
-    Events of equal `moments` (a basket; none where not given) stand in an order that means nothing.
+    Events of one moment are a basket: their order has no meaning. Without `moments` every event is a moment.
     """
 
     events: Sequence[Event]
     days: Sequence[int]
     moments: Sequence[int] | None = None
 
-    def upto(self, end: int) -> Customer:
+    def upto(self, end: int) -> CustomerEvents:
         """The first `end` events."""
         return self._replace(
             events=self.events[:end], days=self.days[:end], moments=self.moments and self.moments[:end]
@@ -46,7 +45,7 @@ class Customer(NamedTuple):
 
 
 class Target(NamedTuple):
-    """What the state after `events` events of a customer must predict; the weight is shared by the items."""
+    """The items that the state after `events` events must predict; they share the weight."""
 
     events: int
     items: tuple[str, ...]
@@ -54,19 +53,19 @@ class Target(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Example:
-    """One token sequence, and the (position, label) pairs that the loss is taken at."""
+class PurchaseExample:
+    """One token sequence, and the (position, label) pairs of its loss."""
 
     tokens: NDArray[np.int32]  # (T,)
-    positions: NDArray[np.int32]  # (L,) the state at this token predicts ...
-    labels: NDArray[np.int32]  # (L,) ... this token id
+    positions: NDArray[np.int32]  # (L,) of the states that predict
+    labels: NDArray[np.int32]  # (L,) the token ids that they predict
     weights: NDArray[np.float32]  # (L,)
 
 
-def targets(customer: Customer, known: Collection[str], *, new_only: bool) -> list[Target]:
-    """Every prediction that a customer's events teach, oldest first; items outside `known` are never predicted.
+def prediction_targets(customer: CustomerEvents, known: Collection[str], *, new_only: bool) -> list[Target]:
+    """The predictions that a customer's events teach, oldest first; only `known` items are predicted.
 
-    With `new_only` an item that the customer had bought before is no target: such lists leave it out.
+    With `new_only` an item that the customer bought before is no target: such lists leave it out.
     """
     events, days, _ = customer
     moments = range(len(events)) if customer.moments is None else customer.moments
@@ -85,7 +84,7 @@ def targets(customer: Customer, known: Collection[str], *, new_only: bool) -> li
             basket = baskets[moments[following]]
             if before == 0 or days[before] > days[before - 1]:
                 items, weight = list(bought_on[days[following]]), 1.0
-            else:  # any of what is left of the basket may be said to come next; a basket weighs what one purchase does
+            else:  # any remaining item of the basket may come next; the whole basket weighs as one purchase
                 items = [str(events[place].item_id) for place in basket if place >= before]
                 weight = WITHIN_DAY / (len(basket) if following > basket[0] else 1)
             wanted = tuple(item for item in items if item in known and not (new_only and first[item] < before))
@@ -97,10 +96,10 @@ def targets(customer: Customer, known: Collection[str], *, new_only: bool) -> li
 
 
 def windows(histories: Sequence[Sequence[Event]], encoder: PromptEncoder, max_tokens: int) -> list[list[list[int]]]:
-    """Cover each history by the tokens of prompts of at most `max_tokens`, each exactly what a night would render.
+    """The token ids of prompts of at most `max_tokens` that together cover each history, newest first.
 
-    The newest window is the prompt of all events; the next is the prompt of those that did not fit, and so on. For
-    codings in which a prompt keeps the order of events: then every event is in one window.
+    The first prompt is of all events, the next of those that did not fit, and so on. Each is what a night renders.
+    Only for titles coding, where a prompt keeps the order of events.
     """
     found: list[list[list[int]]] = [[] for _ in histories]
     left = {place: len(history) for place, history in enumerate(histories) if history}
@@ -109,51 +108,53 @@ def windows(histories: Sequence[Sequence[Event]], encoder: PromptEncoder, max_to
         tokens = encoder.encode_many([rendered.prompt for rendered in prompts])
         for (place, end), rendered, ids in zip(list(left.items()), prompts, tokens, strict=True):
             found[place].append(ids)
-            left[place] = end - max(rendered.events_used, 1)  # an event of which nothing fits is passed over
+            left[place] = end - max(rendered.events_used, 1)  # an event that does not fit at all is skipped
         left = {place: end for place, end in left.items() if end > 0}
     return found
 
 
-class Purchases(NamedTuple):
-    """What a customer's purchases teach; a purchase is counted by its number among them."""
+class PurchaseTargets(NamedTuple):
+    """The predictions that a customer's purchases teach. Purchases are numbered from 0, oldest first."""
 
-    customer: Customer
+    customer: CustomerEvents
     places: list[int]  # of the purchases among the events
     tokens: list[int]  # of their items
     targets: dict[int, Target]  # by the number of purchases before
-    nights: list[int]  # first purchases of a day with more than purchases before it: the night before asks for them
+    nights: list[int]  # purchases that begin a day, where a prompt before them holds more than purchases
 
 
-def purchases_of(customer: Customer, token_of: Mapping[str, int], *, new_only: bool) -> Purchases | None:
-    """What there is to learn from a customer, None if nothing."""
+def purchase_targets(
+    customer: CustomerEvents, token_of: Mapping[str, int], *, new_only: bool
+) -> PurchaseTargets | None:
+    """The predictions that a customer's purchases teach, None where there are none."""
     events, days, moments = customer
     places = [i for i, event in enumerate(events) if event.kind == BOUGHT and event.item_id in token_of]
-    alone = Customer(
+    purchases = CustomerEvents(
         [events[place] for place in places],
         [days[place] for place in places],
         moments and [moments[place] for place in places],
     )
-    found = {target.events: target for target in targets(alone, token_of, new_only=new_only)}
-    # Where a prompt would hold no text it is the header and the purchases, which are learned from the header on.
+    found = {target.events: target for target in prediction_targets(purchases, token_of, new_only=new_only)}
+    # A prompt without text is the header and purchases: examples with the header alone already teach that.
     nights = [number for number, target in found.items() if number and target.weight == 1.0 and places[number] > number]
-    tokens = [token_of[str(event.item_id)] for event in alone.events]
-    return Purchases(customer, places, tokens, found, nights) if found else None
+    tokens = [token_of[str(event.item_id)] for event in purchases.events]
+    return PurchaseTargets(customer, places, tokens, found, nights) if found else None
 
 
 def item_examples(
-    learned: Sequence[Purchases],
+    learned: Sequence[PurchaseTargets],
     encoder: PromptEncoder,
     token_of: Mapping[str, int],
     max_tokens: int,
     history_events: int,
     rng: np.random.Generator,
-) -> list[Example]:
-    """One example a customer: the prompt of a night that `rng` draws, and after it what was then bought, item by item.
+) -> list[PurchaseExample]:
+    """One example for each customer: the prompt of a night that `rng` draws, then the purchases after it.
 
-    The state after the prompt is asked what the night asks; those after the following purchases go on asking, though
-    what was searched and written since is not before them: nothing of the future ever is. Half of the examples (and
-    those of customers who bought on one day) have the header alone before the purchases, so that what follows what is
-    learned without the text in the way.
+    The state after the prompt predicts the next day's items, as at night. The states after the following purchases
+    predict the purchases after them; later searches and reviews are left out. HEADER_ONLY of the examples, and those
+    of customers who bought on one day only, have just the header before the purchases: they teach which item follows
+    which without any text between.
     """
     begun = [_begin(one, max_tokens, rng) for one in learned]
     histories = [
@@ -165,7 +166,7 @@ def item_examples(
     for one, (start, before), prompt in zip(learned, begun, prompts, strict=True):
         most = min(max_tokens if before is None else FOLLOWING, encoder.context_tokens - len(prompt))
         following = one.tokens[start : start + most]
-        first = start + (before is None and start > 0)  # only a new customer has no purchase: no other header predicts
+        first = start + (before is None and start > 0)  # a header in mid-history predicts nothing
         pairs = [
             (len(prompt) - 1 + number - start, token_of[item], target.weight / len(target.items))
             for number in range(first, start + len(following) + 1)
@@ -177,9 +178,9 @@ def item_examples(
     return examples
 
 
-def _begin(one: Purchases, max_tokens: int, rng: np.random.Generator) -> tuple[int, int | None]:
-    """The purchase that comes first after the prompt, and how many events the prompt may hold (None: the header)."""
-    if one.nights and rng.random() >= ALONE:
+def _begin(one: PurchaseTargets, max_tokens: int, rng: np.random.Generator) -> tuple[int, int | None]:
+    """The number of the first purchase after the prompt, and the events before it (None: the header alone)."""
+    if one.nights and rng.random() >= HEADER_ONLY:
         start = one.nights[rng.integers(len(one.nights))]
         days = one.customer.days
         return start, bisect.bisect_left(days, days[one.places[start]])
@@ -188,10 +189,10 @@ def _begin(one: Purchases, max_tokens: int, rng: np.random.Generator) -> tuple[i
 
 def title_examples(
     nights: Sequence[tuple[Sequence[Event], str]], encoder: PromptEncoder, titles: Mapping[str, str], max_tokens: int
-) -> list[Example]:
-    """For each (events, item): the prompt that a night renders, then the item's title, which is what is learned.
+) -> list[PurchaseExample]:
+    """One example for each (events, item): the prompt that a night renders, then the item's title as the target.
 
-    The titles inside the prompt are learned along with it, with the weight of a question within a day.
+    The titles inside the prompt are targets too, with the weight WITHIN_DAY.
     """
     prompts = encoder.render_many([events for events, _ in nights], max_tokens)
     answers = encoder.answers([titles[item] for _, item in nights])
@@ -214,9 +215,9 @@ def _lines(prompt: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+$", prompt)
 
 
-def _example(tokens: Sequence[int], pairs: Sequence[tuple[int, int, float]]) -> Example:
+def _example(tokens: Sequence[int], pairs: Sequence[tuple[int, int, float]]) -> PurchaseExample:
     positions, labels, weights = zip(*pairs, strict=True)
-    return Example(
+    return PurchaseExample(
         np.array(tokens, dtype=np.int32),
         np.array(positions, dtype=np.int32),
         np.array(labels, dtype=np.int32),

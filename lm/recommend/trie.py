@@ -1,7 +1,7 @@
 """A trie over token sequences as flat arrays, built without a loop over sequences.
 
-Nodes are numbered depth first from the root, 0, so that a node's subtree is a range of nodes, a forced
-stretch is a slice of `token`, and the items below a node are a slice of `items`.
+Nodes are numbered depth first from the root, 0. A subtree is a range of nodes, a forced stretch is a slice of
+`token`, and the items below a node are a slice of `items`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NOTHING: Int32s = np.zeros(0, np.int32)
 
 
 class _Level(NamedTuple):
-    """The nodes of one depth in order: what leads to them and what lies below."""
+    """The nodes of one depth in order: the edges into them and the items below them."""
 
     parent: Int32s  # index in the level above
     token: Int32s
@@ -36,8 +36,8 @@ class Trie:
     """N nodes, N - 1 edges and I items (sequences), in CSR form.
 
     Node n's edges are `ptr[n]:ptr[n + 1]`, ascending by `token`; edge e leads to node `child[e]`.
-    The items that end at n are `items[lo[n]:own[n]]`, all below it, with those, `items[lo[n]:hi[n]]`.
-    From n, `chain[n]` edges are forced (one child, no item ends before it): their tokens are
+    The items that end at n are `items[lo[n]:own[n]]`; those that end at n or below it are `items[lo[n]:hi[n]]`.
+    From n, `chain[n]` edges are forced: each leaves a node with one child where no item ends. Their tokens are
     `token[ptr[n]:ptr[n] + chain[n]]` and they lead to node `n + chain[n]`.
     """
 
@@ -52,22 +52,22 @@ class Trie:
 
     @classmethod
     def build(cls, tokens: Int32s, lengths: Int64s) -> Trie:
-        """The trie of I sequences of `lengths` (I,) that lie one after the other in `tokens`.
+        """The trie of I sequences of `lengths` (I,), concatenated in `tokens`.
 
-        Level by level: one sort of (node, next token) puts all sequences in order and groups them into the
-        next level's nodes. Time grows with the number of tokens, memory with the number of nodes.
+        Each level takes one sort of (node, next token): it orders the sequences and groups them into the next
+        level's nodes. Time grows with the number of tokens, memory with the number of nodes.
         """
         start = np.cumsum(lengths) - lengths
         items = np.arange(len(lengths), dtype=np.int32)
-        place: Int64s = np.arange(len(lengths))  # of the sequences that reach this level, in order
-        node: Int64s = np.zeros(len(lengths), np.int64)  # where in the level each of them stands
+        place: Int64s = np.arange(len(lengths))  # of each sequence that reaches this level
+        node: Int64s = np.zeros(len(lengths), np.int64)  # the node of each of them in the level
         parent = token = lo = np.zeros(1, np.int64)
         hi = lo + len(lengths)
         levels: list[_Level] = []
         while len(lo):
             item = items[place]
             longer = lengths[item] > len(levels)
-            following: Int64s = np.full(len(item), -1, np.int64)  # an end comes before every token
+            following: Int64s = np.full(len(item), -1, np.int64)  # -1 is an end: it sorts before every token
             following[longer] = tokens[start[item[longer]] + len(levels)]
             order = np.argsort((node << 32) + following, kind="stable")
             items[place] = item[order]
@@ -84,17 +84,17 @@ class Trie:
 
     @classmethod
     def _depth_first(cls, levels: list[_Level], lengths: Int64s, items: Int32s) -> Trie:
-        """Number the nodes of all levels depth first and write their arrays in that order.
+        """Number the nodes of all levels depth first and fill the arrays in that order.
 
-        The nodes whose first sequence is i are the end of its path: the first nodes are those of sequence 0,
-        then come those that sequence 1 adds, and so on. `lengths` are in the order of `items`.
+        Sequence 0 brings the first nodes; each later sequence brings the nodes that it does not share with earlier
+        ones, at the end of its path. `lengths` are in the order of `items`.
         """
         first_depth = np.full(len(items) + 1, -1, np.int64)
         for depth, level in enumerate(levels):
             new = level.lo[first_depth[level.lo] < 0]
             first_depth[new] = depth
         added = np.where(first_depth[:-1] >= 0, lengths - first_depth[:-1] + 1, 0)
-        number = np.concatenate([[0], np.cumsum(added)]) - first_depth  # of a node: number[lo] + depth
+        number = np.concatenate([[0], np.cumsum(added)]) - first_depth  # a node has the number number[lo] + depth
         nodes = sum(len(level.lo) for level in levels)
         lo, own, hi, degree = (np.empty(nodes, np.int32) for _ in range(4))
         for depth, level in enumerate(levels):
@@ -102,7 +102,7 @@ class Trie:
             lo[here], own[here], hi[here] = level.lo, level.own, level.hi
             following = levels[depth + 1].parent if depth + 1 < len(levels) else NOTHING
             degree[here] = np.bincount(following, minlength=len(here))
-            levels[depth] = level._replace(own=NOTHING, hi=NOTHING)  # a big shop has ten million nodes
+            levels[depth] = level._replace(own=NOTHING, hi=NOTHING)  # frees memory: a big shop has ten million nodes
         ptr = np.zeros(nodes + 1, np.int64)
         np.cumsum(degree, out=ptr[1:])
         token, child = (np.empty(nodes - 1, np.int32) for _ in range(2))
@@ -111,28 +111,28 @@ class Trie:
             edge = ptr[number[above.lo[level.parent]] + depth] + sibling
             token[edge], child[edge] = level.token, number[level.lo] + depth + 1
         levels.clear()
-        forced = (degree == 1) & (own == lo)  # and then its child is the next node
+        forced = (degree == 1) & (own == lo)  # the child of a forced node is the next node
         stop = np.where(forced, np.int32(nodes), np.arange(nodes, dtype=np.int32))
-        stop = np.minimum.accumulate(stop[::-1])[::-1]  # the next node that is not forced
+        stop = np.minimum.accumulate(stop[::-1])[::-1]  # the next node that is not forced, for each node
         chain = (stop - np.arange(nodes, dtype=np.int32)).astype(np.int16)
         return cls(ptr, token, child, chain, lo, own, hi, items)
 
     @property
     def nodes(self) -> int:
-        """How many nodes there are, the root included."""
+        """The number of nodes, including the root."""
         return len(self.lo)
 
     def items_below(self, node: Int64s) -> Int32s:
-        """How many items end at or below each node."""
+        """The number of items that end at each node or below it."""
         return self.hi[node] - self.lo[node]
 
     def save(self, folder: Path) -> None:
-        """One .npy file for each array."""
+        """Write one .npy file for each array."""
         for field in fields(self):
             np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> Trie:
-        """The arrays mapped from disk: workers of a host share the pages; what one writes stays its own."""
+        """Map the arrays from disk copy-on-write: the workers of a host share the pages."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="c", allow_pickle=False) for name in names})

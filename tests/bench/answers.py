@@ -30,10 +30,10 @@ from jobs.config.train_settings import TrainSettings
 from jobs.tables.answers import decoding
 from jobs.training.train_answers import training_settings
 from lm.answers import answer_prompt
-from lm.answers.answer_figures import found, ranked_by_bm25
-from lm.answers.answer_prompt import Article, Customer, Order
+from lm.answers.answer_figures import ranked_by_bm25, top_hits
+from lm.answers.answer_prompt import Article, CustomerFacts, Order
 from lm.answers.answer_writer import AnswerWriter
-from lm.answers.asker import Asker, write_articles
+from lm.answers.asker import Asker, save_articles
 from lm.answers.grounding import ungrounded
 from lm.answers.retrieval import BM25
 from lm.answers.train_answers import PastQuestion, train_answers
@@ -73,7 +73,7 @@ def main() -> None:
             settings = training_settings(TrainSettings(), NIGHT)
             settings = replace(settings, max_epochs=1, min_steps=0) if options.quick else settings
             train_answers(support.past, support.articles, settings, model, report=told())
-        write_articles(support.articles, Path(scratch) / "articles.json")
+        save_articles(support.articles, Path(scratch) / "articles.json")
         asker, writer = Asker.load(model, Path(scratch) / "articles.json"), AnswerWriter.load(model)
         figures = retrieval(asker, support) | refusals(asker, support, off_topic)
         support = support._replace(asked=support.asked[: options.questions])
@@ -110,7 +110,7 @@ def support_of(data: Path, quick: bool) -> Support:
 
 def past_question(row: Any) -> PastQuestion:
     number = re.search(r"\d{7,}", row.instruction) if row.entity_type == "order_id" else None
-    own = Customer((Order(number[0], "2026-01-01", ()),)) if number else Customer()
+    own = CustomerFacts((Order(number[0], "2026-01-01", ()),)) if number else CustomerFacts()
     return PastQuestion(row.instruction, own, row.response, row.intent)
 
 
@@ -135,8 +135,8 @@ def retrieval(asker: Asker, support: Support) -> dict[str, float]:
     """The right article first or among three, beside plain BM25 over the same articles."""
     questions = [answer_prompt.redacted(one.text, one.customer) for one in support.asked]
     right = [one.article_id or "" for one in support.asked]
-    ours = found([ranked.article_ids for ranked in asker.retriever.rank(questions, 3)], right)
-    plain = found(ranked_by_bm25(asker.retriever, questions), right)
+    ours = top_hits([ranked.article_ids for ranked in asker.retriever.rank(questions, 3)], right)
+    plain = top_hits(ranked_by_bm25(asker.retriever, questions), right)
     figures = {"questions": float(len(questions))}
     for name, one in (("", ours), ("bm25_", plain)):
         figures |= with_interval(f"{name}top_1", one.top_1.astype(float))
@@ -147,7 +147,7 @@ def retrieval(asker: Asker, support: Support) -> dict[str, float]:
 def refusals(asker: Asker, support: Support, off_topic: Sequence[str]) -> dict[str, float]:
     """Of the refused the share that is off topic where 95% of the on-topic questions are answered; and as shipped."""
     on = [answer_prompt.redacted(one.text, one.customer) for one in support.asked]
-    off = [answer_prompt.redacted(text, Customer()) for text in off_topic]
+    off = [answer_prompt.redacted(text, CustomerFacts()) for text in off_topic]
     ours = [np.array([r.confidence for r in asker.retriever.rank(texts, 1)]) for texts in (on, off)]
     bm25 = BM25([f"{a.title}\n{a.body}" for a in asker.retriever.articles.values()])
     nearest = BM25([one.text for one in support.past if part_of(one.text) != "test"])

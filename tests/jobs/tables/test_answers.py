@@ -10,7 +10,7 @@ from jobs.config.settings import AnswerSettings
 from jobs.spark.contracts import enforce
 from jobs.tables import answers
 from jobs.training.train_answers import past_questions
-from lm.answers.asker import Asked, Asker
+from lm.answers.asker import Asker, QuestionPrompt
 from schemas import contract
 
 DAY = date(2026, 3, 1)
@@ -23,9 +23,9 @@ class FakeAsker:
 
     def ask(self, texts, customers, *, budget, links, min_confidence):
         return [
-            Asked(None, ["a2"], 0.1, "low_confidence")
+            QuestionPrompt(None, ["a2"], 0.1, "low_confidence")
             if text == "nonsense"
-            else Asked(f"{text} {customer}", ["a1", "a2"], 0.9, None)
+            else QuestionPrompt(f"{text} {customer}", ["a1", "a2"], 0.9, None)
             for text, customer in zip(texts, customers, strict=True)
         ]
 

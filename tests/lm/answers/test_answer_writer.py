@@ -1,4 +1,4 @@
-"""Answers of a tiny model: nothing but what the prompt states, the same in any company, refused with a reason."""
+"""Answers of a tiny model state only facts of the prompt and do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.answers.answer_overlap import agreements, bigrams, once, says_twice, words_of
-from lm.answers.answer_prompt import Article, Customer, Order, encode
-from lm.answers.answer_writer import REPEAT, AnswerWriter, Grounded, repeats
-from lm.answers.asker import LOW_CONFIDENCE, NO_WORDS, Asker, write_articles
+from lm.answers.answer_overlap import agreements, bigrams, overlap_words, repeats_itself, without_repeats
+from lm.answers.answer_prompt import Article, CustomerFacts, Order, encode
+from lm.answers.answer_writer import REPEAT, AnswerWriter, GroundedConstraint, repeated_run_ends
+from lm.answers.asker import LOW_CONFIDENCE, NO_WORDS, Asker, save_articles
 from lm.answers.fact_slots import Slots
 from lm.answers.grounding import atoms, ungrounded
-from lm.answers.train_answers import AnswersSettings, PastQuestion, train_answers
+from lm.answers.train_answers import AnswersTrainSettings, PastQuestion, train_answers
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
@@ -38,8 +38,8 @@ THINGS = ("my order", "the lamp", "it", "the soap", "A0000001-001", "the pen", "
 HOW = {"candidates": 4, "max_new_tokens": 40, "temperature": 1.0, "top_p": 1.0}
 
 
-def customer(thing: str) -> Customer:
-    return Customer((Order(thing, "2026-02-11", ("Soft soap",)),)) if thing.startswith("A0") else Customer()
+def customer(thing: str) -> CustomerFacts:
+    return CustomerFacts((Order(thing, "2026-02-11", ("Soft soap",)),)) if thing.startswith("A0") else CustomerFacts()
 
 
 def past() -> list[PastQuestion]:
@@ -56,9 +56,9 @@ def past() -> list[PastQuestion]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Two epochs: too little to write well, enough to state whatever it is not kept from."""
+    """A model of two epochs: it writes badly, and states whatever the constraint allows."""
     out = tmp_path_factory.mktemp("model") / "answers"
-    settings = AnswersSettings(
+    settings = AnswersTrainSettings(
         n_embd=32,
         n_head=2,
         vocab_size=600,
@@ -80,7 +80,7 @@ def writer(model) -> AnswerWriter:
 @pytest.fixture(scope="module")
 def asked(model, tmp_path_factory):
     file = tmp_path_factory.mktemp("articles") / "articles.json"
-    write_articles(ARTICLES, file)
+    save_articles(ARTICLES, file)
     asker = Asker.load(model, file)
     texts = [way.format(thing) for ways in ASKED.values() for way in ways for thing in THINGS[3:6]]
     return asker.ask(texts, [customer("A0000001-001")] * len(texts), budget=160, links=2, min_confidence=0.0)
@@ -122,8 +122,8 @@ def test_an_answer_does_not_depend_on_its_neighbours(writer, asked):
 
 
 def test_nothing_is_said_twice(writer, asked):
-    assert repeats([1, 2, 3, 4, 5, 6, 7, 9, 1, 2, 3, 4, 5]) == [6]
-    assert repeats([1, 2, 3, 4, 5, 6, 0, 2, 3, 4, 5]) == []
+    assert repeated_run_ends([1, 2, 3, 4, 5, 6, 7, 9, 1, 2, 3, 4, 5]) == [6]
+    assert repeated_run_ends([1, 2, 3, 4, 5, 6, 0, 2, 3, 4, 5]) == []
     _, sampled = writer.sample([one.prompt for one in asked], **HOW | {"temperature": 0.0})
     for samples in sampled:
         runs = [tuple(samples[0].tokens[i : i + REPEAT]) for i in range(len(samples[0].tokens) - REPEAT + 1)]
@@ -137,7 +137,7 @@ def test_what_stands_for_personal_data_is_never_written(writer):
     assert len(hidden) == 2
     assert not any(writer.tokenizer.names.get(token) in hidden for sample in samples for token in sample.tokens)
     logits = torch.zeros(1, writer.sampler.engine.vocabulary)
-    Grounded(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
+    GroundedConstraint(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
     assert all(
         logits[0, writer.tokenizer.ids[token]] == (-torch.inf if token in hidden else 0) for token in slots.texts
     )
@@ -150,7 +150,7 @@ def test_an_english_article_is_answered_in_english_whatever_was_bought(writer):
         prompt = f"Article: {article.title}\n  {article.body}\nOrder: A1 | 2026-02-11 | {title}\nQuestion: x\nAnswer:"
         _, slots = encode(prompt, writer.tokenizer)
         logits = torch.zeros(1, writer.sampler.engine.vocabulary)
-        Grounded(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
+        GroundedConstraint(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
         english, chinese = (writer.tokenizer.tokenizer.encode(text).ids[0] for text in ("open", "退"))
         allowed.append((bool(logits[0, english] == 0), bool(logits[0, chinese] == 0)))
     assert allowed == [(True, False), (False, True)]
@@ -167,7 +167,7 @@ def test_an_english_article_is_answered_in_english_whatever_was_bought(writer):
     ],
 )
 def test_a_sentence_that_was_said_is_left_out(text, expected):
-    assert once(text) == expected
+    assert without_repeats(text) == expected
 
 
 @given(
@@ -177,9 +177,9 @@ def test_a_sentence_that_was_said_is_left_out(text, expected):
 )
 def test_what_is_left_has_no_new_words_and_is_left_as_it_is(sentences):
     text = "".join(sentences).strip()
-    left = once(text)
-    assert once(left) == left
-    assert set(words_of(left)) == set(words_of(text))
+    left = without_repeats(text)
+    assert without_repeats(left) == left
+    assert set(overlap_words(left)) == set(overlap_words(text))
     if len(set(sentences)) == len(sentences):
         assert left == text
 
@@ -196,7 +196,7 @@ def test_what_is_left_has_no_new_words_and_is_left_as_it_is(sentences):
     ],
 )
 def test_a_clause_of_some_length_that_stands_twice_is_noticed(text, expected):
-    assert says_twice(text) == expected
+    assert repeats_itself(text) == expected
 
 
 def test_an_answer_that_says_something_twice_is_taken_only_where_all_do(writer):
@@ -208,9 +208,9 @@ def test_an_answer_that_says_something_twice_is_taken_only_where_all_do(writer):
 
 
 def test_refusals_say_why(model, tmp_path):
-    write_articles(ARTICLES, tmp_path / "articles.json")
+    save_articles(ARTICLES, tmp_path / "articles.json")
     asker = Asker.load(model, tmp_path / "articles.json")
-    found = asker.ask(["where is the lamp", "?! 12"], [Customer()] * 2, budget=160, links=3, min_confidence=1.0)
+    found = asker.ask(["where is the lamp", "?! 12"], [CustomerFacts()] * 2, budget=160, links=3, min_confidence=1.0)
     assert [(one.refused_because, one.prompt, len(one.article_ids)) for one in found] == [
         (LOW_CONFIDENCE, None, 3),
         (NO_WORDS, None, 3),
@@ -246,6 +246,6 @@ def test_the_folder_and_its_fingerprint(model):
 
 def test_too_little_is_told(tmp_path):
     with pytest.raises(TrainingError, match="at least 50"):
-        train_answers(past()[:20], ARTICLES, AnswersSettings(), tmp_path / "x")
+        train_answers(past()[:20], ARTICLES, AnswersTrainSettings(), tmp_path / "x")
     with pytest.raises(TrainingError, match=r"inputs\.articles"):
-        train_answers(past(), [], AnswersSettings(), tmp_path / "x")
+        train_answers(past(), [], AnswersTrainSettings(), tmp_path / "x")

@@ -1,4 +1,4 @@
-"""Facts become single tokens and come back as they were; what a prompt lacks is not learned."""
+"""Facts become single tokens and decode to their own text; facts that a prompt lacks are not learned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.answers.fact_slots import Part, Slots, SlotTokenizer, fill, target
+from lm.answers.fact_slots import PromptPart, Slots, SlotTokenizer, fill_slots, learnable_target
 from lm.answers.grounding import ungrounded
 from lm.answers.train_answers import slot_tokenizer
 from tests.models import LINES
@@ -20,14 +20,18 @@ def tokenizer() -> SlotTokenizer:
 
 
 def test_facts_are_one_token_each():
-    pieces, slots = fill([Part(TEXTS[0], "a")])
+    pieces, slots = fill_slots([PromptPart(TEXTS[0], "a")])
     assert pieces == ["Please open", "<|a:1|>", " orders and pay", "<|a:2|>", " for", "<|a:3|>", "."]
     assert slots.texts == {"<|a:1|>": "Your", "<|a:2|>": "3.99", "<|a:3|>": "A0000042-003"}
 
 
 def test_the_same_fact_in_another_part_is_the_same_slot():
-    parts = [Part("Order: A0000042-003 | 2026-02-11 | Soft soap\n", "f", ("A0000042-003", "2026-02-11", "Soft soap"))]
-    pieces, slots = fill([*parts, Part("where is the Soft soap of A0000042-003 and A9?", "q", ("Soft soap",))])
+    parts = [
+        PromptPart("Order: A0000042-003 | 2026-02-11 | Soft soap\n", "f", ("A0000042-003", "2026-02-11", "Soft soap"))
+    ]
+    pieces, slots = fill_slots(
+        [*parts, PromptPart("where is the Soft soap of A0000042-003 and A9?", "q", ("Soft soap",))]
+    )
     assert pieces[-7:] == ["where is the", "<|f:3|>", " of", "<|f:1|>", " and", "<|q:1|>", "?"]
     assert slots.texts["<|q:1|>"] == "A9"
 
@@ -40,13 +44,13 @@ def test_the_same_fact_in_another_part_is_the_same_slot():
 )
 def test_text_with_slots_comes_back(chunks):
     text = "x" + "".join(chunks)
-    pieces, slots = fill([Part(text, "a")])
+    pieces, slots = fill_slots([PromptPart(text, "a")])
     made = SlotTokenizer(slot_tokenizer(LINES, 500))
     assert made.decode(made.encode_many([pieces])[0], slots) == text
 
 
 def test_a_typed_slot_is_text(tokenizer):
-    pieces, slots = fill([Part("give me <|a:1|> now", "q")])
+    pieces, slots = fill_slots([PromptPart("give me <|a:1|> now", "q")])
     assert slots.texts == {"<|q:1|>": "1"}
     ids = tokenizer.encode_many([pieces])[0]
     assert tokenizer.ids["<|a:1|>"] not in ids
@@ -63,24 +67,24 @@ def test_slots_run_out():
 
 def test_what_the_prompt_lacks_is_not_learned(tokenizer):
     prompt = "Open Your Orders. It takes 3 days.\n1. Log in.\n2. Wait."
-    _, slots = fill([Part(prompt, "a")])
+    _, slots = fill_slots([PromptPart(prompt, "a")])
     words = frozenset({"open", "it", "log", "wait", "ask", "we", "call", "live", "chat"})
     answer = "Open Your Orders. We need 9 days. Ask Anna. Ask {{Live Chat}} in 3 days.\n1. Log in.\n3. Wait a while."
-    pieces = target(answer, slots, words)
+    pieces = learnable_target(answer, slots, words)
     text = tokenizer.decode(tokenizer.encode_many([pieces])[0], slots)
     assert text == "Open Your Orders. Ask live chat in 3 days.\n1. Log in."
     assert ungrounded(text, prompt, words) == []
-    assert target("We need 9 days.", slots, words) is None
+    assert learnable_target("We need 9 days.", slots, words) is None
 
 
 def test_what_was_redacted_is_not_learned():
-    _, slots = fill([Part("Open it.", "a"), Part("Where is A[NUMBER]?", "q")])
+    _, slots = fill_slots([PromptPart("Open it.", "a"), PromptPart("Where is A[NUMBER]?", "q")])
     assert "[NUMBER]" in slots.tokens
-    pieces = target("I have looked at A[NUMBER]. Please open it now.", slots, frozenset({"please", "have"}))
+    pieces = learnable_target("I have looked at A[NUMBER]. Please open it now.", slots, frozenset({"please", "have"}))
     assert "".join(pieces) == "Please open it now."
 
 
 def test_lists_without_the_prompts_numbers_have_dashes():
-    _, slots = fill([Part("Open it.", "a")])
-    pieces = target("1. Log in here.\n2. Wait a bit.", slots, frozenset({"log", "wait"}))
+    _, slots = fill_slots([PromptPart("Open it.", "a")])
+    pieces = learnable_target("1. Log in here.\n2. Wait a bit.", slots, frozenset({"log", "wait"}))
     assert "".join(pieces) == "- Log in here.\n- Wait a bit."

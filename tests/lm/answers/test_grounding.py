@@ -1,4 +1,4 @@
-"""What counts as a fact, and which facts stand in a prompt."""
+"""Which parts of an answer are facts, and whether the prompt supports them."""
 
 from __future__ import annotations
 

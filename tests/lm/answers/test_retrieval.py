@@ -1,4 +1,4 @@
-"""Articles are found by their words and by past questions, in English and in Chinese, and doubt is told."""
+"""Articles are found by their words and by past questions, in English and in Chinese, with a confidence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lm.answers.answer_prompt import Article
-from lm.answers.retrieval import BM25, RankModel, Retriever, hashed_features, terms
-from lm.answers.train_retrieval import Asked, link_by_answer, train_ranker
+from lm.answers.retrieval import BM25, RankModel, Retriever, bm25_terms, hashed_features
+from lm.answers.train_retrieval import LabelledQuestions, link_by_answer, train_ranker
 from lm.checkpoint.checkpoint import CheckpointError
 
 ARTICLES = [
@@ -30,9 +30,9 @@ THINGS = ("it", "the soap", "my order", "the lamp", "order 7", "the blue pen", "
 
 
 @pytest.fixture(scope="module")
-def asked() -> Asked:
+def asked() -> LabelledQuestions:
     rows = [(way.format(thing), article) for article, ways in WAYS.items() for way in ways for thing in THINGS[:6]]
-    return Asked([q for q, _ in rows], [a for _, a in rows], ARTICLES)
+    return LabelledQuestions([q for q, _ in rows], [a for _, a in rows], ARTICLES)
 
 
 @pytest.fixture(scope="module")
@@ -77,8 +77,8 @@ def test_the_same_after_saving_and_in_any_order(model, tmp_path):
 
 
 def test_terms():
-    assert terms("Where's my ORDER 12?") == ["where", "s", "my", "order", "12"]
-    assert terms("我要退货") == ["我", "要", "退", "货", "我要", "要退", "退货"]
+    assert bm25_terms("Where's my ORDER 12?") == ["where", "s", "my", "order", "12"]
+    assert bm25_terms("我要退货") == ["我", "要", "退", "货", "我要", "要退", "退货"]
     assert hashed_features("order 12") == hashed_features("order 99")
     assert hashed_features("order") != hashed_features("parcel")
 

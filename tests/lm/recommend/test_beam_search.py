@@ -1,4 +1,4 @@
-"""The search over a catalogue's trie, by engines without a network: exact with its proof, and no row too many."""
+"""Beam search over a trie with fake engines: exact with its proof, and without superfluous rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VOCABULARY = 5
 
 
 class PathModel:
-    """An engine without a network: the logits after a path are random numbers of the path."""
+    """A fake engine: the logits after a path are random numbers seeded by the path."""
 
     context, vocabulary, row_bytes = 99, VOCABULARY, 1
 

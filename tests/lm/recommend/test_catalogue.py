@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lm.checkpoint.manifest import Manifest
 from lm.recommend import catalogue
-from lm.recommend.catalogue import Catalogue, CatalogueError, version
+from lm.recommend.catalogue import Catalogue, CatalogueError, catalogue_version
 from lm.recommend.trie import Trie
 from lm.text.prompt import PromptEncoder
 from tests.models import train_tokenizer
@@ -185,8 +185,8 @@ def test_saved_catalogue_is_mapped_and_equal(tmp_path, shop):
     assert not any(b"pickle" in file.read_bytes()[:200] for file in (tmp_path / "catalogue").iterdir())
 
 
-def test_catalogue_that_was_not_saved_whole_is_named(tmp_path):
-    with pytest.raises(CatalogueError, match="not whole"):
+def test_catalogue_that_is_incomplete_is_named(tmp_path):
+    with pytest.raises(CatalogueError, match="incomplete"):
         Catalogue.load(tmp_path)
     built = Catalogue.build(list(SHOP), list(SHOP.values()), encoder())
     built.save(tmp_path)
@@ -194,7 +194,7 @@ def test_catalogue_that_was_not_saved_whole_is_named(tmp_path):
     with pytest.raises(CatalogueError, match="different catalogues"):
         Catalogue.load(tmp_path)
     (tmp_path / "ptr.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(CatalogueError, match="not whole"):
+    with pytest.raises(CatalogueError, match="incomplete"):
         Catalogue.load(tmp_path)
     (tmp_path / "catalogue.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(CatalogueError, match="format 99"):
@@ -204,14 +204,14 @@ def test_catalogue_that_was_not_saved_whole_is_named(tmp_path):
 def test_wrong_input_is_refused():
     with pytest.raises(ValueError, match="twice"):
         Catalogue.build(["a", "a"], ["x", "y"], encoder())
-    with pytest.raises(ValueError, match="2 item_ids and 1 titles"):
+    with pytest.raises(ValueError, match="2 item_ids, 1 titles"):
         Catalogue.build(["a", "b"], ["x"], encoder())
 
 
 def test_version_follows_the_set_of_products_and_their_titles():
-    base = version(["a", "b"], ["x", "y"])
+    base = catalogue_version(["a", "b"], ["x", "y"])
     assert len(base) == 16
-    assert version(["b", "a"], ["y", "x"]) == base
+    assert catalogue_version(["b", "a"], ["y", "x"]) == base
     others = [(["a", "b"], ["y", "x"]), (["a"], ["x"]), (["a", "b"], ["x", "z"]), (["a", "bx"], ["xy", ""]), ([], [])]
-    assert len({base, *(version(*other) for other in others)}) == 6
-    assert version(["a1"], ["b"]) != version(["a"], ["1b"])
+    assert len({base, *(catalogue_version(*other) for other in others)}) == 6
+    assert catalogue_version(["a1"], ["b"]) != catalogue_version(["a"], ["1b"])

@@ -1,4 +1,4 @@
-"""Products that nobody has bought: their odds by hand, the fit, and lists in which they stand."""
+"""Cold items: odds computed by hand, the fit, and lists that contain them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from lm.checkpoint.checkpoint import NEWCOMERS_FILE, CheckpointError
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.recommend.catalogue import Catalogue
-from lm.recommend.cold_items import Newcomers
+from lm.recommend.cold_items import ColdItems
+from lm.recommend.fit_hybrid import fit_cold_items
 from lm.recommend.recommender import Recommender
-from lm.recommend.settings import RecommendSettings
+from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
-from lm.recommend.training_examples import Customer
+from lm.recommend.training_examples import CustomerEvents
 from lm.text.prompt import Event, PromptEncoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,15 +33,15 @@ def codes(*numbers: int) -> np.ndarray:
     return np.array(numbers, dtype=np.int64)
 
 
-def newcomers(slope: float, constant: float) -> Newcomers:
-    counted = Newcomers.of(TITLES, BOUGHT)
-    return Newcomers(counted.titles, counted.idf, counted.bought, (slope, constant))
+def cold_items(slope: float, constant: float) -> ColdItems:
+    counted = ColdItems.of(TITLES, BOUGHT)
+    return ColdItems(counted.title_vectors, counted.idf, counted.bought, (slope, constant))
 
 
 def test_the_odds_are_those_of_the_likeness_to_the_newest_purchases():
-    some = newcomers(2.0, -1.0)
+    cold = cold_items(2.0, -1.0)
     # Titles of one word: equal ones have the cosine 1, others 0. The last purchase counts 1, the one before it 0.7.
-    log_p = some.joined(torch.zeros(2, 5), [codes(2, 0), codes(3)], some.rows(["soap", "tea"]))
+    log_p = cold.log_probs(torch.zeros(2, 5), [codes(2, 0), codes(3)], cold.vectors(["soap", "tea"]))
     of_soap, of_tea, of_none = (exp(2 * log(likeness + 0.1) - 1) for likeness in (0.7, 1.0, 0.0))
     first = 1 + of_soap + of_tea
     known = [1 / 4 / first] * 4 + [0]  # four of five have been bought
@@ -51,31 +52,31 @@ def test_the_odds_are_those_of_the_likeness_to_the_newest_purchases():
 
 def test_an_item_that_was_bought_twice_counts_once_and_only_the_newest_twenty_count():
     titles = ["tea", *(f"word{n}" for n in range(20))]
-    some = Newcomers.of(titles, np.ones(21, np.bool_))
-    some = Newcomers(some.titles, some.idf, some.bought, (1.0, 0.0))
-    rows = some.rows(["tea"])
+    cold = ColdItems.of(titles, np.ones(21, np.bool_))
+    cold = ColdItems(cold.title_vectors, cold.idf, cold.bought, (1.0, 0.0))
+    rows = cold.vectors(["tea"])
     asked = (codes(0, 0), codes(0), codes(0, *range(1, 21)))
-    odds = [some.joined(torch.zeros(1, 21), [bought], rows)[0] for bought in asked]
+    odds = [cold.log_probs(torch.zeros(1, 21), [bought], rows)[0] for bought in asked]
     assert torch.equal(odds[0], odds[1])
     assert (odds[2][-1] - odds[2][0]).exp().item() == pytest.approx(0.1 * 21, rel=1e-5)
 
 
 def test_chinese_titles_share_characters():
-    some = Newcomers.of(["红色墨盒", "绿茶"], np.ones(2, np.bool_))
-    some = Newcomers(some.titles, some.idf, some.bought, (1.0, 0.0))
-    ink, tea = some.joined(torch.zeros(1, 2), [codes(0)], some.rows(["黑色墨盒", "红茶"]))[0, 2:]
-    assert ink > tea > some.joined(torch.zeros(1, 2), [codes(0)], some.rows(["tea"]))[0, 2]
+    cold = ColdItems.of(["红色墨盒", "绿茶"], np.ones(2, np.bool_))
+    cold = ColdItems(cold.title_vectors, cold.idf, cold.bought, (1.0, 0.0))
+    ink, tea = cold.log_probs(torch.zeros(1, 2), [codes(0)], cold.vectors(["黑色墨盒", "红茶"]))[0, 2:]
+    assert ink > tea > cold.log_probs(torch.zeros(1, 2), [codes(0)], cold.vectors(["tea"]))[0, 2]
 
 
 @given(st.lists(st.lists(st.integers(0, 4), max_size=8), min_size=1, max_size=6))
 def test_a_row_has_the_same_bits_in_any_company(purchases):
-    some = newcomers(1.3, -2.0)
-    rows = some.rows(["tea soap", "ink", "tea"])
+    cold = cold_items(1.3, -2.0)
+    rows = cold.vectors(["tea soap", "ink", "tea"])
     logits = torch.randn(len(purchases), 5, generator=torch.Generator().manual_seed(0))
     bought = [codes(*row) for row in purchases]
-    together = some.joined(logits, bought, rows)
+    together = cold.log_probs(logits, bought, rows)
     for place, row in enumerate(bought):
-        assert torch.equal(some.joined(logits[place : place + 1], [row], rows)[0], together[place])
+        assert torch.equal(cold.log_probs(logits[place : place + 1], [row], rows)[0], together[place])
         assert together[place].exp().sum().item() == pytest.approx(1, rel=1e-5)
 
 
@@ -92,25 +93,27 @@ def customers_who_go_on_with_a_word(
 
 def test_the_fit_finds_what_titles_say_and_how_often_a_product_is_bought():
     titles = [f"word{n % 10}" for n in range(100)]
-    counted = Newcomers.of(titles, np.ones(100, np.bool_))
+    counted = ColdItems.of(titles, np.ones(100, np.bool_))
     purchases, wanted = customers_who_go_on_with_a_word(2000, likely=0.9)
-    telling = counted.fitted(purchases, wanted, seed=0)
+    telling = fit_cold_items(counted, purchases, wanted, seed=0)
     alike, other = (
-        telling.joined(torch.zeros(1, 100), [codes(3)], telling.rows([title]))[0, -1].exp().item()
+        telling.log_probs(torch.zeros(1, 100), [codes(3)], telling.vectors([title]))[0, -1].exp().item()
         for title in ("word3", "word4")
     )
     # One more product of the word: a tenth of .91; of another: a tenth of .01. All of it beside the 100 known ones.
     assert alike == pytest.approx(0.091, rel=0.2)
     assert other == pytest.approx(0.001, rel=0.6)
     purchases, wanted = customers_who_go_on_with_a_word(2000, likely=0.0)
-    silent = counted.fitted(purchases, wanted, seed=0)
+    silent = fit_cold_items(counted, purchases, wanted, seed=0)
     assert abs(silent.weights[0]) < 0.2 < 1 < telling.weights[0]
 
 
 def test_the_constant_is_lowered_by_its_standard_error():
-    counted = Newcomers.of([f"word{n % 10}" for n in range(100)], np.ones(100, np.bool_))
+    counted = ColdItems.of([f"word{n % 10}" for n in range(100)], np.ones(100, np.bool_))
     purchases, wanted = customers_who_go_on_with_a_word(2000, likely=0.9)
-    few, more, most = (counted.fitted(times * purchases, times * wanted, seed=0).weights for times in (1, 4, 16))
+    few, more, most = (
+        fit_cold_items(counted, times * purchases, times * wanted, seed=0).weights for times in (1, 4, 16)
+    )
     assert few[0] == pytest.approx(most[0], rel=0.02)
     # The same likelihood four times over has half the standard error.
     assert more[1] - few[1] == pytest.approx(2 * (most[1] - more[1]), rel=0.2)
@@ -126,58 +129,58 @@ def test_baskets_say_of_new_products_what_single_purchases_say(again, expected):
     baskets = [
         np.concatenate([*(one[place] for one in following), np.repeat(of, again)]) for place, of in enumerate(purchases)
     ]
-    fitted = Newcomers.of(titles, np.ones(100, np.bool_)).fitted(purchases, baskets, seed=0)
-    alike = fitted.joined(torch.zeros(1, 100), [codes(3)], fitted.rows(["word3"]))[0, -1].exp().item()
+    fitted = fit_cold_items(ColdItems.of(titles, np.ones(100, np.bool_)), purchases, baskets, seed=0)
+    alike = fitted.log_probs(torch.zeros(1, 100), [codes(3)], fitted.vectors(["word3"]))[0, -1].exp().item()
     assert alike == pytest.approx(expected, rel=0.2)
 
 
 def test_without_anything_to_learn_from_new_products_stay_out():
-    counted = Newcomers.of(TITLES, BOUGHT)
-    fitted = counted.fitted([codes(0)], [codes(0)], seed=0)  # bought again: not new
-    log_p = fitted.joined(torch.zeros(1, 5), [codes(0)], fitted.rows(["tea"]))
+    counted = ColdItems.of(TITLES, BOUGHT)
+    fitted = fit_cold_items(counted, [codes(0)], [codes(0)], seed=0)  # bought again: not new
+    log_p = fitted.log_probs(torch.zeros(1, 5), [codes(0)], fitted.vectors(["tea"]))
     assert log_p[0, 5].exp() == 0
 
 
 def test_saved_and_loaded(tmp_path):
-    some = newcomers(1.5, -3.0)
-    some.save(tmp_path)
+    cold = cold_items(1.5, -3.0)
+    cold.save(tmp_path)
     manifest = Manifest(
-        coding="item_tokens", item_ids=list("abcde"), first_item_token=9, newcomer_weights=list(some.weights)
+        coding="item_tokens", item_ids=list("abcde"), first_item_token=9, newcomer_weights=list(cold.weights)
     )
-    loaded = Newcomers.load(tmp_path, manifest)
+    loaded = ColdItems.load(tmp_path, manifest)
     assert loaded is not None
     asked = torch.zeros(1, 5), [codes(2, 0)]
-    assert torch.equal(loaded.joined(*asked, loaded.rows(["tea"])), some.joined(*asked, some.rows(["tea"])))
-    assert Newcomers.load(tmp_path, manifest.model_copy(update={"newcomer_weights": []})) is None
+    assert torch.equal(loaded.log_probs(*asked, loaded.vectors(["tea"])), cold.log_probs(*asked, cold.vectors(["tea"])))
+    assert ColdItems.load(tmp_path, manifest.model_copy(update={"newcomer_weights": []})) is None
     with pytest.raises(CheckpointError, match="copy the model directory again"):
-        Newcomers.load(tmp_path, manifest.model_copy(update={"newcomer_weights": [1.0]}))
+        ColdItems.load(tmp_path, manifest.model_copy(update={"newcomer_weights": [1.0]}))
     (tmp_path / NEWCOMERS_FILE).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match=r"newcomers\.safetensors cannot be read"):
-        Newcomers.load(tmp_path, manifest)
+        ColdItems.load(tmp_path, manifest)
     (tmp_path / NEWCOMERS_FILE).unlink()
     with pytest.raises(CheckpointError, match="copy the model directory again"):
-        Newcomers.load(tmp_path, manifest)
+        ColdItems.load(tmp_path, manifest)
 
 
 WORDS = ("ink", "soap", "tea", "lamp")
 ITEMS = {f"{word}{n:02}": f"{word} number{n}" for word in WORDS for n in range(20)} | {"none": "tea number99"}
 
 
-def shop(customers: int = 200) -> list[Customer]:
+def shop(customers: int = 200) -> list[CustomerEvents]:
     """Everyone buys different products of one word, a day each."""
     rng = random.Random(0)
     found = []
     for _ in range(customers):
         word = rng.choice(WORDS)
         bought = [f"{word}{n:02}" for n in rng.sample(range(20), 6)]
-        found.append(Customer([Event("bought", item, ITEMS[item]) for item in bought], list(range(6))))
+        found.append(CustomerEvents([Event("bought", item, ITEMS[item]) for item in bought], list(range(6))))
     return found
 
 
 def test_new_products_are_listed_for_those_who_buy_alike(tmp_path):
     tiny = {"n_embd": 16, "n_layer": 1, "vocab_size": 300, "max_tokens": 40, "batch_tokens": 1500, "max_epochs": 2}
-    train_recommend(shop(), ITEMS, RecommendSettings(**tiny), tmp_path / "with")
-    train_recommend(shop(), ITEMS, RecommendSettings(**tiny, newcomers=False), tmp_path / "without")
+    train_recommend(shop(), ITEMS, RecommendTrainSettings(**tiny), tmp_path / "with")
+    train_recommend(shop(), ITEMS, RecommendTrainSettings(**tiny, newcomers=False), tmp_path / "without")
     assert read_manifest(tmp_path / "without").newcomer_weights == []
     assert not (tmp_path / "without" / NEWCOMERS_FILE).exists()
     assert model_fingerprint(tmp_path / "with") != model_fingerprint(tmp_path / "without")

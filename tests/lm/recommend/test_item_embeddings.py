@@ -1,4 +1,4 @@
-"""Items' rows as the sum of their titles' and their own parts, on a small stock GPT-2."""
+"""Item embeddings are the sum of the title's part and their own, on a small stock GPT-2."""
 
 from __future__ import annotations
 

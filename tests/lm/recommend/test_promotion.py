@@ -10,11 +10,11 @@ import torch
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 from lm.recommend.promotion import promote
-from lm.recommend.settings import RecommendSettings
+from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
 from tests.lm.recommend.test_train_recommender import ITEMS, TINY, shop
 
-UNTRAINED = RecommendSettings(**(vars(TINY) | {"learning_rate": 1e-9, "neighbours": False}))
+UNTRAINED = RecommendTrainSettings(**(vars(TINY) | {"learning_rate": 1e-9, "neighbours": False}))
 
 
 @pytest.fixture(scope="module")

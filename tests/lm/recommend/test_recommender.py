@@ -1,4 +1,4 @@
-"""Lists: exact against brute force, never below Hugging Face's constrained beams, and the same in any company."""
+"""Lists are exact against brute force, at least as good as Hugging Face's beams, and independent of the batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPT2LMHeadModel
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.recommend import beam_search, recommender
 from lm.recommend.catalogue import Catalogue
-from lm.recommend.recommender import Recommender, Scored
+from lm.recommend.recommender import Recommender, ScoredItem
 from lm.text.prompt import PromptEncoder
 from tests.models import save_causal
 
@@ -69,8 +69,8 @@ def expected_list(item_ids: list[str], scores: list[float], excluded: list[str],
     return sorted(pairs, key=lambda pair: (-round(pair[1], 4), pair[0]))[:k]
 
 
-def equal(found: list[Scored], expected: list[tuple[str, float]]) -> bool:
-    """Do both name the same items with scores that are next to equal?"""
+def equal(found: list[ScoredItem], expected: list[tuple[str, float]]) -> bool:
+    """Whether both lists have the same items with nearly equal scores."""
     same = [one.item_id for one in found] == [item_id for item_id, _ in expected]
     return same and np.allclose([one.score for one in found], [score for _, score in expected], rtol=0, atol=1e-4)
 
@@ -212,7 +212,7 @@ def test_lists_have_the_same_bits_in_any_company(coding: str, titles_model: Path
     prompts = ["Customer history\n" + "".join(rng.choice(lines, rng.integers(0, 9))) + "Bought:" for _ in range(64)]
     excluded = [rng.choice(ITEMS, n).tolist() for n in rng.integers(0, 40, 64)]
 
-    def all_lists(order: list[int], size: int, batch_tokens: int) -> dict[int, list[Scored]]:
+    def all_lists(order: list[int], size: int, batch_tokens: int) -> dict[int, list[ScoredItem]]:
         model = make_recommender(path, ITEMS, TITLES, batch_tokens=batch_tokens)
         lists = {}
         for start in range(0, len(order), size):

@@ -1,4 +1,4 @@
-"""Training the recommender on a small shop in which what was bought decides what is bought next."""
+"""Training the recommender on a small shop where the last purchase decides the next one."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.recommend import sampled_softmax
 from lm.recommend.catalogue import Catalogue
-from lm.recommend.fine_tuning import ItemTokens, K
+from lm.recommend.fine_tuning import ItemTokenTuning, K
 from lm.recommend.held_out import HeldOut, split_of
 from lm.recommend.item_embeddings import ItemRows, add_items
 from lm.recommend.recommender import Recommender
-from lm.recommend.settings import RecommendSettings
+from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
-from lm.recommend.training_examples import Customer
+from lm.recommend.training_examples import CustomerEvents
 from lm.text.prompt import Event, PromptEncoder
 from lm.train.training_loop import Progress
 from lm.train.training_state import TrainingError
@@ -36,7 +36,7 @@ from tests.models import save_causal
 WORDS = ("red", "blue", "green", "black", "small", "large")
 GOODS = ("ink", "soap", "tea", "lamp", "pen")
 ITEMS = {f"i{n:02}": f"{WORDS[n % 6]} {GOODS[n // 6]}" for n in range(30)}
-TINY = RecommendSettings(
+TINY = RecommendTrainSettings(
     n_embd=24,
     n_layer=1,
     vocab_size=300,
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def shop(customers=150, seed=0):
-    """After item n comes item 7n + 3, nine times of ten; a search for something stands before each purchase."""
+    """Item 7n + 3 follows item n with probability 0.9; a random search precedes each purchase."""
     rng = random.Random(seed)
     histories = []
     for _ in range(customers):
@@ -64,7 +64,7 @@ def shop(customers=150, seed=0):
             ]
             days += [day, day]
             item = (7 * item + 3) % 30 if rng.random() < 0.9 else rng.randrange(30)
-        histories.append(Customer(events, days))
+        histories.append(CustomerEvents(events, days))
     return histories
 
 
@@ -108,7 +108,7 @@ def test_the_written_model_gives_the_lists_that_were_judged(trained):
     encoder = PromptEncoder.load(out)
     catalogue = Catalogue.build(list(ITEMS), list(ITEMS.values()), encoder)
     engine = Recommender.load(out, catalogue, dtype="float32")
-    assert engine.beside.neighbours is not None
+    assert engine.hybrid.co_purchase is not None
     prompts = [rendered.prompt for rendered in encoder.render_many([one.events for one in held], TINY.max_tokens)]
     found = engine.recommend(prompts, [sorted(one.purchased) for one in held], K)
     lists = [[scored.item_id for scored in best] for best in found]
@@ -117,8 +117,8 @@ def test_the_written_model_gives_the_lists_that_were_judged(trained):
 
 def test_neighbours_help_a_model_that_learned_nothing_and_can_be_left_out(tmp_path):
     untrained = vars(TINY) | {"learning_rate": 1e-9, "max_epochs": 1}
-    beside = train_recommend(shop(), ITEMS, RecommendSettings(**untrained), tmp_path / "beside")
-    settings = RecommendSettings(**untrained | {"neighbours": False})
+    beside = train_recommend(shop(), ITEMS, RecommendTrainSettings(**untrained), tmp_path / "beside")
+    settings = RecommendTrainSettings(**untrained | {"neighbours": False})
     alone = train_recommend(shop(), ITEMS, settings, tmp_path / "alone")
     assert weights(tmp_path / "beside") == weights(tmp_path / "alone")
     assert beside[f"ndcg@{K}"] > 1.5 * alone[f"ndcg@{K}"]
@@ -128,8 +128,8 @@ def test_neighbours_help_a_model_that_learned_nothing_and_can_be_left_out(tmp_pa
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
-    short = RecommendSettings(**(vars(TINY) | {"max_epochs": 1}))
-    other = RecommendSettings(**(vars(short) | {"seed": 1}))
+    short = RecommendTrainSettings(**(vars(TINY) | {"max_epochs": 1}))
+    other = RecommendTrainSettings(**(vars(short) | {"seed": 1}))
     for name, settings in (("a", short), ("b", short), ("c", other)):
         train_recommend(shop(60), ITEMS, settings, tmp_path / name)
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
@@ -144,7 +144,7 @@ GOLDEN = json.loads(
 
 def test_golden_loss_curve(tmp_path):
     heard: list[Progress] = []
-    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 2, "batch_tokens": 400}))
+    settings = RecommendTrainSettings(**(vars(TINY) | {"max_epochs": 2, "batch_tokens": 400}))
     train_recommend(shop(120), ITEMS, settings, tmp_path / "model", report=heard.append)
     curve = [progress.loss for progress in heard if progress.stage == "finetune"][:20]
     assert curve == pytest.approx(GOLDEN, abs=2e-3)
@@ -164,7 +164,9 @@ def cut_training(out: str, kill_after: int) -> None:
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train_recommend(shop(60), ITEMS, RecommendSettings(**(vars(TINY) | {"max_epochs": 3})), Path(out), report=report)
+    train_recommend(
+        shop(60), ITEMS, RecommendTrainSettings(**(vars(TINY) | {"max_epochs": 3})), Path(out), report=report
+    )
 
 
 @pytest.mark.faults
@@ -178,7 +180,7 @@ def test_kill_9_leaves_the_old_model_and_the_next_run_ends_as_if_undisturbed(tmp
     assert weights(cut) == b"the old model"
     assert (tmp_path / "cut.training" / "finetune.safetensors").exists()
     heard: list[Progress] = []
-    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
+    settings = RecommendTrainSettings(**(vars(TINY) | {"max_epochs": 3}))
     train_recommend(shop(60), ITEMS, settings, cut, report=heard.append)
     assert heard[0].stage == "finetune"  # the pre-training was not done again
     train_recommend(shop(60), ITEMS, settings, whole)
@@ -188,7 +190,7 @@ def test_kill_9_leaves_the_old_model_and_the_next_run_ends_as_if_undisturbed(tmp
 def test_a_refresh_keeps_old_tokens_and_adds_new_items(trained, tmp_path):
     out, _ = trained
     more = ITEMS | {"a-new": "green printer"}
-    settings = RecommendSettings(**(vars(TINY) | {"init": str(out), "max_epochs": 1, "pretrain_epochs": 0}))
+    settings = RecommendTrainSettings(**(vars(TINY) | {"init": str(out), "max_epochs": 1, "pretrain_epochs": 0}))
     train_recommend(shop(60), more, settings, tmp_path / "model")
     old, new = read_manifest(out), read_manifest(tmp_path / "model")
     assert new.item_ids == [*old.item_ids, "a-new"]
@@ -199,7 +201,7 @@ def test_a_refresh_keeps_old_tokens_and_adds_new_items(trained, tmp_path):
 
 def test_a_stock_gpt2_keeps_its_tokenizer_and_gets_item_tokens(tmp_path):
     stock = save_causal(tmp_path / "stock", stock=True)
-    settings = RecommendSettings(**(vars(TINY) | {"init": str(stock), "max_epochs": 1}))
+    settings = RecommendTrainSettings(**(vars(TINY) | {"init": str(stock), "max_epochs": 1}))
     train_recommend(shop(60), ITEMS, settings, tmp_path / "model")
     manifest = read_manifest(tmp_path / "model")
     assert manifest.first_item_token == 400
@@ -228,8 +230,8 @@ def test_what_nobody_has_bought_is_no_rival_of_a_label(titled, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
     items = ITEMS | {"new": "red lamp"}
     manifest = add_items(model, tokenizer, items, read_manifest(tmp_path / "m"), language="en", seed=0, titled=titled)
-    settings = RecommendSettings(**(vars(TINY) | {"titled": titled}))
-    task = ItemTokens(model, PromptEncoder(tokenizer, manifest), items, settings).task(shop(40), [])
+    settings = RecommendTrainSettings(**(vars(TINY) | {"titled": titled}))
+    task = ItemTokenTuning(model, PromptEncoder(tokenizer, manifest), items, settings).task(shop(40), [])
     for batch in task.batches(0):
         task.loss(batch)[0].backward()
     gradient = model.get_input_embeddings().weight.grad[manifest.first_item_token :].abs().sum(dim=1)
@@ -239,8 +241,8 @@ def test_what_nobody_has_bought_is_no_rival_of_a_label(titled, tmp_path):
 
 def test_refit_learns_from_the_held_out_purchases_too(tmp_path):
     heard: list[Progress] = []
-    settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3, "refit": True}))
-    strict = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
+    settings = RecommendTrainSettings(**(vars(TINY) | {"max_epochs": 3, "refit": True}))
+    strict = RecommendTrainSettings(**(vars(TINY) | {"max_epochs": 3}))
     figures = train_recommend(shop(60), ITEMS, settings, tmp_path / "refit", report=heard.append)
     assert figures == train_recommend(shop(60), ITEMS, strict, tmp_path / "strict")
     epochs = read_manifest(tmp_path / "refit").training["epochs"]
@@ -277,17 +279,17 @@ def test_bought_items_are_never_ranked_unless_allowed(trained):
     lists = {}
     for exclude in (True, False):
         model = AutoModelForCausalLM.from_pretrained(out).eval()
-        settings = RecommendSettings(**(vars(TINY) | {"exclude_purchased": exclude}))
-        (lists[exclude],) = ItemTokens(model, PromptEncoder.load(out), ITEMS, settings).recommend(held, 30)
+        settings = RecommendTrainSettings(**(vars(TINY) | {"exclude_purchased": exclude}))
+        (lists[exclude],) = ItemTokenTuning(model, PromptEncoder.load(out), ITEMS, settings).recommend(held, 30)
     assert not bought & set(lists[True])
     assert len(lists[True]) == 30 - len(bought)
     assert set(lists[False]) == set(ITEMS)
 
 
 def test_too_little_to_learn_from_is_said(tmp_path):
-    nothing = [Customer([Event("searched", None, None, "tea")], [0])]
+    nothing = [CustomerEvents([Event("searched", None, None, "tea")], [0])]
     with pytest.raises(TrainingError, match="no customer has bought anything"):
         train_recommend(nothing, ITEMS, TINY, tmp_path / "model")
-    one_day = [Customer([Event("bought", "i00", ITEMS["i00"])], [0])] * 9
+    one_day = [CustomerEvents([Event("bought", "i00", ITEMS["i00"])], [0])] * 9
     with pytest.raises(TrainingError, match="too few customers bought on two days"):
         train_recommend(one_day, ITEMS, TINY, tmp_path / "model")

@@ -1,4 +1,4 @@
-"""What is predicted where, on histories short enough to read; and that training reads what the night reads."""
+"""Predictions of short histories, and that training reads the same prompts as a night."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from lm.checkpoint.manifest import Manifest
 from lm.recommend.training_examples import (
     WITHIN_DAY,
-    Customer,
+    CustomerEvents,
     Target,
     item_examples,
-    purchases_of,
-    targets,
+    prediction_targets,
+    purchase_targets,
     title_examples,
     windows,
 )
@@ -36,12 +36,12 @@ def searched(query="ink for my printer"):
 def customer(*events_of_days):
     """Each argument is one day's events."""
     pairs = [(event, day) for day, events in enumerate(events_of_days) for event in events]
-    return Customer([event for event, _ in pairs], [day for _, day in pairs])
+    return CustomerEvents([event for event, _ in pairs], [day for _, day in pairs])
 
 
 def test_the_end_of_a_day_predicts_the_next_day_of_purchases():
     one = customer([bought("a")], [searched()], [searched(), bought("b"), bought("c")])
-    assert targets(one, KNOWN, new_only=False) == [
+    assert prediction_targets(one, KNOWN, new_only=False) == [
         Target(0, ("a",), 1.0),  # before everything
         Target(1, ("b", "c"), 1.0),  # a's day is over: the next day of purchases has b and c
         Target(2, ("b", "c"), 1.0),  # so does the day of the search
@@ -52,8 +52,8 @@ def test_the_end_of_a_day_predicts_the_next_day_of_purchases():
 
 def test_a_basket_has_no_order_and_weighs_what_one_purchase_does():
     events = [searched(), bought("a"), bought("b"), bought("c")]
-    one = Customer(events, [0, 0, 0, 0], [5, 9, 9, 9])
-    assert targets(one, KNOWN, new_only=False) == [
+    one = CustomerEvents(events, [0, 0, 0, 0], [5, 9, 9, 9])
+    assert prediction_targets(one, KNOWN, new_only=False) == [
         Target(0, ("a", "b", "c"), 1.0),
         Target(1, ("a", "b", "c"), WITHIN_DAY),
         Target(2, ("b", "c"), WITHIN_DAY / 3),
@@ -63,12 +63,16 @@ def test_a_basket_has_no_order_and_weighs_what_one_purchase_does():
 
 def test_where_every_event_is_a_day_it_is_the_next_purchase():
     one = customer([bought("a")], [bought("b")], [bought("a")])
-    assert targets(one, KNOWN, new_only=False) == [Target(0, ("a",), 1), Target(1, ("b",), 1), Target(2, ("a",), 1)]
+    assert prediction_targets(one, KNOWN, new_only=False) == [
+        Target(0, ("a",), 1),
+        Target(1, ("b",), 1),
+        Target(2, ("a",), 1),
+    ]
 
 
 def test_new_only_never_predicts_what_was_bought_before():
     one = customer([bought("a")], [bought("a"), bought("b")], [bought("a")])
-    assert targets(one, KNOWN, new_only=True) == [
+    assert prediction_targets(one, KNOWN, new_only=True) == [
         Target(0, ("a",), 1.0),
         Target(1, ("b",), 1.0),
         Target(2, ("b",), WITHIN_DAY),
@@ -77,7 +81,7 @@ def test_new_only_never_predicts_what_was_bought_before():
 
 def test_unknown_items_are_read_but_never_predicted():
     one = customer([bought("gone")], [bought("a")])
-    assert targets(one, KNOWN, new_only=True) == [Target(1, ("a",), 1.0)]
+    assert prediction_targets(one, KNOWN, new_only=True) == [Target(1, ("a",), 1.0)]
 
 
 EVENTS = st.lists(
@@ -116,7 +120,7 @@ def test_windows_are_prompts_of_the_night_and_cover_every_event_once(encoder, ev
 
 
 class Draws:
-    """In place of a random generator: the share that decides about the text, then the drawn numbers."""
+    """A fake random generator: the first number decides about the text, the others are the drawn numbers."""
 
     def __init__(self, share: float, number: int = 0) -> None:
         self.share, self.number = share, number
@@ -129,7 +133,7 @@ class Draws:
 
 
 def lesson(encoder, one, draws, max_tokens=120, *, new_only=True, history_events=50):
-    learned = purchases_of(one, encoder.item_tokens, new_only=new_only)
+    learned = purchase_targets(one, encoder.item_tokens, new_only=new_only)
     (example,) = item_examples([learned], encoder, encoder.item_tokens, max_tokens, history_events, draws)
     pairs = list(zip(example.positions.tolist(), example.labels.tolist(), strict=True))
     return example.tokens.tolist(), pairs, example.weights.tolist()
@@ -181,7 +185,7 @@ def test_a_long_history_is_learned_in_parts_that_start_anywhere(encoder):
 )
 def test_no_example_knows_what_it_is_asked(encoder, days, seed, new_only):
     one = customer(*days)
-    learned = purchases_of(one, encoder.item_tokens, new_only=new_only)
+    learned = purchase_targets(one, encoder.item_tokens, new_only=new_only)
     if learned is None:
         return
     item_of = {token: item for item, token in encoder.item_tokens.items()}

@@ -9,13 +9,13 @@ from pyspark.sql import SparkSession
 
 from jobs.training.train_recommend import _in_processes
 from lm.checkpoint.manifest import read_manifest
-from lm.recommend.settings import RecommendSettings
+from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
 from lm.train.training_state import TrainingError
 from tests.lm.recommend.test_train_recommender import ITEMS, TINY, shop
 
 # Without dropout: its draws are each process's own.
-SETTINGS = RecommendSettings(**(vars(TINY) | {"dropout": 0.0, "max_epochs": 3, "refit": True, "batch_tokens": 500}))
+SETTINGS = RecommendTrainSettings(**(vars(TINY) | {"dropout": 0.0, "max_epochs": 3, "refit": True, "batch_tokens": 500}))
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
