@@ -15,7 +15,9 @@ from lm.train.training_state import TrainingError
 from tests.lm.recommend.test_train_recommender import ITEMS, TINY, shop
 
 # Without dropout: its draws are each process's own.
-SETTINGS = RecommendTrainSettings(**(vars(TINY) | {"dropout": 0.0, "max_epochs": 3, "refit": True, "batch_tokens": 500}))
+SETTINGS = RecommendTrainSettings(
+    **(vars(TINY) | {"dropout": 0.0, "max_epochs": 3, "refit": True, "batch_tokens": 500})
+)
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
