@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from lm.engine.kv_tree import Chains
+from lm.engine.kv_tree import TokenRuns
 
 VOCABULARY = 211
 SIZES = [
@@ -29,9 +29,9 @@ def some_prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
     return [rng.integers(0, VOCABULARY, n).tolist() for n in lengths]
 
 
-def chains(*runs: tuple[int, int, list[int], bool]) -> Chains:
+def chains(*runs: tuple[int, int, list[int], bool]) -> TokenRuns:
     prompt, parent, tokens, keep = zip(*runs, strict=True)
-    return Chains(
+    return TokenRuns(
         np.array(prompt),
         np.array(parent),
         np.array([len(t) for t in tokens]),

@@ -33,7 +33,7 @@ from jobs.spark import files
 from jobs.spark.errors import InputError, UsageError
 from jobs.store.store import Store, published_dates
 from jobs.tables import loyalty
-from jobs.tables.groups import CONTROL, TREATED, refuse_switches
+from jobs.tables.groups import CONTROL, TREATED, refuse_group_changes
 
 #: The outcome that decides, fixed here and not by whoever reads the figures.
 PRIMARY = "repeat_purchase_rate"
@@ -79,7 +79,7 @@ def evaluate_loyalty(
     if not settings.control_share or starts_on is None:
         raise UsageError("there is no control group: set loyalty.control_share and loyalty.starts_on, then wait")
     baseline = _baseline(spark, store, starts_on)
-    refuse_switches(spark, store, settings)
+    refuse_group_changes(spark, store, settings)
     design = Design(
         settings.control_share, settings.horizon_days, settings.confidence, settings.power, settings.uplift_to_detect
     )

@@ -79,7 +79,7 @@ def evaluate_sentiment_holdout(
         if days is not None:
             later = _reviews(spark, config, as_of + timedelta(days=days), after=as_of)
             texts, labels, about = [*texts, *later.texts], [*labels, *later.labels], [*about, *later.categories]
-    rated = [i for i, label in enumerate(labels) if label != training_data.UNRATED]
+    rated = [i for i, label in enumerate(labels) if label != UNRATED]
     is_test = held_out(texts[:known])
     held = [i for i in rated if (is_test[i] if days is None else i >= known)]
     learned = [i for i in rated if i < known and not is_test[i]]
@@ -129,7 +129,7 @@ def _reviews(spark: SparkSession, config: Config, as_of: date, after: date | Non
             old = is_before(end_of(after, config.timezone), "reviewed_at")
             used = {**used, "reviews": used["reviews"].where(~old)}
         stars = config.sentiment
-        return training_data.reviews(used, stars.negative_stars, stars.positive_stars)
+        return training_data.collect_reviews(used, stars.negative_stars, stars.positive_stars)
     finally:
         files.delete(spark, work)
 

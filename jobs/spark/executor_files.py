@@ -59,7 +59,7 @@ def fetched(spark: SparkSession, uri: str) -> Path:
     names = [name for name in files.listdir(spark, uri) if files.is_file(spark, f"{uri}/{name}")]
     if not names:
         raise FileNotFoundError(f"{uri}: no such folder, or an empty one")
-    state = [(name, files.size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names]
+    state = [(name, files.file_size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names]
     version = hashlib.sha256(repr((uri, state)).encode()).hexdigest()[:16]
     copy = scratch(f"fetched/{version}")
     if not copy.exists():

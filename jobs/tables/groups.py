@@ -47,7 +47,7 @@ def switched(before: DataFrame, settings: LoyaltySettings) -> int:
     return before.where(F.col("group") != group_of(F.col("user_id"), settings)).count()
 
 
-def refuse_switches(spark: SparkSession, store: Store, settings: LoyaltySettings) -> None:
+def refuse_group_changes(spark: SparkSession, store: Store, settings: LoyaltySettings) -> None:
     """ConfigurationError if the newest table since the start has a customer in another group than these settings."""
     if settings.starts_on is None:
         return

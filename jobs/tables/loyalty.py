@@ -186,7 +186,7 @@ def _fitted(sample: pd.DataFrame, min_repeat_customers: int) -> bgnbd.Parameters
         return None
     counts = (sample[name].to_numpy(np.float64) for name in ("frequency", "recency", "age_days"))
     try:
-        return bgnbd.fit(*counts).parameters
+        return bgnbd.fit_bgnbd(*counts).parameters
     except bgnbd.NotFitted:
         return None
 

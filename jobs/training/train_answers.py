@@ -33,7 +33,7 @@ OPTIONAL = False
 
 def tables(config: Config) -> Sequence[str]:
     """Questions, articles, and the customers' own events."""
-    return training_data.TABLES + NEEDED
+    return training_data.HISTORY_TABLES + NEEDED
 
 
 def train(context: TrainingContext) -> Figures:

@@ -30,20 +30,20 @@ from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import train_bpe
-from lm.text.splits import part_of
+from lm.engine.device import choose_device
+from lm.text.splits import split_of
 from lm.train.language_model import (
-    Settings,
+    TrainingSettings,
     Tokens,
     cross_entropy_sum,
-    device,
     hidden_states,
     output_rows,
-    schedule,
+    stage_schedule,
     start_model,
-    write_folder,
+    write_model_folder,
 )
-from lm.train.training_loop import Report, Task, fit, length_batches, pad
-from lm.train.training_state import TrainingError, fingerprint, replace_folder, work_folder
+from lm.train.training_loop import ProgressCallback, TrainingTask, fit, length_batches, pad
+from lm.train.training_state import TrainingError, training_key, replace_folder, work_folder
 
 _FEWEST = 50
 #: Held-out questions that are answered for the reported figures; the benchmark answers more.
@@ -52,7 +52,7 @@ _ANSWER_CHARACTERS = 6000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswersTrainSettings(Settings):
+class AnswersTrainSettings(TrainingSettings):
     """How an answers model is trained; lengths are in tokens."""
 
     prompt_tokens: int = 320
@@ -76,7 +76,7 @@ def train_answers(
     settings: AnswersTrainSettings,
     out: Path,
     *,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train retrieval and writing on `past`, and write the model folder `out`.
@@ -89,7 +89,7 @@ def train_answers(
     past = [one._replace(answer=_redacted_answer(one)) for one in past]
     questions = [answer_prompt.redacted(one.text, one.customer) for one in past]
     links = _links(past, articles)
-    parts = np.array([part_of(question) for question in questions])
+    parts = np.array([split_of(question) for question in questions])
     train, validation, test = (np.flatnonzero(parts == part) for part in ("train", "validation", "test"))
     labelled = LabelledQuestions([questions[i] for i in train], [links[i] for i in train], list(articles))
     ranker = train_ranker(labelled, settings.seed)
@@ -115,12 +115,12 @@ def train_answers(
     if not learned or not judged:
         raise TrainingError("no past answer is supported by its article: check questions.article_id")
     begun_from = {"from": settings.init and model_fingerprint(checkpoint.resolve(settings.init))}
-    training_id = fingerprint(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
+    training_id = training_key(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, training_id) as work:
         tuning = AnswerTuning(model, learned, judged, settings)
         epochs = max(settings.max_epochs, -(-settings.min_steps // tuning.steps))
-        outcome = fit(tuning.task(), schedule("finetune", settings, epochs), work, report)
+        outcome = fit(tuning.task(), stage_schedule("finetune", settings, epochs), work, report)
         model.eval()
         file = AnswersFile(
             words=words, min_confidence=_threshold(ranker, articles, questions, links, validation, settings)
@@ -142,7 +142,7 @@ def train_answers(
 def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]) -> None:
     if not articles:
         raise TrainingError("there are no help articles: give inputs.articles a table with rows")
-    parts = {part_of(one.text) for one in past}
+    parts = {split_of(one.text) for one in past}
     if len(past) < _FEWEST or len(parts) < 3:
         raise TrainingError(
             f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; map "
@@ -201,7 +201,7 @@ def _write(
     ranker: RankModel,
     file: AnswersFile,
 ) -> None:
-    write_folder(model, tokenizer, manifest, folder)
+    write_model_folder(model, tokenizer, manifest, folder)
     ranker.save(folder)
     write_settings(folder, file)
 
@@ -255,7 +255,7 @@ class AnswerTuning:
         model: PreTrainedModel,
         train: Sequence[AnswerExample],
         validation: Sequence[AnswerExample],
-        settings: Settings,
+        settings: TrainingSettings,
     ) -> None:
         self.model, self.train, self.validation, self.settings = model, train, validation, settings
         self.lengths = np.array([len(example.tokens) for example in train], dtype=np.int64)
@@ -265,18 +265,18 @@ class AnswerTuning:
         """Optimiser steps of an epoch."""
         return len(length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, 0))
 
-    def task(self) -> Task[NDArray[np.int64]]:
+    def task(self) -> TrainingTask[NDArray[np.int64]]:
         """The task for lm.train.training_loop.fit."""
 
         def batches(epoch: int) -> list[NDArray[np.int64]]:
             return length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, epoch)
 
-        return Task(
+        return TrainingTask(
             self.model, batches, lambda batch: self._loss([self.train[i] for i in batch]), self._validate, "fit"
         )
 
     def _loss(self, batch: Sequence[AnswerExample]) -> tuple[torch.Tensor, float]:
-        where = device()
+        where = choose_device()
         tokens = pad([example.tokens for example in batch], where)  # (B, T)
         place = torch.arange(1, tokens.shape[1], device=where)
         first = torch.tensor([example.answer_at for example in batch], device=where)[:, None]

@@ -20,8 +20,8 @@ from tokenizers.models import BPE
 NGRAMS_FILE = "ngrams.safetensors"
 #: In the first version characters and words had length 1 each, in the second there were fewer buckets.
 NGRAMS_VERSION = "3"
-NEIGHBOURS_FILE = "neighbours.safetensors"
-NEWCOMERS_FILE = "newcomers.safetensors"
+CO_PURCHASE_FILE = "neighbours.safetensors"
+COLD_ITEMS_FILE = "newcomers.safetensors"
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token."""
 

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from lm.checkpoint.checkpoint import (
-    NEIGHBOURS_FILE,
-    NEWCOMERS_FILE,
+    CO_PURCHASE_FILE,
+    COLD_ITEMS_FILE,
     NGRAMS_FILE,
     read_json,
     tokenizer_files,
@@ -17,7 +17,7 @@ from lm.checkpoint.checkpoint import (
 from lm.checkpoint.manifest import read_manifest
 
 #: What a model may have besides GPT-2's own files.
-FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, NEIGHBOURS_FILE, NEWCOMERS_FILE)
+FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, CO_PURCHASE_FILE, COLD_ITEMS_FILE)
 # What of config.json says who wrote it, not what it computes.
 CONFIG_NOTES = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 # What of the manifest says how the model came about, not what it answers.

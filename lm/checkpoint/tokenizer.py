@@ -56,7 +56,7 @@ def for_classifier(tokenizer: Tokenizer) -> Tokenizer:
     return tokenizer
 
 
-def padding_of(tokenizer: Tokenizer) -> str | None:
+def padding_token(tokenizer: Tokenizer) -> str | None:
     """The token to pad with: PADDING, else END_OF_TEXT; None where the tokenizer (another family's) has neither."""
     return next((token for token in (PADDING, END_OF_TEXT) if tokenizer.token_to_id(token) is not None), None)
 
@@ -71,5 +71,5 @@ def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_tokens: int) -> No
     }
     if tokenizer.token_to_id(END_OF_TEXT) is not None:
         config |= {f"{role}_token": END_OF_TEXT for role in ("bos", "eos", "unk")}
-        config["pad_token"] = padding_of(tokenizer)
+        config["pad_token"] = padding_token(tokenizer)
     (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

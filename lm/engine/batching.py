@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-GRAIN = 8
+LENGTH_MULTIPLE = 8
 """Prompts are padded to a multiple of this many tokens, so that neighbours of near length share one shape."""
 
 
@@ -20,20 +20,20 @@ def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
     falling = [lengths[i] for i in order]
     batches, start = [], 0
     while start < len(order):
-        stop = start + fitting(falling[start:], budget)
+        stop = start + rows_within_budget(falling[start:], budget)
         batches.append(order[start:stop])
         start = stop
     return batches
 
 
-def fitting(lengths: Iterable[int], budget: int, extra: int = 0, budget_with_extra: int | None = None) -> int:
+def rows_within_budget(lengths: Iterable[int], budget: int, extra: int = 0, budget_with_extra: int | None = None) -> int:
     """How many of the first rows make a batch: at most `budget` tokens, but at least one row.
 
-    A row counts its length rounded up to GRAIN; with `extra` added, rows may use `budget_with_extra`.
+    A row counts its length rounded up to LENGTH_MULTIPLE; with `extra` added, rows may use `budget_with_extra`.
     """
     spent = rows = 0
     for length in lengths:
-        spent += round_up(length, GRAIN)
+        spent += round_up(length, LENGTH_MULTIPLE)
         rows += 1
         over = budget_with_extra is not None and spent + rows * extra > budget_with_extra
         if rows > 1 and (spent > budget or over):

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from lm.checkpoint.checkpoint import read_json
 from lm.engine.device import choose_device, choose_dtype, keep_freed_memory, use_threads
-from lm.engine.kv_tree import Chains, Floats, Ints, Tree
+from lm.engine.kv_tree import TokenRuns, Floats, Ints, KVTree
 
 
 class Prefilled(Protocol):
     """A batch of prompts whose keys and values are computed; it lives until the engine's next prefill."""
 
     states: Tensor  # (B, E) the state after each prompt
-    tree: Tree
+    tree: KVTree
 
-    def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
+    def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
         """Compute runs of answer tokens: (N, E) the state after each token, (M,) slot of each run's last."""
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERY_GRAIN = 8
+QUERY_MULTIPLE = 8
 """Rows that ask in one call are padded to a multiple of this: with odd numbers the matrix library's result
 depends on how memory happens to be aligned.
 """
@@ -136,7 +136,7 @@ def by_heads(model: GPT2, kv: Tensor) -> Tensor:
 def attend(model: GPT2, layer: int, q: Tensor, kv: Tensor, mask: Tensor) -> Tensor:
     """R new rows a prompt to its S earlier and own: q (B, R, E), kv (B, 2, H, S, D), mask (B, R, S) -> (B, R, E).
 
-    `mask` is added to the products: 0 where a row may look, -inf elsewhere. R is a multiple of QUERY_GRAIN.
+    `mask` is added to the products: 0 where a row may look, -inf elsewhere. R is a multiple of QUERY_MULTIPLE.
     """
     B, R, E = q.shape
     k, v = kv.unbind(1)  # 2 x (B, H, S, D)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.engine import gpt2
-from lm.engine.batching import GRAIN, ROW_MULTIPLE, RowTiles, choose_tiles
+from lm.engine.batching import LENGTH_MULTIPLE, ROW_MULTIPLE, RowTiles, choose_tiles
 from lm.engine.device import Buffers
 from lm.engine.gpt2 import GPT2
-from lm.engine.kv_tree import SLOT_GRAIN, Chains, Floats, Ints, Placement, Tree
-from lm.engine.vocabulary_head import Head
+from lm.engine.kv_tree import SLOT_MULTIPLE, TokenRuns, Floats, Ints, Placement, KVTree
+from lm.engine.vocabulary_head import VocabularyHead
 
 TILE = 512
 """Rows of a matrix product: the MLP's hidden layer of one tile (6 MB for GPT-2 124M) stays in the cache."""
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
     row: int  # first row of the pass's queries
     prompts: int
-    rows: int  # queries of each prompt, padded to a multiple of QUERY_GRAIN
+    rows: int  # queries of each prompt, padded to a multiple of QUERY_MULTIPLE
     slot: int  # first slot of the cache
     stride: int  # slots of each prompt, the prompt's own tokens included
     mask: Tensor  # (prompts, rows, padded length + visible slots)
@@ -69,7 +69,7 @@ class GPT2Engine:
         self.device, self.dtype = model.wte.device, model.wte.dtype
         self.row_bytes = 2 * len(model.blocks) * model.n_embd * model.wte.element_size()
         self.buffers = Buffers(self.dtype, self.device)
-        self.head = Head(model.head, self.buffers)
+        self.head = VocabularyHead(model.head, self.buffers)
         self.tiles = tiles or self._choose_tiles()
 
     def _choose_tiles(self) -> RowTiles:
@@ -120,9 +120,9 @@ class GPT2Prefilled:
 
     def __init__(self, engine: GPT2Engine, prompts: Sequence[Sequence[int]], slots: int) -> None:
         self.engine, self.model = engine, engine.model
-        self.tree = Tree(len(prompts), slots)
+        self.tree = KVTree(len(prompts), slots)
         self.lengths: Ints = np.array([len(prompt) for prompt in prompts], np.int64)
-        self._padded = -(-self.lengths // GRAIN) * GRAIN
+        self._padded = -(-self.lengths // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
         self._lay_out()
         self._cache = engine.buffers.get("cache", *self._cache_shape(), zero=True)
         self.states = self._prefill(prompts)
@@ -185,7 +185,7 @@ class GPT2Prefilled:
         return self._last_layer(x)
 
     def _embed_prompts(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """All prompts one after the other, each padded at its end to a multiple of GRAIN: (N, E)."""
+        """All prompts one after the other, each padded at its end to a multiple of LENGTH_MULTIPLE: (N, E)."""
         model = self.model
         N = self.engine.tiles.padded(int(self._padded.sum()))
         ids, positions = np.zeros(N, np.int64), np.zeros(N, np.int64)
@@ -213,8 +213,8 @@ class GPT2Prefilled:
             keys = kv[group.row : group.row + n * group.length].view(n, group.length, 2 * E)
             self._remember(layer, group, keys)
             within = np.arange(group.length) < self.lengths[group.start : group.stop, None]  # (b, T)
-            within = np.repeat(within[:, None], gpt2.QUERY_GRAIN, axis=1)  # (b, R, T)
-            repeated = q[group.start : group.stop, None].expand(-1, gpt2.QUERY_GRAIN, -1)  # (b, R, E)
+            within = np.repeat(within[:, None], gpt2.QUERY_MULTIPLE, axis=1)  # (b, R, T)
+            repeated = q[group.start : group.stop, None].expand(-1, gpt2.QUERY_MULTIPLE, -1)  # (b, R, E)
             keys = gpt2.by_heads(model, keys)
             attended[group.start : group.stop] = gpt2.attend(model, layer, repeated, keys, self._mask(within))[:, 0]
         engine.through_blocks(last, layer, attended)
@@ -227,7 +227,7 @@ class GPT2Prefilled:
             kept[..., : group.length, :] = gpt2.by_heads(self.model, kv)
 
     @torch.inference_mode()
-    def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
+    def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
         engine, model, E = self.engine, self.model, self.model.n_embd
         placement = self.tree.place(chains)
@@ -277,9 +277,9 @@ class GPT2Prefilled:
         members = np.flatnonzero(rows)
         rows = rows[members]
         first_row = np.cumsum(rows) - rows
-        grain = np.where(rows > MANY_QUERIES, MANY_QUERIES, gpt2.QUERY_GRAIN)
+        grain = np.where(rows > MANY_QUERIES, MANY_QUERIES, gpt2.QUERY_MULTIPLE)
         queries_of = -(-rows // grain) * grain
-        slots = -(-(np.maximum.reduceat(placement.slot, first_row) + 1) // SLOT_GRAIN) * SLOT_GRAIN
+        slots = -(-(np.maximum.reduceat(placement.slot, first_row) + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
         shape = np.stack([self._padded[members], queries_of, slots, members - np.arange(len(members))])
         cuts = np.flatnonzero((np.diff(shape) != 0).any(axis=0)) + 1
         runs, queries, back = [], [], []

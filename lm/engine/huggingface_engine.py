@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lm.engine.huggingface_model import load_model
-from lm.engine.kv_tree import ROOT, Chains, Floats, Ints, Tree
+from lm.engine.kv_tree import ROOT, TokenRuns, Floats, Ints, KVTree
 
 UNBOUNDED = 1 << 20  # the context of models without positions
 
@@ -59,7 +59,7 @@ class HuggingFacePrefilled:
 
     @torch.inference_mode()
     def __init__(self, engine: HuggingFaceEngine, prompts: Sequence[Sequence[int]], slots: int) -> None:
-        self.model, self.tree = engine.model, Tree(len(prompts), slots)
+        self.model, self.tree = engine.model, KVTree(len(prompts), slots)
         self._prompts = [list(prompt) for prompt in prompts]
         self._paths: dict[tuple[int, int], list[int]] = {}  # (prompt, slot) -> answer tokens up to the slot
         self._caches: list[Any] = []
@@ -73,7 +73,7 @@ class HuggingFacePrefilled:
         self.states = torch.cat(rows)
 
     @torch.inference_mode()
-    def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
+    def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
         placement = self.tree.place(chains)
         ends = np.cumsum(chains.length)

@@ -20,11 +20,11 @@ Floats = NDArray[np.float64]
 
 ROOT = -1
 """The slot number that stands for the prompt itself."""
-SLOT_GRAIN = 32
+SLOT_MULTIPLE = 32
 """Prompts have a multiple of this many slots."""
 
 
-class Chains(NamedTuple):
+class TokenRuns(NamedTuple):
     """M runs of tokens to compute in one pass, ordered by prompt; each run follows one row of the tree."""
 
     prompt: Ints  # (M,) which prompt, ascending
@@ -44,17 +44,17 @@ class Placement(NamedTuple):
     sees: Bools  # (N, slots) the slots that a row may look at, its own included
 
 
-class Tree:
+class KVTree:
     """The slots of `prompts` prompts, each with room for `slots` rows at first; more are made when needed."""
 
     def __init__(self, prompts: int, slots: int) -> None:
-        slots = round_up(slots, SLOT_GRAIN)
+        slots = round_up(slots, SLOT_MULTIPLE)
         self.slots = slots
         self.used: Ints = np.zeros(prompts, np.int64)  # kept rows, which come first
         self._sees: Bools = np.zeros((prompts, slots, slots), np.bool_)
         self._depth: Ints = np.zeros((prompts, slots), np.int64)
 
-    def place(self, chains: Chains) -> Placement:
+    def place(self, chains: TokenRuns) -> Placement:
         """Give every row of the runs a slot."""
         run = np.repeat(np.arange(len(chains.length)), chains.length)  # (N,)
         first = np.cumsum(chains.length) - chains.length  # (M,) row of each run's first token
@@ -85,7 +85,7 @@ class Tree:
         """Have at least `slots` slots a prompt, and twice as many as before when these do not suffice."""
         if slots <= self.slots:
             return
-        more = max(round_up(slots, SLOT_GRAIN), 2 * self.slots) - self.slots
+        more = max(round_up(slots, SLOT_MULTIPLE), 2 * self.slots) - self.slots
         self._sees = np.pad(self._sees, ((0, 0), (0, more), (0, more)))
         self._depth = np.pad(self._depth, ((0, 0), (0, more)))
         self.slots += more

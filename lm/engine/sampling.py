@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm.engine.batching import fitting
+from lm.engine.batching import rows_within_budget
 from lm.engine.engine import Engine, load_engine
-from lm.engine.kv_tree import ROOT, Chains, Floats, Ints
-from lm.engine.top_k_sampling import draw_of_likeliest
+from lm.engine.kv_tree import ROOT, TokenRuns, Floats, Ints
+from lm.engine.top_k_sampling import draw_top_k
 from lm.text.prompt import PromptEncoder
 
 BATCH_TOKENS = 8192
@@ -94,7 +94,7 @@ class Sampler:
         `constrain` sees the logits of every draw before anything else does.
         """
         each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
-        seeds = [seed_of(prompt) for prompt in prompts] if row_seeds is None else list(row_seeds)
+        seeds = [seed_from_prompt(prompt) for prompt in prompts] if row_seeds is None else list(row_seeds)
         if not len(prompts) == len(each) == len(seeds):
             raise ValueError(f"{len(prompts)} prompts, {len(each)} samplings, {len(seeds)} row_seeds")
         if not 0 < max_new_tokens < self.engine.context or num_return_sequences < 1:
@@ -111,7 +111,7 @@ class Sampler:
         order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
         while order:
             lengths = (len(encoded[i]) for i in order)
-            size = fitting(lengths, self.batch_tokens, slots, CACHE_BYTES // self.engine.row_bytes)
+            size = rows_within_budget(lengths, self.batch_tokens, slots, CACHE_BYTES // self.engine.row_bytes)
             batch, order = order[:size], order[size:]
             streams = [[(seed, seeds[i], n) for n in range(num_return_sequences)] for i in batch]
             uniform = np.array([[_uniform(s, max_new_tokens) for s in streams_of] for streams_of in streams])
@@ -160,7 +160,7 @@ class Sampler:
             if step == limit - 1 or not len(live):
                 break
             one = np.ones(len(live), np.int64)
-            states, parent = prefilled.extend(Chains(live // R, parent, one, drawn, one > 0))
+            states, parent = prefilled.extend(TokenRuns(live // R, parent, one, drawn, one > 0))
             state = np.arange(len(live))
         results = [Sample(self._text(t, stops), t, e) for t, e in zip(tokens, ended, strict=True)]
         return [results[p * R : (p + 1) * R] for p in range(B)]
@@ -226,7 +226,7 @@ def next_tokens(logits: Tensor, rules: Sequence[Sampling], uniform: Floats) -> I
         rows = scaled if len(here) == len(rules) else scaled[torch.from_numpy(here).to(logits.device)]
         top_p = [rules[n].top_p for n in here.tolist()]
         if is_few:
-            drawn[here] = draw_of_likeliest(rows, few[here], top_p, uniform[here])
+            drawn[here] = draw_top_k(rows, few[here], top_p, uniform[here])
         else:
             p = rows.softmax(dim=1).cpu().numpy()
             for n in np.flatnonzero(np.array(top_p) < 1).tolist():
@@ -286,7 +286,7 @@ def _of_rows(prompt: list[int], tokens: list[list[int]], constrain: Constraint) 
     return bound
 
 
-def seed_of(prompt: str | Sequence[int]) -> int:
+def seed_from_prompt(prompt: str | Sequence[int]) -> int:
     """A row's seed from its prompt alone."""
     if not isinstance(prompt, str):
         prompt = " ".join(map(str, prompt))

@@ -13,7 +13,7 @@ from lm.engine.kv_tree import Floats, Ints
 BLOCK = 256
 
 
-def draw_of_likeliest(logits: Tensor, k: Ints, top_p: Sequence[float], uniform: Floats) -> Ints:
+def draw_top_k(logits: Tensor, k: Ints, top_p: Sequence[float], uniform: Floats) -> Ints:
     """One token a row from the k[i] likeliest tokens and their ties, of those the fewest with the share top_p[i].
 
     logits (n, vocabulary) float32, k (n,) at least 1, uniform (n,) in [0, 1) -> (n,). Tokens are laid out by rising

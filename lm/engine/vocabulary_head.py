@@ -24,7 +24,7 @@ LOGITS = 1 << 23
 """Logits handed out at once (32 MB in float32)."""
 
 
-class Head:
+class VocabularyHead:
     """Rows of the output embedding: weight (vocabulary, E)."""
 
     def __init__(self, weight: Tensor, buffers: Buffers) -> None:

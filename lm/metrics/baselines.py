@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Histories = Sequence[Sequence[str]]
+PurchaseHistories = Sequence[Sequence[str]]
 
 #: Distinct newest items of a customer that count as bought together: bounds the pairs at their square.
 _BASKET = 50
@@ -21,7 +21,7 @@ _BASKET = 50
 _CHUNK = 4_000_000
 
 
-def popularity(histories: Histories, sellable: Collection[str] | None = None) -> list[str]:
+def popularity(histories: PurchaseHistories, sellable: Collection[str] | None = None) -> list[str]:
     """Items by number of purchases, most first; `sellable` keeps to items that may still be recommended."""
     counts = Counter(item for history in histories for item in history)
     return sorted(
@@ -44,7 +44,7 @@ def recommend_popular(popular: Sequence[str], excluded: Sequence[Collection[str]
     return [_first(popular, barred, k) for barred in excluded]
 
 
-def recommend_again(histories: Histories, popular: Sequence[str], k: int) -> list[list[str]]:
+def recommend_again(histories: PurchaseHistories, popular: Sequence[str], k: int) -> list[list[str]]:
     """Each customer's own items, most often bought first (then newest first), filled up with popular ones."""
     sellable = set(popular)
     lists = []
@@ -69,7 +69,7 @@ class CoPurchases:
     cosines: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, histories: Histories) -> CoPurchases:
+    def fit(cls, histories: PurchaseHistories) -> CoPurchases:
         """Count, over customers, the pairs of distinct items that one customer bought (the newest 50 of each)."""
         items = sorted({item for history in histories for item in history})
         code = {item: row for row, item in enumerate(items)}
@@ -82,7 +82,7 @@ class CoPurchases:
         return cls(items, starts.astype(np.int64), columns, cosines)
 
     def recommend(
-        self, histories: Histories, popular: Sequence[str], excluded: Sequence[Collection[str]], k: int
+        self, histories: PurchaseHistories, popular: Sequence[str], excluded: Sequence[Collection[str]], k: int
     ) -> list[list[str]]:
         """Items with the highest summed cosine to the customer's newest 50 items, filled up with popular ones."""
         code = {item: row for row, item in enumerate(self.items)}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lm.checkpoint.checkpoint import NEIGHBOURS_FILE, CheckpointError
+from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 
 Ints = NDArray[np.int64]
@@ -72,14 +72,14 @@ class CoPurchaseFeatures:
     def save(self, folder: Path) -> None:
         """Write the cosines into a model's folder; the manifest holds the weights."""
         names = ("indptr", "indices", "data")
-        save_file({name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}, folder / NEIGHBOURS_FILE)
+        save_file({name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}, folder / CO_PURCHASE_FILE)
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> CoPurchaseFeatures | None:
         """Read a model's folder, None where it has no cosines. Raises CheckpointError for a lost or broken file."""
         if not manifest.neighbour_weights:
             return None
-        file, items = folder / NEIGHBOURS_FILE, len(manifest.item_ids)
+        file, items = folder / CO_PURCHASE_FILE, len(manifest.item_ids)
         try:
             stored = load_file(file)
             arrays = stored["data"], stored["indices"], stored["indptr"]

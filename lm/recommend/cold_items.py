@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lm.checkpoint.checkpoint import NEWCOMERS_FILE, CheckpointError
+from lm.checkpoint.checkpoint import COLD_ITEMS_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 from lm.recommend.co_purchase import Ints, distinct_newest_first
 from lm.recommend.title_features import feature_counts, inverse_document_frequency, tf_idf
@@ -84,14 +84,14 @@ class ColdItems:
         """Write everything but the weights into a model's folder; the manifest holds the weights."""
         titles = self.title_vectors
         arrays = {"data": titles.data, "indices": titles.indices, "indptr": titles.indptr}
-        save_file({**arrays, "idf": self.idf, "bought": self.bought}, folder / NEWCOMERS_FILE)
+        save_file({**arrays, "idf": self.idf, "bought": self.bought}, folder / COLD_ITEMS_FILE)
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> ColdItems | None:
         """Read a model's folder, None where it has no cold items. Raises CheckpointError for a lost or broken file."""
         if not manifest.newcomer_weights:
             return None
-        file = folder / NEWCOMERS_FILE
+        file = folder / COLD_ITEMS_FILE
         try:
             stored = load_file(file)
             shape = len(manifest.item_ids), len(stored["idf"])

@@ -29,16 +29,16 @@ from lm.recommend.training_examples import (
     purchase_targets,
     title_examples,
 )
+from lm.engine.device import choose_device
 from lm.text.prompt import Event, PromptEncoder
 from lm.train.language_model import (
-    Settings,
+    TrainingSettings,
     cross_entropy_sum,
-    device,
     hidden_states,
     output_rows,
-    write_folder,
+    write_model_folder,
 )
-from lm.train.training_loop import Task, length_batches, pad
+from lm.train.training_loop import TrainingTask, length_batches, pad
 
 #: Length of the lists that are judged.
 K = 10
@@ -95,7 +95,7 @@ class ItemTokenTuning:
         barred = [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held]
         self.hybrid = fit_hybrid(counted, torch.stack(rows), purchases, wanted, barred, settings.seed)
 
-    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> Task[list[PurchaseExample]]:
+    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> TrainingTask[list[PurchaseExample]]:
         """The training task: each epoch draws new nights of `customers`; NDCG@10 on `validation` decides when to stop.
 
         Without `validation` there is no early stopping.
@@ -119,7 +119,7 @@ class ItemTokenTuning:
         def validate() -> dict[str, float]:
             return _ranking(self.recommend(validation, K), validation)
 
-        return Task(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
+        return TrainingTask(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
 
     def _competitors(self, bought: Ints) -> torch.Tensor | None:
         """The codes of the items in the softmax, None for all: an unbought item is left out where titles describe it.
@@ -129,7 +129,7 @@ class ItemTokenTuning:
         seen = np.unique(bought)
         if not self.settings.titled or len(seen) == len(self.item_ids):
             return None
-        return torch.from_numpy(seen).to(device())
+        return torch.from_numpy(seen).to(choose_device())
 
     def newest(self, held: Sequence[HeldOut]) -> list[Sequence[Event]]:
         """The events of each customer that a night would read."""
@@ -154,7 +154,7 @@ class ItemTokenTuning:
         cold_vectors = self.hybrid.cold_vectors([self.titles[self.item_ids[code]] or "" for code in cold])
         column = np.arange(len(self.item_ids))  # of each item's log-probability
         column[cold] = len(column) + np.arange(len(cold))
-        sellable = torch.full((len(column) + len(cold),), -torch.inf, device=device())
+        sellable = torch.full((len(column) + len(cold),), -torch.inf, device=choose_device())
         sellable[column[sold]] = 0
         item_of = [*self.item_ids, *(self.item_ids[code] for code in cold)]
         lists: list[list[str]] = [[] for _ in held]
@@ -180,7 +180,7 @@ class ItemTokenTuning:
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         rows = self.rows.table(output_rows(self.model))
         for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
-            padded = pad([tokens[i] for i in batch], device())
+            padded = pad([tokens[i] for i in batch], choose_device())
             last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
             states = self.rows.hidden_states(padded)[torch.arange(len(batch), device=padded.device), last]
             yield batch, (states @ rows.T).float(), [purchases_in_prompt(tokens[i].tolist(), self.first) for i in batch]
@@ -195,7 +195,7 @@ class TitleTuning:
         self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
         self.hybrid = Hybrid()
 
-    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> Task[list[PurchaseExample]]:
+    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> TrainingTask[list[PurchaseExample]]:
         """The training task on `customers`; the likelihood of the right titles on `validation` says when to stop."""
         nights = [
             [(customer.events[: target.events], target.items) for target in found if target.weight == 1.0]
@@ -221,7 +221,7 @@ class TitleTuning:
             sums = [loss(batch) for batch in _batches(validated, self.settings, 0)]
             return {"log_likelihood": -sum(float(total) for total, _ in sums) / sum(weight for _, weight in sums)}
 
-        return Task(self.model, batches, loss, validate if validation else None, "log_likelihood")
+        return TrainingTask(self.model, batches, loss, validate if validation else None, "log_likelihood")
 
     def finish(self) -> Manifest:
         """Return the manifest; the model is an ordinary one already."""
@@ -241,7 +241,7 @@ class TitleTuning:
 
         catalogue = Catalogue.build(list(self.items), list(self.items.values()), self.encoder)
         with tempfile.TemporaryDirectory() as folder:
-            write_folder(self.model, self.encoder.tokenizer, self.encoder.manifest, Path(folder) / "model")
+            write_model_folder(self.model, self.encoder.tokenizer, self.encoder.manifest, Path(folder) / "model")
             engine = Recommender.load(Path(folder) / "model", catalogue, dtype="float32")
             prompts = self.encoder.render_many([one.events for one in held], self.settings.max_tokens)
             barred = [sorted(one.purchased) if self.settings.exclude_purchased else [] for one in held]
@@ -250,7 +250,7 @@ class TitleTuning:
 
 
 def _batches(
-    examples: Sequence[PurchaseExample], settings: Settings, epoch: int, most: int | None = None
+    examples: Sequence[PurchaseExample], settings: TrainingSettings, epoch: int, most: int | None = None
 ) -> list[list[PurchaseExample]]:
     """Examples in groups of similar length, at most `most` in each, drawn anew each epoch."""
     lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
@@ -270,7 +270,7 @@ class ExampleBatch(NamedTuple):
     @classmethod
     def of(cls, batch: Sequence[PurchaseExample], first: int) -> ExampleBatch:
         """The tensors of a batch whose label tokens begin at `first`."""
-        tokens = pad([example.tokens for example in batch], device())
+        tokens = pad([example.tokens for example in batch], choose_device())
         flat = np.concatenate([row * tokens.shape[1] + example.positions for row, example in enumerate(batch)])
         used, at = np.unique(flat, return_inverse=True)  # positions ascend within an example, so `at` does too
         labels = np.concatenate([example.labels for example in batch]).astype(np.int64) - first

@@ -7,11 +7,11 @@ from typing import Literal
 
 from lm.recommend.training_examples import FOLLOWING
 from lm.text.prompt import TITLE_TOKENS
-from lm.train.language_model import Settings
+from lm.train.language_model import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendTrainSettings(Settings):
+class RecommendTrainSettings(TrainingSettings):
     """How a recommender is trained. Held-out purchases say when to stop and give the reported figures."""
 
     coding: Literal["item_tokens", "titles"] = "item_tokens"

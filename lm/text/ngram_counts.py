@@ -22,7 +22,7 @@ LONGEST_TEXT = 20_000
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
-Block = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
+CountMatrices = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
 # Odd 64-bit numbers without pattern; arithmetic is modulo 2**64 throughout.
 _BASE, _MIX, _WORDS_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 _INVERSE = pow(_BASE, -1, 1 << 64)
@@ -39,7 +39,7 @@ def both_ends(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[:half]} {text[-half:]}"
 
 
-def ngram_counts(texts: Sequence[str], longest: int) -> Iterator[Block]:
+def ngram_counts(texts: Sequence[str], longest: int) -> Iterator[CountMatrices]:
     """Of characters, up to `longest`, and of words, some texts at once.
 
     Each is (texts, 2**BUCKETS_BITS): 1 + ln(how often the n-grams of a bucket stand in a text), columns rising.
@@ -48,7 +48,7 @@ def ngram_counts(texts: Sequence[str], longest: int) -> Iterator[Block]:
         yield _counts_at_once(texts[start : start + _TEXTS_AT_ONCE], longest)
 
 
-def _counts_at_once(texts: Sequence[str], longest: int) -> Block:
+def _counts_at_once(texts: Sequence[str], longest: int) -> CountMatrices:
     letters, owner, words, whose = _units(texts)
     return (
         _bag(_buckets(letters, owner, longest, _BASE), len(texts)),
@@ -56,7 +56,7 @@ def _counts_at_once(texts: Sequence[str], longest: int) -> Block:
     )
 
 
-def words_of(texts: Sequence[str]) -> tuple[Hashes, Ints]:
+def word_hashes(texts: Sequence[str]) -> tuple[Hashes, Ints]:
     """A hash of each word, that is run of letters and digits, and the text that it stands in, in their order."""
     words, owner = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
@@ -66,8 +66,8 @@ def words_of(texts: Sequence[str]) -> tuple[Hashes, Ints]:
     return np.concatenate(words), np.concatenate(owner)
 
 
-def runs_of_words(words: Hashes, owner: Ints, n: int) -> tuple[Hashes, Ints]:
-    """A hash of each run of `n` neighbouring words of one text, and that text, from what `words_of` gives."""
+def word_ngrams(words: Hashes, owner: Ints, n: int) -> tuple[Hashes, Ints]:
+    """A hash of each run of `n` neighbouring words of one text, and that text, from what `word_hashes` gives."""
     *_, (found, whose) = _runs(words, owner, n, _WORDS_BASE)
     return found, whose
 

@@ -19,12 +19,12 @@ from tokenizers import Tokenizer
 
 from lm.checkpoint.checkpoint import END_OF_TEXT, CheckpointError, context_tokens, load_tokenizer, read_json
 from lm.checkpoint.manifest import Manifest, read_manifest
-from lm.text.histories import Histories, Ints
+from lm.text.history_batch import HistoryBatch, Ints
 from lm.text.line_encoder import LineEncoder
 from lm.text.redact import redact
-from lm.text.template import TEMPLATES, Event, clean, event_line, item_marker, spelled
+from lm.text.template import TEMPLATES, Event, clean, event_line, item_marker, product_text
 
-__all__ = ["Event", "PromptEncoder", "Rendered"]
+__all__ = ["Event", "PromptEncoder", "RenderedPrompt"]
 
 LINE_TOKENS = 96
 """Of one event, so that one long review does not push a whole history out."""
@@ -34,7 +34,7 @@ CACHED_EVENTS = 200_000
 EVENTS_AT_ONCE = 4
 
 
-class Rendered(NamedTuple):
+class RenderedPrompt(NamedTuple):
     """A prompt, its length in tokens, and how many of the newest events it holds and how many it lacks."""
 
     prompt: str
@@ -43,7 +43,7 @@ class Rendered(NamedTuple):
     events_dropped: int
 
 
-class RenderedColumns(NamedTuple):
+class PromptColumns(NamedTuple):
     """C prompts, their lengths in tokens, and how many of the newest events they hold."""
 
     prompt: pa.StringArray
@@ -117,7 +117,7 @@ class PromptEncoder:
         """`answer_tokens` of many titles at once."""
         bought, space = self.template.bought, self.template.space
         limit = self._cue_tokens + self.title_tokens
-        texts = [f"{space}{spelled(title, None)}\n" for title in titles]
+        texts = [f"{space}{product_text(title, None)}\n" for title in titles]
         answers = self._lines.encode_texts(texts)
         for i, ids in enumerate(answers):
             if len(ids) > self.title_tokens:
@@ -126,22 +126,22 @@ class PromptEncoder:
                 answers[i] = self._lines.encode_texts([text])[0]
         return answers
 
-    def render(self, events: Sequence[Event], budget: int) -> Rendered:
+    def render(self, events: Sequence[Event], budget: int) -> RenderedPrompt:
         """The prompt of one history (oldest event first) in at most `budget` tokens."""
         return self.render_many([events], budget)[0]
 
-    def render_many(self, histories: Sequence[Sequence[Event]], budget: int) -> list[Rendered]:
+    def render_many(self, histories: Sequence[Sequence[Event]], budget: int) -> list[RenderedPrompt]:
         """The prompt of each history, as `render_columns` makes it."""
-        columns = self.render_columns(Histories.of_lists(histories, self._markers), budget)
+        columns = self.render_columns(HistoryBatch.of_lists(histories, self._markers), budget)
         prompts, tokens, used = columns.prompt.to_pylist(), columns.tokens.tolist(), columns.events_used.tolist()
         rows = zip(prompts, tokens, used, map(len, histories), strict=True)
-        return [Rendered(prompt, length, kept, events - kept) for prompt, length, kept, events in rows]
+        return [RenderedPrompt(prompt, length, kept, events - kept) for prompt, length, kept, events in rows]
 
-    def histories(self, events: pa.ListArray) -> Histories:
+    def histories(self, events: pa.ListArray) -> HistoryBatch:
         """Customers' events in Arrow, list<struct> with Event's fields, for `render_columns`."""
-        return Histories.of_arrow(events, self._markers)
+        return HistoryBatch.of_arrow(events, self._markers)
 
-    def render_columns(self, histories: Histories, budget: int) -> RenderedColumns:
+    def render_columns(self, histories: HistoryBatch, budget: int) -> PromptColumns:
         """The prompt of each history: the header, the newest events that fit, the cue.
 
         An event that does not fit ends the walk into the past; only the newest is shortened instead. Purchases that
@@ -168,9 +168,9 @@ class PromptEncoder:
         offsets = pa.array(np.concatenate([[0], np.cumsum(numbers)]), pa.int32())
         texts = pa.ListArray.from_arrays(offsets, pa.array(lines, pa.string()).take(pa.array(code[kept])))
         prompts = pc.binary_join_element_wise(self.header, pc.binary_join(texts, ""), self.cue, "")
-        return RenderedColumns(prompts, self.smallest_budget + used, numbers)
+        return PromptColumns(prompts, self.smallest_budget + used, numbers)
 
-    def _measure_newest(self, histories: Histories, room: int) -> tuple[list[str], Ints]:
+    def _measure_newest(self, histories: HistoryBatch, room: int) -> tuple[list[str], Ints]:
         """Lines and tokens of the different events (U,), a few of every history at a time, and of each no more than
         it has room for: the rest have -1 tokens.
         """
@@ -205,7 +205,7 @@ class PromptEncoder:
 
     def _title(self, event: Event) -> str:
         """What spells the event's product, if it is not spelled by its own token."""
-        return "" if event.kind == "searched" or event.item_id in self._markers else spelled(event.title, event.item_id)
+        return "" if event.kind == "searched" or event.item_id in self._markers else product_text(event.title, event.item_id)
 
     def _may_be_long(self, title: str) -> bool:
         return len(title.encode()) + 2 > self.title_tokens  # a token is at least a byte, and one is the newline's

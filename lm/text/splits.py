@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-Part = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "test"]
 
 
-def part_of(text: str) -> Part:
+def split_of(text: str) -> Split:
     """8 : 1 : 1 by a hash of the text without case and spacing, so that copies of a text never straddle parts."""
-    tenth = int.from_bytes(digest(text)[:8], "big") % 10
+    tenth = int.from_bytes(text_digest(text)[:8], "big") % 10
     return "train" if tenth < 8 else "validation" if tenth == 8 else "test"
 
 
-def digest(text: str) -> bytes:
+def text_digest(text: str) -> bytes:
     """32 bytes that copies of a text have in common, whatever their case and spacing."""
     return hashlib.sha256("".join(text.casefold().split()).encode("utf-8", "surrogatepass")).digest()

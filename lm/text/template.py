@@ -66,7 +66,7 @@ def clean(text: str) -> str:
     return text.replace("<|", "< |")
 
 
-def spelled(title: str | None, item_id: str | None) -> str:
+def product_text(title: str | None, item_id: str | None) -> str:
     """How a product is spelled in prompts and answers: its title, or its id where it has none."""
     return clean((title or "")[:FIELD_CHARACTERS]) or clean((item_id or "")[:FIELD_CHARACTERS])
 

@@ -24,9 +24,9 @@ from transformers.utils import logging
 from lm.checkpoint import checkpoint
 from lm.checkpoint.checkpoint import END_OF_TEXT
 from lm.checkpoint.manifest import Manifest, write_manifest
-from lm.checkpoint.tokenizer import padding_of, save_tokenizer
+from lm.checkpoint.tokenizer import padding_token, save_tokenizer
 from lm.engine.huggingface_model import load_model
-from lm.train.training_loop import Schedule, Task, length_batches, pad
+from lm.train.training_loop import Schedule, TrainingTask, length_batches, pad
 
 Tokens = NDArray[np.int32]
 Kind = Literal["causal", "classifier"]
@@ -36,7 +36,7 @@ _LOGITS = {"cuda": 128 * 1024 * 1024, "cpu": 2 * 1024 * 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class TrainingSettings:
     """GPT-2's shape and the optimizer; `init` starts from a checkpoint and then decides shape and tokenizer."""
 
     init: str | None = None
@@ -60,14 +60,14 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def schedule(stage: str, settings: Settings, epochs: int | None = None) -> Schedule:
+def schedule(stage: str, settings: TrainingSettings, epochs: int | None = None) -> Schedule:
     """The schedule of a stage with at most `epochs` (max_epochs where not given), otherwise as the settings have it."""
     epochs = settings.max_epochs if epochs is None else epochs
     return Schedule(stage, epochs, settings.learning_rate, settings.weight_decay, settings.patience, settings.seed)
 
 
 def start_model(
-    settings: Settings, tokenizer: Tokenizer, kind: Kind, *, positions: int, labels: Sequence[str] = ()
+    settings: TrainingSettings, tokenizer: Tokenizer, kind: Kind, *, positions: int, labels: Sequence[str] = ()
 ) -> PreTrainedModel:
     """A GPT-2 of the settings' shape with random weights, or the one of `settings.init`, ready to train (float32).
 
@@ -125,7 +125,7 @@ def hidden_states(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
     return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
 
 
-def both_matrices(model: PreTrainedModel) -> list[torch.Tensor]:
+def embedding_matrices(model: PreTrainedModel) -> list[torch.Tensor]:
     """The rows of the tokens that are read and of those that are predicted: one matrix where they are tied."""
     found = model.get_input_embeddings().weight, output_rows(model)
     return list({id(matrix): matrix for matrix in found}.values())
@@ -193,7 +193,7 @@ def cross_entropy_sum(
     return _LinearCrossEntropy.apply(states, rows, bias, at, labels, weights)
 
 
-def pretraining(model: PreTrainedModel, documents: Sequence[Tokens], settings: Settings) -> Task[NDArray[np.int64]]:
+def pretraining(model: PreTrainedModel, documents: Sequence[Tokens], settings: TrainingSettings) -> TrainingTask[NDArray[np.int64]]:
     """Maximise the log-likelihood of every token of every document, given the tokens before it."""
     kept = [document for document in documents if len(document) > 1]
     lengths = np.array([len(document) for document in kept], dtype=np.int64)
@@ -211,16 +211,16 @@ def pretraining(model: PreTrainedModel, documents: Sequence[Tokens], settings: S
     def batches(epoch: int) -> list[NDArray[np.int64]]:
         return length_batches(lengths, settings.batch_tokens, settings.seed, epoch)
 
-    return Task(model, batches, loss)
+    return TrainingTask(model, batches, loss)
 
 
-def write_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: Manifest, new: Path) -> None:
+def write_model_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: Manifest, new: Path) -> None:
     """Write a Hugging Face folder with the manifest; what was half written there before is dropped."""
     if new.exists():
         shutil.rmtree(new)
     new.mkdir(parents=True)
     logging.disable_progress_bar()
-    model.config.pad_token_id = tokenizer.token_to_id(padding_of(tokenizer) or "")
+    model.config.pad_token_id = tokenizer.token_to_id(padding_token(tokenizer) or "")
     model.save_pretrained(new)
     for weights in new.glob("*.safetensors"):  # safetensors writes them readable by their owner alone
         weights.chmod((new / "config.json").stat().st_mode)

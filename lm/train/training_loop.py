@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lm.engine.device import autocast, keep_freed_memory
 from lm.train import distributed
-from lm.train.training_state import State, TrainingError, load_state, save_state, write_lines
+from lm.train.training_state import TrainingState, TrainingError, load_state, save_state, write_json_lines
 
 Batch = TypeVar("Batch", bound=Sized)
 
@@ -29,7 +29,7 @@ _WARMUP_STEPS = 20
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """What a callback hears after every step: where the training is and when it ends at the latest."""
 
     stage: str
@@ -42,7 +42,7 @@ class Progress:
     metrics: Mapping[str, float]  # of the newest validation
 
 
-Report = Callable[[Progress], None]
+ProgressCallback = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Task(Generic[Batch]):
+class TrainingTask(Generic[Batch]):
     """What is learned: `loss` gives the sum over a batch and the weight that makes it a mean."""
 
     model: torch.nn.Module
@@ -70,7 +70,7 @@ class Task(Generic[Batch]):
 
 
 @dataclass
-class Outcome:
+class StageOutcome:
     """How a stage went; the model then has the weights of `best_epoch` (from 0; the last where nothing validates)."""
 
     best_epoch: int = -1
@@ -123,7 +123,7 @@ def pad(sequences: Sequence[NDArray[np.int32]], device: torch.device) -> torch.T
     return torch.from_numpy(tokens).to(device)
 
 
-def fit(task: Task[Batch], schedule: Schedule, work: Path, report: Report | None = None) -> Outcome:
+def fit(task: TrainingTask[Batch], schedule: Schedule, work: Path, report: ProgressCallback | None = None) -> StageOutcome:
     """Train until `patience` epochs bring no better `monitor`, or max_epochs; resume from `work` where it was cut.
 
     Without `validate` the last weights are kept. An interrupted training that is resumed on the same number of
@@ -139,13 +139,13 @@ def fit(task: Task[Batch], schedule: Schedule, work: Path, report: Report | None
     loop.load(loop.best)
     best = next((line for line in counters.lines if line["epoch"] == counters.best_epoch), {})
     metrics = {name: value for name, value in best.items() if isinstance(value, float)}
-    return Outcome(counters.best_epoch, metrics, counters.lines)
+    return StageOutcome(counters.best_epoch, metrics, counters.lines)
 
 
 class _Loop(Generic[Batch]):
     """The state of one running stage."""
 
-    def __init__(self, task: Task[Batch], schedule: Schedule, work: Path, report: Report | None) -> None:
+    def __init__(self, task: TrainingTask[Batch], schedule: Schedule, work: Path, report: ProgressCallback | None) -> None:
         self.task, self.schedule, self.report = task, schedule, report
         self.path = work / f"{schedule.stage}.safetensors"
         self.lines = work / f"{schedule.stage}.jsonl"
@@ -160,7 +160,7 @@ class _Loop(Generic[Batch]):
     def resume(self) -> None:
         torch.manual_seed(self.schedule.seed + distributed.rank())
         state = load_state(self.path)
-        if distributed.from_first(None if state is None else state.counters) != (state and state.counters):
+        if distributed.broadcast_from_first(None if state is None else state.counters) != (state and state.counters):
             raise TrainingError(
                 f"{self.path} is not the same file in all processes: they need a file system in common for the model"
             )
@@ -197,8 +197,8 @@ class _Loop(Generic[Batch]):
         tensors["rng"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["cuda_rng"] = torch.cuda.get_rng_state()
-        save_state(self.path, State(tensors, vars(self.counters)))
-        write_lines(self.lines, self.counters.lines)
+        save_state(self.path, TrainingState(tensors, vars(self.counters)))
+        write_json_lines(self.lines, self.counters.lines)
         self.saved = time.monotonic()
         self.save_cost = self.saved - begun
 
@@ -226,12 +226,12 @@ class _Loop(Generic[Batch]):
         rate = schedule.learning_rate * min(1.0, (steps + 1) / _WARMUP_STEPS) * (1.0 - done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        part = distributed.share(batch)
+        part = distributed.own_rows(batch)
         total, own = torch.zeros((), device=self.device), 0.0
         if len(part):
             with autocast(self.device):
                 total, own = self.task.loss(part)
-        weight = distributed.summed(own)
+        weight = distributed.sum_over_processes(own)
         if weight == 0:
             return
         self.optimizer.zero_grad(set_to_none=True)
@@ -240,7 +240,7 @@ class _Loop(Generic[Batch]):
         distributed.sum_gradients(self.parameters.values())
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
-        value = distributed.summed(float(total.detach()))
+        value = distributed.sum_over_processes(float(total.detach()))
         if not math.isfinite(value):
             raise TrainingError(
                 f"{schedule.stage}: the loss is not finite in epoch {counters.epoch + 1}: lower learning_rate"
@@ -255,7 +255,7 @@ class _Loop(Generic[Batch]):
             self.task.model.eval()
             with torch.inference_mode():
                 metrics = dict(self.task.validate())
-        metrics = distributed.from_first(metrics)
+        metrics = distributed.broadcast_from_first(metrics)
         line = {"stage": schedule.stage, "epoch": counters.epoch, "loss": counters.loss / max(counters.weight, 1e-9)}
         counters.lines.append(line | {"seconds": round(seconds, 3)} | metrics)
         scores = [line.get(self.task.monitor, 0.0) for line in counters.lines]
@@ -277,7 +277,7 @@ class _Loop(Generic[Batch]):
         left = steps * ((schedule.stop_after or schedule.max_epochs) - counters.epoch) - counters.step
         newest = counters.lines[-1] if counters.lines else {}
         self.report(
-            Progress(
+            TrainingProgress(
                 schedule.stage,
                 counters.epoch,
                 schedule.stop_after or schedule.max_epochs,

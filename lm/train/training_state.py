@@ -1,6 +1,6 @@
 """What a training keeps on disk: a resumable state (one atomically replaced file), metrics lines, the model's folder.
 
-State is safetensors with its counters as JSON in the header: model, optimizer and counters cannot disagree, and
+TrainingState is safetensors with its counters as JSON in the header: model, optimizer and counters cannot disagree, and
 nothing is unpickled.
 """
 
@@ -37,14 +37,14 @@ class TrainingBusy(TrainingError):
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingState:
     """Everything that decides how a training goes on: tensors by name, counters as JSON values."""
 
     tensors: Mapping[str, torch.Tensor]
     counters: Mapping[str, Any]
 
 
-def save_state(path: Path, state: State) -> None:
+def save_state(path: Path, state: TrainingState) -> None:
     """Replace `path` by `state` in one rename: a kill at any moment leaves the old state or the new one."""
     new = path.with_suffix(".new")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
@@ -54,23 +54,23 @@ def save_state(path: Path, state: State) -> None:
     new.replace(path)
 
 
-def load_state(path: Path) -> State | None:
+def load_state(path: Path) -> TrainingState | None:
     """The state at `path`, None where there is none."""
     if not path.exists():
         return None
     with safe_open(str(path), framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        return State(tensors, json.loads(file.metadata()["counters"]))
+        return TrainingState(tensors, json.loads(file.metadata()["counters"]))
 
 
-def write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+def write_json_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
     """Replace `path` by one JSON line per entry; rewritten whole, so that a resumed epoch never appears twice."""
     new = path.with_suffix(".new")
     new.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     new.replace(path)
 
 
-def fingerprint(settings: Mapping[str, Any], data: Iterable[bytes]) -> str:
+def training_key(settings: Mapping[str, Any], data: Iterable[bytes]) -> str:
     """16 hex digits over settings and data: a state is only resumed by the training that began it."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for chunk in data:

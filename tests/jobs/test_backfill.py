@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from jobs import backfill
-from jobs.backfill import Choices, run_backfill
+from jobs.backfill import BackfillOptions, run_backfill
 from jobs.config.config import Config
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import ConfigurationError, GateRefused, InputError, StoreBusy, UsageError
@@ -55,7 +55,7 @@ class Shop:
         self.configs.append(config)
         if isinstance(self.failing.get(at), StoreBusy):
             raise self.failing[at]
-        with attempt(spark, self.store, f"run-{at}", at):
+        with record_attempt(spark, self.store, f"run-{at}", at):
             if at in self.failing:
                 raise self.failing[at]
             put(self.store, at, versions=VERSIONS)
@@ -67,7 +67,7 @@ class Shop:
         log = io.StringIO()
         console = Console(file=log, width=300)
         try:
-            choices = Choices(**chosen)
+            choices = BackfillOptions(**chosen)
             run_backfill(self.spark, self.config, day(first), day(last), console, "my shop.yaml", choices, deadline)
         finally:
             self.printed = log.getvalue()

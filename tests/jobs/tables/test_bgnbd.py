@@ -25,7 +25,7 @@ def cdnow_weeks() -> list[np.ndarray]:
 
 
 def test_the_fit_finds_the_published_parameters():
-    fit = bgnbd.fit(*cdnow_weeks())
+    fit = bgnbd.fit_bgnbd(*cdnow_weeks())
     assert fit.customers == 2357
     assert fit.log_likelihood == pytest.approx(-9582.4, abs=0.1)
     found = fit.parameters
@@ -34,9 +34,9 @@ def test_the_fit_finds_the_published_parameters():
 
 
 def test_the_unit_of_time_changes_alpha_alone():
-    weeks = bgnbd.fit(*cdnow_weeks()).parameters
+    weeks = bgnbd.fit_bgnbd(*cdnow_weeks()).parameters
     x, t_x, t = cdnow_weeks()
-    days = bgnbd.fit(x, t_x * 7, t * 7).parameters
+    days = bgnbd.fit_bgnbd(x, t_x * 7, t * 7).parameters
     assert days.alpha == pytest.approx(7 * weeks.alpha, rel=1e-3)
     assert [days.r, days.a, days.b] == pytest.approx([weeks.r, weeks.a, weeks.b], rel=1e-3)
 
@@ -108,17 +108,17 @@ def simulated(parameters: Parameters, customers: int, days: float, seed: int) ->
 
 def test_parameters_come_back_from_histories_drawn_with_them():
     truth = Parameters(0.6, 20.0, 0.9, 2.5)
-    found = bgnbd.fit(*simulated(truth, 40_000, 400, seed=3)).parameters
+    found = bgnbd.fit_bgnbd(*simulated(truth, 40_000, 400, seed=3)).parameters
     assert [found.r, found.alpha] == pytest.approx([truth.r, truth.alpha], rel=0.06)
     assert found.a / (found.a + found.b) == pytest.approx(truth.a / (truth.a + truth.b), rel=0.06)
 
 
 def test_one_time_buyers_alone_cannot_be_fitted():
     with pytest.raises(NotFitted, match="come back"):
-        bgnbd.fit(np.zeros(50), np.zeros(50), np.arange(50.0) + 1)
+        bgnbd.fit_bgnbd(np.zeros(50), np.zeros(50), np.arange(50.0) + 1)
 
 
 def test_the_order_of_customers_changes_nothing():
     columns = cdnow_weeks()
     order = np.random.default_rng(0).permutation(len(columns[0]))
-    assert bgnbd.fit(*(c[order] for c in columns)) == bgnbd.fit(*columns)
+    assert bgnbd.fit_bgnbd(*(c[order] for c in columns)) == bgnbd.fit_bgnbd(*columns)

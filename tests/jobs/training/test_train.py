@@ -20,7 +20,7 @@ from jobs.training.train import _Bar, _explained, _table, train
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import read_manifest
 from lm.text.prompt import Event
-from lm.train.training_loop import Progress
+from lm.train.training_loop import TrainingProgress
 from tests.rows import frame
 
 QUICK = [
@@ -61,7 +61,7 @@ def test_writes_both_models_and_says_how_good_they_are(trained):
 def test_a_stage_without_epochs_shows_how_much_of_it_is_done():
     log = io.StringIO()
     for step, left in ((0, math.nan), (7, 60)):
-        _Bar(Console(file=log, width=160), "sentiment").update(Progress("n-grams", 0, 1, step, 14, math.nan, left, {}))
+        _Bar(Console(file=log, width=160), "sentiment").update(TrainingProgress("n-grams", 0, 1, step, 14, math.nan, left, {}))
     assert log.getvalue() == "  sentiment n-grams: 0/14\n  sentiment n-grams: 7/14, at most 1.0 minutes left\n"
 
 
@@ -100,7 +100,7 @@ def at(text: str) -> datetime:
 
 
 def test_customers_are_in_order_with_the_shops_days(spark):
-    found = training_data.customers(
+    found = training_data.collect_customers(
         used(
             spark,
             [
@@ -134,7 +134,7 @@ def test_customers_are_in_order_with_the_shops_days(spark):
 def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch):
     monkeypatch.setattr(training_data, "CUSTOMERS", 3)
     rows = [{"user_id": f"u{i}", "item_id": "ab"[i % 2]} for i in range(8)]
-    one, other = (training_data.customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
+    one, other = (training_data.collect_customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
     assert one == other
     assert len(one.customers) == 3
 
@@ -146,7 +146,7 @@ def test_reviews_are_labelled_by_stars(spark):
     ]
     items = [{"item_id": "i1", "category": "lamps"}, {"item_id": "i2", "category": None}]
     tables = {"reviews": frame(spark, "reviews", reviews), "items": frame(spark, "items", items)}
-    found = training_data.reviews(tables, negative=[1], positive=[5])
+    found = training_data.collect_reviews(tables, negative=[1], positive=[5])
     assert found.categories == ["", "lamps", "", "", "", ""]
     assert found.texts == [f"text {i}" for i in range(6)]
     assert found.labels == [2, -1, 0, 1, 1, 1]

@@ -14,10 +14,10 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from lm.engine import device, gpt2, vocabulary_head
-from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, fitting, pack, round_up
+from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, rows_within_budget, pack, round_up
 from lm.engine.engine import load_engine
 from lm.engine.gpt2_engine import GPT2Engine
-from lm.engine.kv_tree import ROOT, Tree
+from lm.engine.kv_tree import ROOT, KVTree
 from lm.engine.weights import from_huggingface
 from tests.engines import SIZES, chains, huggingface, reference, some_prompts
 from tests.models import save_causal
@@ -145,7 +145,7 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
 
 
 def test_a_tree_reuses_slots_and_makes_more() -> None:
-    tree = Tree(2, 3)
+    tree = KVTree(2, 3)
     assert tree.slots == 32
     tree.place(chains((1, ROOT, [1] * 30, True)))
     assert tree.place(chains((1, 29, [1], False))).slot.tolist() == [30]
@@ -210,8 +210,8 @@ def test_pack_bounds_tokens_and_sorts_by_length() -> None:
         assert len(batch) == 1 or sum(round_up(lengths[i], 8) for i in batch) <= 128
     assert batches[0] == [4]  # a row over the budget is a batch of its own
     assert pack([], 10) == []
-    assert fitting([16, 16, 9, 9], budget=48) == 3
-    assert fitting([16, 16, 9, 9], budget=48, extra=10, budget_with_extra=55) == 2
+    assert rows_within_budget([16, 16, 9, 9], budget=48) == 3
+    assert rows_within_budget([16, 16, 9, 9], budget=48, extra=10, budget_with_extra=55) == 2
 
 
 @pytest.mark.parametrize("activation", sorted(gpt2.ACTIVATIONS))

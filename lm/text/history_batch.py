@@ -17,7 +17,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 
-class Histories(NamedTuple):
+class HistoryBatch(NamedTuple):
     """C customers with N events, of which U are different; each customer's lie together, the oldest first.
 
     Purchases of products that have a token of their own (`coded`) stand behind all other events.
@@ -29,7 +29,7 @@ class Histories(NamedTuple):
     events: Callable[[Ints], list[Event]]  # the events of some codes
 
     @classmethod
-    def of_lists(cls, histories: Sequence[Sequence[Event]], coded: Collection[str]) -> Histories:
+    def of_lists(cls, histories: Sequence[Sequence[Event]], coded: Collection[str]) -> HistoryBatch:
         """From each customer's events."""
         codes: dict[Event, int] = {}
         code = [codes.setdefault(event, len(codes)) for event in itertools.chain.from_iterable(histories)]
@@ -40,7 +40,7 @@ class Histories(NamedTuple):
         return made._coded_last()
 
     @classmethod
-    def of_arrow(cls, histories: pa.ListArray, coded: Collection[str]) -> Histories:
+    def of_arrow(cls, histories: pa.ListArray, coded: Collection[str]) -> HistoryBatch:
         """From list<struct> with at least Event's fields."""
         flat = histories.flatten()
         columns = [flat.field(name) for name in Event._fields]
@@ -62,7 +62,7 @@ class Histories(NamedTuple):
         offset = histories.offsets.to_numpy().astype(np.int64)
         return cls(key, offset - offset[0], is_coded, events)._coded_last()
 
-    def _coded_last(self) -> Histories:
+    def _coded_last(self) -> HistoryBatch:
         if not self.is_coded.any():
             return self
         return self._replace(code=self.code[np.lexsort((self.is_coded[self.code], self.customer()))])
