@@ -62,8 +62,8 @@ def train(
     checkpoint, an input is missing), InputError (too little to learn from) and StoreBusy (another training writes the
     same folder).
     """
-    # Threads that wait spinning for each other take the processor from Spark, and lose it to it: without this a
-    # training beside any other work takes ten times as long. Read when torch is first imported.
+    # Threads that spin while they wait compete with Spark for the processor: a training beside other work then takes
+    # ten times as long. OpenMP reads the variable when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = options or TrainingOptions(refit=config.train.recommend.refit)
     outs = {task: _folder(config, task) for task in tasks}
@@ -98,7 +98,7 @@ def train(
 
 
 def _folder(config: Config, task: str) -> Path:
-    """Where the trained model goes: models.<task> must be a folder on this machine."""
+    """The folder of the trained model; ConfigurationError where models.<task> is no folder on this machine."""
     model = getattr(config.models, task)
     if model is None:
         raise ConfigurationError(f"models.{task} is missing: name the folder to write, such as ./models/{task}")
@@ -113,7 +113,7 @@ def _folder(config: Config, task: str) -> Path:
 
 @contextmanager
 def _explained(task: str) -> Iterator[None]:
-    """Turn what lm raises into errors that name the key and the mend."""
+    """Turn errors of lm into errors that name the key and the mend."""
     from lm.train.training_state import TrainingBusy, TrainingError
 
     try:
