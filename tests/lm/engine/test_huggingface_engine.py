@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lm.engine.engine import load_engine
 from lm.engine.huggingface_engine import HuggingFaceEngine
 from lm.engine.kv_tree import ROOT
-from tests.engines import VOCABULARY, chains, reference, some_prompts
+from tests.engines import VOCABULARY, reference, some_prompts, token_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,9 +36,9 @@ def test_other_architectures_through_transformers(family: str, tmp_path: Path) -
     state = engine.prefill(prompts, slots=8)
     for prompt, row in zip(prompts, state.states, strict=True):
         torch.testing.assert_close(row, reference(model, prompt)[-1], atol=1e-4, rtol=1e-4)
-    _, last = state.extend(chains((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True)))
+    _, last = state.extend(token_runs((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True)))
     hidden, _ = state.extend(
-        chains((0, int(last[0]), [8], True), (0, 1, [9, 10], False), (2, ROOT, [4], False), (2, 0, [3], True))
+        token_runs((0, int(last[0]), [8], True), (0, 1, [9, 10], False), (2, ROOT, [4], False), (2, 0, [3], True))
     )
     paths = [(0, [5, 6, 7, 8]), (0, [5, 6, 9]), (0, [5, 6, 9, 10]), (2, [4]), (2, [9, 3])]
     for (prompt, path), row in zip(paths, hidden, strict=True):
