@@ -256,7 +256,7 @@ def test_resolve_prefers_the_cached_hub_copy(model, tmp_path, monkeypatch):
         checkpoint.resolve("gpt2")
 
 
-def test_a_lexicon_counts_in_the_fingerprint_only_where_it_speaks(model, monkeypatch):
+def test_a_lexicon_without_weight_does_not_change_the_fingerprint(model, monkeypatch):
     before = model_fingerprint(model)
     hashed = []
     monkeypatch.setattr(fingerprint.json, "dumps", lambda parts, **_: hashed.append(parts["manifest"]) or "")

@@ -1,4 +1,4 @@
-"""lm.engine.gpt2 and its engine against Hugging Face's GPT-2, and against themselves in other company."""
+"""lm.engine.gpt2 and its engine equal Hugging Face's GPT-2, and their results do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_logits_of_a_slice_of_the_vocabulary() -> None:
 
 @pytest.mark.parametrize(("threads", "tried"), [(1, 64), (2, 3)])
 def test_rows_have_the_same_bits_in_any_company(threads: int, tried: int) -> None:
-    """A prompt alone, among 8 and among 65 of other lengths: states, answers and logits."""
+    """States, answers and logits of a prompt are the same alone, among 8 and among 65 prompts."""
     torch.set_num_threads(threads)
     engine = GPT2Engine(our_gpt2(huggingface(n_embd=64, n_head=4)))
     prompts = some_prompts([int(n) for n in np.random.default_rng(1).integers(1, 70, 65)])

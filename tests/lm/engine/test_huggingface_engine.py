@@ -1,4 +1,4 @@
-"""Architectures that our own engine does not know run through transformers and give the same answers."""
+"""Other architectures run through transformers and give the answers of one forward pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("family", ["gpt_neo", "llama", "bloom", "gpt2", "mamba"])
 def test_other_architectures_through_transformers(family: str, tmp_path: Path) -> None:
-    """The adapter gives what one forward over prompt and answer gives, with and without a copyable cache."""
+    """The engine equals one forward pass over prompt and answer, with and without a copyable cache."""
     torch.manual_seed(0)
     shapes = {
         "gpt_neo": {"hidden_size": 32, "num_layers": 2, "attention_types": [[["global", "local"], 1]], "num_heads": 2},

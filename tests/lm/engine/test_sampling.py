@@ -1,4 +1,4 @@
-"""Free sampling: Hugging Face's distributions, stopping, and texts that are the same in any company."""
+"""Sampling follows Hugging Face's distributions, stops where it must, and does not depend on the batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights on disk: every kind of directory, mapped and not copied, and what is missing is named."""
+"""Weights load from every kind of directory, stay memory-mapped, and missing ones are named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reviews as the classifier reads them: head and tail of long ones, no personal data, within the limit."""
+"""Reviews are encoded redacted, within the limit, with head and tail of long ones."""
 
 import re
 

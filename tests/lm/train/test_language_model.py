@@ -1,4 +1,4 @@
-"""The parts of both trainings that know a model: the sliced loss, starting models, writing folders."""
+"""Model steps shared by all trainings: the sliced loss, initialisation, the model folder."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_a_state_of_other_data_or_settings_is_not_resumed(tmp_path):
     out = tmp_path / "model"
 
     def cut(of: str) -> bool:
-        """Begin, say whether there was a state, leave one, and be cut."""
+        """Start a training, save a state, be interrupted, and return whether there was a state before."""
         with suppress(KeyboardInterrupt), work_folder(out, of) as work:
             found = (work / "finetune.safetensors").exists()
             (work / "finetune.safetensors").write_bytes(b"state")
@@ -185,7 +185,7 @@ def test_two_trainings_of_one_model_do_not_mix(tmp_path):
         pass
 
 
-def test_fingerprint_tells_settings_and_data_apart():
+def test_training_key_tells_settings_and_data_apart():
     base = training_key({"seed": 0}, [b"ab", b"c"])
     assert base == training_key({"seed": 0}, [b"ab", b"c"])
     assert len({base, training_key({"seed": 1}, [b"ab", b"c"]), training_key({"seed": 0}, [b"a", b"bc"])}) == 3
