@@ -149,7 +149,7 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def update(self, now: training_loop.Progress) -> None:
+    def update(self, now: training_loop.TrainingProgress) -> None:
         """Show the stage, the epoch, the loss, the newest validation and when it ends at the latest."""
         shown = {name: value for name, value in now.metrics.items() if name not in ("loss", "seconds")}
         told = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.3f}"

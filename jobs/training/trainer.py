@@ -14,7 +14,7 @@ from rich.console import Console
 from jobs.config.config import Config
 
 if TYPE_CHECKING:
-    from lm.train.training_loop import Report
+    from lm.train.training_loop import ProgressCallback
 
 Figures = dict[str, float]
 
@@ -36,7 +36,7 @@ class TrainingContext:
     config: Config
     as_of: date
     out: Path
-    report: Report
+    report: ProgressCallback
     options: TrainingOptions
     console: Console
 

@@ -22,7 +22,7 @@ from lm.answers.answer_overlap import agreements, bigrams, once, says_twice, sha
 from lm.answers.fact_slots import JOIN, Slots, SlotTokenizer
 from lm.answers.grounding import SPELLED_NUMBERS, is_chinese, ungrounded
 from lm.answers.model_file import read_settings
-from lm.engine.sampling import Sample, Sampler, Sampling, seed_of
+from lm.engine.sampling import Sample, Sampler, Sampling, seed_from_prompt
 from lm.text.redact import PLACEHOLDERS
 
 _CAPITAL = re.compile("[A-Z]")
@@ -202,7 +202,7 @@ class AnswerWriter:
             max_new_tokens=max_new_tokens,
             num_return_sequences=candidates,
             seed=seed,
-            row_seeds=[seed_of(prompt) for prompt in prompts],
+            row_seeds=[seed_from_prompt(prompt) for prompt in prompts],
             constrain=bound if constrained else None,
         )
         return encoded, sampled

@@ -30,20 +30,20 @@ from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import train_bpe
-from lm.text.splits import part_of
+from lm.engine.device import choose_device
+from lm.text.splits import split_of
 from lm.train.language_model import (
-    Settings,
     Tokens,
+    TrainingSettings,
     cross_entropy_sum,
-    device,
     hidden_states,
     output_rows,
-    schedule,
+    stage_schedule,
     start_model,
-    write_folder,
+    write_model_folder,
 )
-from lm.train.training_loop import Report, Task, fit, length_batches, pad
-from lm.train.training_state import TrainingError, fingerprint, replace_folder, work_folder
+from lm.train.training_loop import ProgressCallback, TrainingTask, fit, length_batches, pad
+from lm.train.training_state import TrainingError, replace_folder, training_key, work_folder
 
 _FEWEST = 50
 #: Held-out questions that a training answers to judge itself; the benchmark answers more.
@@ -52,7 +52,7 @@ _ANSWER_CHARACTERS = 6000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswersSettings(Settings):
+class AnswersSettings(TrainingSettings):
     """The training of the answers' model; lengths in tokens."""
 
     prompt_tokens: int = 320
@@ -76,7 +76,7 @@ def train_answers(
     settings: AnswersSettings,
     out: Path,
     *,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Learn to find and to write answers from `past`; 8 : 1 : 1 by the question's words, the last tenth is held out.
@@ -88,7 +88,7 @@ def train_answers(
     past = [one._replace(answer=_redacted_answer(one)) for one in past]
     questions = [answer_prompt.redacted(one.text, one.customer) for one in past]
     links = _links(past, articles)
-    where = np.array([part_of(question) for question in questions])
+    where = np.array([split_of(question) for question in questions])
     train, validation, test = (np.flatnonzero(where == part) for part in ("train", "validation", "test"))
     asked = Asked([questions[i] for i in train], [links[i] for i in train], list(articles))
     ranker = train_ranker(asked, settings.seed)
@@ -109,12 +109,12 @@ def train_answers(
     if not learned or not judged:
         raise TrainingError("none of the past answers stands on its article: check questions.article_id")
     begun_from = {"from": settings.init and model_fingerprint(checkpoint.resolve(settings.init))}
-    of_data = fingerprint(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
+    of_data = training_key(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of_data) as work:
         writing = Writing(model, learned, judged, settings)
         epochs = max(settings.max_epochs, -(-settings.min_steps // writing.steps))
-        outcome = fit(writing.task(), schedule("finetune", settings, epochs), work, report)
+        outcome = fit(writing.task(), stage_schedule("finetune", settings, epochs), work, report)
         model.eval()
         file = AnswersFile(
             words=words, min_confidence=_threshold(ranker, articles, questions, links, validation, settings)
@@ -136,7 +136,7 @@ def train_answers(
 def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]) -> None:
     if not articles:
         raise TrainingError("there are no help articles: give inputs.articles a table with rows")
-    parts = {part_of(one.text) for one in past}
+    parts = {split_of(one.text) for one in past}
     if len(past) < _FEWEST or len(parts) < 3:
         raise TrainingError(
             f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; map "
@@ -195,7 +195,7 @@ def _write(
     ranker: RankModel,
     file: AnswersFile,
 ) -> None:
-    write_folder(model, tokenizer, manifest, folder)
+    write_model_folder(model, tokenizer, manifest, folder)
     ranker.save(folder)
     write_settings(folder, file)
 
@@ -243,7 +243,11 @@ class Writing:
     """The task: the answer's tokens given the prompt; validated by the mean log-likelihood of a token."""
 
     def __init__(
-        self, model: PreTrainedModel, train: Sequence[Example], validation: Sequence[Example], settings: Settings
+        self,
+        model: PreTrainedModel,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        settings: TrainingSettings,
     ) -> None:
         self.model, self.train, self.validation, self.settings = model, train, validation, settings
         self.lengths = np.array([len(example.tokens) for example in train], dtype=np.int64)
@@ -253,18 +257,18 @@ class Writing:
         """Optimiser steps of an epoch."""
         return len(length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, 0))
 
-    def task(self) -> Task[NDArray[np.int64]]:
+    def task(self) -> TrainingTask[NDArray[np.int64]]:
         """What lm.training.fit trains."""
 
         def batches(epoch: int) -> list[NDArray[np.int64]]:
             return length_batches(self.lengths, self.settings.batch_tokens, self.settings.seed, epoch)
 
-        return Task(
+        return TrainingTask(
             self.model, batches, lambda batch: self._loss([self.train[i] for i in batch]), self._validate, "fit"
         )
 
     def _loss(self, batch: Sequence[Example]) -> tuple[torch.Tensor, float]:
-        where = device()
+        where = choose_device()
         tokens = pad([example.tokens for example in batch], where)  # (B, T)
         place = torch.arange(1, tokens.shape[1], device=where)
         first = torch.tensor([example.answer_at for example in batch], device=where)[:, None]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.engine.engine import Engine, Prefilled
-from lm.engine.kv_tree import ROOT, Bools, Chains, Floats, Ints
+from lm.engine.kv_tree import ROOT, Bools, Floats, Ints, TokenRuns
 from lm.recommend.trie import Trie
 
 LONGEST_CHAIN = 32
@@ -205,7 +205,7 @@ class Search:
         following = np.arange(base + 1, base + 1 + len(node))  # row of the next token in its chain
         following[last] = -1
         keep = self._has_inner_child(new.prompt, node[last])
-        chains = Chains(new.prompt, new.parent, length, token, keep)
+        chains = TokenRuns(new.prompt, new.parent, length, token, keep)
         states, slots = self.prefilled.extend(chains)
         slot = np.full(len(node), ROOT)
         slot[last] = slots

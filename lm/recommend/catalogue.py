@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lm.recommend.trie import Int32s, Int64s, Trie
 from lm.text.prompt import PromptEncoder
-from lm.text.template import spelled
+from lm.text.template import product_text
 
 FORMAT = 1
 ENCODED_AT_ONCE = 8192
@@ -166,7 +166,7 @@ def _answers(item_ids: Strings, titles: Strings, encoder: PromptEncoder) -> tupl
     """The tokens of every product one after the other, and how many each has."""
     tokens: list[Int32s] = [np.zeros(0, np.int32)]
     lengths: list[Int64s] = [np.zeros(0, np.int64)]
-    names = (title if spelled(title, None) else item for item, title in zip(item_ids, titles, strict=True))
+    names = (title if product_text(title, None) else item for item, title in zip(item_ids, titles, strict=True))
     while some := list(islice(names, ENCODED_AT_ONCE)):
         answers = encoder.answers(some)
         lengths.append(np.fromiter(map(len, answers), np.int64, len(answers)))

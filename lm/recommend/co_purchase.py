@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lm.checkpoint.checkpoint import NEIGHBOURS_FILE, CheckpointError
+from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 from lm.metrics.baselines import CoPurchases
 
@@ -110,14 +110,16 @@ class Neighbours:
     def save(self, folder: Path) -> None:
         """Write the cosines into a model's folder; the weights belong into its manifest."""
         names = ("indptr", "indices", "data")
-        save_file({name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}, folder / NEIGHBOURS_FILE)
+        save_file(
+            {name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}, folder / CO_PURCHASE_FILE
+        )
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> Neighbours | None:
         """Those of a model's folder, None where it has none. Raises CheckpointError where they are broken or lost."""
         if not manifest.neighbour_weights:
             return None
-        file, items = folder / NEIGHBOURS_FILE, len(manifest.item_ids)
+        file, items = folder / CO_PURCHASE_FILE, len(manifest.item_ids)
         try:
             stored = load_file(file)
             parts = stored["data"], stored["indices"], stored["indptr"]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from lm.checkpoint.checkpoint import NEWCOMERS_FILE, CheckpointError
+from lm.checkpoint.checkpoint import COLD_ITEMS_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 
 Ints = NDArray[np.int64]
@@ -146,14 +146,14 @@ class Newcomers:
     def save(self, folder: Path) -> None:
         """Write everything but the weights, which belong into the manifest, into a model's folder."""
         parts = {"data": self.titles.data, "indices": self.titles.indices, "indptr": self.titles.indptr}
-        save_file({**parts, "idf": self.idf, "bought": self.bought}, folder / NEWCOMERS_FILE)
+        save_file({**parts, "idf": self.idf, "bought": self.bought}, folder / COLD_ITEMS_FILE)
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> Newcomers | None:
         """Those of a model's folder, None where it has none. Raises CheckpointError where they are broken or lost."""
         if not manifest.newcomer_weights:
             return None
-        file = folder / NEWCOMERS_FILE
+        file = folder / COLD_ITEMS_FILE
         try:
             stored = load_file(file)
             shape = len(manifest.item_ids), len(stored["idf"])

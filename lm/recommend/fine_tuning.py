@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lm.checkpoint.manifest import Manifest
+from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.recommend.co_purchase import CELLS, Ints, purchases_in
 from lm.recommend.held_out import HeldOut
@@ -30,14 +31,13 @@ from lm.recommend.training_examples import (
 )
 from lm.text.prompt import Event, PromptEncoder
 from lm.train.language_model import (
-    Settings,
+    TrainingSettings,
     cross_entropy_sum,
-    device,
     hidden_states,
     output_rows,
-    write_folder,
+    write_model_folder,
 )
-from lm.train.training_loop import Task, length_batches, pad
+from lm.train.training_loop import TrainingTask, length_batches, pad
 
 #: Rank at which lists are judged.
 K = 10
@@ -94,7 +94,7 @@ class ItemTokens:
         barred = [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held]
         self.beside = counted.fitted(torch.stack(rows), purchases, wanted, barred, settings.seed)
 
-    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
+    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> TrainingTask[list[Example]]:
         """Learn from `customers`, other nights of theirs each epoch; NDCG@10 on `validation` says when to stop."""
         settings = self.settings
         found = (purchases_of(one, self.token_of, new_only=settings.exclude_purchased) for one in customers)
@@ -115,7 +115,7 @@ class ItemTokens:
         def validate() -> dict[str, float]:
             return _ranking(self.recommend(validation, K), validation)
 
-        return Task(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
+        return TrainingTask(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
 
     def _rivals(self, bought: Ints) -> torch.Tensor | None:
         """The items that a label is to be likelier than; None: all. One that nobody has bought is new, not unwanted:
@@ -124,7 +124,7 @@ class ItemTokens:
         seen = np.unique(bought)
         if not self.settings.titled or len(seen) == len(self.item_ids):
             return None
-        return torch.from_numpy(seen).to(device())
+        return torch.from_numpy(seen).to(choose_device())
 
     def newest(self, held: Sequence[HeldOut]) -> list[Sequence[Event]]:
         """The events of each customer that a night would read."""
@@ -148,7 +148,7 @@ class ItemTokens:
         rows = self.beside.rows([self.titles[self.item_ids[code]] or "" for code in new])
         column = np.arange(len(self.item_ids))  # of each item's log-probability
         column[new] = len(column) + np.arange(len(new))
-        sellable = torch.full((len(column) + len(new),), -torch.inf, device=device())
+        sellable = torch.full((len(column) + len(new),), -torch.inf, device=choose_device())
         sellable[column[sold]] = 0
         item_of = [*self.item_ids, *(self.item_ids[code] for code in new)]
         lists: list[list[str]] = [[] for _ in held]
@@ -174,7 +174,7 @@ class ItemTokens:
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         rows = self.rows.table(output_rows(self.model))
         for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
-            padded = pad([tokens[i] for i in batch], device())
+            padded = pad([tokens[i] for i in batch], choose_device())
             last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
             states = self.rows.hidden_states(padded)[torch.arange(len(batch), device=padded.device), last]
             yield batch, (states @ rows.T).float(), [purchases_in(tokens[i].tolist(), self.first) for i in batch]
@@ -189,7 +189,7 @@ class Titles:
         self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
         self.beside = Beside()
 
-    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> Task[list[Example]]:
+    def task(self, customers: Sequence[Customer], validation: Sequence[HeldOut]) -> TrainingTask[list[Example]]:
         """Learn from `customers`; the likelihood of the right titles on `validation` says when to stop."""
         nights = [
             [(customer.events[: target.events], target.items) for target in found if target.weight == 1.0]
@@ -214,7 +214,7 @@ class Titles:
             sums = [loss(batch) for batch in _batches(right, self.settings, 0)]
             return {"log_likelihood": -sum(float(total) for total, _ in sums) / sum(weight for _, weight in sums)}
 
-        return Task(self.model, batches, loss, validate if validation else None, "log_likelihood")
+        return TrainingTask(self.model, batches, loss, validate if validation else None, "log_likelihood")
 
     def finish(self) -> Manifest:
         """The model is an ordinary one all along; the manifest to write."""
@@ -234,7 +234,7 @@ class Titles:
 
         catalogue = Catalogue.build(list(self.items), list(self.items.values()), self.encoder)
         with tempfile.TemporaryDirectory() as folder:
-            write_folder(self.model, self.encoder.tokenizer, self.encoder.manifest, Path(folder) / "model")
+            write_model_folder(self.model, self.encoder.tokenizer, self.encoder.manifest, Path(folder) / "model")
             engine = Recommender.load(Path(folder) / "model", catalogue, dtype="float32")
             prompts = self.encoder.render_many([one.events for one in held], self.settings.max_tokens)
             barred = [sorted(one.purchased) if self.settings.exclude_purchased else [] for one in held]
@@ -243,7 +243,7 @@ class Titles:
 
 
 def _batches(
-    examples: Sequence[Example], settings: Settings, epoch: int, most: int | None = None
+    examples: Sequence[Example], settings: TrainingSettings, epoch: int, most: int | None = None
 ) -> list[list[Example]]:
     """Examples grouped by like length, at most `most` together, drawn anew each epoch."""
     lengths = np.array([len(example.tokens) for example in examples], dtype=np.int64)
@@ -263,7 +263,7 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, batch: Sequence[Example], first: int) -> Asked:
         """The tensors of a batch whose labels are tokens from `first` on."""
-        tokens = pad([example.tokens for example in batch], device())
+        tokens = pad([example.tokens for example in batch], choose_device())
         flat = np.concatenate([row * tokens.shape[1] + example.positions for row, example in enumerate(batch)])
         used, at = np.unique(flat, return_inverse=True)  # positions rise within an example and so does `at`
         labels = np.concatenate([example.labels for example in batch]).astype(np.int64) - first

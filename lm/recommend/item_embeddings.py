@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from lm.checkpoint.manifest import Manifest
 from lm.text.prompt import PromptEncoder
-from lm.train.language_model import both_matrices
+from lm.train.language_model import embedding_matrices
 
 
 class ItemRows:
@@ -59,13 +59,13 @@ class ItemRows:
     @torch.no_grad()
     def begin(self, known: int) -> None:
         """Leave the items' own parts in the model, to be trained through `table`; all but the first `known` are new."""
-        for matrix in both_matrices(self.model):
+        for matrix in embedding_matrices(self.model):
             matrix[self.first : self.first + known] -= self._titles(matrix, None)[:known]
 
     @torch.no_grad()
     def end(self) -> None:
         """Make the rows whole: from here on the model is an ordinary one."""
-        for matrix in both_matrices(self.model):
+        for matrix in embedding_matrices(self.model):
             matrix[self.first : self.first + len(self)] += self._titles(matrix, None)
 
     def _titles(self, matrix: torch.Tensor, codes: torch.Tensor | None) -> torch.Tensor:
@@ -112,6 +112,6 @@ def add_items(
     spread = model.config.initializer_range if titled else float(vocabulary.std())
     own = torch.randn(len(new), vocabulary.shape[1], generator=generator).to(vocabulary) * spread
     model.resize_token_embeddings(first + len(known) + len(new), mean_resizing=False)
-    for matrix in both_matrices(model):
+    for matrix in embedding_matrices(model):
         matrix.data[first + len(known) :] = own
     return Manifest(language=language, coding="item_tokens", item_ids=[*known, *new], first_item_token=first)

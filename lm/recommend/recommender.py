@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from lm.checkpoint.checkpoint import CheckpointError
-from lm.engine.batching import fitting
+from lm.engine.batching import rows_within_budget
 from lm.engine.engine import Engine, load_engine
 from lm.engine.kv_tree import Floats, Ints
 from lm.recommend.beam_search import Search
@@ -133,7 +133,7 @@ class Recommender:
 
     def _batch_size(self, lengths: Iterable[int]) -> int:
         slots = 0 if self.catalogue.coding == "item_tokens" else self._slots
-        return fitting(lengths, self.batch_tokens, slots, CACHE_BYTES // self.engine.row_bytes)
+        return rows_within_budget(lengths, self.batch_tokens, slots, CACHE_BYTES // self.engine.row_bytes)
 
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         rows = self.catalogue.index(item_ids).astype(np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lm.train.language_model import device
+from lm.engine.device import choose_device
 
 #: Above so many items the softmax is over the batch's own items and a sample of the others.
 SAMPLED_ABOVE = 200_000
@@ -33,7 +33,7 @@ class SampledSoftmax:
             return None
         counts = float(unbought) + np.bincount(np.asarray(bought, dtype=np.int64), minlength=items)
         probability = torch.from_numpy(counts**0.75 / (counts**0.75).sum())
-        return cls(probability.cumsum(0).to(device()), probability.to(device()))
+        return cls(probability.cumsum(0).to(choose_device()), probability.to(choose_device()))
 
     def draw(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Candidates (C,), rising, among them every label, and the logits' correction (C,) by -log expected draws.

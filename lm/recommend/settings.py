@@ -7,11 +7,11 @@ from typing import Literal
 
 from lm.recommend.training_examples import FOLLOWING
 from lm.text.prompt import TITLE_TOKENS
-from lm.train.language_model import Settings
+from lm.train.language_model import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecommendSettings(Settings):
+class RecommendSettings(TrainingSettings):
     """The recommender's training; customers whose last purchases are held out judge when to stop, and the result."""
 
     coding: Literal["item_tokens", "titles"] = "item_tokens"

@@ -10,8 +10,8 @@ from lm.checkpoint.checkpoint import CheckpointError
 from lm.recommend.settings import RecommendSettings
 from lm.recommend.train_recommender import train_recommend
 from lm.recommend.training_examples import Customer
-from lm.train.distributed import group, rank
-from lm.train.training_loop import Progress
+from lm.train.distributed import process_group, rank
+from lm.train.training_loop import TrainingProgress
 from lm.train.training_state import TrainingError
 
 
@@ -29,14 +29,14 @@ def train_one_of_many(
     """
     heard: dict[str, int] = {}
 
-    def report(now: Progress) -> None:
+    def report(now: TrainingProgress) -> None:
         if heard.get(now.stage) != now.epoch:  # a line an epoch: it travels from the executor to the driver
             heard[now.stage] = now.epoch
             told = ", ".join(f"{name} {value:.3f}" for name, value in now.metrics.items() if name != "seconds")
             left = f"at most {now.seconds_left / 60:.1f} minutes left"
             print(f"  recommend {now.stage}: epoch {now.epoch + 1}/{now.epochs} {told}, {left}", flush=True)
 
-    with group():
+    with process_group():
         first = rank() == 0
         heard_by = report if first else None
         try:

@@ -29,11 +29,11 @@ from lm.recommend.item_embeddings import add_items
 from lm.recommend.settings import RecommendSettings
 from lm.recommend.training_examples import BOUGHT, Customer, windows
 from lm.text.prompt import TITLE_TOKENS, Event, PromptEncoder
-from lm.text.template import TEMPLATES, event_line, spelled
+from lm.text.template import TEMPLATES, event_line, product_text
 from lm.train import distributed
-from lm.train.language_model import Tokens, pretraining, schedule, start_model, write_folder
-from lm.train.training_loop import Outcome, Report, fit
-from lm.train.training_state import fingerprint, replace_folder, work_folder
+from lm.train.language_model import Tokens, pretraining, stage_schedule, start_model, write_model_folder
+from lm.train.training_loop import ProgressCallback, StageOutcome, fit
+from lm.train.training_state import replace_folder, training_key, work_folder
 
 
 def train_recommend(
@@ -42,7 +42,7 @@ def train_recommend(
     settings: RecommendSettings,
     out: Path,
     *,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train on `customers` (in a fixed order) to predict `items` (id -> title), and write the model folder `out`.
@@ -63,13 +63,13 @@ def train_recommend(
     longest = model.config.max_position_embeddings - (TITLE_TOKENS if settings.coding == "titles" else 1)
     settings = replace(settings, max_tokens=min(settings.max_tokens, longest))
     begun_from = {"from": start and model_fingerprint(start), "items": items}
-    of = fingerprint(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
+    of = training_key(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:
-        distributed.from_first(None)  # the folder is ready
+        distributed.broadcast_from_first(None)  # the folder is ready
         if settings.pretrain_epochs:
             documents = _documents(split.training, items, tokenizer, settings)
-            pretrain = schedule("pretrain", settings, settings.pretrain_epochs)
+            pretrain = stage_schedule("pretrain", settings, settings.pretrain_epochs)
             fit(pretraining(model, documents, settings), pretrain, work, report)
         before = Manifest() if start is None else read_manifest(start)
         tuning = _coding(model, tokenizer, items, settings, before)
@@ -80,7 +80,7 @@ def train_recommend(
         notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
         new = out.with_name(out.name + ".new")
         manifest = tuning.finish()
-        write_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
+        write_model_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
         tuning.beside.save(new)
         replace_folder(new, out)
     return figures
@@ -110,12 +110,12 @@ def _fine_tune(
     split: Split,
     items: Mapping[str, str],
     work: Path,
-    report: Report | None,
-) -> tuple[Outcome, dict[str, float]]:
+    report: ProgressCallback | None,
+) -> tuple[StageOutcome, dict[str, float]]:
     """Train on the split and judge it; with `refit` train anew on all it may know, for as long as was best."""
     model, settings = tuning.model, tuning.settings
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    outcome = fit(tuning.task(split.training, split.validation), schedule("finetune", settings), work, report)
+    outcome = fit(tuning.task(split.training, split.validation), stage_schedule("finetune", settings), work, report)
     model.eval()
     tuning.learn_beside(split.training, split.validation)
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
@@ -123,7 +123,7 @@ def _fine_tune(
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(begin[name])
-        again = replace(schedule("refit", settings), stop_after=outcome.best_epoch + 1)
+        again = replace(stage_schedule("refit", settings), stop_after=outcome.best_epoch + 1)
         fit(tuning.task(split.refit, []), again, work, report)
         model.eval()
         tuning.learn_beside(split.refit, [])
@@ -136,11 +136,11 @@ def _texts(customers: Sequence[Customer], items: Mapping[str, str], settings: Re
     lines: dict[Event, str] = {}
     yield template.header
     for item, title in items.items():
-        yield event_line(template, Event(BOUGHT, item, title), spelled(title, item), None)
+        yield event_line(template, Event(BOUGHT, item, title), product_text(title, item), None)
     for customer in customers:
         for event in customer.events:
             if event not in lines:
-                lines[event] = event_line(template, event, spelled(event.title, event.item_id), None)
+                lines[event] = event_line(template, event, product_text(event.title, event.item_id), None)
             yield lines[event]
 
 

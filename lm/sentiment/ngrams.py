@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError, ngrams_file
 from lm.sentiment import category_copies
-from lm.text.ngram_counts import LONGEST_TEXT, Block, ngram_counts
+from lm.text.ngram_counts import LONGEST_TEXT, CountMatrices, ngram_counts
 
 #: By rarity, and by what presence says of the label.
 HEADS = 2
@@ -227,7 +227,7 @@ def _shared(counts: Sequence[scipy.sparse.csr_matrix]) -> Ints:
     return np.unique(buckets[1:][buckets[1:] == buckets[:-1]]).astype(np.int64)
 
 
-def _known(block: Block, kept: tuple[Ints, Ints]) -> scipy.sparse.csr_matrix:
+def _known(block: CountMatrices, kept: tuple[Ints, Ints]) -> scipy.sparse.csr_matrix:
     """(texts, F) counts of those buckets alone, of characters first."""
     found = []
     for counts, buckets in zip(block, kept, strict=True):

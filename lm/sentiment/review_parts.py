@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from lm.text.ngram_counts import runs_of_words, words_of
-from lm.text.splits import digest, part_of
+from lm.text.ngram_counts import word_hashes, word_ngrams
+from lm.text.splits import split_of, text_digest
 
 Part = Literal["train", "validation", "aside", "known", "test"]
 Ints = NDArray[np.int64]
@@ -67,7 +67,7 @@ def parts_of(texts: Sequence[str]) -> Parts:
     A tenth is test (`held_out`). All others of a group are of one fold, by the hash of its longest text.
     """
     length, group = _groups(texts)
-    digests = [digest(text) for text in texts]
+    digests = [text_digest(text) for text in texts]
     is_test = held_out(texts)
     longest: dict[int, int] = {}  # of each group
     most: dict[int, int] = {}  # words of the longest that may judge
@@ -87,10 +87,10 @@ def held_out(texts: Sequence[str]) -> NDArray[np.bool_]:
     But none that a hundredth of all reviews consist of, as what a shop fills in where a customer wrote nothing: it will
     be written again, and whoever never learned from it would label it wrong every night.
     """
-    digests = [digest(text) for text in texts]
+    digests = [text_digest(text) for text in texts]
     most = max(_LARGEST * len(texts), _STOCK_COPIES)
     stock = {of for of, copies in Counter(digests).items() if copies > most}
-    chosen = [part_of(text) == "test" and of not in stock for text, of in zip(texts, digests, strict=True)]
+    chosen = [split_of(text) == "test" and of not in stock for text, of in zip(texts, digests, strict=True)]
     return np.array(chosen, dtype=bool)
 
 
@@ -101,15 +101,15 @@ def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:
     row in texts of no other group, as those of "a gorgeous film" may and those of "great" hardly ever do.
     """
     count = len(texts)
-    words, owner = words_of(texts)
+    words, owner = word_hashes(texts)
     length = np.bincount(owner, minlength=count)
-    runs, whose = runs_of_words(words, owner, RUN)
+    runs, whose = word_ngrams(words, owner, RUN)
     _, group = connected_components(_links(runs, whose, count), directed=False)
     sizes = np.bincount(group)
     alone = sizes[group] > max(_LARGEST * count, 1)
     group = np.where(alone, len(sizes) + np.arange(count), group).astype(np.int64)
     for n in range(RUN - 1, 0, -1):
-        _join_pieces(group, length, n, *runs_of_words(words, owner, n))
+        _join_pieces(group, length, n, *word_ngrams(words, owner, n))
     return length, group
 
 

@@ -24,6 +24,7 @@ from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import for_classifier, train_bpe
+from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.sentiment.calibration import negative_log_likelihood, softmax
 from lm.sentiment.rated_reviews import LABELS, Rated
@@ -32,21 +33,20 @@ from lm.sentiment.sentiment_head import Head
 from lm.text.prompt import PromptEncoder
 from lm.text.redact import redact
 from lm.train.language_model import (
-    Settings,
     Tokens,
-    device,
+    TrainingSettings,
     hidden_states,
     pretraining,
-    schedule,
+    stage_schedule,
     start_model,
-    write_folder,
+    write_model_folder,
 )
-from lm.train.training_loop import Progress, Report, Task, fit, length_batches, pad
-from lm.train.training_state import fingerprint, replace_folder, work_folder
+from lm.train.training_loop import ProgressCallback, TrainingProgress, TrainingTask, fit, length_batches, pad
+from lm.train.training_state import replace_folder, training_key, work_folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class SentimentSettings(Settings):
+class SentimentSettings(TrainingSettings):
     """The classifier's training; `language` is only noted in the manifest: reviews have no template."""
 
     language: Literal["en", "zh"] = "en"
@@ -64,7 +64,7 @@ def train_sentiment(
     out: Path,
     *,
     categories: Sequence[str] | None = None,
-    report: Report | None = None,
+    report: ProgressCallback | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train on `texts` with labels 0 negative, 1 neutral, 2 positive, or UNRATED (pre-training only); `categories` are
@@ -88,11 +88,11 @@ def train_sentiment(
     encoded = encoder.encode_reviews(texts, settings.max_tokens)
     documents = [np.array(tokens, dtype=np.int32) for tokens, _ in encoded]
     begun_from = {"from": start and model_fingerprint(start)}
-    of = fingerprint(asdict(settings) | begun_from, [*map(bytes, documents), rated.labels.tobytes()])
+    of = training_key(asdict(settings) | begun_from, [*map(bytes, documents), rated.labels.tobytes()])
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, of) as work:
         reading = pretraining(model, [documents[i] for i in known], settings)
-        fit(reading, schedule("pretrain", settings, settings.pretrain_epochs), work, report)
+        fit(reading, stage_schedule("pretrain", settings, settings.pretrain_epochs), work, report)
         pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         judged: dict[int, NDArray[np.float64]] = {}
         lines: list[dict[str, Any]] = []
@@ -103,7 +103,7 @@ def train_sentiment(
             epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
             stage = f"finetune-{fold}" if fold else "finetune"
             outcome = fit(
-                task.task(), schedule(stage, settings, epochs), work, _with_those_after(report, folds.index(fold))
+                task.task(), stage_schedule(stage, settings, epochs), work, _with_those_after(report, folds.index(fold))
             )
             lines += outcome.lines
             model.eval()
@@ -134,34 +134,34 @@ def train_sentiment(
         }
         new = out.with_name(out.name + ".new")
         final = manifest.model_copy(update=head.manifest_values() | {"training": notes, "metrics": figures})
-        write_folder(model, tokenizer, final, new)
+        write_model_folder(model, tokenizer, final, new)
         if head.ngrams is not None:
             head.ngrams.save(new)
         replace_folder(new, out)
     return figures
 
 
-def _with_those_after(report: Report | None, folds: int) -> Report | None:
+def _with_those_after(report: ProgressCallback | None, folds: int) -> ProgressCallback | None:
     """A report whose time left has that of so many more trainings like this one."""
     if report is None:
         return None
     begun = time.monotonic()
 
-    def told(now: Progress) -> None:
+    def told(now: TrainingProgress) -> None:
         whole = time.monotonic() - begun + now.seconds_left
         report(replace(now, seconds_left=now.seconds_left + folds * whole))
 
     return told
 
 
-def _counted(stage: str, report: Report | None) -> Callable[[int, int], None]:
+def _counted(stage: str, report: ProgressCallback | None) -> Callable[[int, int], None]:
     """A callback that reports how many of a stage's parts are done, each of them as long as the others."""
     begun = time.monotonic()
 
     def told(done: int, of: int) -> None:
         left = (time.monotonic() - begun) / done * (of - done) if done else math.nan
         if report is not None:
-            report(Progress(stage, 0, 1, done, of, math.nan, left, {}))
+            report(TrainingProgress(stage, 0, 1, done, of, math.nan, left, {}))
 
     return told
 
@@ -181,10 +181,10 @@ class _Classification:
         self.lengths = np.array([len(document) for document in documents], dtype=np.int64)
         labels = rated.labels[rated.rows("train", fold)]
         weights = 1 / np.sqrt(np.maximum(np.bincount(labels, minlength=len(LABELS)), 1))
-        self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=device())
+        self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=choose_device())
 
-    def task(self) -> Task[NDArray[np.int64]]:
-        return Task(self.model, self.batches, self.loss, self.validate, "macro_f1")
+    def task(self) -> TrainingTask[NDArray[np.int64]]:
+        return TrainingTask(self.model, self.batches, self.loss, self.validate, "macro_f1")
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """The reviews that the steps of an epoch learn from."""
@@ -199,13 +199,13 @@ class _Classification:
 
     def scores(self, documents: Sequence[Tokens]) -> torch.Tensor:
         """(B, classes) logits, read at each review's last token as Hugging Face's forward does."""
-        tokens = pad(documents, device())
+        tokens = pad(documents, choose_device())
         last = torch.tensor([len(document) - 1 for document in documents], device=tokens.device)
         rows = torch.arange(len(documents), device=tokens.device)
         return self.model.score(hidden_states(self.model, tokens)[rows, last])
 
     def loss(self, batch: NDArray[np.int64]) -> tuple[torch.Tensor, float]:
-        labels = torch.from_numpy(self.rated.labels[batch]).to(device())
+        labels = torch.from_numpy(self.rated.labels[batch]).to(choose_device())
         logits = self.scores([self._thinned(self.documents[i]) for i in batch]).float()
         return F.cross_entropy(logits, labels, weight=self.weights, reduction="sum"), float(self.weights[labels].sum())
 

@@ -39,7 +39,7 @@ from lm.answers.retrieval import BM25
 from lm.answers.train_answers import PastQuestion, train_answers
 from lm.checkpoint.manifest import MANIFEST_FILE
 from lm.engine.sampling import Sampling
-from lm.text.splits import part_of
+from lm.text.splits import split_of
 from tests.bench.measure import console, report
 
 OFF_TOPIC = 500
@@ -104,7 +104,7 @@ def support_of(data: Path, quick: bool) -> Support:
     rows = [past_question(row) for row in table[~is_article].itertuples()]
     if quick:
         rows = rows[::10]
-    held_out = [row for row in rows if part_of(answer_prompt.redacted(row.text, row.customer)) == "test"]
+    held_out = [row for row in rows if split_of(answer_prompt.redacted(row.text, row.customer)) == "test"]
     return Support(articles, rows, held_out)
 
 
@@ -150,7 +150,7 @@ def refusals(asker: Asker, support: Support, off_topic: Sequence[str]) -> dict[s
     off = [answer_prompt.redacted(text, Customer()) for text in off_topic]
     ours = [np.array([r.confidence for r in asker.retriever.rank(texts, 1)]) for texts in (on, off)]
     bm25 = BM25([f"{a.title}\n{a.body}" for a in asker.retriever.articles.values()])
-    nearest = BM25([one.text for one in support.past if part_of(one.text) != "test"])
+    nearest = BM25([one.text for one in support.past if split_of(one.text) != "test"])
     figures = refused_at(*ours, float(np.quantile(ours[0], 1 - ANSWERED)), "")
     figures |= refused_at(*ours, asker.min_confidence, "shipped_")
     for name, index in (("bm25_article_", bm25), ("bm25_past_question_", nearest)):
@@ -192,7 +192,7 @@ def quality(asker: Asker, support: Support, written: Sequence[str]) -> dict[str,
     """ROUGE-L F (rouge-score) and chrF (sacrebleu) of each contender with what staff answered; paired differences."""
     answers = [one.answer for one in support.asked]
     questions = [answer_prompt.redacted(one.text, one.customer) for one in support.asked]
-    past = [one for one in support.past if part_of(answer_prompt.redacted(one.text, one.customer)) != "test"]
+    past = [one for one in support.past if split_of(answer_prompt.redacted(one.text, one.customer)) != "test"]
     nearest = BM25([one.text for one in past]).scores([one.text for one in support.asked]).argmax(axis=1)
     contenders = {
         "": list(written),

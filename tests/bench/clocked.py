@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from lm.engine.engine import Engine, Prefilled
-from lm.engine.kv_tree import Chains, Floats, Ints
+from lm.engine.kv_tree import Floats, Ints, TokenRuns
 from tests.bench.measure import gpt2_flops
 
 N_EMBD, N_LAYER = 768, 12
@@ -71,7 +71,7 @@ class ClockedPrefilled:
         self._clocked, self._prefilled, self._lengths = clocked, prefilled, lengths
         self.states, self.tree = prefilled.states, prefilled.tree
 
-    def extend(self, chains: Chains) -> tuple[Tensor, Ints]:
+    def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
         started = time.perf_counter()
         found = self._prefilled.extend(chains)

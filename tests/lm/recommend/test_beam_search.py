@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm.engine.engine import Engine
-from lm.engine.kv_tree import ROOT, Chains, Ints, Tree
+from lm.engine.kv_tree import ROOT, Ints, KVTree, TokenRuns
 from lm.recommend import beam_search, recommender
 from lm.recommend.beam_search import Search
 from lm.recommend.trie import Trie
@@ -46,12 +46,12 @@ class PathModel:
 
 class PathState:
     def __init__(self, model: PathModel, prompts: int) -> None:
-        self.model, self.tree = model, Tree(prompts, 2)
+        self.model, self.tree = model, KVTree(prompts, 2)
         self.states = torch.stack([model.after(p, ()) for p in range(prompts)])
         self.paths: dict[tuple[int, int], tuple[int, ...]] = {}
         self.passes: list[int] = []  # rows of each
 
-    def extend(self, chains: Chains) -> tuple[torch.Tensor, Ints]:
+    def extend(self, chains: TokenRuns) -> tuple[torch.Tensor, Ints]:
         placement = self.tree.place(chains)
         self.passes.append(len(chains.token))
         rows, row = [], 0

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.checkpoint.checkpoint import NEIGHBOURS_FILE, CheckpointError
+from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 from lm.metrics.baselines import CoPurchases
 from lm.recommend.co_purchase import FEATURES, Neighbours, purchases_in
@@ -116,9 +116,9 @@ def test_saved_and_loaded(tmp_path):
     assert loaded.weights == some.weights
     assert (loaded.cosines != some.cosines).nnz == 0
     assert Neighbours.load(tmp_path, manifest.model_copy(update={"neighbour_weights": []})) is None
-    (tmp_path / NEIGHBOURS_FILE).write_bytes(b"broken")
+    (tmp_path / CO_PURCHASE_FILE).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match=r"neighbours\.safetensors cannot be read"):
         Neighbours.load(tmp_path, manifest)
-    (tmp_path / NEIGHBOURS_FILE).unlink()
+    (tmp_path / CO_PURCHASE_FILE).unlink()
     with pytest.raises(CheckpointError, match="copy the model directory again"):
         Neighbours.load(tmp_path, manifest)

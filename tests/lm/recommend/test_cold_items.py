@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.checkpoint.checkpoint import NEWCOMERS_FILE, CheckpointError
+from lm.checkpoint.checkpoint import COLD_ITEMS_FILE, CheckpointError
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.recommend.catalogue import Catalogue
@@ -151,10 +151,10 @@ def test_saved_and_loaded(tmp_path):
     assert Newcomers.load(tmp_path, manifest.model_copy(update={"newcomer_weights": []})) is None
     with pytest.raises(CheckpointError, match="copy the model directory again"):
         Newcomers.load(tmp_path, manifest.model_copy(update={"newcomer_weights": [1.0]}))
-    (tmp_path / NEWCOMERS_FILE).write_bytes(b"broken")
+    (tmp_path / COLD_ITEMS_FILE).write_bytes(b"broken")
     with pytest.raises(CheckpointError, match=r"newcomers\.safetensors cannot be read"):
         Newcomers.load(tmp_path, manifest)
-    (tmp_path / NEWCOMERS_FILE).unlink()
+    (tmp_path / COLD_ITEMS_FILE).unlink()
     with pytest.raises(CheckpointError, match="copy the model directory again"):
         Newcomers.load(tmp_path, manifest)
 
@@ -179,7 +179,7 @@ def test_new_products_are_listed_for_those_who_buy_alike(tmp_path):
     train_recommend(shop(), ITEMS, RecommendSettings(**tiny), tmp_path / "with")
     train_recommend(shop(), ITEMS, RecommendSettings(**tiny, newcomers=False), tmp_path / "without")
     assert read_manifest(tmp_path / "without").newcomer_weights == []
-    assert not (tmp_path / "without" / NEWCOMERS_FILE).exists()
+    assert not (tmp_path / "without" / COLD_ITEMS_FILE).exists()
     assert model_fingerprint(tmp_path / "with") != model_fingerprint(tmp_path / "without")
     # `none` was on sale when the model was trained, `later` came after it: it has no token at all.
     titles = ITEMS | {"later": "soap number98"}

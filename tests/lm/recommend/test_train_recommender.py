@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lm.checkpoint.checkpoint import NEIGHBOURS_FILE, load_tokenizer
+from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, load_tokenizer
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
@@ -28,7 +28,7 @@ from lm.recommend.settings import RecommendSettings
 from lm.recommend.train_recommender import train_recommend
 from lm.recommend.training_examples import Customer
 from lm.text.prompt import Event, PromptEncoder
-from lm.train.training_loop import Progress
+from lm.train.training_loop import TrainingProgress
 from lm.train.training_state import TrainingError
 from tests import ROOT
 from tests.models import save_causal
@@ -123,7 +123,7 @@ def test_neighbours_help_a_model_that_learned_nothing_and_can_be_left_out(tmp_pa
     assert weights(tmp_path / "beside") == weights(tmp_path / "alone")
     assert beside[f"ndcg@{K}"] > 1.5 * alone[f"ndcg@{K}"]
     assert read_manifest(tmp_path / "alone").neighbour_weights == []
-    assert not (tmp_path / "alone" / NEIGHBOURS_FILE).exists()
+    assert not (tmp_path / "alone" / CO_PURCHASE_FILE).exists()
     assert model_fingerprint(tmp_path / "alone") != model_fingerprint(tmp_path / "beside")
 
 
@@ -143,7 +143,7 @@ GOLDEN = json.loads(
 
 
 def test_golden_loss_curve(tmp_path):
-    heard: list[Progress] = []
+    heard: list[TrainingProgress] = []
     settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 2, "batch_tokens": 400}))
     train_recommend(shop(120), ITEMS, settings, tmp_path / "model", report=heard.append)
     curve = [progress.loss for progress in heard if progress.stage == "finetune"][:20]
@@ -158,7 +158,7 @@ def cut_training(out: str, kill_after: int) -> None:
     torch.set_num_threads(1)
     left = kill_after
 
-    def report(_: Progress) -> None:
+    def report(_: TrainingProgress) -> None:
         nonlocal left
         left -= 1
         if left == 0:
@@ -177,7 +177,7 @@ def test_kill_9_leaves_the_old_model_and_the_next_run_ends_as_if_undisturbed(tmp
     assert ended.returncode == -signal.SIGKILL
     assert weights(cut) == b"the old model"
     assert (tmp_path / "cut.training" / "finetune.safetensors").exists()
-    heard: list[Progress] = []
+    heard: list[TrainingProgress] = []
     settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
     train_recommend(shop(60), ITEMS, settings, cut, report=heard.append)
     assert heard[0].stage == "finetune"  # the pre-training was not done again
@@ -238,7 +238,7 @@ def test_what_nobody_has_bought_is_no_rival_of_a_label(titled, tmp_path):
 
 
 def test_refit_learns_from_the_held_out_purchases_too(tmp_path):
-    heard: list[Progress] = []
+    heard: list[TrainingProgress] = []
     settings = RecommendSettings(**(vars(TINY) | {"max_epochs": 3, "refit": True}))
     strict = RecommendSettings(**(vars(TINY) | {"max_epochs": 3}))
     figures = train_recommend(shop(60), ITEMS, settings, tmp_path / "refit", report=heard.append)

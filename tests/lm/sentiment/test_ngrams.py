@@ -18,7 +18,7 @@ from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointErro
 from lm.sentiment import ngrams
 from lm.sentiment.ngrams import Design, Ngrams
 from lm.text import ngram_counts
-from lm.text.ngram_counts import read
+from lm.text.ngram_counts import normalise
 from tests.models import save_classifier
 
 ENGLISH = ["not good at all", "very good indeed", "not bad at all", "bad, very bad"] * 5
@@ -33,7 +33,7 @@ def head():
 
 def by_hand(text, longest):
     """(characters, words): the n-grams of a text."""
-    shown = read(text)
+    shown = normalise(text)
     letters = [shown[i : i + n] for n in range(1, longest + 1) for i in range(len(shown) - n + 1)]
     words = "".join(c if c.isalnum() else " " for c in shown).split()
     return letters, [*words, *pairwise(words)]

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from lm.sentiment.review_parts import FOLDS, _groups, held_out, parts_of
-from lm.text.splits import part_of
+from lm.text.splits import split_of
 
 SYLLABLES = [a + b for a in "bdfgklmnprst" for b in ("a", "e", "i", "o", "u", "au", "ei")]
 
@@ -47,7 +47,7 @@ def test_what_a_hundredth_of_all_texts_says_joins_nothing():
 def test_eight_folds_train_for_one_that_validates_and_pieces_do_not_judge():
     texts = [piece for sentence in sentences(3000) for piece in pieces(sentence)]
     parts = parts_of(texts)
-    assert parts.rows("test").tolist() == [i for i, text in enumerate(texts) if part_of(text) == "test"]
+    assert parts.rows("test").tolist() == [i for i, text in enumerate(texts) if split_of(text) == "test"]
     for fold in range(FOLDS):
         kept_out = len(parts.rows("validation", fold)) + len(parts.rows("aside", fold))
         assert 0.08 < kept_out / len(texts) < 0.12
@@ -64,11 +64,11 @@ def test_eight_folds_train_for_one_that_validates_and_pieces_do_not_judge():
 def test_what_many_write_is_never_kept_from_training():
     """An unlucky hash would have the model guess, every night, at the most frequent text of all."""
     texts = sentences(1000)
-    often = next(f"stock phrase {i}" for i in range(99) if part_of(f"stock phrase {i}") == "test")
+    often = next(f"stock phrase {i}" for i in range(99) if split_of(f"stock phrase {i}") == "test")
     for copies, known in ((15, False), (21, True), (600, True)):
         shop = [*texts, *[often] * (copies - 1), often.upper()]
         assert held_out(shop)[1000:].tolist() == [not known] * copies
-        assert held_out(shop)[:1000].tolist() == [part_of(text) == "test" for text in texts]
+        assert held_out(shop)[:1000].tolist() == [split_of(text) == "test" for text in texts]
         assert len(set(parts_of(shop).fold[1000:].tolist())) == 1
         assert (1000 in parts_of(shop).rows("known")) == known
     assert held_out([*texts * 3, *[often] * 25])[-1]  # less than a hundredth

@@ -24,7 +24,7 @@ from lm.sentiment.rated_reviews import UNRATED, Rated
 from lm.sentiment.review_parts import Parts
 from lm.sentiment.train_sentiment import SentimentSettings, _Classification, train_sentiment
 from lm.text.prompt import PromptEncoder
-from lm.text.splits import part_of
+from lm.text.splits import split_of
 from lm.train.training_state import TrainingError
 from tests.models import save_causal
 from tests.opinions import FILLER, WORDS
@@ -80,7 +80,7 @@ def test_learns_what_the_words_say(trained):
 def test_the_engine_gives_the_probabilities_that_were_judged(trained):
     out, figures = trained
     texts, labels = reviews()
-    test = [i for i, text in enumerate(texts) if part_of(text) == "test"]
+    test = [i for i, text in enumerate(texts) if split_of(text) == "test"]
     assert len(test) == figures["reviews"]
     judged = SentimentClassifier.load(out, dtype="float32", threads=1).judge([texts[i] for i in test], TINY.max_tokens)
     assert (judged.label == np.array([labels[i] for i in test])).mean() == pytest.approx(figures["accuracy"])
@@ -244,10 +244,10 @@ def test_too_little_to_learn_from_is_said(tmp_path):
 
 @given(st.text())
 def test_copies_of_a_text_are_in_one_part(text):
-    assert part_of(text) == part_of(f"  {text}\n") == part_of(" ".join(text)) == part_of(text.casefold())
+    assert split_of(text) == split_of(f"  {text}\n") == split_of(" ".join(text)) == split_of(text.casefold())
 
 
 def test_parts_are_eight_one_one():
-    parts = [part_of(f"review number {i}") for i in range(10_000)]
+    parts = [split_of(f"review number {i}") for i in range(10_000)]
     shares = [parts.count(part) / 10_000 for part in ("train", "validation", "test")]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)

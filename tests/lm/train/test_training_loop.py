@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from lm.train import training_loop
-from lm.train.training_loop import Progress, Schedule, Task, fit, length_batches, pad
-from lm.train.training_state import TrainingError, fingerprint, replace_folder, work_folder
+from lm.train.training_loop import Schedule, TrainingProgress, TrainingTask, fit, length_batches, pad
+from lm.train.training_state import TrainingError, replace_folder, training_key, work_folder
 from tests import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,7 +34,7 @@ def parabola(target=3.0, validate=None, monitor="score"):
     def loss(batch):
         return (model.weight - target).pow(2).sum(), float(len(batch))
 
-    return Task(model, lambda epoch: [[0], [1]], loss, validate, monitor)
+    return TrainingTask(model, lambda epoch: [[0], [1]], loss, validate, monitor)
 
 
 def test_learns_and_writes_a_line_per_epoch(tmp_path):
@@ -67,7 +67,7 @@ def test_stop_after_keeps_the_pace_of_the_learning_rate(tmp_path):
 
 
 def test_progress_counts_down(tmp_path):
-    heard: list[Progress] = []
+    heard: list[TrainingProgress] = []
     fit(parabola(), Schedule("finetune", 3, learning_rate=0.1), tmp_path, heard.append)
     assert [(p.epoch, p.step, p.steps, p.epochs) for p in heard] == [(e, s, 2, 3) for e in range(3) for s in (1, 2)]
     assert heard[-1].seconds_left == 0
@@ -82,8 +82,8 @@ def test_a_loss_that_is_not_finite_ends_with_the_mend(tmp_path):
 
 def test_nothing_to_train_on_is_said(tmp_path):
     task = parabola()
-    empty = Task(task.model, lambda epoch: [], task.loss)
-    with pytest.raises(TrainingError, match="nothing to train on"):
+    empty = TrainingTask(task.model, lambda epoch: [], task.loss)
+    with pytest.raises(TrainingError, match="no training examples"):
         fit(empty, Schedule("finetune", 3, learning_rate=0.1), tmp_path)
 
 
@@ -100,13 +100,13 @@ def noisy_training(folder: str, kill_after: int) -> bytes:
     def error(rows):
         return (model(inputs[rows]) - inputs[rows].sum(1, keepdim=True)).pow(2)
 
-    def report(_: Progress) -> None:
+    def report(_: TrainingProgress) -> None:
         nonlocal left
         left -= 1
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    task = Task(
+    task = TrainingTask(
         model,
         lambda epoch: length_batches(lengths, 40, 0, epoch),
         lambda rows: (error(rows).sum(), float(len(rows))),
@@ -163,7 +163,7 @@ def test_a_state_of_other_data_or_settings_is_not_resumed(tmp_path):
     out = tmp_path / "model"
 
     def cut(of: str) -> bool:
-        """Begin, say whether there was a state, leave one, and be cut."""
+        """Start a training, save a state, be interrupted, and return whether there was a state before."""
         with suppress(KeyboardInterrupt), work_folder(out, of) as work:
             found = (work / "finetune.safetensors").exists()
             (work / "finetune.safetensors").write_bytes(b"state")
@@ -185,16 +185,16 @@ def test_two_trainings_of_one_model_do_not_mix(tmp_path):
         pass
 
 
-def test_fingerprint_tells_settings_and_data_apart():
-    base = fingerprint({"seed": 0}, [b"ab", b"c"])
-    assert base == fingerprint({"seed": 0}, [b"ab", b"c"])
-    assert len({base, fingerprint({"seed": 1}, [b"ab", b"c"]), fingerprint({"seed": 0}, [b"a", b"bc"])}) == 3
+def test_training_key_tells_settings_and_data_apart():
+    base = training_key({"seed": 0}, [b"ab", b"c"])
+    assert base == training_key({"seed": 0}, [b"ab", b"c"])
+    assert len({base, training_key({"seed": 1}, [b"ab", b"c"]), training_key({"seed": 0}, [b"a", b"bc"])}) == 3
 
 
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_finished_folder_takes_the_old_ones_place(tmp_path, monkeypatch, exchange):
     if not exchange:  # a file system without an atomic exchange
-        monkeypatch.setattr("lm.train.training_state._RENAME_EXCHANGE", 1 << 30)
+        monkeypatch.setattr("lm.train.training_state.exchange_folders", lambda new, out: False)
     for name in ("first", "second"):
         new = tmp_path / "model.new"
         new.mkdir()
