@@ -60,6 +60,6 @@ def refuse_switches(spark: SparkSession, store: Store, settings: LoyaltySettings
         raise ConfigurationError(
             f"loyalty.key or loyalty.control_share was changed: {changed:,} customers of {dates[-1]} would switch "
             f"group while the experiment of {settings.starts_on} runs. Put the old values back; or begin a new "
-            "experiment: set loyalty.starts_on to a date after the newest published one; or end it: remove loyalty.starts_on and "
-            "loyalty.control_share"
+            "experiment: set loyalty.starts_on to a date after the newest published one; or end it: remove "
+            "loyalty.starts_on and loyalty.control_share"
         )
