@@ -15,12 +15,12 @@ from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
 from jobs.spark.pandas_udfs import pandas_udf
+from lm.sentiment.labels import LABELS
 from lm.text.redact import redact
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.sentiment.classifier import SentimentClassifier
 
-LABELS = ("negative", "neutral", "positive")
 RESULT = (
     "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean,"
     "says_negative:double,says_positive:double>"  # null in ledgers of earlier releases

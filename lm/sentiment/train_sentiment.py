@@ -27,7 +27,8 @@ from lm.checkpoint.tokenizer import for_classifier, train_bpe
 from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.sentiment.calibration import negative_log_likelihood, softmax
-from lm.sentiment.rated_reviews import LABELS, Rated
+from lm.sentiment.labels import LABELS
+from lm.sentiment.rated_reviews import Rated
 from lm.sentiment.review_parts import FOLDS
 from lm.sentiment.sentiment_head import Head
 from lm.text.prompt import PromptEncoder

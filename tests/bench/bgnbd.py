@@ -56,7 +56,7 @@ def cdnow() -> pd.DataFrame:
 
 
 def ours(rows: pd.DataFrame) -> Parameters:
-    return bgnbd.fit(*counts(rows)).parameters
+    return bgnbd.fit_bgnbd(*counts(rows)).parameters
 
 
 def with_lifetimes(rows: pd.DataFrame) -> Parameters:

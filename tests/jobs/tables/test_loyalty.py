@@ -1,4 +1,4 @@
-"""The measures of loyalty on histories that a reader can count, and the night's rules about what may change them."""
+"""Loyalty measures on histories that a reader can count, and what may change them."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_labels_come_from_nights_up_to_the_date_and_the_newest_counts(spark, tmp
 
 
 def shop(spark, customers: int = 60):
-    """Customers with 1 to 6 purchase days, the more the later their last one."""
+    """Customers with 1 to 6 purchase days; more days come with a later last one."""
     purchases = [
         bought(f"u{number:03d}", at(1 + step % 3, 1 + (number * 7 + step * 3) % 28), f"{5 + number}.00")
         for number in range(customers)

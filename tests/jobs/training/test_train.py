@@ -134,7 +134,7 @@ def test_customers_are_in_order_with_the_shops_days(spark):
 
 
 def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch):
-    monkeypatch.setattr(training_data, "CUSTOMERS", 3)
+    monkeypatch.setattr(training_data, "MAX_CUSTOMERS", 3)
     rows = [{"user_id": f"u{i}", "item_id": "ab"[i % 2]} for i in range(8)]
     one, other = (training_data.customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
     assert one == other
