@@ -10,8 +10,6 @@ A missing file raises FileNotFoundError, an existing target FileExistsError, the
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
 import os
 import re
@@ -26,9 +24,6 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_RENAME_EXCHANGE = 2  # linux/fs.h
-_AT_FDCWD = -100  # fcntl.h
-_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 
 
 def local(path: str) -> Path | None:
@@ -116,20 +111,6 @@ def rename(spark: SparkSession, source: str, target: str) -> None:
     with _java_errors(source):
         context = _file_context(spark, source)
         context.rename(_path(spark, source), _path(spark, target), _rename_options(spark, overwrite=False))
-
-
-def exchange(one: str, other: str) -> bool:
-    """Swap two folders of one local file system in one step; False where that cannot be done (nothing changed)."""
-    here, there = local(one), local(other)
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if here is None or there is None or renameat2 is None:
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(here), _AT_FDCWD, os.fsencode(there), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _NO_EXCHANGE:
-        return False
-    raise OSError(code, f"{one} and {other} cannot be exchanged: {os.strerror(code)}")
 
 
 def delete(spark: SparkSession, path: str) -> None:

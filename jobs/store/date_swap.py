@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from jobs.spark import files
 from jobs.spark.fault_points import point
 from jobs.store.store import Store
+from lm.checkpoint.folder_exchange import exchange_folders
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _recover(spark: SparkSession, store: Store, intent: Intent) -> str:
 def _put_in_place(spark: SparkSession, store: Store, run_id: str, swap: Swap) -> None:
     staged, target = f"{store.root}/{swap.staged}", f"{store.root}/{swap.target}"
     if files.exists(spark, target):
-        if files.exchange(staged, target):
+        if _exchange(staged, target):
             point("swap-exchanged")
             _discard_old(spark, store, run_id, swap)
             point("swap-done")
@@ -115,6 +116,12 @@ def _put_in_place(spark: SparkSession, store: Store, run_id: str, swap: Swap) ->
         point("swap-moved-out")
     files.rename(spark, staged, target)
     point("swap-done")
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Exchange two folders in one step; False, with nothing changed, where their file systems cannot."""
+    here, there = files.local(one), files.local(other)
+    return here is not None and there is not None and exchange_folders(here, there)
 
 
 def _discard_old(spark: SparkSession, store: Store, run_id: str, swap: Swap) -> None:
@@ -132,7 +139,7 @@ def _undo(spark: SparkSession, store: Store, run_id: str, swap: Swap, *, is_plac
     old = trash(store, run_id, swap.target)
     if files.exists(spark, old):
         if files.exists(spark, target):
-            if files.exchange(old, target):
+            if _exchange(old, target):
                 return
             files.delete(spark, staged)
             files.rename(spark, target, staged)

@@ -7,7 +7,6 @@ nothing is unpickled.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import json
@@ -22,10 +21,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lm.checkpoint.folder_exchange import exchange_folders
 from lm.train import distributed
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 
 
 class TrainingError(Exception):
@@ -114,13 +111,7 @@ def replace_folder(new: Path, out: Path) -> None:
     if not out.exists():
         new.rename(out)
         return
-    exchanged = (
-        ctypes.CDLL(None, use_errno=True).renameat2(
-            _AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(out), _RENAME_EXCHANGE
-        )
-        == 0
-    )
-    if exchanged:
+    if exchange_folders(new, out):
         shutil.rmtree(new)
         return
     old = out.with_name(out.name + ".old")
