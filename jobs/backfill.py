@@ -20,7 +20,7 @@ from jobs.config.config import Config
 from jobs.nightly import run_night
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import StoreBusy, UsageError
-from jobs.store.attempts import wait_for_turn
+from jobs.store.attempts import record_waiting
 from jobs.store.dates import DateState, Reprocess, days_between, selected, states
 from jobs.store.store import Store
 from jobs.tables.runs import Night
@@ -28,7 +28,7 @@ from jobs.tasks.versions import current, own_config
 
 
 @dataclass(frozen=True)
-class Choices:
+class BackfillOptions:
     """What the operator chose; the defaults are those of the command."""
 
     reprocess: Reprocess = "missing"
@@ -46,7 +46,7 @@ def run_backfill(
     last: date,
     console: Console,
     config_file: str,
-    choices: Choices | None = None,
+    choices: BackfillOptions | None = None,
     deadline: Deadline | None = None,
 ) -> list[Night]:
     """Run and publish the dates from `first` to `last`, both included, that `choices` asks for.
@@ -54,14 +54,14 @@ def run_backfill(
     Raises UsageError for an empty range, and what the first failing night raised: at once, or after the other dates
     with `on_error` continue. After the deadline no date begins; the one that is running ends as a night does.
     """
-    choices, store = choices or Choices(), Store(config.store)
+    choices, store = choices or BackfillOptions(), Store(config.store)
     due = due_dates(spark, config, first, last, choices, config_file)
     if not due:
         console.print(f"Nothing to do: no date from {first} to {last} is {choices.reprocess}", highlight=False)
         return []
     mark = f"backfill-{uuid.uuid4().hex[:8]}"
     for day in due:
-        wait_for_turn(spark, store, mark, day)
+        record_waiting(spark, store, mark, day)
     nights: list[Night] = []
     failures: list[Exception] = []
     try:
@@ -87,7 +87,7 @@ def run_backfill(
 
 
 def due_dates(
-    spark: SparkSession, config: Config, first: date, last: date, choices: Choices, config_file: str
+    spark: SparkSession, config: Config, first: date, last: date, choices: BackfillOptions, config_file: str
 ) -> dict[date, tuple[DateState, str]]:
     """The dates to run, in their order, each with its state and the reason; UsageError for an empty range."""
     if last < first:
@@ -108,7 +108,7 @@ def _run(
     state: DateState,
     console: Console,
     config_file: str,
-    choices: Choices,
+    choices: BackfillOptions,
     deadline: Deadline | None,
 ) -> Night:
     """One date, with today's versions or those that it was published with; a date without any has today's."""

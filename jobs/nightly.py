@@ -18,8 +18,8 @@ from jobs.scoring import models
 from jobs.spark.deadline import Deadline
 from jobs.spark.progress import Stages, warn
 from jobs.store import gate, store_format
-from jobs.store.attempts import attempt
-from jobs.store.lake import Lake, follow
+from jobs.store.attempts import record_attempt
+from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
 from jobs.store.publish import publish, recover
 from jobs.store.store import Store
@@ -84,8 +84,8 @@ def run_night(
         outputs["runs"] = run_row(spark, night)
         with stages.stage("publishing"):
             night.rows = publish(spark, store, night.run_id, run_date, outputs)
-            if lake := Lake.of(config.publish):
-                follow(spark, store, lake)
+            if delta := DeltaTables.of(config.publish):
+                update_delta_tables(spark, store, delta)
     return night
 
 

@@ -17,8 +17,8 @@ from jobs.config.config import Config
 from jobs.spark import files
 from jobs.spark.errors import UsageError
 from jobs.store import store_format
-from jobs.store.date_swap import Intent, Swap, closed_intents, commit, next_publish, swap_of, trash
-from jobs.store.lake import Lake, follow
+from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, trash
+from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
 from jobs.store.publish import recover
 from jobs.store.store import Store
@@ -31,7 +31,7 @@ def rollback(spark: SparkSession, config: Config, run_date: date, console: Conso
     """
     store, run_id = Store(config.store), f"rollback-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
-        for line in [*store_format.opened(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
+        for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
         undone = _newest_publish(spark, store, run_date)
         swaps = _old_versions(spark, store, run_date, undone) if undone else []
@@ -44,8 +44,8 @@ def rollback(spark: SparkSession, config: Config, run_date: date, console: Conso
         back = {swap.target for swap in swaps}
         added = [swap.target for swap in undone.swaps if _is_of(run_date, swap.target) and swap.target not in back]
         commit(spark, store, Intent(run_id, swaps, added, next_publish(spark, store)))
-        if lake := Lake.of(config.publish):
-            follow(spark, store, lake)
+        if delta := DeltaTables.of(config.publish):
+            update_delta_tables(spark, store, delta)
     return sorted(path.split("/")[1] for path in [*back, *added])
 
 
@@ -54,13 +54,13 @@ def _newest_publish(spark: SparkSession, store: Store, run_date: date) -> Intent
     return of_date[-1] if of_date else None
 
 
-def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Intent) -> list[Swap]:
+def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Intent) -> list[FolderSwap]:
     """Every folder of the date that this publish replaced or retired, to be swapped in from the trash."""
     found = []
     for path in _targets(undone):
         old = trash(store, undone.run_id, path)
         if _is_of(run_date, path) and files.exists(spark, old):
-            found.append(swap_of(spark, store, old, f"{store.root}/{path}"))
+            found.append(prepare_swap(spark, store, old, f"{store.root}/{path}"))
     return found
 
 

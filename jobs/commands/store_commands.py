@@ -69,12 +69,12 @@ def backfill(
     overrides: Overrides = None,
 ) -> None:
     """Run the night for the dates of a range that need it, each as of its own end."""
-    from jobs.backfill import Choices, run_backfill
+    from jobs.backfill import BackfillOptions, run_backfill
 
     settings = load_config(config, overrides)
     dates = parsed_date("--from", first), parsed_date("--to", last)
     until = parsed_deadline(deadline, settings)
-    choices = Choices(reprocess, order, on_error, versions, lookback)
+    choices = BackfillOptions(reprocess, order, on_error, versions, lookback)
     run_backfill(session("backfill", settings), settings, *dates, console, str(config), choices, until)
 
 
@@ -90,7 +90,7 @@ def plan(
     overrides: Overrides = None,
 ) -> None:
     """Show what a night or a backfill would do and cost; changes nothing."""
-    from jobs.backfill import Choices, due_dates
+    from jobs.backfill import BackfillOptions, due_dates
     from jobs.commands.plan import plan as make_plan
 
     if (run_date is None) == (first is None or last is None):
@@ -99,7 +99,7 @@ def plan(
         first, last, reprocess, lookback = run_date, run_date, "all", 0
     settings = load_config(config, overrides)
     dates = parsed_date("--from", str(first)), parsed_date("--to", str(last))
-    choices = Choices(reprocess, order, versions=versions, lookback=lookback)
+    choices = BackfillOptions(reprocess, order, versions=versions, lookback=lookback)
     spark = session("plan", settings)
     due = due_dates(spark, settings, *dates, choices, str(config))
     make_plan(spark, settings, due, console, str(config), own_versions=versions == "own")

@@ -52,7 +52,7 @@ class StoreBusy(UserError):
     exit_code = 75
 
 
-class LakeBehind(UserError):
+class DeltaTablesBehind(UserError):
     """The date is published in the store, but the Delta tables that follow it could not be written."""
 
     exit_code = 75

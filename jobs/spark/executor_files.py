@@ -20,7 +20,7 @@ _ARCHIVE = "archive:"
 _REMOTE = re.compile(r"(?!file:|hf:)[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def sent(spark: SparkSession, folder: Path, name: str) -> str:
+def send_folder(spark: SparkSession, folder: Path, name: str) -> str:
     """The place under which driver and workers `opened` find the files of a folder; `name` is unique to its content.
 
     Only the folder's own files are sent, not folders in it (a training's checkpoints, for one).
@@ -28,7 +28,7 @@ def sent(spark: SparkSession, folder: Path, name: str) -> str:
     context = spark.sparkContext
     if str(context.master) == "local" or str(context.master).startswith("local["):
         return str(folder)
-    archive = scratch(f"sent/{name}.zip")
+    archive = session_folder(f"sent/{name}.zip")
     if not archive.exists():
         # Uncompressed: weights do not shrink.
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, strict_timestamps=False) as packed:
@@ -39,7 +39,7 @@ def sent(spark: SparkSession, folder: Path, name: str) -> str:
     return _ARCHIVE + archive.name
 
 
-def opened(place: str) -> Path:
+def local_folder(place: str) -> Path:
     """The local folder of a place that `sent` returned, in the driver or in a worker."""
     if not place.startswith(_ARCHIVE):
         return Path(place)
@@ -51,7 +51,7 @@ def is_remote(path: str) -> bool:
     return bool(_REMOTE.match(path))
 
 
-def fetched(spark: SparkSession, uri: str) -> Path:
+def fetch_folder(spark: SparkSession, uri: str) -> Path:
     """Copy the files of a folder that Hadoop reads (`hdfs:`) to this machine, once a session; returns the copy.
 
     Raises FileNotFoundError and OSError as `files` does.
@@ -59,9 +59,11 @@ def fetched(spark: SparkSession, uri: str) -> Path:
     names = [name for name in files.listdir(spark, uri) if files.is_file(spark, f"{uri}/{name}")]
     if not names:
         raise FileNotFoundError(f"{uri}: no such folder, or an empty one")
-    state = [(name, files.size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names]
+    state = [
+        (name, files.file_size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names
+    ]
     version = hashlib.sha256(repr((uri, state)).encode()).hexdigest()[:16]
-    copy = scratch(f"fetched/{version}")
+    copy = session_folder(f"fetched/{version}")
     if not copy.exists():
         writing = copy.with_suffix(".writing")
         files.copy_here(spark, [f"{uri}/{name}" for name in names], writing)
@@ -69,7 +71,7 @@ def fetched(spark: SparkSession, uri: str) -> Path:
     return copy
 
 
-def scratch(name: str) -> Path:
+def session_folder(name: str) -> Path:
     """A new folder's path on the driver's machine; Spark deletes what is in it when the session ends."""
     folder = Path(SparkFiles.getRootDirectory()) / "regulars" / name
     folder.parent.mkdir(parents=True, exist_ok=True)

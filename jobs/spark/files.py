@@ -71,7 +71,7 @@ def is_file(spark: SparkSession, path: str) -> bool:
         return exists(spark, path) and bool(_file_system(spark, path).getFileStatus(_path(spark, path)).isFile())
 
 
-def size(spark: SparkSession, path: str) -> int:
+def file_size(spark: SparkSession, path: str) -> int:
     """Length of one file in bytes."""
     if here := local(path):
         return here.stat().st_size
@@ -79,7 +79,7 @@ def size(spark: SparkSession, path: str) -> int:
         return int(_file_system(spark, path).getFileStatus(_path(spark, path)).getLen())
 
 
-def usage(spark: SparkSession, path: str) -> tuple[int, int]:
+def disk_usage(spark: SparkSession, path: str) -> tuple[int, int]:
     """Files and bytes of a file or of all that is in a folder; nothing where it does not exist."""
     if here := local(path):
         found = [here] if here.is_file() else [file for file in here.rglob("*") if file.is_file()]
@@ -202,7 +202,7 @@ def sync(folder: str) -> None:
         _fsync(here)
 
 
-def digest(spark: SparkSession, path: str) -> str:
+def sha256(spark: SparkSession, path: str) -> str:
     """SHA-256 of a file's content in hex; the whole file is read."""
     if here := local(path):
         with here.open("rb") as file:

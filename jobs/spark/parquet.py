@@ -31,7 +31,7 @@ class Footer:
     schema: StructType
 
 
-def gather(frame: DataFrame, by: Sequence[str]) -> DataFrame:
+def one_sorted_partition(frame: DataFrame, by: Sequence[str]) -> DataFrame:
     """Bring all rows into one sorted partition, so that what is written does not depend on how they were spread.
 
     One task sorts, spilling to disk: slower than many, but cut points of several would depend on sampled row order.
@@ -70,7 +70,7 @@ def footers(spark: SparkSession, folder: str) -> list[Footer]:
     return [_footer(spark, f"{folder}/{name}") for name in names]
 
 
-def check(found: Sequence[Footer], schema: StructType, rows: int, what: str) -> None:
+def check_footers(found: Sequence[Footer], schema: StructType, rows: int, what: str) -> None:
     """UnreadableParquet unless the files have these columns in this order, these types and this many rows in all."""
     wanted = [(field.name, field.dataType.simpleString()) for field in schema]
     if not found:

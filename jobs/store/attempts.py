@@ -34,7 +34,7 @@ class Attempt:
 
 
 @contextmanager
-def attempt(spark: SparkSession, store: Store, run_id: str, run_date: date) -> Iterator[None]:
+def record_attempt(spark: SparkSession, store: Store, run_id: str, run_date: date) -> Iterator[None]:
     """Leave a record of the block while it runs and where it fails; under the store's lock."""
     record = Attempt(run_id, run_date.isoformat(), RUNNING, _now())
     _write(spark, store, run_date, record)
@@ -53,13 +53,13 @@ def attempt(spark: SparkSession, store: Store, run_id: str, run_date: date) -> I
     files.delete(spark, store.attempt(run_date))
 
 
-def wait_for_turn(spark: SparkSession, store: Store, run_id: str, run_date: date) -> None:
+def record_waiting(spark: SparkSession, store: Store, run_id: str, run_date: date) -> None:
     """Note that a backfill is going to run this date, so that one that is stopped can go on where it was."""
     reason = f"waited for its turn in the backfill {run_id}, which ended before"
     _write(spark, store, run_date, Attempt(run_id, run_date.isoformat(), WAITING, _now(), reason=reason))
 
 
-def attempts(spark: SparkSession, store: Store) -> dict[date, Attempt]:
+def read_attempts(spark: SparkSession, store: Store) -> dict[date, Attempt]:
     """Every date's record, oldest date first; what is not one is passed over."""
     found = {}
     for name in files.listdir(spark, store.attempts):

@@ -21,7 +21,7 @@ from lm.checkpoint.folder_exchange import exchange_folders
 
 
 @dataclass(frozen=True)
-class Swap:
+class FolderSwap:
     """One folder to put in place; paths are relative to the store, so that a moved or copied store recovers too."""
 
     staged: str
@@ -39,16 +39,16 @@ class Intent:
     """
 
     run_id: str
-    swaps: Sequence[Swap]
+    swaps: Sequence[FolderSwap]
     retires: Sequence[str] = field(default=())
     number: int = 0
 
 
-def swap_of(spark: SparkSession, store: Store, staged: str, target: str) -> Swap:
+def prepare_swap(spark: SparkSession, store: Store, staged: str, target: str) -> FolderSwap:
     """Describe a checked staged folder, its files safe on the disk, and the folder whose place it will take."""
     files.sync(staged)
-    contents = {name: files.digest(spark, f"{staged}/{name}") for name in files.listdir(spark, staged)}
-    return Swap(_relative(store, staged), _relative(store, target), files.exists(spark, target), contents)
+    contents = {name: files.sha256(spark, f"{staged}/{name}") for name in files.listdir(spark, staged)}
+    return FolderSwap(_relative(store, staged), _relative(store, target), files.exists(spark, target), contents)
 
 
 def commit(spark: SparkSession, store: Store, intent: Intent) -> None:
@@ -104,7 +104,7 @@ def _recover(spark: SparkSession, store: Store, intent: Intent) -> str:
     return f"finished run {intent.run_id}, which had been interrupted while publishing {targets}"
 
 
-def _put_in_place(spark: SparkSession, store: Store, run_id: str, swap: Swap) -> None:
+def _put_in_place(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap) -> None:
     staged, target = f"{store.root}/{swap.staged}", f"{store.root}/{swap.target}"
     if files.exists(spark, target):
         if _exchange(staged, target):
@@ -124,14 +124,14 @@ def _exchange(one: str, other: str) -> bool:
     return here is not None and there is not None and exchange_folders(here, there)
 
 
-def _discard_old(spark: SparkSession, store: Store, run_id: str, swap: Swap) -> None:
+def _discard_old(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap) -> None:
     """After an exchange the old folder lies where the new one was staged."""
     left = f"{store.root}/{swap.staged}"
     if files.exists(spark, left):
         files.rename(spark, left, trash(store, run_id, swap.target))
 
 
-def _undo(spark: SparkSession, store: Store, run_id: str, swap: Swap, *, is_placed: bool) -> None:
+def _undo(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap, *, is_placed: bool) -> None:
     """Put the old folder back; where there was none, take the new one away."""
     staged, target = f"{store.root}/{swap.staged}", f"{store.root}/{swap.target}"
     if is_placed:
@@ -158,16 +158,16 @@ def _close(spark: SparkSession, store: Store, intent: Intent) -> None:
     files.delete(spark, store.staging(intent.run_id))
 
 
-def _holds(spark: SparkSession, folder: str, swap: Swap) -> bool:
+def _holds(spark: SparkSession, folder: str, swap: FolderSwap) -> bool:
     """Whether a folder holds exactly the files that were staged, byte for byte."""
     if files.listdir(spark, folder) != sorted(swap.contents):
         return False
-    return all(files.digest(spark, f"{folder}/{name}") == digest for name, digest in swap.contents.items())
+    return all(files.sha256(spark, f"{folder}/{name}") == digest for name, digest in swap.contents.items())
 
 
 def _read(spark: SparkSession, path: str) -> Intent:
     raw = json.loads(files.read_text(spark, path))
-    return Intent(raw["run_id"], [Swap(**swap) for swap in raw["swaps"]], tuple(raw["retires"]), raw["number"])
+    return Intent(raw["run_id"], [FolderSwap(**swap) for swap in raw["swaps"]], tuple(raw["retires"]), raw["number"])
 
 
 def trash(store: Store, run_id: str, relative: str) -> str:

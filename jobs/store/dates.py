@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 import schemas
 from jobs.spark import files, parquet
 from jobs.spark.contracts import struct_type
-from jobs.store.attempts import RUNNING, Attempt, attempts
+from jobs.store.attempts import RUNNING, Attempt, read_attempts
 from jobs.store.lock import Owner, holder
 from jobs.store.store import Store, published_dates
 from schemas import runs
@@ -67,13 +67,13 @@ def days_between(first: date, last: date) -> list[date]:
 
 def known_span(spark: SparkSession, store: Store) -> tuple[date, date] | None:
     """The first and the last date that was ever published or tried; None for a store without any."""
-    known = [*published_dates(spark, store, "runs"), *attempts(spark, store)]
+    known = [*published_dates(spark, store, "runs"), *read_attempts(spark, store)]
     return (min(known), max(known)) if known else None
 
 
 def states(spark: SparkSession, store: Store, days: Sequence[date], today: Mapping[str, str]) -> list[DateState]:
     """The state of each of `days`; `today` are the versions that a night of today would be published with."""
-    tried, runs = attempts(spark, store), published_runs(spark, store, days)
+    tried, runs = read_attempts(spark, store), published_runs(spark, store, days)
     owner = holder(spark, store)
     return [_state(day, runs.get(day), tried.get(day), _rows(spark, store, day, runs), owner, today) for day in days]
 

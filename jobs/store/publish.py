@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from jobs.spark import files, parquet
 from jobs.spark.contracts import ContractError, enforce, is_true, struct_type
 from jobs.spark.fault_points import point
-from jobs.store.date_swap import Intent, Swap, closed_intents, commit, next_publish, recover_intents, swap_of
+from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, recover_intents
 from jobs.store.store import Store
 from schemas import Contract, contract
 
@@ -33,7 +33,7 @@ def publish(
     before anything is changed. Afterwards the run's staging and work folders are gone.
     """
 
-    def stage(one: tuple[str, DataFrame]) -> tuple[Swap, int]:
+    def stage(one: tuple[str, DataFrame]) -> tuple[FolderSwap, int]:
         return _stage(spark, store, run_id, run_date, *one)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -52,12 +52,12 @@ def recover(spark: SparkSession, store: Store, keep_publishes: int = 0) -> list[
     its own: whoever holds the lock is the only run alive.
     """
     done = recover_intents(spark, store)
-    for folder in left_behind(spark, store, keep_publishes):
+    for folder in leftover_folders(spark, store, keep_publishes):
         files.delete(spark, folder)
     return done
 
 
-def left_behind(spark: SparkSession, store: Store, keep_publishes: int) -> list[str]:
+def leftover_folders(spark: SparkSession, store: Store, keep_publishes: int) -> list[str]:
     """The folders of ended runs that nobody needs, except what the last `keep_publishes` publishes replaced."""
     publishes = closed_intents(spark, store)
     kept = {intent.run_id for intent in publishes[len(publishes) - min(keep_publishes, len(publishes)) :]}
@@ -71,7 +71,7 @@ def left_behind(spark: SparkSession, store: Store, keep_publishes: int) -> list[
 
 def _stage(
     spark: SparkSession, store: Store, run_id: str, run_date: date, table: str, frame: DataFrame
-) -> tuple[Swap, int]:
+) -> tuple[FolderSwap, int]:
     """Write one table where readers do not look, check it, and return what it is to replace and its rows.
 
     One pass: whatever computes the frame (perhaps a UDF) runs once, one task sorts the rows, and every promise of the
@@ -82,15 +82,15 @@ def _stage(
     agreed = contract(table)
     folder = f"{store.staging(run_id)}/{table}/run_date={run_date.isoformat()}"
     by = agreed.sort_columns
-    rows = parquet.gather(enforce(frame, agreed), by).withColumn("_repeats", _repeats(agreed.key))
+    rows = parquet.one_sorted_partition(enforce(frame, agreed), by).withColumn("_repeats", _repeats(agreed.key))
     seen = Observation()
     written = parquet.write(spark, rows.observe(seen, *_broken_promises(agreed)).drop("_repeats"), folder)
     count = sum(footer.rows for footer in written)
     # An observation of no rows at all has no result, not zeros.
     _refuse(agreed, {name: n for name, n in seen.get.items() if n and name != "rows"} if count else {})
-    parquet.check(written, struct_type(agreed), seen.get["rows"] if count else 0, f"table {table}, {run_date}")
+    parquet.check_footers(written, struct_type(agreed), seen.get["rows"] if count else 0, f"table {table}, {run_date}")
     point("table-staged")
-    return swap_of(spark, store, folder, store.date_folder(table, run_date)), count
+    return prepare_swap(spark, store, folder, store.date_folder(table, run_date)), count
 
 
 def _repeats(key: tuple[str, ...]) -> Column:

@@ -21,7 +21,7 @@ _CHANGES = {
 }
 
 
-def opened(spark: SparkSession, store: Store) -> list[str]:
+def check_format(spark: SparkSession, store: Store) -> list[str]:
     """Note that the store is of today's form from now on, and return what changed since its own, one line each.
 
     Call it under the lock. Raises ConfigurationError for a store of a later release, before anything is changed.

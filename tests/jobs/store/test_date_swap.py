@@ -72,7 +72,7 @@ def fill(folder: Path, texts: list[str]) -> None:
 
 
 def intent(spark: SparkSession, store: Store) -> Intent:
-    swaps = [date_swap.swap_of(spark, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}") for f in NEW]
+    swaps = [date_swap.prepare_swap(spark, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}") for f in NEW]
     return Intent("run", swaps, ("ledger/w1",))
 
 
@@ -219,7 +219,7 @@ def test_a_folder_that_was_not_there_is_gone_again_after_an_undo(tmp_path: Path,
     fill(tmp_path / "staging/run/tables/b", ["new b"])
     store = Store(str(tmp_path))
     swaps = [
-        date_swap.swap_of(NO_SPARK, store, f"{store.staging('run')}/tables/{t}", f"{store.root}/tables/{t}")
+        date_swap.prepare_swap(NO_SPARK, store, f"{store.staging('run')}/tables/{t}", f"{store.root}/tables/{t}")
         for t in "ab"
     ]
     killed.setenv(fault_points.VARIABLE, "swap-done:1")
@@ -298,7 +298,7 @@ def test_readers_see_one_version_while_it_is_replaced(tmp_path: Path, read: Call
         staged = Path(store.staging(f"run{version}")) / "a"
         staged.mkdir(parents=True)
         pq.write_table(versions[version], staged / "part-00000.parquet")
-        change = date_swap.swap_of(NO_SPARK, store, str(staged), f"{folder}/run_date=2026-03-01")
+        change = date_swap.prepare_swap(NO_SPARK, store, str(staged), f"{folder}/run_date=2026-03-01")
         date_swap.commit(NO_SPARK, store, Intent(f"run{version}", [change]))
 
     publish(1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs.spark.errors import InputError
-from jobs.store.attempts import attempt, attempts, wait_for_turn
+from jobs.store.attempts import read_attempts, record_attempt, record_waiting
 from jobs.store.dates import days_between, known_span, selected, states
 from jobs.store.lock import lock
 from jobs.store.store import Store
@@ -33,7 +33,7 @@ class Stop(Exception):
 
 
 def fail(store: Store, at: date, error: BaseException, run_id: str = "failed-run") -> None:
-    with pytest.raises(type(error)), attempt(NO_SPARK, store, run_id, at):
+    with pytest.raises(type(error)), record_attempt(NO_SPARK, store, run_id, at):
         raise error
 
 
@@ -49,14 +49,14 @@ def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path
     put(store, day(5), versions=TODAY)
     fail(store, day(5), Stop("contains a customer's name"))
     fail(store, day(6), KeyboardInterrupt())
-    wait_for_turn(spark, store, "backfill-1", day(8))
+    record_waiting(spark, store, "backfill-1", day(8))
     # Killed after its intent was written: the next command published it, so its record says nothing any more.
     put(store, day(9), "killed-run", versions=TODAY)
     Path(store.attempt(day(9))).write_text(
         json.dumps({"run_id": "killed-run", "run_date": str(day(9)), "status": "running", "started_at": "x"})
     )
     (tmp_path / "attempts/2026-03-11.json.ab12.tmp").write_text("{")
-    with lock(spark, store, "now"), attempt(spark, store, "now", day(10)):
+    with lock(spark, store, "now"), record_attempt(spark, store, "now", day(10)):
         found = states(spark, store, days_between(day(0), day(10)), TODAY)
     told = {one.run_date.day - 1: (one.state, one.detail) for one in found}
     assert told[0] == ("published", "")
@@ -96,6 +96,6 @@ def test_a_killed_run_is_not_running(spark: SparkSession, tmp_path: Path) -> Non
 def test_a_record_is_gone_once_its_date_is_published(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     fail(store, FIRST, Stop())
-    with attempt(NO_SPARK, store, "second", FIRST):
-        assert attempts(NO_SPARK, store)[FIRST].run_id == "second"
-    assert attempts(NO_SPARK, store) == {}
+    with record_attempt(NO_SPARK, store, "second", FIRST):
+        assert read_attempts(NO_SPARK, store)[FIRST].run_id == "second"
+    assert read_attempts(NO_SPARK, store) == {}

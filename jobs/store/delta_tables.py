@@ -26,7 +26,7 @@ from pyspark.sql import SparkSession
 
 from jobs.config.settings import PublishSettings
 from jobs.spark import files
-from jobs.spark.errors import LakeBehind
+from jobs.spark.errors import DeltaTablesBehind
 from jobs.store.store import Store, published_dates
 from schemas import OUTPUTS
 
@@ -36,19 +36,19 @@ _DECORATION = re.compile("\x1b\\[[0-9;]*m|↳")
 
 
 @dataclass(frozen=True)
-class Lake:
+class DeltaTables:
     """Where the Delta tables lie, and the deltalake library's options of that storage."""
 
     root: str
     options: dict[str, str]
 
     @staticmethod
-    def of(settings: PublishSettings) -> Lake | None:
+    def of(settings: PublishSettings) -> DeltaTables | None:
         """The configured one; None where nothing but Parquet is published."""
         if settings.format == "parquet":
             return None
         assert settings.to is not None, "the configuration asks for it"
-        return Lake(settings.to.rstrip("/"), dict(settings.options))
+        return DeltaTables(settings.to.rstrip("/"), dict(settings.options))
 
     def table(self, name: str) -> DeltaTable | None:
         """Open a table in its newest version; None where it was never written."""
@@ -58,10 +58,10 @@ class Lake:
             return None
 
 
-def follow(spark: SparkSession, store: Store, lake: Lake) -> list[str]:
+def update_delta_tables(spark: SparkSession, store: Store, lake: DeltaTables) -> list[str]:
     """Commit every published date that the lake has not or has in another version; return them as table/date.
 
-    Under the store's lock. Raises LakeBehind where the storage does not answer or refuses.
+    Under the store's lock. Raises DeltaTablesBehind where the storage does not answer or refuses.
     """
     names = files.listdir(spark, store.tables)
     done = []
@@ -83,14 +83,14 @@ def follow(spark: SparkSession, store: Store, lake: Lake) -> list[str]:
     return done
 
 
-def tidy(lake: Lake, store: Store, *, dry_run: bool) -> int:
+def vacuum_delta_tables(lake: DeltaTables, store: Store, *, dry_run: bool) -> int:
     """Delete the files that no version of the last week needs (Delta's own default); return how many there are."""
     with _explained(store, lake):
         tables = [lake.table(name) for name in OUTPUTS]
         return sum(len(table.vacuum(dry_run=dry_run)) for table in tables if table is not None)
 
 
-def _replace(lake: Lake, name: str, day: date, file: str, stamp: int) -> None:
+def _replace(lake: DeltaTables, name: str, day: date, file: str, stamp: int) -> None:
     """Put the rows of one file in place of a date's, in one version; a file without rows empties the date."""
     here = files.local(file)
     source = ds.dataset(file if here is None else here, format="parquet")
@@ -125,14 +125,14 @@ def _committed(day: date, stamp: int) -> CommitProperties:
 
 
 @contextmanager
-def _explained(store: Store, lake: Lake) -> Iterator[None]:
+def _explained(store: Store, lake: DeltaTables) -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError) as error:
         # A tree of causes in colours, one a line.
         causes = [_DECORATION.sub("", line).strip() for line in str(error).splitlines()]
         said = ": ".join(dict.fromkeys(cause for cause in causes if cause)) or type(error).__name__
-        raise LakeBehind(
+        raise DeltaTablesBehind(
             f"publish.to: the Delta tables in {lake.root} could not be brought up to date ({said[:400]}). The "
             f"store {store.root} has every published date, the Delta tables keep what they had. Mend publish.to, "
             "publish.options or the credentials in the environment; the next nightly, backfill or rollback brings "
