@@ -17,6 +17,7 @@ from jobs.backfill import BackfillOptions, run_backfill
 from jobs.config.config import Config
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import ConfigurationError, GateRefused, InputError, StoreBusy, UsageError
+from jobs.store.attempts import read_attempts, record_attempt
 from jobs.store.store import Store
 from jobs.tables.runs import Night
 from jobs.tasks.versions import own_config, save_settings, settings_version
