@@ -101,7 +101,7 @@ def mkdirs(spark: SparkSession, folder: str) -> None:
 
 
 def rename(spark: SparkSession, source: str, target: str) -> None:
-    """Rename a file or folder atomically and create the target's parent. Raises FileExistsError for an existing target."""
+    """Rename a file or folder atomically and create the target's parent. An existing target raises FileExistsError."""
     if exists(spark, target):
         raise FileExistsError(f"{source} cannot become {target}: that exists already")
     mkdirs(spark, target.rpartition("/")[0])

@@ -172,7 +172,7 @@ def test_a_real_kill_between_two_swaps(tmp_path: Path) -> None:
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert contents(tmp_path) == OLD | {"tables/a": NEW["tables/a"]}
     assert recover(NO_SPARK, Store(str(tmp_path))) == [
-        "finished run run, which had been interrupted while publishing tables/a, tables/b, tables/c"
+        "finished the interrupted publish of run run: tables/a, tables/b, tables/c"
     ]
     assert_all_new(tmp_path)
 
@@ -207,7 +207,7 @@ def test_lost_files_undo_the_run(
     else:
         (last / "part-00000.parquet").write_text("NEW C")
     said = recover(NO_SPARK, store)
-    assert said[0].startswith("undid run run, whose staged files are no longer whole")
+    assert said[0].startswith("undid run run, whose staged files are damaged")
     assert contents(tmp_path) == OLD
     assert [
         p for p in tmp_path.rglob("*") if p.is_file() and p.parts[len(tmp_path.parts)] not in ("tables", "ledger")

@@ -61,7 +61,8 @@ def test_writes_both_models_and_says_how_good_they_are(trained):
 def test_a_stage_without_epochs_shows_how_much_of_it_is_done():
     log = io.StringIO()
     for step, left in ((0, math.nan), (7, 60)):
-        _Bar(Console(file=log, width=160), "sentiment").update(Progress("n-grams", 0, 1, step, 14, math.nan, left, {}))
+        bars = ProgressBars(Console(file=log, width=160))
+        _show(bars, "sentiment", Progress("n-grams", 0, 1, step, 14, math.nan, left, {}))
     assert log.getvalue() == "  sentiment n-grams: 0/14\n  sentiment n-grams: 7/14, at most 1.0 minutes left\n"
 
 
