@@ -51,9 +51,9 @@ def run_night(
     night = Night(f"{run_date}-{uuid.uuid4().hex[:8]}", run_date, store, deadline)
     stages = Stages(console)
     night.seconds = stages.seconds
-    with lock(spark, store, night.run_id), attempt(spark, store, night.run_id, run_date):
+    with lock(spark, store, night.run_id), record_attempt(spark, store, night.run_id, run_date):
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
-        for line in [*store_format.opened(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
+        for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
         groups.refuse_switches(spark, store, config.loyalty)
         with stages.stage("inputs"):

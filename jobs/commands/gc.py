@@ -141,7 +141,7 @@ def _ledger(
         keep_from -= timedelta(days=known.lookback_days(config) if known else 0)
         if known and known.REQUESTS in schemas.OUTPUTS:
             in_use = _prompts_since(spark, store, known.REQUESTS, keep_from)
-    _, size = files.usage(spark, store.ledger(task))
+    _, size = files.disk_usage(spark, store.ledger(task))
     waves = len(files.listdir(spark, store.ledger(task)))
     if dry_run:
         before = compaction.rows_of(spark, store, task)

@@ -91,4 +91,4 @@ def shipped(spark: SparkSession, model: Model) -> Model:
 
 @functools.lru_cache(maxsize=2)
 def _encoder(path: str, language: Language) -> PromptEncoder:
-    return PromptEncoder.load(opened(path), language=language)
+    return PromptEncoder.load(local_folder(path), language=language)

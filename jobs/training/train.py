@@ -15,9 +15,10 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -35,9 +36,6 @@ from lm.checkpoint.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from lm.train import training_loop
-
-#: Seconds between two plain lines where there is no terminal to redraw.
-_LINE_EVERY = 15.0
 
 
 def trainer_of(task: str) -> Trainer:
@@ -85,8 +83,9 @@ def train(
         for note in inputs.notes:
             warn(console, note)
         for task, out in outs.items():
-            with _explained(task), _Bar(console, task) as bar:
-                context = TrainingContext(inputs.used, config, as_of, out, bar.update, options, console)
+            with _explained(task), ProgressBars(console) as bars:
+                report = partial(_show, bars, task)
+                context = TrainingContext(inputs.used, config, as_of, out, report, options, console)
                 figures[task] = trainers[task].train(context)
             console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
             console.print(f"Wrote {out}", highlight=False)
@@ -137,9 +136,7 @@ def _show(bars: ProgressBars, task: str, now: training_loop.Progress) -> None:
 
 def _table(shown: FiguresTable, figures: Figures) -> Table:
     """The held-out figures beside those of the baselines."""
-    table = Table(
-        "", *(f"{name} (95% interval)" for name in shown.metrics), title=shown.title, title_justify="left"
-    )
+    table = Table("", *(f"{name} (95% interval)" for name in shown.metrics), title=shown.title, title_justify="left")
     for name, prefix in shown.contenders.items():
         table.add_row(name, *(_cell(figures, prefix + key) for key in shown.metrics.values()))
     return table

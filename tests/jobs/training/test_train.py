@@ -15,8 +15,9 @@ from jobs.config.config import load
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.sample import write_sample
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
+from jobs.spark.progress import ProgressBars
 from jobs.training import train_sentiment, training_data
-from jobs.training.train import _Bar, _explained, _table, train
+from jobs.training.train import _explained, _show, _table, train
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import read_manifest
 from lm.text.prompt import Event
