@@ -18,8 +18,8 @@ from jobs.scoring import models
 from jobs.spark.deadline import Deadline
 from jobs.spark.progress import Stages, warn
 from jobs.store import gate, store_format
-from jobs.store.attempts import attempt
-from jobs.store.lake import Lake, follow
+from jobs.store.attempts import record_attempt
+from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
 from jobs.store.publish import publish, recover
 from jobs.store.store import Store
@@ -51,9 +51,9 @@ def run_night(
     night = Night(f"{run_date}-{uuid.uuid4().hex[:8]}", run_date, store, deadline)
     stages = Stages(console)
     night.seconds = stages.seconds
-    with lock(spark, store, night.run_id), attempt(spark, store, night.run_id, run_date):
+    with lock(spark, store, night.run_id), record_attempt(spark, store, night.run_id, run_date):
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
-        for line in [*store_format.opened(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
+        for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
         groups.refuse_switches(spark, store, config.loyalty)
         with stages.stage("inputs"):
@@ -84,8 +84,8 @@ def run_night(
         outputs["runs"] = run_row(spark, night)
         with stages.stage("publishing"):
             night.rows = publish(spark, store, night.run_id, run_date, outputs)
-            if lake := Lake.of(config.publish):
-                follow(spark, store, lake)
+            if delta := DeltaTables.of(config.publish):
+                update_delta_tables(spark, store, delta)
     return night
 
 

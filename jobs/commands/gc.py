@@ -21,11 +21,11 @@ from jobs.config.config import Config
 from jobs.scoring import compaction, ledger
 from jobs.spark import files
 from jobs.store import store_format
-from jobs.store.attempts import attempts
+from jobs.store.attempts import read_attempts
 from jobs.store.dates import published_runs
-from jobs.store.lake import Lake, tidy
+from jobs.store.delta_tables import DeltaTables, vacuum_delta_tables
 from jobs.store.lock import holder, lock
-from jobs.store.publish import left_behind, recover
+from jobs.store.publish import leftover_folders, recover
 from jobs.store.store import Store, published_dates
 from jobs.tasks.all_tasks import task_named
 from jobs.tasks.versions import settings_version
@@ -44,7 +44,7 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
     """Free, or with `dry_run` only measure, and print one line for each kind; StoreBusy while a run writes."""
     store, run_id = Store(config.store), f"gc-{uuid.uuid4().hex[:8]}"
     with nullcontext() if dry_run else lock(spark, store, run_id):
-        for line in [] if dry_run else store_format.opened(spark, store):
+        for line in [] if dry_run else store_format.check_format(spark, store):
             console.print(line, highlight=False)
         freed = [_left_behind(spark, store, config, dry_run=dry_run)]
         freed.append(_scratch(spark, store, dry_run=dry_run))
@@ -53,8 +53,8 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
         freed.append(_records(spark, store, "settings", _unused_settings(spark, store, config), dry_run=dry_run))
         for task in files.listdir(spark, f"{store.root}/ledger"):
             freed.append(_ledger(spark, store, config, task, run_id, keep_from, dry_run=dry_run))
-        if lake := Lake.of(config.publish):
-            count = tidy(lake, store, dry_run=dry_run)
+        if delta := DeltaTables.of(config.publish):
+            count = vacuum_delta_tables(delta, store, dry_run=dry_run)
             freed.append(Freed("Delta files of replaced dates, a week old", f"{count:,} files", None))
     console.print(_table(freed, dry_run=dry_run))
     if keep_from is not None:
@@ -66,10 +66,10 @@ def _left_behind(spark: SparkSession, store: Store, config: Config, *, dry_run: 
     owner = holder(spark, store) if dry_run else None
     folders = [
         folder
-        for folder in left_behind(spark, store, config.publish.keep_publishes)
+        for folder in leftover_folders(spark, store, config.publish.keep_publishes)
         if owner is None or not folder.endswith(f"/{owner.run_id}")
     ]
-    sizes = [files.usage(spark, folder) for folder in folders]
+    sizes = [files.disk_usage(spark, folder) for folder in folders]
     if not dry_run:
         recover(spark, store, config.publish.keep_publishes)
     return Freed(
@@ -79,7 +79,7 @@ def _left_behind(spark: SparkSession, store: Store, config: Config, *, dry_run: 
 
 def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
     """Files that killed commands such as `plan` left; a running one would lose its files and end with an error."""
-    count, size = files.usage(spark, f"{store.root}/scratch")
+    count, size = files.disk_usage(spark, f"{store.root}/scratch")
     if not dry_run:
         files.delete(spark, f"{store.root}/scratch")
     return Freed("scratch", f"{count:,} files", size)
@@ -87,7 +87,7 @@ def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
 
 def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str], *, dry_run: bool) -> Freed:
     paths = [f"{store.root}/{room}/{name}" for name in names]
-    size = sum(files.size(spark, path) for path in paths)
+    size = sum(files.file_size(spark, path) for path in paths)
     if not dry_run:
         for path in paths:
             files.delete(spark, path)
@@ -96,7 +96,7 @@ def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str],
 
 def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> list[str]:
     """Records of dates too old to be repeated, of runs that published after all, and broken records."""
-    tried = attempts(spark, store)
+    tried = read_attempts(spark, store)
     runs = published_runs(spark, store, tried)
     live = {
         store.attempt(day).rpartition("/")[2]
@@ -111,7 +111,7 @@ def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[
     folder = f"{store.root}/settings"
     names = files.listdir(spark, folder)
     trash = [store.trash(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
-    going = left_behind(spark, store, config.publish.keep_publishes)
+    going = leftover_folders(spark, store, config.publish.keep_publishes)
     tables = [f"{store.tables}/runs", *(f"{one}/tables/runs" for one in trash if one not in going)]
     dates = [f"{table}/{day}" for table in tables for day in files.listdir(spark, table)]
     if not names or not dates:
@@ -141,7 +141,7 @@ def _ledger(
         keep_from -= timedelta(days=known.lookback_days(config) if known else 0)
         if known and known.REQUESTS in schemas.OUTPUTS:
             in_use = _prompts_since(spark, store, known.REQUESTS, keep_from)
-    _, size = files.usage(spark, store.ledger(task))
+    _, size = files.disk_usage(spark, store.ledger(task))
     waves = len(files.listdir(spark, store.ledger(task)))
     if dry_run:
         before = compaction.rows_of(spark, store, task)
@@ -152,7 +152,7 @@ def _ledger(
         before, after = compaction.compact(spark, store, task, result_type, f"{run_id}-{task}", keep_from, in_use)
         # Only commands that hold the lock read the ledger, so nobody is listing the old waves.
         files.delete(spark, store.trash(f"{run_id}-{task}"))
-        _, left = files.usage(spark, store.ledger(task))
+        _, left = files.disk_usage(spark, store.ledger(task))
     return Freed(f"ledger of {task}", f"{before - after:,} of {before:,} rows in {waves} waves", size - left)
 
 

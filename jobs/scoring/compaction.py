@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from jobs.scoring import ledger
 from jobs.scoring.waves import next_number, row_schema
 from jobs.spark import files, parquet
-from jobs.store.date_swap import Intent, commit, swap_of
+from jobs.store.date_swap import Intent, commit, prepare_swap
 from jobs.store.store import Store
 
 #: Rows of one file, about.
@@ -50,9 +50,9 @@ def compact(
     staged = f"{store.staging(run_id)}/{task}/{wave}"
     parts = max(1, -(-(before - gone) // _ROWS_PER_FILE))
     written = parquet.write(spark, stays.select(*row_schema(result_type).names).coalesce(parts), staged)
-    parquet.check(written, row_schema(result_type), before - gone, f"task {task}, {wave}")
+    parquet.check_footers(written, row_schema(result_type), before - gone, f"task {task}, {wave}")
     retires = [f"ledger/{task}/{name}" for name in waves]
-    commit(spark, store, Intent(run_id, [swap_of(spark, store, staged, f"{store.ledger(task)}/{wave}")], retires))
+    commit(spark, store, Intent(run_id, [prepare_swap(spark, store, staged, f"{store.ledger(task)}/{wave}")], retires))
     files.delete(spark, store.work(run_id))
     return before, before - gone
 

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from jobs.spark import executor_files
 from jobs.spark.errors import ConfigurationError
-from jobs.spark.executor_files import opened
+from jobs.spark.executor_files import local_folder
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import MANIFEST_FILE, read_manifest
@@ -75,7 +75,7 @@ def resolve(model: str) -> Path:
     spark = SparkSession.getActiveSession()
     assert spark is not None, "a model on a cluster's file system is read by a session"
     try:
-        return checkpoint.resolve(str(executor_files.fetched(spark, model)))
+        return checkpoint.resolve(str(executor_files.fetch_folder(spark, model)))
     except OSError as error:
         raise checkpoint.CheckpointError(
             f"model {model} cannot be read ({error}): mend the URI, or copy the model to a folder of this machine "
@@ -85,9 +85,9 @@ def resolve(model: str) -> Path:
 
 def shipped(spark: SparkSession, model: Model) -> Model:
     """The same model in a place that every executor can open; on a cluster its folder is sent to them."""
-    return replace(model, path=executor_files.sent(spark, Path(model.path), f"model-{model.fingerprint}"))
+    return replace(model, path=executor_files.send_folder(spark, Path(model.path), f"model-{model.fingerprint}"))
 
 
 @functools.lru_cache(maxsize=2)
 def _encoder(path: str, language: Language) -> PromptEncoder:
-    return PromptEncoder.load(opened(path), language=language)
+    return PromptEncoder.load(local_folder(path), language=language)

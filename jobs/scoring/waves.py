@@ -196,11 +196,11 @@ def _write_wave(
     seen = Observation()
     if "failure" not in answered.columns:
         answered = answered.withColumn("failure", F.lit(None))
-    rows = parquet.gather(answered.select(*_columns(terms)), ["key"])
+    rows = parquet.one_sorted_partition(answered.select(*_columns(terms)), ["key"])
     has_failed = F.col("failure").isNotNull()
     counts = {"nulls": F.col("result").isNull() & ~has_failed, "failures": has_failed}
     written = parquet.write(spark, rows.observe(seen, *(F.count_if(c).alias(n) for n, c in counts.items())), staged)
-    parquet.check(written, terms.schema, size, f"task {terms.task}, {wave}")
+    parquet.check_footers(written, terms.schema, size, f"task {terms.task}, {wave}")
     if seen.get["nulls"]:
         raise BrokenAnswers(f"task {terms.task}: {seen.get['nulls']:,} of {size:,} requests got no result")
     allowance.spend(seen.get["failures"])

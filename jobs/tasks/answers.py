@@ -18,7 +18,7 @@ from jobs.scoring.models import Dtype, Model
 from jobs.scoring.waves import AnswerTerms
 from jobs.spark import executor_files
 from jobs.spark.errors import ConfigurationError, InputError
-from jobs.spark.executor_files import opened
+from jobs.spark.executor_files import local_folder
 from jobs.tables import answers as answers_table
 from jobs.tasks.task import PreparedTask, TaskContext
 from lm.answers import asker as asking
@@ -58,8 +58,8 @@ def lookback_days(config: Config) -> int:
 def prepare(context: TaskContext) -> PreparedTask:
     """Find the articles of the due questions. An answer depends on prompt and model alone: it never expires."""
     settings, model = context.config.answers, context.model
-    folder = write_articles(context.used["articles"], executor_files.scratch(f"articles-{uuid.uuid4().hex}"))
-    load_asker = asker_loader(model, executor_files.sent(context.spark, folder, folder.name))
+    folder = write_articles(context.used["articles"], executor_files.session_folder(f"articles-{uuid.uuid4().hex}"))
+    load_asker = asker_loader(model, executor_files.send_folder(context.spark, folder, folder.name))
     load = writer_loader(model)
 
     def rows(asked: DataFrame, results: Results) -> DataFrame:
@@ -118,11 +118,11 @@ def writer_loader(model: Model) -> Callable[[], AnswerWriter]:
 def _asker(model: Model, articles: str) -> Asker:
     from lm.answers.asker import Asker
 
-    return Asker.load(opened(model.path), opened(articles) / ARTICLES_FILE)
+    return Asker.load(local_folder(model.path), local_folder(articles) / ARTICLES_FILE)
 
 
 @functools.lru_cache(maxsize=1)
 def _writer(path: str, dtype: Dtype) -> AnswerWriter:
     from lm.answers.answer_writer import AnswerWriter
 
-    return AnswerWriter.load(opened(path), dtype=dtype)
+    return AnswerWriter.load(local_folder(path), dtype=dtype)

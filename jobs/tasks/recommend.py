@@ -60,8 +60,8 @@ def prepare(context: TaskContext) -> PreparedTask:
 
     @functools.cache  # built only if something has to be scored, once for all waves
     def load() -> Callable[[], Recommender]:
-        folder = catalogue.write(executor_files.scratch(f"catalogue-{context.run_id}"), model.encoder())
-        return recommender_loader(model, executor_files.sent(context.spark, folder, folder.name), settings.beams)
+        folder = catalogue.write(executor_files.session_folder(f"catalogue-{context.run_id}"), model.encoder())
+        return recommender_loader(model, executor_files.send_folder(context.spark, folder, folder.name), settings.beams)
 
     def rows(asked: DataFrame, results: Results) -> DataFrame:
         lists = recommendations.lists(asked, results.rows, items, settings.k)
@@ -122,5 +122,5 @@ def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> C
 def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
     from lm.recommend.recommender import Recommender
 
-    catalogue = Catalogue.load(executor_files.opened(catalogue_dir))
-    return Recommender.load(executor_files.opened(model.path), catalogue, beams=beams, dtype=model.dtype)
+    catalogue = Catalogue.load(executor_files.local_folder(catalogue_dir))
+    return Recommender.load(executor_files.local_folder(model.path), catalogue, beams=beams, dtype=model.dtype)

@@ -14,7 +14,7 @@ from jobs.scoring import ledger, models
 from jobs.scoring.ledger import Results
 from jobs.scoring.models import Dtype, Model
 from jobs.scoring.waves import AnswerTerms
-from jobs.spark.executor_files import opened
+from jobs.spark.executor_files import local_folder
 from jobs.tables import sentiments
 from jobs.tasks.task import PreparedTask, TaskContext
 
@@ -88,4 +88,4 @@ def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
 def _classifier(path: str, dtype: Dtype) -> SentimentClassifier:
     from lm.sentiment.classifier import SentimentClassifier
 
-    return SentimentClassifier.load(opened(path), dtype=dtype)
+    return SentimentClassifier.load(local_folder(path), dtype=dtype)

@@ -33,7 +33,7 @@ OPTIONAL = False
 
 def tables(config: Config) -> Sequence[str]:
     """Return the input tables that the training reads: questions, articles and the customers' events."""
-    return training_data.HISTORY_TABLES + NEEDED
+    return training_data.TABLES + NEEDED
 
 
 def train(context: TrainingContext) -> Figures:

@@ -94,7 +94,7 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
             write(wave(first, last), f"{store.ledger('recommend')}/wave={number:08d}-bench")
 
     timed(f"fill with {total:,} keys in {WAVES} waves", fill)
-    size = files.usage(spark, store.ledger("recommend"))[1]
+    size = files.disk_usage(spark, store.ledger("recommend"))[1]
     parquet.write(spark, keys(spark, total // 10, total + total // 10), f"{store.root}/asked")
     asked = spark.read.parquet(f"{store.root}/asked")
     terms = AnswerTerms("recommend", RESULT, "bench", DAY, "0123456789abcdef", "catalogue-2", 30)
@@ -117,11 +117,15 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
 
     def append() -> None:
         rows = spark.read.schema(row_schema(RESULT)).parquet(f"{store.root}/new")
-        parquet.write(spark, parquet.gather(rows, ["key"]), f"{store.ledger('recommend')}/wave={WAVES + 1:08d}-bench")
+        parquet.write(
+            spark,
+            parquet.one_sorted_partition(rows, ["key"]),
+            f"{store.ledger('recommend')}/wave={WAVES + 1:08d}-bench",
+        )
 
     seconds["append of 1%"] = timed(f"append of {new:,}", append)
     seconds["compaction"] = timed("compaction", lambda: compact(spark, store, "recommend", RESULT, "gc"))
-    compacted = files.usage(spark, store.ledger("recommend"))[1]
+    compacted = files.disk_usage(spark, store.ledger("recommend"))[1]
     seconds["look-up after it"] = timed("look-up after it", lambda: look_up("found-again"))
     return seconds | {"bytes per key": size / total, "bytes per key, compacted": compacted / (total + new)}
 

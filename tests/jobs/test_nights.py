@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from jobs.backfill import Choices, due_dates, run_backfill
+from jobs.backfill import BackfillOptions, due_dates, run_backfill
 from jobs.commands.plan import PlannedDate, plan
 from jobs.commands.status import show_status
 from jobs.nightly import _note, run_night
 from jobs.scoring.ledger import Results
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import GateRefused
-from jobs.store.attempts import attempts
+from jobs.store.attempts import read_attempts
 from jobs.store.store import Store
 from jobs.tables.runs import Night
 from tests.growing_shop import GrowingShop, use_stub
@@ -51,7 +51,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def planned(spark: SparkSession, shop: GrowingShop, store: str, first: int, last: int) -> list[PlannedDate]:
     config = shop.config(store)
     days = shop.nights[first], shop.nights[last]
-    due = due_dates(spark, config, *days, Choices("all"), shop.config_file)
+    due = due_dates(spark, config, *days, BackfillOptions("all"), shop.config_file)
     return plan(spark, config, due, Console(quiet=True), shop.config_file)
 
 
@@ -88,7 +88,7 @@ def test_a_backfill_equals_the_nights_one_by_one_and_the_plan_told_its_cost(
         assert 0 <= scored["recommend"] - guess["recommend"] < 10
         assert guess["sentiment"] == scored["sentiment"]
     assert before[0].minutes is None  # nothing was ever measured in this store
-    assert attempts(spark, Store(str(shop.folder / "backfilled"))) == {}
+    assert read_attempts(spark, Store(str(shop.folder / "backfilled"))) == {}
 
 
 def test_a_published_date_costs_the_model_nothing(spark: SparkSession, shop: GrowingShop) -> None:
@@ -141,6 +141,7 @@ def test_a_night_unlike_the_others_is_not_published(spark: SparkSession, shop: G
         shop.night(spark, "one-by-one", shop.last, "recommend.k=2", "gate.min_rows=10", "gate.min_dates=1")
     assert shop.digests("one-by-one") == before
     store = Store(str(shop.folder / "one-by-one"))
-    assert attempts(spark, store)[shop.last].reason.startswith("The night differs too much from the 1 published dates")
+    reason = read_attempts(spark, store)[shop.last].reason
+    assert reason.startswith("The night differs too much from the 1 published dates")
     metrics = pd.read_parquet(store.date_folder("metrics", shop.last)).set_index(["metric", "slice"])
     assert metrics.n["rows", "recommendations"] == len(shop.table("one-by-one", "recommendations", shop.last))

@@ -40,7 +40,7 @@ def publish(store: Store, run_id: str, day: date, tables: str, keep: int = 5) ->
     for table in tables:
         fill(Path(store.staging(run_id)) / table, [run_id])
     swaps = [
-        date_swap.swap_of(NO_SPARK, store, f"{store.staging(run_id)}/{table}", store.date_folder(table, day))
+        date_swap.prepare_swap(NO_SPARK, store, f"{store.staging(run_id)}/{table}", store.date_folder(table, day))
         for table in tables
     ]
     date_swap.commit(NO_SPARK, store, Intent(run_id, swaps, number=date_swap.next_publish(NO_SPARK, store)))

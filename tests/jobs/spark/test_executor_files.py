@@ -27,8 +27,8 @@ def test_what_is_remote() -> None:
 
 
 def test_in_one_process_a_folder_stays_where_it_is(spark: SparkSession, tmp_path: Path) -> None:
-    place = executor_files.sent(spark, tmp_path, "anything")
-    assert executor_files.opened(place) == tmp_path
+    place = executor_files.send_folder(spark, tmp_path, "anything")
+    assert executor_files.local_folder(place) == tmp_path
 
 
 def test_on_a_cluster_a_folders_files_are_sent_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,11 +39,11 @@ def test_on_a_cluster_a_folders_files_are_sent_once(tmp_path: Path, monkeypatch:
     added: list[str] = []
     context = SimpleNamespace(master="spark://host:7077", addArchive=added.append)
     session = SimpleNamespace(sparkContext=context)
-    places = [executor_files.sent(session, tmp_path / "model", "model-1") for _ in range(2)]
+    places = [executor_files.send_folder(session, tmp_path / "model", "model-1") for _ in range(2)]
     (archive,) = added
     assert zipfile.ZipFile(archive).namelist() == ["config.json", "model.safetensors"]
     # Spark unpacks an archive into a folder of its name, in the driver and in each executor.
-    assert [executor_files.opened(place) for place in places] == [tmp_path / "root/model-1.zip"] * 2
+    assert [executor_files.local_folder(place) for place in places] == [tmp_path / "root/model-1.zip"] * 2
 
 
 @pytest.mark.slow

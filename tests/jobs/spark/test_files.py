@@ -51,10 +51,10 @@ def test_write_read_list_size_delete(session: SparkSession, root: str, tmp_path:
     files.create_text(session, f"{root}/notes/a", "")
     assert files.read_text(session, path) == "spät 顾客"
     assert files.listdir(session, f"{root}/notes") == ["a", "one.json"]  # and no scratch file left
-    assert files.size(session, path) == len("spät 顾客".encode())
-    assert files.usage(session, path) == (1, len("spät 顾客".encode()))
-    assert files.usage(session, root) == (2, len("spät 顾客".encode()))
-    assert files.usage(session, f"{root}/nothing") == (0, 0)
+    assert files.file_size(session, path) == len("spät 顾客".encode())
+    assert files.disk_usage(session, path) == (1, len("spät 顾客".encode()))
+    assert files.disk_usage(session, root) == (2, len("spät 顾客".encode()))
+    assert files.disk_usage(session, f"{root}/nothing") == (0, 0)
     files.touch(session, path, 1_000_000.0)
     assert files.modified_at(session, path) == 1_000_000.0
     files.delete(session, f"{root}/notes")
@@ -79,7 +79,7 @@ def test_create_is_exclusive_and_reading_nothing_says_so(session: SparkSession, 
     with pytest.raises(FileExistsError):
         files.create_text(session, f"{root}/lock", "yours")
     assert files.read_text(session, f"{root}/lock") == "mine"
-    for read in (files.read_text, files.size, files.modified_at):
+    for read in (files.read_text, files.file_size, files.modified_at):
         with pytest.raises(FileNotFoundError, match="nothing"):
             cast("Callable[[SparkSession, str], object]", read)(session, f"{root}/nothing")
 
@@ -102,7 +102,7 @@ def test_spark_reads_a_folder_whose_name_looks_like_a_glob(spark: SparkSession, 
 
 def test_digest_and_sync(session: SparkSession, root: str) -> None:
     files.write_text(session, f"{root}/f", "abc")
-    assert files.digest(session, f"{root}/f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert files.sha256(session, f"{root}/f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     with pytest.raises(FileNotFoundError, match="nothing"):
-        files.digest(session, f"{root}/nothing")
+        files.sha256(session, f"{root}/nothing")
     files.sync(root)

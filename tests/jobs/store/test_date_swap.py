@@ -72,7 +72,7 @@ def fill(folder: Path, texts: list[str]) -> None:
 
 
 def intent(spark: SparkSession, store: Store) -> Intent:
-    swaps = [date_swap.swap_of(spark, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}") for f in NEW]
+    swaps = [date_swap.prepare_swap(spark, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}") for f in NEW]
     return Intent("run", swaps, ("ledger/w1",))
 
 
@@ -172,7 +172,7 @@ def test_a_real_kill_between_two_swaps(tmp_path: Path) -> None:
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert contents(tmp_path) == OLD | {"tables/a": NEW["tables/a"]}
     assert recover(NO_SPARK, Store(str(tmp_path))) == [
-        "finished run run, which had been interrupted while publishing tables/a, tables/b, tables/c"
+        "finished the interrupted publish of run run: tables/a, tables/b, tables/c"
     ]
     assert_all_new(tmp_path)
 
@@ -207,7 +207,7 @@ def test_lost_files_undo_the_run(
     else:
         (last / "part-00000.parquet").write_text("NEW C")
     said = recover(NO_SPARK, store)
-    assert said[0].startswith("undid run run, whose staged files are no longer whole")
+    assert said[0].startswith("undid run run, whose staged files are damaged")
     assert contents(tmp_path) == OLD
     assert [
         p for p in tmp_path.rglob("*") if p.is_file() and p.parts[len(tmp_path.parts)] not in ("tables", "ledger")
@@ -219,7 +219,7 @@ def test_a_folder_that_was_not_there_is_gone_again_after_an_undo(tmp_path: Path,
     fill(tmp_path / "staging/run/tables/b", ["new b"])
     store = Store(str(tmp_path))
     swaps = [
-        date_swap.swap_of(NO_SPARK, store, f"{store.staging('run')}/tables/{t}", f"{store.root}/tables/{t}")
+        date_swap.prepare_swap(NO_SPARK, store, f"{store.staging('run')}/tables/{t}", f"{store.root}/tables/{t}")
         for t in "ab"
     ]
     killed.setenv(fault_points.VARIABLE, "swap-done:1")
@@ -298,7 +298,7 @@ def test_readers_see_one_version_while_it_is_replaced(tmp_path: Path, read: Call
         staged = Path(store.staging(f"run{version}")) / "a"
         staged.mkdir(parents=True)
         pq.write_table(versions[version], staged / "part-00000.parquet")
-        change = date_swap.swap_of(NO_SPARK, store, str(staged), f"{folder}/run_date=2026-03-01")
+        change = date_swap.prepare_swap(NO_SPARK, store, str(staged), f"{folder}/run_date=2026-03-01")
         date_swap.commit(NO_SPARK, store, Intent(f"run{version}", [change]))
 
     publish(1)

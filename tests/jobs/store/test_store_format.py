@@ -14,7 +14,7 @@ from jobs.scoring import ledger
 from jobs.spark.errors import ConfigurationError
 from jobs.store.publish import publish
 from jobs.store.store import Store
-from jobs.store.store_format import FORMAT, opened
+from jobs.store.store_format import FORMAT, check_format
 from jobs.tables.loyalty import labels_as_of
 from tests.ledgers import DAY, never, requests, terms, write_wave
 from tests.rows import frame
@@ -34,9 +34,9 @@ def golden(spark: SparkSession, store: Store) -> None:
 
 def test_the_first_releases_store_is_read_and_what_changed_is_told_once(spark: SparkSession, store: Store) -> None:
     golden(spark, store)
-    (said,) = opened(spark, store)
-    assert "is of form 1, of an earlier release; it is read as it is. Since form 2: the ledger also keeps" in said
-    assert opened(spark, store) == []
+    (said,) = check_format(spark, store)
+    assert "has layout version 1, of an earlier release, and stays readable. Version 2: the ledger also stores" in said
+    assert check_format(spark, store) == []
     tomorrow = DAY + timedelta(days=1)
     found = ledger.results(spark, store, terms("new", tomorrow), requests(spark, ["tea"]), never)
     assert [row.result[0].item_id for row in found.rows.collect()] == ["i1"]
@@ -46,14 +46,16 @@ def test_the_first_releases_store_is_read_and_what_changed_is_told_once(spark: S
 
 
 def test_a_new_store_says_nothing(spark: SparkSession, store: Store) -> None:
-    assert opened(spark, store) == []
+    assert check_format(spark, store) == []
     assert json.loads(Path(store.root, "format.json").read_text()) == {"format": FORMAT}
 
 
-@pytest.mark.parametrize(("text", "says"), [('{"format": 99}', "written by a later Regulars"), ("{", "Make it ")])
+@pytest.mark.parametrize(
+    ("text", "says"), [('{"format": 99}', "written by a later Regulars"), ("{", "set its content to ")]
+)
 def test_what_is_not_understood_is_left_alone(spark: SparkSession, store: Store, text: str, says: str) -> None:
     Path(store.root).mkdir()
     Path(store.root, "format.json").write_text(text)
     with pytest.raises(ConfigurationError, match=says):
-        opened(spark, store)
+        check_format(spark, store)
     assert [path.name for path in Path(store.root).iterdir()] == ["format.json"]

@@ -13,11 +13,11 @@ from pyspark.testing import assertDataFrameEqual
 import schemas
 from jobs.config.settings import LoyaltySettings
 from jobs.spark import parquet
-from jobs.spark.contracts import check_rows, enforce
+from jobs.spark.contracts import enforce
 from jobs.store.store import Store
 from jobs.tables import bgnbd, loyalty
 from schemas.loyalty import SEGMENTS
-from tests.rows import frame
+from tests.rows import check_rows, frame
 
 RUN_DATE = date(2026, 3, 31)
 SETTINGS = LoyaltySettings(control_share=0.3, starts_on=date(2026, 3, 1), min_repeat_customers=5)

@@ -19,10 +19,10 @@ from rich.console import Console
 from jobs.commands.rollback import rollback
 from jobs.config.config import Config
 from jobs.config.settings import PublishSettings
-from jobs.spark.errors import LakeBehind
+from jobs.spark.errors import DeltaTablesBehind
 from jobs.store import date_swap
 from jobs.store.date_swap import Intent
-from jobs.store.lake import Lake, follow, tidy
+from jobs.store.delta_tables import DeltaTables, update_delta_tables, vacuum_delta_tables
 from jobs.store.publish import publish
 from jobs.store.store import Store
 from schemas import OUTPUTS, contract
@@ -54,10 +54,10 @@ def s3() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> DeltaTables:
     if request.param == "folder":
-        return Lake(str(tmp_path / "lake"), {})
-    return Lake(f"s3://lake/{tmp_path.name}", request.getfixturevalue("s3"))
+        return DeltaTables(str(tmp_path / "lake"), {})
+    return DeltaTables(f"s3://lake/{tmp_path.name}", request.getfixturevalue("s3"))
 
 
 @pytest.fixture
@@ -65,62 +65,64 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def read(lake: Lake, name: str = "recommendations", version: int | None = None) -> list[tuple[Any, ...]]:
+def read(lake: DeltaTables, name: str = "recommendations", version: int | None = None) -> list[tuple[Any, ...]]:
     """Date and rows of each date of a table in one version."""
     table = DeltaTable(f"{lake.root}/{name}", version=version, storage_options=lake.options)
     rows = duckdb.from_arrow(table.to_pyarrow_table())
     return rows.aggregate("run_date, count(*), sum(rank)", "run_date").order("run_date").fetchall()
 
 
-def version(lake: Lake, name: str = "recommendations") -> int:
+def version(lake: DeltaTables, name: str = "recommendations") -> int:
     found = lake.table(name)
     assert found is not None
     return int(found.version())
 
 
-def test_a_date_is_replaced_in_one_version(store: Store, lake: Lake) -> None:
+def test_a_date_is_replaced_in_one_version(store: Store, lake: DeltaTables) -> None:
     put(store, DAY, lists=3)
     put(store, OTHER, lists=2)
-    assert follow(NO_SPARK, store, lake) == [f"{t}/{d}" for t in ("recommendations", "runs") for d in (DAY, OTHER)]
-    assert follow(NO_SPARK, store, lake) == []
+    assert update_delta_tables(NO_SPARK, store, lake) == [
+        f"{t}/{d}" for t in ("recommendations", "runs") for d in (DAY, OTHER)
+    ]
+    assert update_delta_tables(NO_SPARK, store, lake) == []
     before = version(lake)
     assert read(lake) == [(DAY, 3, 6), (OTHER, 2, 3)]
 
     put(store, DAY, lists=5)
-    assert follow(NO_SPARK, store, lake) == [f"recommendations/{DAY}", f"runs/{DAY}"]
+    assert update_delta_tables(NO_SPARK, store, lake) == [f"recommendations/{DAY}", f"runs/{DAY}"]
     assert version(lake) == before + 1
     assert read(lake, version=before) == [(DAY, 3, 6), (OTHER, 2, 3)]
     assert read(lake, version=before + 1) == [(DAY, 5, 15), (OTHER, 2, 3)]
 
     put(store, DAY, lists=0)  # a date that became empty
-    follow(NO_SPARK, store, lake)
+    update_delta_tables(NO_SPARK, store, lake)
     assert version(lake) == before + 2
     assert read(lake) == [(OTHER, 2, 3)]
-    assert follow(NO_SPARK, store, lake) == []
+    assert update_delta_tables(NO_SPARK, store, lake) == []
 
     for part in Path(store.date_folder("recommendations", OTHER)).iterdir():  # a date that was rolled back to nothing
         part.unlink()
     Path(store.date_folder("recommendations", OTHER)).rmdir()
-    assert follow(NO_SPARK, store, lake) == [f"recommendations/{OTHER}"]
+    assert update_delta_tables(NO_SPARK, store, lake) == [f"recommendations/{OTHER}"]
     assert (version(lake), read(lake)) == (before + 3, [])
-    assert follow(NO_SPARK, store, lake) == []
-    assert tidy(lake, store, dry_run=True) == 0  # of replaced files none is a week old
+    assert update_delta_tables(NO_SPARK, store, lake) == []
+    assert vacuum_delta_tables(lake, store, dry_run=True) == 0  # of replaced files none is a week old
 
 
-def test_a_writer_that_saw_an_older_version_overwrites_none(store: Store, lake: Lake) -> None:
+def test_a_writer_that_saw_an_older_version_overwrites_none(store: Store, lake: DeltaTables) -> None:
     """The storage itself refuses a version that is there, so a writer outside the store's lock loses nothing."""
     put(store, DAY, lists=3)
-    follow(NO_SPARK, store, lake)
+    update_delta_tables(NO_SPARK, store, lake)
     stale = lake.table("recommendations")
     assert stale is not None
     rows = stale.to_pyarrow_table()
     put(store, OTHER, lists=2)
-    follow(NO_SPARK, store, lake)
+    update_delta_tables(NO_SPARK, store, lake)
     write_deltalake(stale, rows, mode="overwrite", predicate=f"run_date = '{DAY}'", partition_by=["run_date"])
     assert (version(lake), read(lake)) == (2, [(DAY, 3, 6), (OTHER, 2, 3)])
 
 
-def test_what_a_kill_left_out_follows(store: Store, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kill_left_out_follows(store: Store, lake: DeltaTables, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
 
     def dying(*args: Any, **values: Any) -> None:
@@ -129,18 +131,18 @@ def test_what_a_kill_left_out_follows(store: Store, lake: Lake, monkeypatch: pyt
             raise Killed
         write_deltalake(*args, **values)
 
-    monkeypatch.setattr("jobs.store.lake.write_deltalake", dying)
+    monkeypatch.setattr("jobs.store.delta_tables.write_deltalake", dying)
     put(store, DAY)
     put(store, OTHER)
     with pytest.raises(Killed):
-        follow(NO_SPARK, store, lake)
+        update_delta_tables(NO_SPARK, store, lake)
     assert lake.table("runs") is None  # which comes last: without it a date is not complete
     monkeypatch.undo()
-    assert follow(NO_SPARK, store, lake) == [f"runs/{DAY}", f"runs/{OTHER}"]
+    assert update_delta_tables(NO_SPARK, store, lake) == [f"runs/{DAY}", f"runs/{OTHER}"]
     assert version(lake) == 1
 
 
-def test_a_rollback_reaches_the_lake(tmp_path: Path, store: Store, lake: Lake) -> None:
+def test_a_rollback_reaches_the_lake(tmp_path: Path, store: Store, lake: DeltaTables) -> None:
     raw = {"store": store.root, "timezone": "UTC", "inputs": {"purchases": {"path": "p"}, "items": {"path": "i"}}}
     config = Config.model_validate(raw | {"publish": {"format": "delta", "to": lake.root, "options": lake.options}})
     for run_id, lists in (("one", 3), ("two", 4)):
@@ -149,18 +151,18 @@ def test_a_rollback_reaches_the_lake(tmp_path: Path, store: Store, lake: Lake) -
         staged = f"{store.staging(run_id)}/recommendations"
         Path(staged).parent.mkdir(parents=True)
         Path(made.date_folder("recommendations", DAY)).rename(staged)
-        one = date_swap.swap_of(NO_SPARK, store, staged, store.date_folder("recommendations", DAY))
+        one = date_swap.prepare_swap(NO_SPARK, store, staged, store.date_folder("recommendations", DAY))
         date_swap.commit(NO_SPARK, store, Intent(run_id, [one], number=date_swap.next_publish(NO_SPARK, store)))
-        follow(NO_SPARK, store, lake)
+        update_delta_tables(NO_SPARK, store, lake)
         assert read(lake) == [(DAY, lists, sum(range(lists + 1)))]
     rollback(NO_SPARK, config, DAY, Console(quiet=True))
     assert (version(lake), read(lake)) == (2, [(DAY, 3, 6)])
 
 
 def test_every_table_goes_through_as_it_is(spark: SparkSession, store: Store, tmp_path: Path) -> None:
-    lake = Lake(str(tmp_path / "lake"), {})
+    lake = DeltaTables(str(tmp_path / "lake"), {})
     publish(spark, store, "run", DAY, {table: frame(spark, table, [{}]) for table in OUTPUTS})
-    assert follow(spark, store, lake)[-1] == f"runs/{DAY}"
+    assert update_delta_tables(spark, store, lake)[-1] == f"runs/{DAY}"
     for name in OUTPUTS:
         table = lake.table(name)
         assert table is not None
@@ -173,8 +175,8 @@ def test_every_table_goes_through_as_it_is(spark: SparkSession, store: Store, tm
 def test_a_storage_that_does_not_answer_is_named(store: Store) -> None:
     put(store, DAY)
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "max_retries": "0"}
-    with pytest.raises(LakeBehind, match=r"s3://lake/shop could not be brought up to date .* next nightly") as refusal:
-        follow(NO_SPARK, store, Lake("s3://lake/shop", KEYS | nowhere))
+    with pytest.raises(DeltaTablesBehind, match=r"s3://lake/shop could not be brought up to date") as refusal:
+        update_delta_tables(NO_SPARK, store, DeltaTables("s3://lake/shop", KEYS | nowhere))
     assert refusal.value.exit_code == 75
 
 
@@ -182,4 +184,4 @@ def test_a_storage_that_does_not_answer_is_named(store: Store) -> None:
 def test_delta_needs_a_place_and_a_place_needs_delta(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=r"format: delta and `to` need each other"):
         PublishSettings.model_validate(wrong)
-    assert Lake.of(PublishSettings()) is None
+    assert DeltaTables.of(PublishSettings()) is None
