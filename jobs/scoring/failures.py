@@ -19,6 +19,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.inputs.quarantine import quarantine_rows
 from jobs.spark.errors import GateRefused
 from jobs.spark.pandas_udfs import pandas_udf
 
@@ -121,13 +122,13 @@ def rejected(task: str, asked: DataFrame, failed: DataFrame) -> tuple[str, DataF
     """Of the rows of `asked` whose request failed: their table, their `quarantine` rows, their number by rule."""
     table, key = _TABLES[task]
     rule = F.substring_index("failure", " ", 1)
-    detail = F.concat_ws(": ", F.create_map(*(F.lit(text) for pair in DETAILS.items() for text in pair))[rule], _kind())
-    rows = asked.join(failed, on="key", how="inner").select(
-        F.lit(table).alias("table"),
-        rule.alias("rule"),
-        F.sha2(F.col(key), 256).alias("key_hash"),
-        F.lit("").alias("source_file"),
-        detail.alias("detail"),
+    rows = quarantine_rows(
+        asked.join(failed, on="key", how="inner"),
+        F.lit(table),
+        DETAILS,
+        rule=rule,
+        key_hash=F.sha2(F.col(key), 256),
+        error=_kind(),
     )
     return table, rows, {row["rule"]: row["count"] for row in rows.groupBy("rule").count().collect()}
 
