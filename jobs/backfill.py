@@ -1,8 +1,8 @@
-"""Backfill: the night for each date of a range that needs it, each as of its own end.
+"""Backfill: runs the night for each date of a range that needs it, each as of its own end.
 
-For the data engineer after a fix or an outage: `regulars backfill --from D --to D --reprocess missing`. What the
-ledger has answered is not scored again, so a repeated date costs little more than reading. Dates that a backfill is
-going to run are noted below the store; `--reprocess failed` goes on with those that it did not publish.
+For the data engineer after a fix or an outage: `regulars backfill --from D --to D --reprocess missing`. The ledger's
+answers are reused, so a repeated date costs little more than reading its inputs. The store records the dates that a
+backfill is going to run; `--reprocess failed` resumes with those that it did not publish.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jobs.nightly import run_night
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import StoreBusy, UsageError
 from jobs.store.attempts import record_waiting
-from jobs.store.dates import DateState, Reprocess, days_between, selected, states
+from jobs.store.dates import DateState, Reprocess, date_states, dates_to_run, days_between
 from jobs.store.store import Store
 from jobs.tables.runs import Night
 from jobs.tasks.versions import current, own_config
@@ -29,13 +29,13 @@ from jobs.tasks.versions import current, own_config
 
 @dataclass(frozen=True)
 class BackfillOptions:
-    """What the operator chose; the defaults are those of the command."""
+    """The options of the command line, with the same defaults."""
 
     reprocess: Reprocess = "missing"
     order: Literal["oldest", "newest"] = "oldest"
     on_error: Literal["stop", "continue"] = "stop"
     versions: Literal["own", "current"] = "current"
-    #: Dates before the first that are run again if they were ever run: rows that came late may belong to them.
+    #: Number of dates before the first to run again, if they ever ran, because late rows may belong to them.
     lookback: int = 0
 
 
@@ -46,22 +46,22 @@ def run_backfill(
     last: date,
     console: Console,
     config_file: str,
-    choices: BackfillOptions | None = None,
+    options: BackfillOptions | None = None,
     deadline: Deadline | None = None,
 ) -> list[Night]:
-    """Run and publish the dates from `first` to `last`, both included, that `choices` asks for.
+    """Run and publish the dates from `first` to `last`, both included, that `options` selects.
 
-    Raises UsageError for an empty range, and what the first failing night raised: at once, or after the other dates
-    with `on_error` continue. After the deadline no date begins; the one that is running ends as a night does.
+    Raises UsageError for an empty range. Raises the first failed night's error, at once or, with `on_error` continue,
+    after the other dates. After the deadline no further date begins.
     """
-    choices, store = choices or BackfillOptions(), Store(config.store)
-    due = due_dates(spark, config, first, last, choices, config_file)
+    options, store = options or BackfillOptions(), Store(config.store)
+    due = due_dates(spark, config, first, last, options, config_file)
     if not due:
-        console.print(f"Nothing to do: no date from {first} to {last} is {choices.reprocess}", highlight=False)
+        console.print(f"Nothing to do: no date from {first} to {last} is {options.reprocess}", highlight=False)
         return []
-    mark = f"backfill-{uuid.uuid4().hex[:8]}"
+    backfill_id = f"backfill-{uuid.uuid4().hex[:8]}"
     for day in due:
-        record_waiting(spark, store, mark, day)
+        record_waiting(spark, store, backfill_id, day)
     nights: list[Night] = []
     failures: list[Exception] = []
     try:
@@ -71,35 +71,35 @@ def run_backfill(
                 break
             console.print(f"[bold]{day}[/bold] ({number} of {len(due)}, {reason})", highlight=False)
             try:
-                nights.append(_run(spark, config, state, console, config_file, choices, deadline))
+                nights.append(_run(spark, config, state, console, config_file, options, deadline))
             except Exception as error:
                 failures.append(error)
                 console.print(f"{day}: [red]failed[/red]", highlight=False)
-                if choices.on_error == "stop" or isinstance(error, StoreBusy):
+                if options.on_error == "stop" or isinstance(error, StoreBusy):
                     break
             else:
-                console.print(_said(nights[-1]), highlight=False)
-    finally:  # also when the operator interrupts it
-        _say_how_to_go_on(console, config_file, set(due), nights)
+                console.print(_night_line(nights[-1]), highlight=False)
+    finally:  # also after an interrupt
+        _print_resume_command(console, config_file, set(due), nights)
     if failures:
         raise failures[0]
     return nights
 
 
 def due_dates(
-    spark: SparkSession, config: Config, first: date, last: date, choices: BackfillOptions, config_file: str
+    spark: SparkSession, config: Config, first: date, last: date, options: BackfillOptions, config_file: str
 ) -> dict[date, tuple[DateState, str]]:
-    """The dates to run, in their order, each with its state and the reason; UsageError for an empty range."""
+    """Return the dates to run, in order, each with its state and reason. Raises UsageError for an empty range."""
     if last < first:
         raise UsageError(f"--from {first} is after --to {last}: give the older date first")
     store, (today, _) = Store(config.store), current(config, config_file)
-    start = first - timedelta(days=choices.lookback)
-    found = {state.run_date: state for state in states(spark, store, days_between(start, last), today)}
-    reasons = selected((state for day, state in found.items() if day >= first), choices.reprocess)
+    start = first - timedelta(days=options.lookback)
+    found = {state.run_date: state for state in date_states(spark, store, days_between(start, last), today)}
+    reasons = dates_to_run((state for day, state in found.items() if day >= first), options.reprocess)
     for day, state in found.items():
         if day < first and state.state not in ("missing", "running"):
             reasons[day] = "lookback"
-    return {day: (found[day], reasons[day]) for day in sorted(reasons, reverse=choices.order == "newest")}
+    return {day: (found[day], reasons[day]) for day in sorted(reasons, reverse=options.order == "newest")}
 
 
 def _run(
@@ -108,22 +108,22 @@ def _run(
     state: DateState,
     console: Console,
     config_file: str,
-    choices: BackfillOptions,
+    options: BackfillOptions,
     deadline: Deadline | None,
 ) -> Night:
-    """One date, with today's versions or those that it was published with; a date without any has today's."""
-    if choices.versions == "own" and state.run is not None:
+    """Run one date with today's versions or, where chosen, the versions that it was published with."""
+    if options.versions == "own" and state.run is not None:
         config = own_config(spark, Store(config.store), config, state.run.versions)
     return run_night(spark, config, state.run_date, console, config_file, deadline)
 
 
-def _said(night: Night) -> str:
+def _night_line(night: Night) -> str:
     scored = ", ".join(f"{task} {n:,} scored" for task, n in night.scored.items())
     stages = sum(seconds for name, seconds in night.seconds.items() if "." not in name)
     return f"{night.run_date}: published {sum(night.rows.values()):,} rows, {scored}, {stages:.0f} s"
 
 
-def _say_how_to_go_on(console: Console, config_file: str, due: set[date], nights: list[Night]) -> None:
+def _print_resume_command(console: Console, config_file: str, due: set[date], nights: list[Night]) -> None:
     left = sorted(due - {night.run_date for night in nights})
     if left:
         console.print(

@@ -1,6 +1,6 @@
-"""The `regulars` command: each verb reads one configuration file, and every ending says how to go on.
+"""The command line: each command reads one configuration file, and each message says how to go on.
 
-Exit codes: 0 done; 1 a defect of ours; 2 wrong usage or configuration; 4 gate refused, old data kept; 5 input
+Exit codes: 0 done; 1 a defect of Regulars; 2 wrong usage or configuration; 4 gate refused, old data kept; 5 input
 missing or unreadable; 75 another run holds the store; 130 interrupted, resumable.
 """
 
@@ -39,7 +39,7 @@ def sample(
     days: Annotated[int, typer.Option(min=2)] = 60,
     seed: int = 0,
 ) -> None:
-    """Write a realistic, dirty sample shop and a configuration that is ready to run."""
+    """Write a sample shop with realistic errors in its data, and a configuration for it."""
     from jobs.sample import write_sample
 
     info = write_sample(out, customers=customers, products=products, days=days, seed=seed)
@@ -57,7 +57,7 @@ def nightly(
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Write every output table for one date: all of them or none."""
+    """Write all output tables of one date, or none of them."""
     from jobs.commands.summary import show_summary
     from jobs.nightly import run_night
 
@@ -70,10 +70,10 @@ def nightly(
 
 @app.command()
 def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Check Java, Python, packages, memory, disk, models and inputs, and say how to mend each."""
-    from jobs.commands.doctor import examine
+    """Check Java, Python, packages, memory, disk, models and inputs, and say how to fix each."""
+    from jobs.commands.doctor import check_setup
 
-    if not examine(config, overrides or [], console):
+    if not check_setup(config, overrides or [], console):
         raise typer.Exit(2)
 
 
@@ -90,30 +90,30 @@ for command in (
 
 
 def main() -> NoReturn:
-    """Run the command line; a user's mistake ends with one message and its exit code, never a stack trace."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    """Run the command line. An error that a user can fix ends with one message and its exit code."""
+    signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         result = app(standalone_mode=False)
-        code = result if isinstance(result, int) else 0  # typer hands an interrupt back as 130
+        code = result if isinstance(result, int) else 0  # typer returns 130 for an interrupt
     except (UserError, CheckpointError, CatalogueError) as error:
-        code = _told(error)
+        code = _print_error(error)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
         full = disk_full(error)
-        code = _usage_error(error) if full is None else _told(full)
+        code = _usage_error(error) if full is None else _print_error(full)
     if code == 130:
         errors.print("Interrupted: nothing was published. The same command goes on where it stopped.")
     sys.exit(code)
 
 
-def _told(error: UserError | CheckpointError | CatalogueError) -> int:
+def _print_error(error: UserError | CheckpointError | CatalogueError) -> int:
     errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False)
     return error.exit_code
 
 
 def _usage_error(error: Exception) -> int:
-    """Show what typer says of a wrong command line; anything else is a defect and keeps its trace."""
+    """Show typer's message for a wrong command line; any other exception is a defect and keeps its stack trace."""
     show = getattr(error, "show", None)
     if show is None:
         raise error
@@ -121,7 +121,7 @@ def _usage_error(error: Exception) -> int:
     return 2
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+def _raise_interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

@@ -1,12 +1,17 @@
-"""Small GPT-2s of Hugging Face's and what engines are asked to do with them."""
+"""Small random GPT-2s of Hugging Face, prompts and token runs for tests of the engines."""
 
 from __future__ import annotations
+
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from lm.engine.gpt2 import GPT2
 from lm.engine.kv_tree import TokenRuns
+from lm.engine.weights import load_gpt2
 
 VOCABULARY = 211
 SIZES = [
@@ -24,12 +29,19 @@ def huggingface(seed: int = 0, **sizes: object) -> GPT2LMHeadModel:
     return GPT2LMHeadModel(GPT2Config(**values)).eval()
 
 
+def our_gpt2(model: GPT2LMHeadModel) -> GPT2:
+    """The same model as our engine loads it."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return load_gpt2(Path(folder), dtype=model.dtype)
+
+
 def some_prompts(lengths: list[int], seed: int = 0) -> list[list[int]]:
     rng = np.random.default_rng(seed)
     return [rng.integers(0, VOCABULARY, n).tolist() for n in lengths]
 
 
-def chains(*runs: tuple[int, int, list[int], bool]) -> TokenRuns:
+def token_runs(*runs: tuple[int, int, list[int], bool]) -> TokenRuns:
     prompt, parent, tokens, keep = zip(*runs, strict=True)
     return TokenRuns(
         np.array(prompt),

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from schemas import contract
+from jobs.spark.contracts import mark_repeated_keys, refuse_violations, violation_counts
+from schemas import Contract, contract
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -52,3 +53,10 @@ def frame(spark: SparkSession, table: str, rows: Iterable[Mapping[str, Any]]) ->
     names = contract(table).column_names
     full = [row(table, **values) for values in rows]
     return spark.createDataFrame([tuple(r[name] for name in names) for r in full], struct_type(contract(table)))
+
+
+def check_rows(df: DataFrame, agreed: Contract) -> int:
+    """Return the number of rows; ContractError where they break the contract, as in publishing."""
+    counts = mark_repeated_keys(df, agreed).agg(*violation_counts(agreed)).head()
+    assert counts is not None
+    return refuse_violations(agreed, counts.asDict())

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pandas as pd
 import pyarrow.parquet as pq
 
-from jobs.sample import TABLES, SampleInfo
+from jobs.sample import SAMPLE_TABLES, SampleInfo
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200b\ufeff]")
@@ -20,7 +20,7 @@ class Shop:
 
     def __init__(self, info: SampleInfo) -> None:
         self.info = info
-        self.tables = {t: pq.read_table(info.out / "data" / t).to_pandas() for t in TABLES}
+        self.tables = {t: pq.read_table(info.out / "data" / t).to_pandas() for t in SAMPLE_TABLES}
         self.truth = {p.stem: pq.read_table(p).to_pandas() for p in (info.out / "truth").glob("*.parquet")}
 
     def __getitem__(self, table: str) -> pd.DataFrame:

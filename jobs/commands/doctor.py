@@ -1,6 +1,6 @@
-"""`regulars doctor`: looks at everything that a night needs and says how to mend what is missing.
+"""`regulars doctor`: checks everything that a night needs and says how to fix what is missing.
 
-For the data engineer on a new machine, before the first night; starts no Spark and loads no model.
+For the data engineer on a new machine, before the first night. Starts no Spark and loads no model.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 
 GIB = 2**30
-#: Below these a night of the default settings is likely to fail.
+#: A night with default settings needs at least this much.
 _MEMORY_GIB, _DISK_GIB = 4, 2
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination; `mend` is empty where all is well, a `hint` says what would make a night faster."""
+    """One line of the report. `fix` is empty where the check passes; `hint` says what makes a night faster."""
 
     check: str
     found: str
-    mend: str = ""
+    fix: str = ""
     hint: str = ""
 
 
-def examine(config_file: Path, overrides: Sequence[str], console: Console) -> bool:
-    """Print the findings; True where a night can run."""
+def check_setup(config_file: Path, overrides: Sequence[str], console: Console) -> bool:
+    """Print one line per check and return whether a night can run."""
     findings = [*_machine(), *_packages(), *_bytecode()]
     try:
         config = load(config_file, overrides)
@@ -58,13 +58,13 @@ def examine(config_file: Path, overrides: Sequence[str], console: Console) -> bo
             *_models(config, config_file),
             *_inputs(config),
         ]
-    table = Table("", "check", "found", "how to mend it", box=None)
+    table = Table("", "check", "found", "how to fix it", box=None)
     for finding in findings:
-        mark = "[red]✗[/red]" if finding.mend else "[yellow]![/yellow]" if finding.hint else "[green]✓[/green]"
-        table.add_row(mark, finding.check, finding.found, finding.mend or finding.hint)
+        mark = "[red]✗[/red]" if finding.fix else "[yellow]![/yellow]" if finding.hint else "[green]✓[/green]"
+        table.add_row(mark, finding.check, finding.found, finding.fix or finding.hint)
     console.print(table)
-    healthy = not any(finding.mend for finding in findings)
-    console.print("All is well: a night can run." if healthy else "Mend the lines marked ✗, then run this again.")
+    healthy = not any(finding.fix for finding in findings)
+    console.print("All checks passed: a night can run." if healthy else "Fix the lines marked ✗, then run this again.")
     return healthy
 
 
@@ -79,22 +79,22 @@ def _machine() -> Iterator[Finding]:
 
 
 def _java() -> Finding:
-    mend = (
+    fix = (
         "Spark needs Java 17 or 21: install it (for example: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
     )
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if not java or not Path(java).exists():
-        return Finding("Java", "none", mend)
+        return Finding("Java", "none", fix)
     said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr  # noqa: S603
     version = re.search(r'version "(\d+)[^"]*"', said)
     if not version:
-        return Finding("Java", "unknown version", mend)
-    return Finding("Java", version.group(0), "" if version.group(1) in ("17", "21") else mend)
+        return Finding("Java", "unknown version", fix)
+    return Finding("Java", version.group(0), "" if version.group(1) in ("17", "21") else fix)
 
 
 def _matrix_support() -> str:
-    """Say which matrix instructions Linux reports; bf16 is used only where they make it pay."""
+    """Describe the processor's matrix instructions as Linux reports them; they decide about bf16."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:
@@ -119,23 +119,21 @@ def _packages() -> Iterator[Finding]:
             continue
         if not requirement.specifier.contains(installed, prereleases=True):
             wrong.append(f"{requirement.name} is {installed}, not {requirement.specifier}")
-    mend = "; ".join(wrong) + ": run make setup, or pip install regulars again" if wrong else ""
-    yield Finding("packages", "differ from the pins" if wrong else "as pinned", mend)
+    fix = "; ".join(wrong) + ": run make setup, or pip install regulars again" if wrong else ""
+    yield Finding("packages", "differ from the pins" if wrong else "as pinned", fix)
 
 
 def _bytecode() -> Iterator[Finding]:
-    """Without it each process of a night compiles the libraries anew; many containers forbid Python to write it."""
+    """Check for compiled bytecode: without it, each process of a night compiles the libraries again."""
     spec = importlib.util.find_spec("torch")
     if spec is None or spec.origin is None:
-        return  # said by the packages
+        return  # the package check reports it
     if Path(importlib.util.cache_from_source(spec.origin)).exists():
-        yield Finding("bytecode", "of the libraries is kept")
+        yield Finding("bytecode", "of the libraries is stored")
         return
     folder = Path(spec.origin).parents[1]
-    hint = (
-        f"each process starts slower by its libraries' compilation: run once {sys.executable} -m compileall -q {folder}"
-    )
-    yield Finding("bytecode", "of the libraries is not kept", hint=hint)
+    hint = f"each process compiles its libraries at start: run once {sys.executable} -m compileall -q {folder}"
+    yield Finding("bytecode", "of the libraries is not stored", hint=hint)
 
 
 def _disk(config: Config) -> Finding:
@@ -145,12 +143,12 @@ def _disk(config: Config) -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free / GIB
-    mend = ""
+    fix = ""
     if not os.access(folder, os.W_OK):
-        mend = f"{folder} is not writable: change its owner, or set store to a folder that is"
+        fix = f"{folder} is not writable: change its owner, or set store to a folder that is"
     elif free < _DISK_GIB:
-        mend = f"free some space: a night wants {_DISK_GIB} GiB or more"
-    return Finding("store", f"{config.store}, {free:.0f} GiB free", mend)
+        fix = f"free some space: a night needs {_DISK_GIB} GiB or more"
+    return Finding("store", f"{config.store}, {free:.0f} GiB free", fix)
 
 
 def _models(config: Config, config_file: Path) -> Iterator[Finding]:
@@ -161,7 +159,7 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
         needed["answers"] = config.models.answers
     for key, model in needed.items():
         if is_remote(model):
-            yield Finding(f"models.{key}", f"{model} (looked at when a night begins)")
+            yield Finding(f"models.{key}", f"{model} (checked when a night begins)")
             continue
         try:
             path = checkpoint.resolve(model)
@@ -176,11 +174,11 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
 
 def _inputs(config: Config) -> Iterator[Finding]:
     if "purchases" not in config.inputs:
-        mend = "name the table of what customers bought; with reviews alone sentiment can be trained and judged"
-        yield Finding("inputs.purchases", "missing", mend)
+        fix = "name the table of purchases; with reviews alone, only sentiment can be trained and evaluated"
+        yield Finding("inputs.purchases", "missing", fix)
     for table, source in config.inputs.items():
         paths = [source.path] if isinstance(source.path, str) else list(source.path)
         any_date = {path: path.replace("{run_date}", "*") for path in paths}
         missing = [path for path in paths if "://" not in path and not glob.glob(any_date[path])]  # noqa: PTH207  (paths may be absolute globs)
-        mend = f"inputs.{table}.path names nothing: {', '.join(missing)}" if missing else ""
-        yield Finding(f"inputs.{table}", ", ".join(paths), mend)
+        fix = f"inputs.{table}.path matches no file: {', '.join(missing)}" if missing else ""
+        yield Finding(f"inputs.{table}", ", ".join(paths), fix)

@@ -1,7 +1,7 @@
 """`regulars gc`: frees what no run, rollback or repeated date needs, and merges the ledger's waves.
 
-For the data engineer, now and then, when no night runs. What it keeps is the configuration's `gc` and `publish`
-sections; `--dry-run` measures and changes nothing.
+For the data engineer, at times when no night runs. The sections `gc` and `publish` of the configuration say what it
+keeps. `--dry-run` measures and changes nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from jobs.tasks.versions import settings_version
 
 @dataclass(frozen=True)
 class Freed:
-    """One kind of thing that goes: files or rows, and bytes (of the ledger in a dry run: estimated; None: unknown)."""
+    """One kind of thing that goes, and its bytes (None: unknown; estimated for the ledger in a dry run)."""
 
     what: str
     count: str
@@ -78,7 +78,7 @@ def _left_behind(spark: SparkSession, store: Store, config: Config, *, dry_run: 
 
 
 def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
-    """What plan and the like left when they were killed; a live one would lose its files and end with an error."""
+    """Files that killed commands such as `plan` left; a running one would lose its files and end with an error."""
     count, size = files.disk_usage(spark, f"{store.root}/scratch")
     if not dry_run:
         files.delete(spark, f"{store.root}/scratch")
@@ -95,7 +95,7 @@ def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str],
 
 
 def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> list[str]:
-    """Records of dates too old to be repeated, of those that their own run published after all, and broken ones."""
+    """Records of dates too old to be repeated, of runs that published after all, and broken records."""
     tried = read_attempts(spark, store)
     runs = published_runs(spark, store, tried)
     live = {
@@ -107,7 +107,7 @@ def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> 
 
 
 def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[str]:
-    """Settings other than today's with which no date was published, nor one that a rollback would bring back."""
+    """Settings of no published date, of none that a rollback would bring back, and not today's."""
     folder = f"{store.root}/settings"
     names = files.listdir(spark, folder)
     trash = [store.trash(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
@@ -123,7 +123,7 @@ def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[
 
 
 def _keep_from(spark: SparkSession, store: Store, config: Config) -> date | None:
-    """Counted back from the newest published date, not from the clock: a store at rest loses nothing more."""
+    """The first date to keep, counted back from the newest published date and not from the clock."""
     dates = published_dates(spark, store, "recommendations")
     return dates[-1] - timedelta(days=config.gc.ledger_days) if dates else None
 
@@ -136,7 +136,7 @@ def _ledger(
         return Freed(f"ledger of {task}", "0 rows", 0)
     in_use = None
     if keep_from is not None:
-        # A repeated date asks again what it looked back at.
+        # A repeated date asks again about the rows of its look-back days.
         known = task_named(task)
         keep_from -= timedelta(days=known.lookback_days(config) if known else 0)
         if known and known.REQUESTS in schemas.OUTPUTS:
@@ -146,11 +146,11 @@ def _ledger(
     if dry_run:
         before = compaction.rows_of(spark, store, task)
         rows = ledger.read(spark, store, task, result_type)
-        after = before - compaction.needless(rows, keep_from, in_use).count()
+        after = before - compaction.unused_rows(rows, keep_from, in_use).count()
         left = round(size * after / before) if before else size
     else:
         before, after = compaction.compact(spark, store, task, result_type, f"{run_id}-{task}", keep_from, in_use)
-        # Only commands that hold the lock read the ledger: nobody is listing the old waves.
+        # Only commands that hold the lock read the ledger, so nobody is listing the old waves.
         files.delete(spark, store.trash(f"{run_id}-{task}"))
         _, left = files.disk_usage(spark, store.ledger(task))
     return Freed(f"ledger of {task}", f"{before - after:,} of {before:,} rows in {waves} waves", size - left)

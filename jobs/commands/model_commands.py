@@ -15,7 +15,7 @@ from jobs.tasks.all_tasks import TASKS
 
 
 class Protocol(StrEnum):
-    """Which purchases are held out."""
+    """The purchases that are held out."""
 
     TIME_SPLIT = "time-split"
     LEAVE_ONE_OUT = "leave-one-out"

@@ -1,4 +1,4 @@
-"""What the commands share: options, consoles, and how a configuration file, a session and a date are read."""
+"""What the commands share: options, the console, and readers of configuration, session and dates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from jobs.config.config import Config
 
-#: A scheduler's log has no width: tables would be broken at 80 characters there.
+#: A scheduler's log has no width, and rich would break tables at 80 characters.
 console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
@@ -28,21 +28,21 @@ DEFAULT_CONFIG = Path("regulars.yaml")
 
 
 def load_config(path: Path, overrides: list[str] | None) -> Config:
-    """Read the configuration; imported late, so that `--help` needs no pydantic."""
+    """Read the configuration. The late import keeps `--help` fast."""
     from jobs.config.config import load
 
     return load(path, overrides or [])
 
 
 def session(command: str, config: Config) -> SparkSession:
-    """Make the Spark session of a command."""
+    """Create the Spark session of a command."""
     from jobs.spark.session import create_session
 
     return create_session(f"regulars {command}", timezone=config.timezone, conf=config.spark)
 
 
 def parsed_date(option: str, text: str) -> date:
-    """Read an ISO date; UsageError naming the option."""
+    """Parse an ISO date. Raises UsageError with the option's name."""
     try:
         return date.fromisoformat(text)
     except ValueError:

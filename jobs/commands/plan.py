@@ -1,7 +1,7 @@
 """`regulars plan`: what running dates would cost, before anything is run.
 
-For the operator who has until the morning: reads the inputs and renders the prompts of each date as its night would,
-asks the ledger, and lets the model alone. Nothing that a run or a reader sees is changed.
+It reads the inputs, renders the prompts of each date as its night would, and asks the ledger. It runs no model and
+changes nothing that a run or a reader sees.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from jobs.tasks.all_tasks import wanted_tasks
 from jobs.tasks.task import PreparedTask, TaskContext
 from jobs.tasks.versions import own_config
 
-#: A run tells the model's speed only if it scored so many requests; else the one that scored most is taken.
+#: Fewest scored requests of a run that measures the speed; without such a run the largest one counts.
 _ENOUGH_SCORED = 100
 
 
 @dataclass(frozen=True)
 class PlannedDate:
-    """One date: why it would run, its requests by task, and the minutes that it would take; None: never measured."""
+    """One date: why it would run, its requests by task, and its minutes (None: never measured)."""
 
     run_date: date
     reason: str
@@ -45,7 +45,7 @@ class PlannedDate:
 
 @dataclass
 class _Rates:
-    """Measured speed: requests a second by task, and the seconds of a night without the model."""
+    """Measured speed: requests a second of each task, and the seconds of a night without the model."""
 
     per_second: dict[str, float] = field(default_factory=dict)
     other_seconds: float | None = None
@@ -66,9 +66,9 @@ def plan(
     *,
     own_versions: bool = False,
 ) -> list[PlannedDate]:
-    """Plan the dates in the order in which they would run, each after those before it, and print them.
+    """Plan the dates in the order in which they would run, and print them.
 
-    Answers that an earlier date of the plan would leave in the ledger count as hits for the dates after it.
+    Answers that an earlier date of the plan would add to the ledger count as hits of the later dates.
     """
     store = Store(config.store)
     scratch = store.scratch(f"plan-{uuid.uuid4().hex[:8]}")
@@ -100,15 +100,15 @@ def plan(
 
 
 def measured_rates(runs: Mapping[date, Run]) -> _Rates:
-    """The newest measured speed of each task, and the newest night's seconds without the model."""
+    """The newest measured speed of each task, and the seconds of the newest night without the model."""
     rates = _Rates()
     newest_first = sorted(runs.values(), key=lambda run: run.finished_at, reverse=True)
     tasks = {name.removesuffix(".scored") for run in newest_first for name in run.rows if name.endswith(".scored")}
     for task in tasks:
-        told = [run for run in newest_first if run.rows.get(f"{task}.scored") and run.seconds.get(f"{task}.model")]
-        if told:
-            enough = [run for run in told if run.rows[f"{task}.scored"] >= _ENOUGH_SCORED]
-            best = enough[0] if enough else max(told, key=lambda run: run.rows[f"{task}.scored"])
+        measured = [run for run in newest_first if run.rows.get(f"{task}.scored") and run.seconds.get(f"{task}.model")]
+        if measured:
+            enough = [run for run in measured if run.rows[f"{task}.scored"] >= _ENOUGH_SCORED]
+            best = enough[0] if enough else max(measured, key=lambda run: run.rows[f"{task}.scored"])
             rates.per_second[task] = best.rows[f"{task}.scored"] / best.seconds[f"{task}.model"]
     if newest_first:
         run = newest_first[0]
@@ -140,7 +140,7 @@ def _missing(
     foreseen: list[tuple[date, DataFrame]],
     scratch: str,
 ) -> DataFrame:
-    """The keys that neither the ledger nor an earlier date of the plan, up to this one's run date, would answer."""
+    """The keys that neither the ledger nor an earlier date of the plan would answer."""
     terms = prepared.terms
     found = ledger.lookup(spark, store, terms, keys, prepared.enough)
     missing = found.where(F.col("why_missing").isNotNull()).select("key")

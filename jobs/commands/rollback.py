@@ -1,7 +1,7 @@
-"""`regulars rollback`: puts the version of a date back that the last publish of the date replaced.
+"""`regulars rollback`: restores the version of a date that its last publish replaced.
 
-Readers see the old version or the new one, as in a publish; what is taken away is kept in its turn, so a second
-rollback undoes the first.
+Readers see the old or the new version, as in a publish. The replaced version is kept, so a second rollback undoes the
+first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobs.config.config import Config
 from jobs.spark import files
 from jobs.spark.errors import UsageError
 from jobs.store import store_format
-from jobs.store.date_swap import Intent, FolderSwap, closed_intents, commit, next_publish, prepare_swap, trash
+from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, trash_folder
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
 from jobs.store.publish import recover
@@ -25,9 +25,9 @@ from jobs.store.store import Store
 
 
 def rollback(spark: SparkSession, config: Config, run_date: date, console: Console) -> list[str]:
-    """Put the version of `run_date` back that the newest publish of it replaced; return the tables swapped.
+    """Restore the version of `run_date` that its newest publish replaced; return the changed tables.
 
-    Raises UsageError where that publish replaced nothing or what it replaced is no longer kept.
+    Raises UsageError where that publish replaced nothing or the old version is no longer kept.
     """
     store, run_id = Store(config.store), f"rollback-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
@@ -37,9 +37,9 @@ def rollback(spark: SparkSession, config: Config, run_date: date, console: Conso
         swaps = _old_versions(spark, store, run_date, undone) if undone else []
         if undone is None or not swaps:
             raise UsageError(
-                f"no earlier version of {run_date} is kept: either it was published only once, or that was more than "
-                f"publish.keep_publishes ({config.publish.keep_publishes}) publishes ago. To write the date again: "
-                f"regulars nightly --run-date {run_date}"
+                f"no earlier version of {run_date} is kept: it was published only once, or its last publish was "
+                f"more than publish.keep_publishes ({config.publish.keep_publishes}) publishes ago. To write the date "
+                f"again: regulars nightly --run-date {run_date}"
             )
         back = {swap.target for swap in swaps}
         added = [swap.target for swap in undone.swaps if _is_of(run_date, swap.target) and swap.target not in back]
@@ -55,10 +55,10 @@ def _newest_publish(spark: SparkSession, store: Store, run_date: date) -> Intent
 
 
 def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Intent) -> list[FolderSwap]:
-    """Every folder of the date that this publish replaced or retired, to be swapped in from the trash."""
+    """Return a swap from the trash for each folder of the date that the publish replaced or retired."""
     found = []
     for path in _targets(undone):
-        old = trash(store, undone.run_id, path)
+        old = trash_folder(store, undone.run_id, path)
         if _is_of(run_date, path) and files.exists(spark, old):
             found.append(prepare_swap(spark, store, old, f"{store.root}/{path}"))
     return found

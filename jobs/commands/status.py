@@ -1,6 +1,6 @@
-"""`regulars status`: the state of every date as a calendar and a list.
+"""`regulars status`: shows the state of every date as a calendar and a list.
 
-For the data engineer in the morning: what is published, what is stale, what failed and why.
+For the data engineer in the morning: the dates that are published, stale or failed, and why.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from rich.text import Text
 
 from jobs.config.config import Config
 from jobs.spark.errors import UsageError
-from jobs.store.dates import DateState, State, days_between, known_span, states
+from jobs.store.dates import DateState, State, date_states, days_between, known_span
 from jobs.store.store import Store
 from jobs.tasks.versions import current
 
-#: How each state looks: a mark that is told apart without colours too.
-_LOOKS: dict[State, tuple[str, str]] = {
+#: Mark and style of each state. The marks differ, so the calendar works without colours.
+_MARKS: dict[State, tuple[str, str]] = {
     "published": ("■", "green"),
     "stale": ("◪", "yellow"),
     "empty": ("□", "cyan"),
@@ -30,7 +30,7 @@ _LOOKS: dict[State, tuple[str, str]] = {
     "running": ("▶", "bold blue"),
     "missing": ("·", "dim"),
 }
-#: Dates of the calendar and of the list below it unless a range is given.
+#: Number of dates in the calendar, and in the list below it, unless a range is given.
 _SHOWN, _LISTED = 26 * 7, 14
 
 
@@ -42,18 +42,21 @@ def show_status(
     first: date | None = None,
     last: date | None = None,
 ) -> list[DateState]:
-    """Print the dates from `first` to `last`; without them the last half year of the store, its end listed."""
+    """Print the states from `first` to `last`, by default the last half year, and return them.
+
+    Raises UsageError for an empty range.
+    """
     store = Store(config.store)
     span = known_span(spark, store)
     if span is None and (first is None or last is None):
-        console.print(f"Nothing was ever published or tried in {store.root}", highlight=False)
+        console.print(f"No date was ever published or tried in {store.root}", highlight=False)
         return []
     end = last or span[1]  # type: ignore[index]
     start = first or max(span[0], end - timedelta(days=_SHOWN))  # type: ignore[index]
     if end < start:
         raise UsageError(f"--from {start} is after --to {end}: give the older date first")
     today, problems = current(config, config_file)
-    found = states(spark, store, days_between(start, end), today)
+    found = date_states(spark, store, days_between(start, end), today)
     console.print(_calendar(found))
     console.print(_legend(found))
     listed = found if first or last else found[-_LISTED:]
@@ -71,7 +74,7 @@ def show_status(
 
 
 def _calendar(found: Sequence[DateState]) -> Table:
-    """One line a week, Monday first."""
+    """One line per week, Monday first."""
     by_day = {one.run_date: one.state for one in found}
     first, last = found[0].run_date, found[-1].run_date
     table = Table("week of", "Mo", "Tu", "We", "Th", "Fr", "Sa", "Su", box=None, padding=(0, 1))
@@ -86,13 +89,13 @@ def _calendar(found: Sequence[DateState]) -> Table:
 def _cell(day: date, state: State | None) -> Text:
     if state is None:
         return Text("")
-    mark, style = _LOOKS[state]
+    mark, style = _MARKS[state]
     return Text(f"{mark}{day.day}", style=style)
 
 
 def _legend(found: Sequence[DateState]) -> Text:
     counts = Counter(one.state for one in found)
-    parts = [Text(f"{mark} {state} {counts[state]}  ", style=style) for state, (mark, style) in _LOOKS.items()]
+    parts = [Text(f"{mark} {state} {counts[state]}  ", style=style) for state, (mark, style) in _MARKS.items()]
     return Text.assemble(*parts)
 
 
@@ -101,7 +104,7 @@ def _list(found: Sequence[DateState]) -> Table:
     for one in found:
         table.add_row(
             str(one.run_date),
-            Text(one.state, style=_LOOKS[one.state][1]),
+            Text(one.state, style=_MARKS[one.state][1]),
             one.run.run_id if one.run else "",
             f"{one.rows:,}" if one.rows is not None else "",
             f"{one.run.wall_seconds:,.0f}" if one.run else "",

@@ -1,4 +1,4 @@
-"""The commands that look after a store's dates: backfill, plan, status, rollback and gc."""
+"""The commands that manage a store's dates: backfill, plan, status, rollback and gc."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DeadlineOption = Annotated[
     typer.Option(
         "--deadline",
         metavar="HH:MM",
-        help="Ask the model nothing more from the next time that the shop's clock shows this; publish.at_deadline says "
+        help="Send no request to the model after this time of day in the shop's time zone; publish.at_deadline says "
         "what is published then.",
     ),
 ]
@@ -35,8 +35,8 @@ ReprocessOption = Annotated[
 OrderOption = Annotated[
     Literal["oldest", "newest"],
     typer.Option(
-        help="oldest: as if the nights had run one by one. newest: the latest dates are there first, at more "
-        "model time, because no date may use answers of a later one."
+        help="oldest: as if the nights had run one by one. newest: the latest dates are published first, at more "
+        "model time, because a date never uses answers of a later date."
     ),
 ]
 VersionsOption = Annotated[
@@ -48,8 +48,8 @@ LookbackOption = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Also run the N dates before --from again that were ever run, for rows that came late. What did not "
-        "change is answered by the ledger.",
+        help="Also run the N dates before --from again, if they ever ran, for rows that arrived late. The ledger "
+        "answers unchanged requests.",
     ),
 ]
 
@@ -89,13 +89,13 @@ def plan(
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Show what a night or a backfill would do and cost; changes nothing."""
+    """Show what a night or a backfill would do and cost. Changes nothing."""
     from jobs.backfill import BackfillOptions, due_dates
     from jobs.commands.plan import plan as make_plan
 
     if (run_date is None) == (first is None or last is None):
         raise UsageError("give --run-date DATE, or --from DATE and --to DATE")
-    if run_date is not None:  # a night runs its date whatever its state
+    if run_date is not None:  # a night runs its date in any state
         first, last, reprocess, lookback = run_date, run_date, "all", 0
     settings = load_config(config, overrides)
     dates = parsed_date("--from", str(first)), parsed_date("--to", str(last))
@@ -111,7 +111,7 @@ def status(
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Show every date: published, stale, failed, missing, empty or running, with run, rows and seconds."""
+    """Show the state of every date, with its run, rows and seconds."""
     from jobs.commands.status import show_status
 
     settings = load_config(config, overrides)
@@ -121,25 +121,25 @@ def status(
 
 
 def rollback(
-    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to put back.")],
+    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to restore.")],
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Put the version of a date back that its last publish replaced; a second time undoes it."""
+    """Restore the version of a date that its last publish replaced; a second rollback undoes the first."""
     from jobs.commands.rollback import rollback as put_back
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
     tables = put_back(session("rollback", settings), settings, day, console)
-    console.print(f"{day}: the version before is back in {', '.join(tables)}", highlight=False)
+    console.print(f"{day}: the previous version is back in {', '.join(tables)}", highlight=False)
 
 
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be deleted.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Free what no run, rollback or repeated date needs, and merge the ledger's waves."""
+    """Delete what no run, rollback or repeated date needs, and merge the ledger's waves."""
     from jobs.commands.gc import collect_garbage
 
     settings = load_config(config, overrides)
@@ -147,7 +147,7 @@ def gc(
 
 
 def parsed_deadline(text: str | None, config: Config) -> Deadline | None:
-    """Read --deadline; None where it is not given."""
+    """Parse --deadline; None where it is not given."""
     from jobs.spark.deadline import next_deadline
 
     return next_deadline(text, config.timezone, datetime.now(UTC)) if text else None

@@ -1,4 +1,4 @@
-"""The summary at the end of a night: what came in and went out, what it took, where it lies, some rows."""
+"""Prints the summary of a night: input rows, stages, written tables and sample rows."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rich.table import Table
 from jobs.spark import files
 from jobs.tables.runs import Night
 
-#: Rows of each kind that are shown: enough to see what the tables look like.
+#: Number of sample rows per table.
 _SAMPLES = 5
 
 
 def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
-    """Print the summary; of personal data only what the tables hold, redacted as they are."""
+    """Print the summary. Sample rows come from the published tables, whose personal data is redacted."""
     console.print(_accounts(night))
     if night.quarantined:
         reasons = ", ".join(f"{table}: {rule} {n:,}" for (table, rule), n in sorted(night.quarantined.items()))
         console.print(f"Quarantined: {reasons}", highlight=False)
-    console.print(_work(night))
+    console.print(_stages_and_tables(night))
     for task in sorted(night.scored):
         done = f"{night.scored[task]:,} requests through the model, {night.reused[task]:,} answered by the ledger"
         if night.late.get(task):
@@ -34,7 +34,7 @@ def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
     for table in ("recommendations", "sentiments"):
         if night.rows.get(table):
             console.print(_samples(spark, night, table))
-    console.print(f"Tables lie below {shlex.quote(night.store.tables)} as <table>/run_date={night.run_date}/*.parquet")
+    console.print(f"Published tables: {shlex.quote(night.store.tables)}/<table>/run_date={night.run_date}/*.parquet")
 
 
 def _accounts(night: Night) -> Table:
@@ -45,7 +45,7 @@ def _accounts(night: Night) -> Table:
     return table
 
 
-def _work(night: Night) -> Table:
+def _stages_and_tables(night: Night) -> Table:
     table = Table("stage", "seconds", "table", "rows written")
     stages, tables = list(night.seconds.items()), list(night.rows.items())
     for number in range(max(len(stages), len(tables))):
@@ -65,7 +65,7 @@ def _samples(spark: SparkSession, night: Night, name: str) -> Table:
 
 
 def _first_ranks(rows: DataFrame) -> DataFrame:
-    """Best products of customers spread over the table by a hash, the same ones every time."""
+    """Return the first product of a few customers, chosen by a hash, so always the same ones."""
     first = rows.where("rank = 1").orderBy(F.xxhash64("user_id"), "user_id").limit(_SAMPLES)
     return first.select("user_id", "rank", "item_id", "title", "score", "why_scored")
 

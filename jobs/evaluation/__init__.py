@@ -1,1 +1,1 @@
-"""`regulars evaluate`: judges published lists, labels and the loyalty experiment against later events."""
+"""`regulars evaluate`: compares published lists, labels and the loyalty experiment with later events."""

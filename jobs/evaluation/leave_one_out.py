@@ -1,10 +1,10 @@
-"""Judges models.recommend by each customer's last purchase, given everything before it: the papers' protocol.
+"""Judges models.recommend by each customer's last purchase, given everything before it (Kang & McAuley 2018).
 
     regulars train --protocol leave-one-out --task recommend --config regulars.yaml
     regulars evaluate --protocol leave-one-out --config regulars.yaml --json figures.json
 
-Full ranking over the catalogue; with `recommend.exclude_purchased` the customer's own history is masked. The prompt
-is the one that a night would make, and the lists come from the engine that makes them at night.
+The ranking covers the whole catalogue. `recommend.exclude_purchased` removes the customer's earlier purchases from it.
+Prompts and lists come from the code that the night runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
-from jobs.evaluation.ranking_figures import Judged, compare
+from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
 from jobs.spark import files
@@ -35,18 +35,18 @@ from lm.checkpoint.manifest import read_manifest
 if TYPE_CHECKING:
     from lm.recommend.held_out import HeldOut, Split
 
-#: Customers in one call of the engine: progress is shown between the calls.
-_AT_ONCE = 512
+#: Customers per call of the engine; the progress bar moves between the calls.
+_CUSTOMERS_PER_CALL = 512
 
 
 def evaluate_leave_one_out(
     spark: SparkSession, config: Config, as_of: date, console: Console, json_file: Path | None = None
 ) -> dict[str, Any]:
-    """Judge the model of the lists by every customer's last purchase up to `as_of`, beside plain baselines.
+    """Judge models.recommend by every customer's last purchase up to `as_of`, beside the baselines.
 
-    Prints a table, writes the figures to `json_file` and returns them. The baselines learn from all but those last
-    purchases. A model that was not trained with the same protocol may have seen them: that is said.
-    Raises ConfigurationError for a missing model, InputError where nobody bought often enough.
+    Prints a table, writes the figures to `json_file` and returns them. The baselines learn from all earlier purchases.
+    Warns about a model of another protocol, which may have trained on the last purchases.
+    Raises ConfigurationError for a missing model, InputError where no customer bought often enough.
     """
     try:
         path = models.resolve(config.models.recommend)
@@ -57,32 +57,34 @@ def evaluate_leave_one_out(
     if protocol != "leave-one-out":
         warn(
             console,
-            f"{path} was trained with the protocol {protocol}: it may have seen the purchases that it is judged by. "
+            f"{path} was trained with the protocol {protocol}: its training may have seen the judged purchases. "
             "Train it with regulars train --protocol leave-one-out.",
         )
-    split, titles, sellable = _read(spark, config, as_of)
-    own = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
-    lists = _lists(path, config, split.test, titles, sellable, console)
-    judged = [Judged(*row) for row in zip(lists, own, (sorted(one.items) for one in split.test), strict=True)]
+    split, titles, sellable = _read_split(spark, config, as_of)
+    before = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
+    lists = _recommend(path, config, split.test, titles, sellable, console)
+    after = [sorted(one.items) for one in split.test]
+    judged = [JudgedCustomer(*row) for row in zip(lists, before, after, strict=True)]
     known = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.refit]
     new_only = config.recommend.exclude_purchased
     ks = [k for k in (5, 10) if k <= config.recommend.k] or [config.recommend.k]
-    found = compare(judged, known, sellable, ks, new_only=new_only)
+    compared = compare_with_baselines(judged, known, sellable, ks, new_only=new_only)
     figures = {
         "protocol": "leave-one-out",
         "trained_with": protocol,
         "refit": bool(training.get("settings", {}).get("refit")),
         "exclude_purchased": new_only,
-        **ranking_figures.headline(found),
-        "new_items" if new_only else "all_items": found,
+        **ranking_figures.headline_figures(compared),
+        "new_items" if new_only else "all_items": compared,
     }
-    ranking_figures.show(console, f"last purchases, {'refit' if figures['refit'] else 'strict'}", found, ks[-1])
-    ranking_figures.write(console, figures, json_file)
+    title = f"last purchases, {'refit' if figures['refit'] else 'strict'}"
+    ranking_figures.print_figures(console, title, compared, ks[-1])
+    ranking_figures.write_json(console, figures, json_file)
     return figures
 
 
-def _read(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict[str, str], list[str]]:
-    """The customers split by the protocol, every title, and the ids that can be sold."""
+def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict[str, str], list[str]]:
+    """Return the split of the customers, the titles by item id, and the sellable item ids."""
     from lm.recommend.held_out import split_of
     from lm.recommend.settings import RecommendTrainSettings
     from lm.train.training_state import TrainingError
@@ -102,7 +104,7 @@ def _read(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict
         raise InputError(f"evaluate: {error}") from None
 
 
-def _lists(
+def _recommend(
     path: Path,
     config: Config,
     held: Sequence[HeldOut],
@@ -110,7 +112,7 @@ def _lists(
     sellable: Sequence[str],
     console: Console,
 ) -> list[list[str]]:
-    """The list that a night would make for each held-out customer; shows progress."""
+    """Return a list of item ids, best first, for each held-out customer, as a night makes it; shows progress."""
     from lm.recommend.catalogue import Catalogue
     from lm.recommend.recommender import Recommender
     from lm.text.prompt import PromptEncoder
@@ -121,11 +123,11 @@ def _lists(
     engine = Recommender.load(path, catalogue, beams=settings.beams, dtype=config.models.dtype)
     lists: list[list[str]] = []
     with Progress(console=console, transient=True) as progress:
-        for start in progress.track(range(0, len(held), _AT_ONCE), description="  ranking"):
-            part = held[start : start + _AT_ONCE]
+        for start in progress.track(range(0, len(held), _CUSTOMERS_PER_CALL), description="  ranking"):
+            part = held[start : start + _CUSTOMERS_PER_CALL]
             events = [one.events[-settings.history_events :] for one in part]
             prompts = [rendered.prompt for rendered in encoder.render_many(events, settings.prompt_tokens)]
-            barred = [sorted(one.purchased) if settings.exclude_purchased else [] for one in part]
-            found = engine.recommend(prompts, barred, settings.k)
-            lists += [[scored.item_id for scored in best] for best in found]
+            excluded = [sorted(one.purchased) if settings.exclude_purchased else [] for one in part]
+            ranked = engine.recommend(prompts, excluded, settings.k)
+            lists += [[scored.item_id for scored in best] for best in ranked]
     return lists

@@ -1,10 +1,10 @@
-"""Did the lists bring customers back? Treated against control over the window that the configuration fixed.
+"""Compares treated and control customers over the experiment's window: do the lists bring customers back?
 
     regulars evaluate --loyalty --run-date D --config regulars.yaml
 
-Judged are the customers of the `loyalty` table of `starts_on`, as they were grouped then, whether or not they looked
-at their lists (intention to treat); the window is the `horizon_days` after it, as far as it can be seen by the end of
-D. Of millions of customers Spark hands on only moments, one row per group.
+The customers and their groups are those of the `loyalty` table of `starts_on`. All of them count, whether or not
+they looked at their lists (intention to treat). The window is the `horizon_days` after `starts_on`, up to the end of D.
+Spark aggregates the customers to moments, one row per group.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.table import Table
 
 from jobs.config.config import Config
 from jobs.evaluation import experiment
-from jobs.evaluation.experiment import Comparison, Design, Moments, Verdict
+from jobs.evaluation.experiment import Comparison, ExperimentDesign, Moments, Verdict
 from jobs.inputs.reader import read_inputs
 from jobs.spark import files
 from jobs.spark.errors import InputError, UsageError
@@ -35,10 +35,10 @@ from jobs.store.store import Store, published_dates
 from jobs.tables import loyalty
 from jobs.tables.groups import CONTROL, TREATED, refuse_group_changes
 
-#: The outcome that decides, fixed here and not by whoever reads the figures.
-PRIMARY = "repeat_purchase_rate"
-OUTCOMES = (PRIMARY, "days_to_next_purchase", "spend")
-#: What is known of a customer before the start: CUPED takes from the outcomes what these predict.
+#: The outcome that decides. It is fixed in code, so nobody chooses it after seeing the figures.
+PRIMARY_OUTCOME = "repeat_purchase_rate"
+OUTCOMES = (PRIMARY_OUTCOME, "days_to_next_purchase", "spend")
+#: Measures from before the start, which CUPED uses as covariates.
 COVARIATES = (
     "frequency",
     "days_since_purchase",
@@ -47,12 +47,12 @@ COVARIATES = (
     "purchase_days_before",
     "spend_before",
 )
-_READ = ("purchases", "items", "reviews", "optouts")
+_INPUTS = ("purchases", "items", "reviews", "optouts")
 
 
 @dataclass(frozen=True)
 class LoyaltyReport:
-    """Everything that the command prints, and writes with --json."""
+    """The figures that the command prints and writes with --json."""
 
     starts_on: date
     as_of: date
@@ -69,44 +69,53 @@ class LoyaltyReport:
 def evaluate_loyalty(
     spark: SparkSession, config: Config, as_of: date, console: Console, json_file: Path | None = None
 ) -> LoyaltyReport:
-    """Compare the groups as far as the window can be seen by the end of `as_of`, print it and return it.
+    """Compare the groups with the data up to the end of `as_of`; print the report, return it, write it to `json_file`.
 
-    Raises UsageError (no control group is configured, or its window has not begun), InputError (the night of
-    starts_on was not published) and ConfigurationError (the configuration groups customers otherwise than then).
+    Raises UsageError (no control group, or no data of its window yet), InputError (the night of starts_on is not
+    published) and ConfigurationError (today's settings put customers into other groups).
     """
     settings, store = config.loyalty, Store(config.store)
     starts_on = settings.starts_on
     if not settings.control_share or starts_on is None:
-        raise UsageError("there is no control group: set loyalty.control_share and loyalty.starts_on, then wait")
+        raise UsageError(
+            "there is no control group: set loyalty.control_share and loyalty.starts_on, then run the nights of the "
+            "window"
+        )
     baseline = _baseline(spark, store, starts_on)
     refuse_group_changes(spark, store, settings)
-    design = Design(
+    design = ExperimentDesign(
         settings.control_share, settings.horizon_days, settings.confidence, settings.power, settings.uplift_to_detect
     )
     work = store.work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
     try:
-        used = read_inputs(spark, config, as_of, work, _READ).used
+        used = read_inputs(spark, config, as_of, work, _INPUTS).used
         days_seen = _days_seen(used["purchases"], starts_on, as_of, design.horizon_days)
-        scores = _scores(spark, store, used, as_of)
-        customers = outcomes(baseline, used["purchases"], scores, starts_on, days_seen, design)
-        leaked = _leaked(spark, store, baseline, starts_on, days_seen)
-        report = judged(customers, leaked, starts_on, as_of, days_seen, design)
+        scores = _review_scores(spark, store, used, as_of)
+        customers = customer_outcomes(baseline, used["purchases"], scores, starts_on, days_seen, design)
+        leaked = _count_leaked(spark, store, baseline, starts_on, days_seen)
+        report = _compare_outcomes(customers, leaked, starts_on, as_of, days_seen, design)
     finally:
         files.delete(spark, work)
-    _show(report, design, console)
+    _print_report(report, design, console)
     if json_file is not None:
         text = json.dumps(_finite(asdict(report)), default=str, indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
     return report
 
 
-def outcomes(
-    baseline: DataFrame, purchases: DataFrame, scores: DataFrame | None, starts_on: date, days_seen: int, design: Design
+def customer_outcomes(
+    baseline: DataFrame,
+    purchases: DataFrame,
+    scores: DataFrame | None,
+    starts_on: date,
+    days_seen: int,
+    design: ExperimentDesign,
 ) -> DataFrame:
-    """One row per judged customer: `group`, the outcomes of the `days_seen` days after the start, the covariates.
+    """Return one row per customer: `user_id`, `group`, the outcomes of `days_seen` days, `sentiment`, the covariates.
 
-    `sentiment` is null where a customer wrote no review in the window. Who opted out since has no purchases left in
-    the input and is judged in neither group.
+    `baseline` is the loyalty table of `starts_on`, `scores` the result of `loyalty.review_scores`.
+    `sentiment` is null for customers without a review in the window.
+    Customers who opted out have no purchases in the input and are left out.
     """
     day = F.to_date("purchased_at")
     after, before = _within(day, starts_on, days_seen), _within(day, starts_on, -design.horizon_days)
@@ -128,7 +137,7 @@ def outcomes(
     return rows.select(
         "user_id",
         "group",
-        F.col("next_day").isNotNull().cast("double").alias(PRIMARY),
+        F.col("next_day").isNotNull().cast("double").alias(PRIMARY_OUTCOME),
         waited.cast("double").alias("days_to_next_purchase"),
         "spend",
         "sentiment",
@@ -136,25 +145,26 @@ def outcomes(
     )
 
 
-def judged(
-    customers: DataFrame, leaked: int, starts_on: date, as_of: date, days_seen: int, design: Design
+def _compare_outcomes(
+    customers: DataFrame, leaked: int, starts_on: date, as_of: date, days_seen: int, design: ExperimentDesign
 ) -> LoyaltyReport:
-    """Compare the groups on every outcome that varies, and say who won or why no one can."""
+    """Compare the groups on every outcome; `sentiment` is compared where both groups have two customers with one."""
     names = OUTCOMES + COVARIATES
-    groups = moments(customers, names)
+    groups = group_moments(customers, names)
     treated, control = (groups.get(group, Moments.of_nobody(len(names))) for group in (TREATED, CONTROL))
     if min(treated.customers, control.customers) < 2:
         raise InputError(
-            f"of the customers of {starts_on} only {treated.customers} treated and {control.customers} control ones "
-            "are in the purchases: a comparison needs at least two of each"
+            f"inputs.purchases has {treated.customers} treated and {control.customers} control customers of "
+            f"{starts_on}: a comparison needs at least two of each. Give a larger loyalty.control_share or more "
+            "customers"
         )
-    found = {}
+    comparisons = {}
     for position, outcome in enumerate(OUTCOMES):
         keep = [position, *range(len(OUTCOMES), len(names))]
-        found[outcome] = experiment.compare(treated.only(keep), control.only(keep), design)
-    felt = moments(customers.where("sentiment IS NOT NULL"), ("sentiment", *COVARIATES))
-    if all(group in felt and felt[group].customers > 1 for group in (TREATED, CONTROL)):
-        found["sentiment"] = experiment.compare(felt[TREATED], felt[CONTROL], design)
+        comparisons[outcome] = experiment.compare_groups(treated.only(keep), control.only(keep), design)
+    with_reviews = group_moments(customers.where("sentiment IS NOT NULL"), ("sentiment", *COVARIATES))
+    if all(group in with_reviews and with_reviews[group].customers > 1 for group in (TREATED, CONTROL)):
+        comparisons["sentiment"] = experiment.compare_groups(with_reviews[TREATED], with_reviews[CONTROL], design)
     mismatch = experiment.ratio_mismatch(treated.customers, control.customers, design.control_share)
     return LoyaltyReport(
         starts_on=starts_on,
@@ -165,13 +175,16 @@ def judged(
         control=control.customers,
         mismatch_p_value=mismatch,
         leaked=leaked,
-        verdict=experiment.verdict(found[PRIMARY], design, days_seen, mismatch, leaked),
-        outcomes=found,
+        verdict=experiment.verdict(comparisons[PRIMARY_OUTCOME], design, days_seen, mismatch, leaked),
+        outcomes=comparisons,
     )
 
 
-def moments(customers: DataFrame, names: Sequence[str]) -> dict[str, Moments]:
-    """Moments of the columns `names` per group, in one pass; Spark's covariances do not cancel for large means."""
+def group_moments(customers: DataFrame, names: Sequence[str]) -> dict[str, Moments]:
+    """Return the moments of the columns `names` per value of `group`, in one pass.
+
+    Spark's covariances are numerically stable for large means.
+    """
     pairs = list(combinations_with_replacement(range(len(names)), 2))
     rows = (
         customers.groupBy("group")
@@ -182,44 +195,47 @@ def moments(customers: DataFrame, names: Sequence[str]) -> dict[str, Moments]:
         )
         .collect()
     )
-    found = {}
+    by_group = {}
     for row in rows:
         covariance = np.zeros((len(names), len(names)))
         for i, j in pairs:
-            # Of a single customer there is no covariance; such a group is refused by its count.
+            # A single customer has no covariance; the caller refuses such a group by its count.
             covariance[i, j] = covariance[j, i] = row[f"covariance {i} {j}"] or 0.0
         mean = np.array([row[f"mean {i}"] for i in range(len(names))], dtype=np.float64)
-        found[row["group"]] = Moments(row["customers"], mean, covariance)
-    return found
+        by_group[row["group"]] = Moments(row["customers"], mean, covariance)
+    return by_group
 
 
 def _baseline(spark: SparkSession, store: Store, starts_on: date) -> DataFrame:
     if starts_on not in published_dates(spark, store, "loyalty"):
         raise InputError(
-            f"table loyalty has no date {starts_on} (loyalty.starts_on): who was in which group is read there. "
+            f"table loyalty has no date {starts_on} (loyalty.starts_on), which holds the groups. "
             f"Run: regulars nightly --run-date {starts_on}"
         )
     return spark.read.parquet(files.for_reading(store.date_folder("loyalty", starts_on)))
 
 
 def _days_seen(purchases: DataFrame, starts_on: date, as_of: date, horizon: int) -> int:
-    """Whole days of the window that the data cover; a date in the future does not make it longer."""
+    """Return the whole days of the window that the purchases cover by `as_of`."""
     last = purchases.agg(F.max(F.to_date("purchased_at"))).first()[0]  # type: ignore[index]
     days = (min(as_of, last) - starts_on).days
     if days < 1:
-        raise UsageError(f"the window begins after {starts_on} and nothing of it has been seen by {min(as_of, last)}")
+        raise UsageError(
+            f"the window begins after {starts_on} and the purchases end on {min(as_of, last)}: give a later --run-date "
+            "or newer purchases"
+        )
     return min(days, horizon)
 
 
-def _scores(spark: SparkSession, store: Store, used: Mapping[str, DataFrame], as_of: date) -> DataFrame | None:
+def _review_scores(spark: SparkSession, store: Store, used: Mapping[str, DataFrame], as_of: date) -> DataFrame | None:
     if "reviews" not in used:
         return None
     labels = loyalty.labels_as_of(spark, store, as_of + timedelta(days=1), None)
     return loyalty.review_scores(used["reviews"], labels)
 
 
-def _leaked(spark: SparkSession, store: Store, baseline: DataFrame, starts_on: date, days_seen: int) -> int:
-    """Count control customers with lists in the tables that were published for the window."""
+def _count_leaked(spark: SparkSession, store: Store, baseline: DataFrame, starts_on: date, days_seen: int) -> int:
+    """Count the control customers with a published list in the window."""
     last = starts_on + timedelta(days=days_seen)
     dates = [day for day in published_dates(spark, store, "recommendations") if starts_on <= day <= last]
     if not dates:
@@ -230,21 +246,21 @@ def _leaked(spark: SparkSession, store: Store, baseline: DataFrame, starts_on: d
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no infinity and no not-a-number: null stands for both."""
+    """Replace infinity and NaN by None, which JSON can hold."""
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _within(day: Column, start: date, days: int) -> Column:
-    """The `days` days after `start`, or, where negative, so many days that end with it."""
+    """Return whether `day` is one of the `days` days after `start`; negative `days` end with `start`."""
     first, last = sorted((start, start + timedelta(days=days)))
     return (day > F.lit(first)) & (day <= F.lit(last))
 
 
-def _show(report: LoyaltyReport, design: Design, console: Console) -> None:
+def _print_report(report: LoyaltyReport, design: ExperimentDesign, console: Console) -> None:
     table = Table(
-        "outcome", "treated", "control", "difference (interval)", "relative (interval)", "CUPED takes",
+        "outcome", "treated", "control", "difference (interval)", "relative (interval)", "CUPED removes",
         "detectable", f"customers for {design.uplift_to_detect:.0%}",
         title=f"{report.treated:,} treated and {report.control:,} control customers of {report.starts_on}, "
         f"{report.days_seen} of {report.horizon_days} days seen",
@@ -252,7 +268,7 @@ def _show(report: LoyaltyReport, design: Design, console: Console) -> None:
     for name, one in report.outcomes.items():
         effect = one.adjusted
         table.add_row(
-            name + (" (decides)" if name == PRIMARY else ""),
+            name + (" (decides)" if name == PRIMARY_OUTCOME else ""),
             f"{one.treated:.4g}",
             f"{one.control:.4g}",
             f"{effect.difference:+.3g} ({effect.low:+.3g} to {effect.high:+.3g})",
@@ -263,8 +279,8 @@ def _show(report: LoyaltyReport, design: Design, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        f"Groups fit the configured share of {design.control_share:.0%}: p = {report.mismatch_p_value:.2g}; control "
-        f"customers who were shown lists: {report.leaked:,}",
+        f"Group sizes against the configured share of {design.control_share:.0%}: p = {report.mismatch_p_value:.2g}; "
+        f"control customers with published lists: {report.leaked:,}",
         highlight=False,
     )
     console.print(f"Winner: {report.verdict.winner}: {report.verdict.reason}", highlight=False)

@@ -1,8 +1,7 @@
-"""What lists are worth: their figures with intervals, beside plain baselines, and for which customers they hold.
+"""Ranking metrics of lists with confidence intervals, beside baselines and by slice.
 
-A customer is asked two questions: `new_items` (of what they had never bought: how much was in the list?) and
-`all_items` (of everything they bought). The metrics are those of `lm.metrics.metrics`: hit@k, recall@k, NDCG@k with
-binary gains, MRR, over the whole catalogue.
+`new_items` counts only purchases of items that the customer had never bought before; `all_items` counts every one.
+The metrics are those of `lm.metrics.metrics` over the whole catalogue: hit@k, recall@k, NDCG@k with binary gains, MRR.
 """
 
 from __future__ import annotations
@@ -20,134 +19,144 @@ from lm.metrics import baselines, metrics
 
 #: Lower bounds of the slices by the number of purchases before.
 HISTORY_LENGTHS = (0, 3, 10, 30)
-RIVALS = ("model", "co-purchase", "popularity", "buy again")
-
-Lists = list[list[str]]
-Figures = dict[str, dict[str, float]]
+RANKERS = ("model", "co-purchase", "popularity", "buy again")
 
 
-class Judged(NamedTuple):
-    """One customer: the published list, what was bought up to the run date (in order) and after it."""
+class JudgedCustomer(NamedTuple):
+    """One customer: the recommended items (best first) and those bought before and after (oldest first)."""
 
     listed: list[str]
     before: list[str]
     after: list[str]
 
 
-def compare(
-    judged: Sequence[Judged],
+def compare_with_baselines(
+    judged: Sequence[JudgedCustomer],
     known: Sequence[Sequence[str]],
     sellable: Sequence[str],
     ks: Sequence[int],
     *,
     new_only: bool,
 ) -> dict[str, Any]:
-    """Figures of the lists and of each baseline, on the same customers; `new_only` leaves earlier purchases out."""
+    """Return the figures of the lists and of every baseline on the same customers.
+
+    `known` holds each customer's purchases that the baselines learn from, `sellable` the items that may be listed.
+    `new_only` drops earlier purchases from the relevant items and from the lists.
+    The result has `customers` and, where there are any, `slices` and per ranker `metric@k -> {value, low, high}`.
+    """
     asked = []
     for one in judged:
         relevant = set(one.after) - set(one.before) if new_only else set(one.after)
         if relevant:
             asked.append((one, relevant))
-    found: dict[str, Any] = {"customers": len(asked)}
+    figures: dict[str, Any] = {"customers": len(asked)}
     if not asked:
-        return found
+        return figures
     before = [one.before for one, _ in asked]
-    barred = [set(one.before) if new_only else set() for one, _ in asked]
+    excluded = [set(one.before) if new_only else set() for one, _ in asked]
     popular = baselines.popularity(known, set(sellable))
     k = max(ks)
-    listed = [[item for item in one.listed if item not in bar][:k] for (one, _), bar in zip(asked, barred, strict=True)]
-    rivals = {
+    listed = [
+        [item for item in one.listed if item not in left_out][:k]
+        for (one, _), left_out in zip(asked, excluded, strict=True)
+    ]
+    rankers = {
         "model": listed,
-        "co-purchase": baselines.CoPurchases.fit(known).recommend(before, popular, barred, k),
-        "popularity": baselines.recommend_popular(popular, barred, k),
+        "co-purchase": baselines.CoPurchases.fit(known).recommend(before, popular, excluded, k),
+        "popularity": baselines.recommend_popular(popular, excluded, k),
     }
     if not new_only:
-        rivals["buy again"] = baselines.recommend_again(before, popular, k)
+        rankers["buy again"] = baselines.recommend_again(before, popular, k)
     counts = Counter(item for history in known for item in history)
     relevant_items = [relevant for _, relevant in asked]
-    for rival, lists in rivals.items():
-        found[rival] = _figures(lists, relevant_items, counts, max(len(sellable), 1), ks)
+    for ranker, lists in rankers.items():
+        figures[ranker] = _ranking_metrics(lists, relevant_items, counts, max(len(sellable), 1), ks)
     for name, metric in (("hit", metrics.hit_at_k), ("ndcg", metrics.ndcg_at_k)):
-        of_customers = {rival: metric(lists, relevant_items, k) for rival, lists in rivals.items()}
-        for rival in list(rivals)[1:]:
-            mean, low, high = metrics.mean_interval(of_customers["model"] - of_customers[rival])
-            found[rival][f"model_more_{name}@{k}"] = {"value": mean, "low": low, "high": high}
-    found["slices"] = _slices(listed, before, relevant_items, counts, k)
-    return found
+        per_customer = {ranker: metric(lists, relevant_items, k) for ranker, lists in rankers.items()}
+        for ranker in list(rankers)[1:]:
+            mean, low, high = metrics.mean_interval(per_customer["model"] - per_customer[ranker])
+            figures[ranker][f"model_more_{name}@{k}"] = {"value": mean, "low": low, "high": high}
+    figures["slices"] = _slices(listed, before, relevant_items, counts, k)
+    return figures
 
 
 def _slices(
-    lists: Lists,
+    lists: Sequence[list[str]],
     before: Sequence[Sequence[str]],
     relevant: Sequence[set[str]],
     counts: Mapping[str, int],
     k: int,
 ) -> dict[str, dict[str, float]]:
-    """Recall and NDCG by the customers' number of purchases before, and of cold items: those that nobody had bought."""
+    """Return recall and NDCG by the number of purchases before, and of cold items, which no one had bought."""
     bounds = [*HISTORY_LENGTHS, None]
-    asked: dict[str, list[tuple[list[str], set[str]]]] = {}
+    members: dict[str, list[tuple[list[str], set[str]]]] = {}
     for ranked, history, wanted in zip(lists, before, relevant, strict=True):
         low = max(bound for bound in HISTORY_LENGTHS if bound <= len(history))
         high = bounds[bounds.index(low) + 1]
         name = f"{low} or more purchases" if high is None else f"{low}-{high - 1} purchases"
-        asked.setdefault(name, []).append((ranked, wanted))
+        members.setdefault(name, []).append((ranked, wanted))
         if cold := {item for item in wanted if item not in counts}:
-            asked.setdefault("cold items", []).append((ranked, cold))
-    found: dict[str, dict[str, float]] = {}
-    for name in sorted(asked, key=lambda name: (name == "cold items", len(name.split("-")[0]), name)):
-        of_slice = [ranked for ranked, _ in asked[name]], [wanted for _, wanted in asked[name]]
-        found[name] = {"customers": float(len(asked[name]))}
+            members.setdefault("cold items", []).append((ranked, cold))
+    slices: dict[str, dict[str, float]] = {}
+    for name in sorted(members, key=lambda name: (name == "cold items", len(name.split("-")[0]), name)):
+        of_slice = [ranked for ranked, _ in members[name]], [wanted for _, wanted in members[name]]
+        slices[name] = {"customers": float(len(members[name]))}
         for metric, values in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg_at_k)):
             mean, low_, high_ = metrics.mean_interval(values(*of_slice, k))
-            found[name] |= {f"{metric}@{k}": mean, f"{metric}@{k}_low": low_, f"{metric}@{k}_high": high_}
-    return found
+            slices[name] |= {f"{metric}@{k}": mean, f"{metric}@{k}_low": low_, f"{metric}@{k}_high": high_}
+    return slices
 
 
-def headline(figures: Mapping[str, Any]) -> dict[str, float]:
-    """`recall@5, ndcg@5, recall@10, ndcg@10` (as far as lists go) of the model, each with `_low` and `_high`."""
-    found: dict[str, float] = {}
+def headline_figures(figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return the model's `recall@k` and `ndcg@k` for every k, each with `_low` and `_high`."""
+    headline: dict[str, float] = {}
     for name, figure in figures.get("model", {}).items():
         if name.startswith(("recall@", "ndcg@")):
-            found |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
-    return found
+            headline |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
+    return headline
 
 
-def show(console: Console, title: str, figures: Mapping[str, Any], k: int) -> None:
-    """Print one question's figures and slices."""
+def print_figures(console: Console, title: str, figures: Mapping[str, Any], k: int) -> None:
+    """Print the metrics at `k` of every ranker, and the model's by slice."""
     if not figures["customers"]:
-        console.print(f"{title}: nobody bought anything that this question is about", highlight=False)
+        console.print(f"{title}: no customer has a purchase that counts", highlight=False)
         return
     console.print(_table(title, figures, k))
     table = Table("the model, by slice", "customers", f"recall@{k}", f"ndcg@{k}")
-    for name, found in figures["slices"].items():
+    for name, of_slice in figures["slices"].items():
         cells = (
-            _cell({"value": found[m], "low": found[f"{m}_low"], "high": found[f"{m}_high"]})
+            _cell({"value": of_slice[m], "low": of_slice[f"{m}_low"], "high": of_slice[f"{m}_high"]})
             for m in (f"recall@{k}", f"ndcg@{k}")
         )
-        table.add_row(name, f"{found['customers']:,.0f}", *cells)
+        table.add_row(name, f"{of_slice['customers']:,.0f}", *cells)
     console.print(table)
 
 
-def write(console: Console, figures: Mapping[str, Any], json_file: Path | None) -> None:
-    """Write the figures as JSON where a file is asked for."""
+def write_json(console: Console, figures: Mapping[str, Any], json_file: Path | None) -> None:
+    """Write the figures as JSON, unless `json_file` is None."""
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         console.print(f"Wrote {json_file}", highlight=False)
 
 
-def _figures(
-    lists: Lists, relevant: Sequence[set[str]], purchases: Mapping[str, int], catalogue: int, ks: Sequence[int]
-) -> Figures:
+def _ranking_metrics(
+    lists: Sequence[list[str]],
+    relevant: Sequence[set[str]],
+    purchases: Mapping[str, int],
+    catalogue: int,
+    ks: Sequence[int],
+) -> dict[str, dict[str, float]]:
+    """Return `metric@k -> {value, low, high}`; `purchases` counts each item, `catalogue` is the number of items."""
     figures = {}
     for k in ks:
-        of_customers = {
+        per_customer = {
             f"hit@{k}": metrics.hit_at_k(lists, relevant, k),
             f"recall@{k}": metrics.recall_at_k(lists, relevant, k),
             f"ndcg@{k}": metrics.ndcg_at_k(lists, relevant, k),
             f"mrr@{k}": metrics.reciprocal_rank(lists, relevant, k),
             f"mean_popularity@{k}": metrics.mean_popularity(lists, purchases, k),
         }
-        for name, values in of_customers.items():
+        for name, values in per_customer.items():
             mean, low, high = metrics.mean_interval(values)
             figures[name] = {"value": mean, "low": low, "high": high}
         figures[f"coverage@{k}"] = {"value": metrics.coverage(lists, catalogue, k)}
@@ -156,14 +165,14 @@ def _figures(
 
 def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
     shown = [f"{name}@{k}" for name in ("hit", "recall", "ndcg", "mrr", "coverage", "mean_popularity")]
-    leads = ("hit", "ndcg")  # of each customer, so that who is easy and who is not says nothing
-    shown_as = [*shown, *(f"the model's {name}@{k} more" for name in leads)]
-    table = Table("", *shown_as, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
-    for rival, of_rival in figures.items():
-        if rival in RIVALS:
-            cells = [_cell(of_rival[name]) for name in shown]
-            more = [of_rival.get(f"model_more_{name}@{k}") for name in leads]
-            table.add_row(rival, *cells, *("" if lead is None else _cell(lead) for lead in more))
+    leads = ("hit", "ndcg")  # paired by customer, which removes the differences between customers
+    headers = [*shown, *(f"model's lead in {name}@{k}" for name in leads)]
+    table = Table("", *headers, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
+    for ranker, of_ranker in figures.items():
+        if ranker in RANKERS:
+            cells = [_cell(of_ranker[name]) for name in shown]
+            more = [of_ranker.get(f"model_more_{name}@{k}") for name in leads]
+            table.add_row(ranker, *cells, *("" if lead is None else _cell(lead) for lead in more))
     return table
 
 

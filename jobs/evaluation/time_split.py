@@ -1,10 +1,10 @@
-"""Judges published lists by what customers bought next.
+"""Compares the published lists of one date with what customers bought in the days after it.
 
 For whoever decides whether the lists are worth sending. Alone:
 
     regulars evaluate --config regulars.yaml --run-date 2026-02-15 --days 14 --json figures.json
 
-A customer is judged who has a list of `run_date` and bought something in the days after it.
+The figures cover customers who have a list of `run_date` and bought something in the days after it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
-from jobs.evaluation.ranking_figures import Judged, compare
+from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.inputs.reader import read_inputs
-from jobs.inputs.row_accounting import end_of, is_before
+from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.spark import files
 from jobs.spark.errors import InputError
 from jobs.store.store import Store
 
-#: Customers that are judged, and whose purchases the baselines learn from, at most; drawn by a hash of their ids.
-JUDGED = 50_000
-LEARNED_FROM = 200_000
-#: A customer's purchases that the baselines learn from, the newest.
-PURCHASES_OF_ONE = 200
+#: The most customers that are judged and that the baselines learn from; drawn by a hash of their ids.
+MAX_JUDGED_CUSTOMERS = 50_000
+MAX_BASELINE_CUSTOMERS = 200_000
+#: The most purchases of one customer that the baselines learn from: the newest ones.
+MAX_PURCHASES_PER_CUSTOMER = 200
 
 
 def evaluate_time_split(
@@ -44,26 +44,27 @@ def evaluate_time_split(
     json_file: Path | None = None,
     ks: Sequence[int] = (5, 10),
 ) -> dict[str, Any]:
-    """Judge the lists published for `run_date` by the purchases of the `days` days after it, beside plain baselines.
+    """Judge the lists published for `run_date` by the purchases of the `days` days after it, beside the baselines.
 
-    Prints a table, writes the figures to `json_file` and returns them: `new_items` and `all_items`, each with
-    `customers` and per rival `metric -> {value, low, high}`. Baselines know purchases up to `run_date` only.
-    Raises InputError where no lists are published for the date, or nobody with a list bought anything.
+    Prints tables, writes the figures to `json_file` and returns them: `new_items` and `all_items`, each with
+    `customers` and `metric -> {value, low, high}` of the model and every baseline at each k of `ks`.
+    The baselines learn from purchases up to `run_date`.
+    Raises InputError where no lists of the date are published, or no customer with a list bought anything.
     """
-    published = _published(spark, config, run_date)
+    published = _published_lists(spark, config, run_date)
     last = run_date + timedelta(days=days)
     work = Store(config.store).work(f"evaluate-{run_date}-{uuid.uuid4().hex[:8]}")
     try:
         used = read_inputs(spark, config, last, work, ("purchases", "items", "optouts")).used
-        bought = purchases_around(used["purchases"], is_before(end_of(run_date, config.timezone), "purchased_at"))
-        judged = _judged(bought, published)
+        bought = purchases_around(used["purchases"], is_before(end_of_date(run_date, config.timezone), "purchased_at"))
+        judged = _judged_customers(bought, published)
         known = _known_purchases(bought)
         sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
     finally:
         files.delete(spark, work)
     if not judged:
         raise InputError(
-            f"nobody with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "
+            f"no customer with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "
             "give a --run-date with purchases after it, or more --days"
         )
     ks = [k for k in ks if k <= config.recommend.k] or [config.recommend.k]
@@ -72,41 +73,46 @@ def evaluate_time_split(
         "run_date": run_date.isoformat(),
         "days": days,
         "exclude_purchased": config.recommend.exclude_purchased,
-        "new_items": compare(judged, known, sellable, ks, new_only=True),
-        "all_items": compare(judged, known, sellable, ks, new_only=False),
+        "new_items": compare_with_baselines(judged, known, sellable, ks, new_only=True),
+        "all_items": compare_with_baselines(judged, known, sellable, ks, new_only=False),
     }
-    figures |= ranking_figures.headline(figures["new_items" if config.recommend.exclude_purchased else "all_items"])
-    for question in ("new_items", "all_items"):
-        title = f"{question.replace('_', ' ')}, {days} days after {run_date}"
-        ranking_figures.show(console, title, figures[question], ks[-1])
-    ranking_figures.write(console, figures, json_file)
+    decisive = "new_items" if config.recommend.exclude_purchased else "all_items"
+    figures |= ranking_figures.headline_figures(figures[decisive])
+    for items in ("new_items", "all_items"):
+        title = f"{items.replace('_', ' ')}, {days} days after {run_date}"
+        ranking_figures.print_figures(console, title, figures[items], ks[-1])
+    ranking_figures.write_json(console, figures, json_file)
     return figures
 
 
 def purchases_around(purchases: DataFrame, is_past: Any) -> DataFrame:
-    """One row a customer: `before` and `after` (item ids in order of purchase; the newest 200 before, all after)."""
-    line = F.struct("purchased_at", "item_id")
+    """Return one row per customer: `user_id`, `before`, `after` and `ever`, all item ids.
+
+    `is_past` is a boolean column or expression of the purchases. `before` holds the newest 200 past purchases and
+    `after` all later ones, both oldest first. `ever` is the set of items among all past purchases.
+    """
+    purchase = F.struct("purchased_at", "item_id")
     newest = F.expr(
         "max_by(struct(purchased_at, item_id), struct(purchased_at, item_id), "
-        f"{PURCHASES_OF_ONE}) FILTER (WHERE is_past)"
+        f"{MAX_PURCHASES_PER_CUSTOMER}) FILTER (WHERE is_past)"
     )
     marked = purchases.withColumn("is_past", is_past)
     grouped = marked.groupBy("user_id").agg(
         newest.alias("newest"),
-        F.array_sort(F.collect_list(F.when(~F.col("is_past"), line))).alias("later"),
+        F.array_sort(F.collect_list(F.when(~F.col("is_past"), purchase))).alias("later"),
         F.collect_set(F.when(F.col("is_past"), F.col("item_id"))).alias("ever"),
     )
     none = F.array().cast("array<string>")
     return grouped.select(
         "user_id",
-        F.coalesce(F.transform(F.reverse("newest"), lambda line: line["item_id"]), none).alias("before"),
-        F.transform("later", lambda line: line["item_id"]).alias("after"),
+        F.coalesce(F.transform(F.reverse("newest"), lambda one: one["item_id"]), none).alias("before"),
+        F.transform("later", lambda one: one["item_id"]).alias("after"),
         "ever",
     )
 
 
-def _published(spark: SparkSession, config: Config, run_date: date) -> DataFrame:
-    """One row a customer: `listed`, the item ids of the published list, best first."""
+def _published_lists(spark: SparkSession, config: Config, run_date: date) -> DataFrame:
+    """Return one row per customer: `user_id` and `listed`, the item ids of the published list, best first."""
     folder = Store(config.store).date_folder("recommendations", run_date)
     if not files.exists(spark, folder):
         raise InputError(
@@ -115,19 +121,24 @@ def _published(spark: SparkSession, config: Config, run_date: date) -> DataFrame
         )
     ranked = F.array_sort(F.collect_list(F.struct("rank", "item_id")))
     lists = spark.read.parquet(files.for_reading(folder)).groupBy("user_id").agg(ranked.alias("ranked"))
-    return lists.select("user_id", F.transform("ranked", lambda line: line["item_id"]).alias("listed"))
+    return lists.select("user_id", F.transform("ranked", lambda row: row["item_id"]).alias("listed"))
 
 
-def _judged(bought: DataFrame, published: DataFrame) -> list[Judged]:
-    """Customers with a list and purchases after it; `before` also holds what they bought longer ago, unordered."""
+def _judged_customers(bought: DataFrame, published: DataFrame) -> list[JudgedCustomer]:
+    """Collect the customers with a list and purchases after it.
+
+    Their `before` starts with the items bought before the newest 200 purchases, sorted by id.
+    """
     both = bought.where(F.size("after") > 0).join(published, on="user_id", how="inner")
     older = F.array_sort(F.array_except("ever", "before"))
-    drawn = both.orderBy(F.xxhash64("user_id"), "user_id").limit(JUDGED).orderBy("user_id")
-    table = drawn.select("listed", F.concat(older, "before").alias("before"), "after").toArrow()
-    return [Judged(**row) for row in table.to_pylist()]
+    sample = both.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_JUDGED_CUSTOMERS).orderBy("user_id")
+    table = sample.select("listed", F.concat(older, "before").alias("before"), "after").toArrow()
+    return [JudgedCustomer(**row) for row in table.to_pylist()]
 
 
 def _known_purchases(bought: DataFrame) -> list[list[str]]:
-    drawn = bought.where(F.size("before") > 0).orderBy(F.xxhash64("user_id"), "user_id").limit(LEARNED_FROM)
-    found: list[list[str]] = drawn.orderBy("user_id").select("before").toArrow()["before"].to_pylist()
-    return found
+    """Collect the past purchases of the customers that the baselines learn from."""
+    buyers = bought.where(F.size("before") > 0)
+    sample = buyers.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_BASELINE_CUSTOMERS)
+    histories: list[list[str]] = sample.orderBy("user_id").select("before").toArrow()["before"].to_pylist()
+    return histories

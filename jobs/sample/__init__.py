@@ -4,9 +4,9 @@ For anyone who wants to see a night before connecting a shop, and for the tests.
 
     regulars sample --out demo --customers 2000 --products 400 --days 60 --seed 0
 
-The same arguments give the same bytes. Blocks of customers are written one after another, so memory does not grow
-with the shop; a customer does the same in whichever block she comes. What was planted lies beside the data, in
-`truth/`: the reviews whose words contradict their stars, the personal data, the article that answers each question.
+The same arguments give the same bytes. Customers are written in blocks, so memory does not grow with the shop.
+A customer's rows do not depend on the size of the blocks. `truth/` beside the data lists what was planted:
+reviews whose words contradict their stars, personal data, and the article that answers each question.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.sample import catalogue as catalogue_module
-from jobs.sample.catalogue import Catalogue
+from jobs.sample.catalogue import SampleCatalogue, build_catalogue
 from jobs.sample.customers import draw_customers, simulate
-from jobs.sample.events import Block, Period, numbered, purchases_table
+from jobs.sample.events import CustomerBlock, Period, numbered, purchases_table
 from jobs.sample.opinions import articles_table, questions_table, reviews_table
 from jobs.sample.random import Ints, keys, uniform
 from jobs.sample.searches import draw_searches, searches_table
@@ -33,10 +32,10 @@ from jobs.spark.errors import UsageError
 
 FIRST_DAY = date(2026, 1, 1)
 TIMEZONE = "Europe/London"
-TABLES = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts")
-_BLOCK = 16_384  # customers whose events are in memory at a time
-_OPTED_OUT = 0.01
-_FIRST_WORDS = "# A sample shop, "
+SAMPLE_TABLES = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts")
+_BLOCK_CUSTOMERS = 16_384  # customers whose events are in memory at a time
+_OPTED_OUT_SHARE = 0.01
+_HEADER = "# A sample shop, "
 
 _TRUTHS = {
     "contradictions": pa.schema({"review_id": pa.string()}),
@@ -47,7 +46,7 @@ _TRUTHS = {
 
 @dataclass(frozen=True)
 class SampleInfo:
-    """What was written. `planted` counts rows by (table, kind): dirt, contradictions, personal data, opt-outs."""
+    """The written sample. `planted` counts rows by (table, kind): dirt, contradictions, personal data, opt-outs."""
 
     out: Path
     config: Path
@@ -58,12 +57,12 @@ class SampleInfo:
 
     @property
     def run_date(self) -> date:
-        """A date for a first night: the last one of which the shop has all events."""
+        """The date for a first night: the last one for which the shop has all events."""
         return self.last_day
 
 
-_SMALL = 20_000
-_SMALL_SHOP = """
+_SMALL_SHOP_CUSTOMERS = 20_000
+_SMALL_SHOP_SPARK = """
 # For a shop this small: most of its night is Spark compiling plans that run once. Leave this out for a large one.
 spark:
   spark.driver.defaultJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -78,13 +77,13 @@ def write_sample(
     days: int = 60,
     seed: int = 0,
     *,
-    block: int = _BLOCK,
+    block: int = _BLOCK_CUSTOMERS,
 ) -> SampleInfo:
     """Write `out`/data/<table>/part-*.parquet, `out`/truth/*.parquet and, last, `out`/regulars.yaml.
 
-    An earlier sample in `out` is replaced. `block` is the number of customers in memory at a time; it decides how
-    rows are spread over files, nothing else. Raises UsageError where a number is too small or `out` holds a
-    configuration or tables that no sample wrote.
+    Replaces an earlier sample in `out`. `block` is the number of customers in memory at a time; it decides only how
+    rows are spread over files. Raises UsageError where a number is too small or `out` holds a configuration or
+    tables that no sample wrote.
     """
     for name, value in (("customers", customers), ("products", products), ("days", days), ("block", block)):
         if value < 1:
@@ -92,8 +91,8 @@ def write_sample(
     out = Path(out)
     _clear(out)
     period = Period(FIRST_DAY, days, TIMEZONE)
-    catalogue = catalogue_module.build(products, days, seed)
-    rows: Counter[str] = Counter(dict.fromkeys(TABLES, 0))
+    catalogue = build_catalogue(products, days, seed)
+    rows: Counter[str] = Counter(dict.fromkeys(SAMPLE_TABLES, 0))
     planted: Counter[tuple[str, str]] = Counter()
     _write(out, "items", 0, catalogue.table(), rows)
     _write(out, "articles", 0, articles_table(), rows)
@@ -115,11 +114,11 @@ def write_sample(
 
 
 def _block_tables(
-    catalogue: Catalogue, period: Period, seed: int, numbers: Ints, planted: Counter[tuple[str, str]]
+    catalogue: SampleCatalogue, period: Period, seed: int, numbers: Ints, planted: Counter[tuple[str, str]]
 ) -> Iterator[tuple[str, pa.Table]]:
-    """The tables and truths of a block of customers, one at a time, with what was planted added to the counts."""
+    """Yield the tables and truths of a block of customers, and add the planted rows to `planted`."""
     people = draw_customers(seed, numbers, period.days, catalogue)
-    block = Block(catalogue, people, period, planted)
+    block = CustomerBlock(catalogue, people, period, planted)
     bought = simulate(catalogue, people)
     yield "purchases", purchases_table(block, bought)
     yield "searches", searches_table(block, draw_searches(block, bought))
@@ -137,7 +136,7 @@ def _block_tables(
 
 
 def _optouts_table(seed: int, numbers: Ints, planted: Counter[tuple[str, str]]) -> pa.Table:
-    opted_out = numbers[uniform(keys(seed, "customer", numbers), "opted out") < _OPTED_OUT]
+    opted_out = numbers[uniform(keys(seed, "customer", numbers), "opted out") < _OPTED_OUT_SHARE]
     planted["optouts", "opted_out"] += len(opted_out)
     return pa.table({"user_id": numbered("C", opted_out)})
 
@@ -150,12 +149,12 @@ def _write(out: Path, table: str, part: int, rows: pa.Table, counts: Counter[str
 
 
 def _clear(out: Path) -> None:
-    """Take an earlier sample away, and nothing that is not one."""
+    """Delete an earlier sample; refuse files that no sample wrote."""
     config = out / "regulars.yaml"
-    if config.exists() and not config.read_text(encoding="utf-8", errors="replace").startswith(_FIRST_WORDS):
+    if config.exists() and not config.read_text(encoding="utf-8", errors="replace").startswith(_HEADER):
         raise UsageError(f"{config} was not written by `regulars sample`: choose another folder with --out")
-    truth = out / "truth"  # made before the first table, so it tells the tables of a sample that was interrupted too
-    parts = [path for table in TABLES for path in (out / "data" / table).glob("*")]
+    truth = out / "truth"  # made before the first table, so it also marks an interrupted sample
+    parts = [path for table in SAMPLE_TABLES for path in (out / "data" / table).glob("*")]
     for path in parts:
         if not (truth.is_dir() and path.name.startswith("part-") and path.suffix == ".parquet"):
             raise UsageError(f"{path} was not written by `regulars sample`: choose another folder with --out")
@@ -166,10 +165,10 @@ def _clear(out: Path) -> None:
 
 
 def _configuration(period: Period, customers: int, products: int, seed: int) -> str:
-    """The configuration file, with the comments that a newcomer needs."""
-    inputs = "\n".join(f"  {table}: {{path: data/{table}}}" for table in TABLES)
+    """Return the text of the configuration file, with comments for newcomers."""
+    inputs = "\n".join(f"  {table}: {{path: data/{table}}}" for table in SAMPLE_TABLES)
     return f"""\
-{_FIRST_WORDS}{period.first_day} to {period.last_day}; a good run_date is {period.last_day}
+{_HEADER}{period.first_day} to {period.last_day}; a good run_date is {period.last_day}
 # Written by: regulars sample --customers {customers} --products {products} --days {period.days} --seed {seed}
 # Relative paths are relative to this file.
 
@@ -189,4 +188,4 @@ models:
   # answers: ./models/answers
 
 recommend: {{k: 10, exclude_purchased: true}}
-{_SMALL_SHOP if customers <= _SMALL else ""}"""
+{_SMALL_SHOP_SPARK if customers <= _SMALL_SHOP_CUSTOMERS else ""}"""

@@ -1,6 +1,6 @@
-"""A block of the sample shop's purchases as the table that the shop would export, dirt included.
+"""Builds the sample shop's purchases table with its dirty rows, and what all event tables share.
 
-The pieces that every event table shares are here too: the clock, the customers of the block, the dirty rows.
+Shared are the period's clock, the customers of a block, ids, dirty rows and duplicates.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.sample.catalogue import Catalogue, money
-from jobs.sample.customers import Customers, Purchases
-from jobs.sample.personal import Personal
+from jobs.sample.catalogue import SampleCatalogue, money
+from jobs.sample.customers import SampleCustomers, SimulatedPurchases
+from jobs.sample.personal import PersonalData
 from jobs.sample.random import Bools, Dice, Floats, Ints, Keys, hashed, uniform
 
 INSTANT = pa.timestamp("us", tz="UTC")
-_DAYS_AHEAD = 400  # how far beyond the last day a wrong clock may be
+_DAYS_AHEAD = 400  # the most days by which a wrong clock is ahead of the last day
 _CONTROL_CHARACTERS = ("\x00", "\x07", "\x0b", "\x1b[31m", "\r\n", "\t", "\u200b", "\ufeff", "\x85")
 
 #: Shares of purchases that are dirty, one kind a row.
@@ -46,44 +46,44 @@ class Period:
 
     @property
     def last_day(self) -> date:
-        """The last day on which the shop sold anything."""
+        """The last day of the sample."""
         return self.first_day + timedelta(days=self.days - 1)
 
     @cached_property
     def midnights(self) -> Ints:
-        """(days + 1,) seconds since 1970 at which the days begin; the last one is the end of the last day."""
+        """Seconds since 1970 (days + 1,) at which the days begin; the last value is the end of the last day."""
         zone = ZoneInfo(self.timezone)
         dates = [self.first_day + timedelta(days=d) for d in range(self.days + 1)]
         return np.array([int(datetime.combine(d, time(), zone).timestamp()) for d in dates], np.int64)
 
     def seconds(self, day: Floats) -> Ints:
-        """Seconds since 1970 of moments given as days from the start, 0 <= day < days."""
+        """Convert days from the start (0 <= day < days) to seconds since 1970."""
         whole = np.minimum(day.astype(np.int64), self.days - 1)
         length = np.diff(self.midnights)[whole]  # 23 or 25 hours where the clocks change
         return self.midnights[whole] + np.floor((day - whole) * length).astype(np.int64)
 
 
 @dataclass
-class Block:
-    """A block of customers with what is common to their tables; `planted` and `personal` record what was put in."""
+class CustomerBlock:
+    """A block of customers with what their tables share; `planted` and `personal` record the planted values."""
 
-    catalogue: Catalogue
-    people: Customers
+    catalogue: SampleCatalogue
+    people: SampleCustomers
     period: Period
     planted: Counter[tuple[str, str]] = field(default_factory=Counter)
-    personal: list[tuple[str, Personal]] = field(default_factory=list)
+    personal: list[tuple[str, PersonalData]] = field(default_factory=list)
 
     @cached_property
     def user_ids(self) -> pa.Array:
-        """(n,) the customers' ids."""
+        """The customers' ids (n,)."""
         return numbered("C", self.people.numbers)
 
     def users(self, customer: Ints, missing: Bools) -> pa.Array:
-        """User ids of rows of the block, null where `missing`."""
+        """Return the user ids of rows of the block, null where `missing`."""
         return self.user_ids.take(pa.array(customer, mask=missing))
 
     def dirt(self, table: str, key: Keys, step: Ints, shares: Mapping[str, float]) -> dict[str, Bools]:
-        """A mask (rows,) for each kind of dirt; no row has two kinds."""
+        """Draw a mask (rows,) for each kind of dirt and count it; no row has two kinds."""
         u = uniform(key, table + " dirt", step)
         masks, begin = {}, 0.0
         for kind, share in shares.items():
@@ -93,51 +93,51 @@ class Block:
         return masks
 
     def instants(self, day: Floats, future: Bools, key: Keys, step: Ints) -> pa.Array:
-        """Timestamps; those of the future lie beyond the last day."""
+        """Return timestamps; those marked `future` lie beyond the last day."""
         ahead = 1 + (uniform(key, "ahead", step) * _DAYS_AHEAD * 86400).astype(np.int64)
         seconds = np.where(future, self.period.midnights[-1] + ahead, self.period.seconds(day))
         return pa.array(seconds * 1_000_000, pa.int64()).cast(INSTANT)
 
-    def add_personal(self, table: str, personal: Personal) -> None:
-        """Note what personal data a text was given."""
+    def add_personal(self, table: str, personal: PersonalData) -> None:
+        """Record personal data that was planted in a text of `table`."""
         self.planted[table, personal.kind] += 1
         self.personal.append((table, personal))
 
 
 def numbered(prefix: str, numbers: Ints, width: int = 7) -> pa.Array:
-    """Ids such as C0000042."""
+    """Return ids such as C0000042."""
     digits = pc.utf8_lpad(pa.array(numbers).cast(pa.string()), width, "0")
     return pc.binary_join_element_wise(prefix, digits, "")
 
 
 def order_ids(customer_numbers: Ints, orders: Ints) -> pa.Array:
-    """Order numbers such as A0000042-003."""
+    """Return order ids such as A0000042-003."""
     return pc.binary_join_element_wise(numbered("A", customer_numbers), numbered("", orders, 3), "-")
 
 
-def item_ids(catalogue: Catalogue, item: Ints, unknown: Bools, key: Keys, step: Ints) -> pa.Array:
-    """Item ids; the unknown ones are of products that the catalogue no longer has."""
+def item_ids(catalogue: SampleCatalogue, item: Ints, unknown: Bools, key: Keys, step: Ints) -> pa.Array:
+    """Return item ids; those marked `unknown` are of products that the catalogue no longer has."""
     known = catalogue.item_ids.take(pa.array(item))
     gone = numbered("OLD-", (hashed(key, "gone item", step) % np.uint64(100_000)).astype(np.int64), 5)
     return pc.if_else(pa.array(unknown), gone, known)
 
 
 def finished(table: pa.Table, time_column: str, duplicate: Bools) -> pa.Table:
-    """The table with its duplicated rows, in the order of time as an export is."""
+    """Return the table sorted by time, with the rows marked `duplicate` twice."""
     order = np.argsort(table[time_column].cast(pa.int64()).to_numpy(), kind="stable")
     return table.take(pa.array(np.repeat(order, 1 + duplicate[order])))
 
 
 def with_control_characters(dice: Dice, text: str) -> str:
-    """The text with one to three control or invisible characters in it, as copied from elsewhere."""
+    """Insert one to three control or invisible characters into the text."""
     for _ in range(1 + dice.below(3)):
         at = dice.below(len(text) + 1)
         text = text[:at] + dice.pick(_CONTROL_CHARACTERS) + text[at:]
     return text
 
 
-def purchases_table(block: Block, bought: Purchases) -> pa.Table:
-    """The purchases of the block."""
+def purchases_table(block: CustomerBlock, bought: SimulatedPurchases) -> pa.Table:
+    """Return the purchases table of the block, dirty rows included."""
     catalogue, people = block.catalogue, block.people
     key, step = people.key[bought.customer], bought.step
     dirt = block.dirt("purchases", key, step, PURCHASE_DIRT)

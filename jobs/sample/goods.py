@@ -1,45 +1,48 @@
-"""What the sample shop sells: groups of product families that are bought after one another, in two languages.
+"""The sample shop's product families in two languages, in groups that are bought one after another.
 
-Lists are written as "a|b|c". A family's order within its group is the order in which customers come to need it.
+Lists are written as "a|b|c". The order of the families in a group is the order in which customers need them.
 """
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-#: durable: bought once, leads to the next family. match: used up, leads to the same variant of the next family
-#: (a shampoo to its conditioner). refill: used up, leads to the next variant of itself (a flavour, a size).
-Kind = Literal["durable", "match", "refill"]
+#: durable: bought once, followed by the next family.
+#: match: consumed, followed by the same variant of the next family (a shampoo by its conditioner).
+#: refill: consumed, followed by the next variant of the family (a flavour, a size).
+PurchasePattern = Literal["durable", "match", "refill"]
 
 
-class Family(NamedTuple):
-    """A kind of product; `words` and `words_zh` are what customers call it, variants pair up across languages."""
+class ProductFamily(NamedTuple):
+    """A product family; `words` are what customers call it, and the variants of both languages correspond."""
 
     name: str
     words: tuple[str, ...]
     name_zh: str
     words_zh: tuple[str, ...]
-    kind: Kind
+    kind: PurchasePattern
     pence: int
     variants: tuple[str, ...]
     variants_zh: tuple[str, ...]
 
 
-class Group(NamedTuple):
-    """Families that one brand makes."""
+class ProductGroup(NamedTuple):
+    """Product families that one brand makes."""
 
     name: str
     name_zh: str
-    families: tuple[Family, ...]
+    families: tuple[ProductFamily, ...]
 
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(text.split("|"))
 
 
-def _family(kind: Kind, pence: int, names: str, names_zh: str, variants: str, variants_zh: str) -> Family:
-    """Names are "title name|search word|search word"; variants of both languages must be equally many."""
-    family = Family(
+def _family(
+    kind: PurchasePattern, pence: int, names: str, names_zh: str, variants: str, variants_zh: str
+) -> ProductFamily:
+    """Parse a family; names are "title name|search word|search word". Both languages need as many variants."""
+    family = ProductFamily(
         name=_split(names)[0],
         words=_split(names)[1:],
         name_zh=_split(names_zh)[0],
@@ -55,7 +58,7 @@ def _family(kind: Kind, pence: int, names: str, names_zh: str, variants: str, va
 
 # fmt: off
 GROUPS = (
-    Group("Printing", "打印用品", (
+    ProductGroup("Printing", "打印用品", (
         _family("durable", 6990, "Inkjet Printer|printer|wireless printer", "喷墨打印机|打印机|家用打印机",
                 "A120|A240 Wireless", "A120|A240 无线版"),
         _family("refill", 1290, "Ink Cartridge|ink|printer ink|cartridges", "墨盒|打印机墨盒|墨水",
@@ -64,7 +67,7 @@ GROUPS = (
         _family("refill", 790, "Photo Paper|photo paper|glossy paper", "相片纸|照片纸|打印纸",
                 "A4 50 Sheets|10x15 cm 100 Sheets|A3 20 Sheets", "A4 50张|六寸 100张|A3 20张"),
     )),
-    Group("Hair Care", "洗护", (
+    ProductGroup("Hair Care", "洗护", (
         _family("match", 649, "Shampoo|shampoo|hair wash", "洗发水|洗发露|洗头膏",
                 "Coconut 400 ml|Argan Oil 400 ml|Tea Tree 400 ml|Camomile 400 ml",
                 "椰子 400毫升|摩洛哥坚果油 400毫升|茶树 400毫升|洋甘菊 400毫升"),
@@ -74,7 +77,7 @@ GROUPS = (
         _family("match", 899, "Hair Mask|hair mask|deep repair", "发膜|发膜|修护发膜",
                 "Coconut|Argan Oil", "椰子|摩洛哥坚果油"),
     )),
-    Group("Coffee", "咖啡", (
+    ProductGroup("Coffee", "咖啡", (
         _family("durable", 8490, "Coffee Machine|coffee machine|coffee maker", "咖啡机|咖啡机|滴漏咖啡机",
                 "Brew One|Brew One Plus", "一号|一号升级版"),
         _family("refill", 549, "Ground Coffee 227 g|coffee|ground coffee", "咖啡粉 227克|咖啡|咖啡粉",
@@ -84,7 +87,7 @@ GROUPS = (
         _family("durable", 1690, "Thermal Mug|travel mug|mug", "保温杯|随行杯|保温杯",
                 "350 ml|500 ml", "350毫升|500毫升"),
     )),
-    Group("Running", "跑步", (
+    ProductGroup("Running", "跑步", (
         _family("durable", 7490, "Running Shoes|running shoes|trainers", "跑步鞋|跑鞋|运动鞋",
                 "Road 5|Trail 3|Marathon Pro", "公路 5|越野 3|马拉松 专业版"),
         _family("refill", 1290, "Running Socks 3 Pairs|socks|running socks", "跑步袜 3双|袜子|运动袜",
@@ -94,7 +97,7 @@ GROUPS = (
         _family("refill", 190, "Energy Gel|energy gel|gels", "能量胶|能量胶|补给",
                 "Lemon|Berry|Cola|Salted Caramel", "柠檬|莓果|可乐|海盐焦糖"),
     )),
-    Group("Phones", "手机", (
+    ProductGroup("Phones", "手机", (
         _family("durable", 24900, "Smartphone|phone|mobile phone", "智能手机|手机|新款手机",
                 "N5 64 GB|N7 128 GB|N7 Pro", "N5 64GB|N7 128GB|N7 Pro"),
         _family("durable", 1190, "Phone Case|phone case|case", "手机壳|手机壳|保护壳",
@@ -104,7 +107,7 @@ GROUPS = (
         _family("durable", 1590, "USB-C Charger|charger|fast charger", "快充充电器|充电器|充电头",
                 "20 W|45 W", "20瓦|45瓦"),
     )),
-    Group("Shaving", "剃须", (
+    ProductGroup("Shaving", "剃须", (
         _family("durable", 1190, "Razor|razor|men's razor", "剃须刀|剃须刀|刮胡刀",
                 "Fusion 3|Fusion 5", "三刀头|五刀头"),
         _family("refill", 899, "Razor Blades|razor blades|blades", "剃须刀片|刀片|替换刀头",
@@ -114,7 +117,7 @@ GROUPS = (
         _family("refill", 749, "Aftershave Balm|aftershave|balm", "须后乳|须后水|须后乳",
                 "Classic|Sensitive", "经典|敏感肌"),
     )),
-    Group("Cameras", "相机", (
+    ProductGroup("Cameras", "相机", (
         _family("durable", 49900, "Mirrorless Camera|camera|mirrorless", "微单相机|相机|微单",
                 "M10|M50", "M10|M50"),
         _family("refill", 1390, "Memory Card|memory card|sd card", "存储卡|内存卡|SD卡",
@@ -124,7 +127,7 @@ GROUPS = (
         _family("durable", 3490, "Tripod|tripod|camera stand", "三脚架|三脚架|支架",
                 "Travel|Studio", "旅行款|专业款"),
     )),
-    Group("Dogs", "狗狗用品", (
+    ProductGroup("Dogs", "狗狗用品", (
         _family("refill", 1190, "Dry Dog Food 2 kg|dog food|dry dog food", "狗粮 2公斤|狗粮|犬粮",
                 "Chicken|Lamb|Salmon|Puppy", "鸡肉|羊肉|三文鱼|幼犬"),
         _family("refill", 399, "Dog Treats|dog treats|dog snacks", "狗零食|狗零食|磨牙棒",
@@ -134,7 +137,7 @@ GROUPS = (
         _family("durable", 1290, "Dog Lead|dog lead|leash", "牵引绳|狗绳|牵引绳",
                 "1.2 m|5 m Retractable", "1.2米|5米伸缩"),
     )),
-    Group("Cats", "猫咪用品", (
+    ProductGroup("Cats", "猫咪用品", (
         _family("refill", 549, "Cat Food Pouches 12 x 85 g|cat food|wet cat food", "猫罐头 12袋|猫粮|猫湿粮",
                 "Tuna|Chicken|Turkey|Kitten", "金枪鱼|鸡肉|火鸡|幼猫"),
         _family("refill", 799, "Cat Litter 10 L|cat litter|litter", "猫砂 10升|猫砂|膨润土猫砂",
@@ -142,7 +145,7 @@ GROUPS = (
         _family("durable", 450, "Cat Toy|cat toy|feather toy", "逗猫棒|猫玩具|逗猫棒",
                 "Feather Wand|Mouse", "羽毛|小老鼠"),
     )),
-    Group("Tea", "茶饮", (
+    ProductGroup("Tea", "茶饮", (
         _family("refill", 349, "Tea 80 Bags|tea|tea bags", "袋泡茶 80包|茶叶|茶包",
                 "English Breakfast|Earl Grey|Green|Peppermint|Camomile", "红茶|伯爵|绿茶|薄荷|洋甘菊"),
         _family("refill", 219, "Biscuits|biscuits|cookies", "饼干|饼干|曲奇",
@@ -150,7 +153,7 @@ GROUPS = (
         _family("durable", 2490, "Teapot|teapot|tea pot", "茶壶|茶壶|泡茶壶",
                 "600 ml|1 L", "600毫升|1升"),
     )),
-    Group("Computing", "电脑配件", (
+    ProductGroup("Computing", "电脑配件", (
         _family("durable", 1490, "Wireless Mouse|mouse|wireless mouse", "无线鼠标|鼠标|无线鼠标",
                 "|Silent", "|静音版"),
         _family("durable", 5490, "Mechanical Keyboard|keyboard|mechanical keyboard", "机械键盘|键盘|机械键盘",
@@ -160,7 +163,7 @@ GROUPS = (
         _family("durable", 1990, "USB Hub|usb hub|hub", "USB扩展坞|扩展坞|集线器",
                 "4 Port|7 Port", "4口|7口"),
     )),
-    Group("Toys", "玩具", (
+    ProductGroup("Toys", "玩具", (
         _family("refill", 2490, "Building Set|building set|building bricks", "拼装积木|积木|拼装玩具",
                 "Castle|Pirate Ship|Space Station|Farm", "城堡|海盗船|空间站|农场"),
         _family("refill", 890, "Figure Pack|figures|toy figures", "人偶套装|人偶|小人",
@@ -168,7 +171,7 @@ GROUPS = (
         _family("durable", 1590, "Storage Box|toy box|storage box", "收纳箱|玩具收纳|收纳箱",
                 "Small|Large", "小号|大号"),
     )),
-    Group("Baby", "母婴", (
+    ProductGroup("Baby", "母婴", (
         _family("refill", 1190, "Nappies|nappies|diapers", "纸尿裤|尿不湿|纸尿裤",
                 "Size 2|Size 3|Size 4|Size 5", "S码|M码|L码|XL码"),
         _family("refill", 299, "Baby Wipes|baby wipes|wipes", "婴儿湿巾|湿巾|婴儿湿巾",
@@ -176,7 +179,7 @@ GROUPS = (
         _family("match", 549, "Baby Lotion 300 ml|baby lotion|baby cream", "婴儿润肤乳 300毫升|润肤乳|宝宝霜",
                 "|Sensitive", "|敏感肌"),
     )),
-    Group("Cleaning", "家庭清洁", (
+    ProductGroup("Cleaning", "家庭清洁", (
         _family("match", 790, "Laundry Detergent|detergent|washing liquid", "洗衣液|洗衣液|洗衣凝珠",
                 "Lavender 1 L|Fresh Linen 1 L|Sensitive 1 L", "薰衣草 1升|清新 1升|敏感肌 1升"),
         _family("match", 450, "Fabric Softener|fabric softener|softener", "衣物柔顺剂|柔顺剂|护理剂",
@@ -187,7 +190,7 @@ GROUPS = (
 )
 # fmt: on
 
-#: Invented, so that no review in the sample slanders a real maker.
+#: Invented brands, so no review in the sample is about a real one.
 BRANDS = _split(
     "Halden|Corvane|Brightwell|Marlowe|Tessaro|Ostrava|Pinecrest|Velmora|Ashdown|Quillon|Norwick|Larkfield|Zephra|"
     "Dunmere|Castelo|Wrenford|Solvane|Harrowby|Mirabel|Kestrel|Ironbridge|Fenwick|Aldermoor|Bellhaven|Thornbury|"

@@ -1,4 +1,4 @@
-"""The sample shop's English help articles, and how customers ask for them: {order}, {product}, {n} are filled in."""
+"""The sample shop's English help articles and questions about them; {order}, {product} and {n} are filled in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Help(NamedTuple):
-    """One intent: the article that answers it and the ways in which it is asked."""
+    """One intent: the article that answers it and the questions that customers ask."""
 
     intent: str
     title: str

@@ -1,4 +1,4 @@
-"""The sample shop's Chinese help articles, intent by intent as the English ones."""
+"""The sample shop's Chinese help articles, with the intents of the English ones."""
 
 from __future__ import annotations
 

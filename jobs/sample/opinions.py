@@ -1,4 +1,4 @@
-"""What the sample shop's customers write: reviews, some of which contradict their stars, and questions with answers."""
+"""Writes the sample shop's reviews, some of which contradict their stars, and its questions with answers."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.sample.catalogue import FAMILIES
-from jobs.sample.customers import Purchases, in_opening_hours
-from jobs.sample.events import Block, finished, item_ids, order_ids, with_control_characters
+from jobs.sample.customers import SimulatedPurchases, in_opening_hours
+from jobs.sample.events import CustomerBlock, finished, item_ids, order_ids, with_control_characters
 from jobs.sample.goods import GROUPS
 from jobs.sample.help_en import ENGLISH_HELP
 from jobs.sample.help_zh import CHINESE_HELP
-from jobs.sample.personal import personal
+from jobs.sample.personal import draw_personal_data
 from jobs.sample.phrases_en import ENGLISH
 from jobs.sample.phrases_zh import CHINESE
 from jobs.sample.random import Bools, Dice, Floats, Ints, Keys, hashed, keys, normal, uniform
 from jobs.sample.replies import reply
-from jobs.sample.reviews import long_review_text, review_text
+from jobs.sample.review_grammar import long_review_text, review_text
 
-_STAR_LIMITS = (-1.70, -1.20, -0.65, 0.08)  # of the opinion, between one and two stars and so on
+_STAR_LIMITS = (-1.70, -1.20, -0.65, 0.08)  # opinions at which one star more begins
 _UNRATED = 0.04
-_CONTRADICTING = 0.036  # of the rows without three stars: 3% of all
+_CONTRADICTING = 0.036  # share of the reviews without three stars; 3% of all reviews
 _PERSONAL = 0.015
-_ASKS = 0.031  # questions for a purchase
+_ASKS = 0.031  # questions per purchase
 _PERSONAL_IN_QUESTIONS = 0.08
 _ANONYMOUS = 0.15
-_ANSWERED = 0.92  # by staff, within some hours
-_LINKED = 0.7  # of the answers: staff noted the article
+_ANSWERED = 0.92  # share that staff answer within some hours
+_LINKED = 0.7  # share of the answers for which staff noted the article
 
 #: Shares of reviews that are dirty, one kind a row.
 REVIEW_DIRT = {
@@ -50,22 +50,22 @@ _UNPARSABLE = ("five", "4 stars", "5/5", "★★★★★", "N/A", "good", "3,5 
 _GROUP_OF_FAMILY = [group.name for group in GROUPS for _ in group.families]
 
 
-class Reviews(NamedTuple):
-    """The table, and the ids of rows whose words contradict their stars on purpose."""
+class ReviewsTable(NamedTuple):
+    """The table, and the ids of the reviews whose words contradict their stars on purpose."""
 
     table: pa.Table
     contradictions: pa.Array
 
 
-class Questions(NamedTuple):
+class QuestionsTable(NamedTuple):
     """The table, and the article that answers each question."""
 
     table: pa.Table
     answered_by: pa.Table
 
 
-def reviews_table(block: Block, bought: Purchases, seed: int) -> Reviews:
-    """Reviews of some purchases of the block, written days after; those due after the period are not there yet."""
+def reviews_table(block: CustomerBlock, bought: SimulatedPurchases, seed: int) -> ReviewsTable:
+    """Return reviews of some purchases, written days after them and within the period."""
     people = block.people
     eager = 0.06 + 0.34 * uniform(people.key, "eager to review") ** 2
     rows, day = _written_after(block, bought, "review", eager[bought.customer], median_days=4.0)
@@ -92,13 +92,13 @@ def reviews_table(block: Block, bought: Purchases, seed: int) -> Reviews:
     )
     clean = ~np.any(list(dirt.values()), axis=0) & ~unrated
     block.planted["reviews", "contradiction"] += int((contradicts & clean).sum())
-    return Reviews(finished(table, "reviewed_at", dirt["duplicate"]), ids.filter(pa.array(contradicts & clean)))
+    return ReviewsTable(finished(table, "reviewed_at", dirt["duplicate"]), ids.filter(pa.array(contradicts & clean)))
 
 
 def _written_after(
-    block: Block, bought: Purchases, what: str, share: Floats | float, median_days: float
+    block: CustomerBlock, bought: SimulatedPurchases, what: str, share: Floats | float, median_days: float
 ) -> tuple[Ints, Floats]:
-    """Which purchases are written about, and when: at least a day later, lognormal."""
+    """Draw the rows of purchases that are written about and the days, a lognormal time of at least a day later."""
     key = block.people.key[bought.customer]
     lag = 1 + median_days * np.exp(0.8 * normal(key, what + " lag", bought.step))
     hour = in_opening_hours(uniform(key, what + " hour", bought.step))
@@ -107,8 +107,8 @@ def _written_after(
     return rows, day[rows]
 
 
-def _stars(block: Block, customer: Ints, item: Ints, key: Keys, step: Ints, seed: int) -> Ints:
-    """Stars 1 to 5 from the product's quality, the customer's mood and chance; leavers are less happy."""
+def _stars(block: CustomerBlock, customer: Ints, item: Ints, key: Keys, step: Ints, seed: int) -> Ints:
+    """Draw stars 1 to 5 from the item's quality, the customer's mood and chance; customers who leave give fewer."""
     quality = normal(keys(seed, "item", item), "quality")
     mood = normal(block.people.key, "mood") - 0.8 * block.people.churned
     opinion = 0.55 * quality + 0.5 * mood[customer] + normal(key, "opinion", step)
@@ -116,7 +116,7 @@ def _stars(block: Block, customer: Ints, item: Ints, key: Keys, step: Ints, seed
 
 
 def _ratings(stars: Ints, unrated: Bools, dirt: dict[str, Bools], odd: list[int]) -> pa.Array:
-    """Ratings as the export has them: text, null where not rated."""
+    """Return the ratings as text, null where not rated."""
     ratings: list[str | None] = [None if no else str(s) for s, no in zip(stars.tolist(), unrated.tolist(), strict=True)]
     for row in np.flatnonzero(dirt["unparsable_rating"]).tolist():
         ratings[row] = _UNPARSABLE[odd[row] % len(_UNPARSABLE)]
@@ -126,7 +126,7 @@ def _ratings(stars: Ints, unrated: Bools, dirt: dict[str, Bools], odd: list[int]
 
 
 def _review_texts(
-    block: Block, customer: Ints, item: Ints, step: Ints, word_stars: Ints, dirt: dict[str, Bools]
+    block: CustomerBlock, customer: Ints, item: Ints, step: Ints, word_stars: Ints, dirt: dict[str, Bools]
 ) -> Iterator[str]:
     key = block.people.key[customer]
     private = uniform(key, "private review", step) < _PERSONAL
@@ -149,14 +149,14 @@ def _review_texts(
             continue
         text = review_text(dice, phrases, stars, group, thing)
         if has_personal:
-            planted = personal(dice, chinese)
+            planted = draw_personal_data(dice, chinese)
             block.add_personal("reviews", planted)
             text = text + phrases.joiner + planted.sentence
         yield with_control_characters(dice, text) if control else text
 
 
-def questions_table(block: Block, bought: Purchases) -> Questions:
-    """Questions after purchases, each of one intent."""
+def questions_table(block: CustomerBlock, bought: SimulatedPurchases) -> QuestionsTable:
+    """Return questions that follow purchases, each with one intent."""
     people = block.people
     rows, day = _written_after(block, bought, "question", _ASKS, median_days=1.5)
     customer, step = bought.customer[rows], bought.step[rows]
@@ -183,11 +183,13 @@ def questions_table(block: Block, bought: Purchases) -> Questions:
         }
     )
     answered_by = pa.table({"question_id": ids, "article_id": articles})
-    return Questions(finished(table, "asked_at", dirt["duplicate"]), answered_by)
+    return QuestionsTable(finished(table, "asked_at", dirt["duplicate"]), answered_by)
 
 
-def _asked(block: Block, bought: Purchases, rows: Ints, dirt: dict[str, Bools]) -> Iterator[tuple[str, str, str]]:
-    """Text of each question, the id of the article that answers it, and what staff answered."""
+def _asked(
+    block: CustomerBlock, bought: SimulatedPurchases, rows: Ints, dirt: dict[str, Bools]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield the text of each question, the id of the article that answers it, and the staff's answer."""
     customer, step = bought.customer[rows], bought.step[rows]
     orders = order_ids(block.people.numbers[customer], bought.order[rows]).to_pylist()
     titles = block.catalogue.titles.take(pa.array(bought.item[rows])).to_pylist()
@@ -203,16 +205,16 @@ def _asked(block: Block, bought: Purchases, rows: Ints, dirt: dict[str, Bools]) 
         greeting, thanks = (_GREETINGS_ZH, _THANKS_ZH) if chinese else (_GREETINGS, _THANKS)
         text = dice.pick(greeting) + text + dice.pick(thanks)
         if dice.chance(int(100 * _PERSONAL_IN_QUESTIONS)):
-            planted = personal(dice, chinese)
+            planted = draw_personal_data(dice, chinese)
             block.add_personal("questions", planted)
             text = text + ("" if chinese else " ") + planted.sentence
         if control:
             text = with_control_characters(dice, text)
-        said = reply(Dice(seed ^ _OTHER_DICE), intent, text, order, title, chinese)
+        said = reply(Dice(seed ^ _REPLY_SEED), intent, text, order, title, chinese)
         yield "" if blank else text, article_id(intent.intent, chinese), said
 
 
-_OTHER_DICE = 0x5DEECE66D  # so that a reply does not repeat its question's draws
+_REPLY_SEED = 0x5DEECE66D  # gives a reply other draws than its question
 
 _GREETINGS = ("", "", "", "Hi, ", "Hello, ", "Good morning. ")
 _THANKS = ("", "", "", " Thanks", " Thank you!", " Please help.")
@@ -221,12 +223,12 @@ _THANKS_ZH = ("", "", "谢谢", "急!")
 
 
 def article_id(intent: str, chinese: bool) -> str:
-    """Id of the help article of the intent in the language."""
+    """Return the id of the intent's help article in the language."""
     return f"{intent}-{'zh' if chinese else 'en'}"
 
 
 def articles_table() -> pa.Table:
-    """One help article for each intent and language."""
+    """Return the articles table: one help article for each intent and language."""
     articles = [(help_, zh) for zh, helps in ((False, ENGLISH_HELP), (True, CHINESE_HELP)) for help_ in helps]
     return pa.table(
         {

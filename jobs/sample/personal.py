@@ -1,8 +1,8 @@
-"""Personal data that customers of the sample shop write where it does not belong; none of it is anyone's.
+"""Invented personal data that customers of the sample shop write into texts.
 
-E-mail addresses use reserved domains (RFC 2606), most phone numbers come from ranges reserved for fiction,
-card numbers are random behind an issuer's digit with a right check digit (ISO/IEC 7812), IBANs have right check
-digits (ISO 13616).
+E-mail addresses use reserved domains (RFC 2606). Most phone numbers come from ranges reserved for fiction.
+Card numbers are random with an issuer's prefix and a valid check digit (ISO/IEC 7812).
+IBANs are random with valid check digits (ISO 13616).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Literal, NamedTuple
 
 from jobs.sample.random import Dice
 
-Kind = Literal["email", "phone", "card", "iban"]
+PersonalKind = Literal["email", "phone", "card", "iban"]
 
 
-class Personal(NamedTuple):
-    """A planted value, and the sentence that it stands in."""
+class PersonalData(NamedTuple):
+    """A planted value and the sentence that contains it."""
 
-    kind: Kind
+    kind: PersonalKind
     value: str
     sentence: str
 
@@ -25,7 +25,10 @@ class Personal(NamedTuple):
 _FIRST = ("jane", "oliver", "amelia", "li.wei", "mohammed", "s", "tom", "grace", "zhang", "anna", "pierre", "k")
 _LAST = ("smith", "jones", "taylor", "wang", "khan", "o'neill", "brown", "dupont", "mueller", "chen", "patel", "hughes")
 _DOMAINS = ("example.com", "example.org", "mail.example.net", "example.co.uk", "post.example.cn", "web.example.de")
-_KINDS: tuple[Kind, ...] = ("email", "email", "email", "phone", "phone", "phone", "phone", "card", "card", "iban")
+#: The kinds of planted values, repeated by their weights.
+_KINDS: tuple[PersonalKind, ...] = (
+    "email", "email", "email", "phone", "phone", "phone", "phone", "card", "card", "iban",
+)  # fmt: skip
 _SENTENCES = {
     "email": ("Please write to {}.", "My e-mail is {}", "Contact me at {} please.", "({})", "e-mail: {}."),
     "phone": ("Call me on {}.", "My number is {}", "You can reach me at {}, after 6.", "Tel. {}", "Ring {} please."),
@@ -41,8 +44,8 @@ _SENTENCES_ZH = {
 _FULL_WIDTH = str.maketrans("0123456789", "０１２３４５６７８９")
 
 
-def personal(dice: Dice, chinese: bool) -> Personal:
-    """One piece of personal data in a sentence of the language."""
+def draw_personal_data(dice: Dice, chinese: bool) -> PersonalData:
+    """Draw one piece of personal data in a sentence of the language."""
     kind = dice.pick(_KINDS)
     if kind == "email":
         value = _email(dice)
@@ -53,7 +56,7 @@ def personal(dice: Dice, chinese: bool) -> Personal:
     else:
         value = _iban(dice)
     sentence = dice.pick((_SENTENCES_ZH if chinese else _SENTENCES)[kind]).format(value)
-    return Personal(kind, value, sentence)
+    return PersonalData(kind, value, sentence)
 
 
 def _email(dice: Dice) -> str:
@@ -100,7 +103,7 @@ def _card(dice: Dice) -> str:
 
 
 def luhn_check_digit(body: str) -> str:
-    """The digit that completes a card number."""
+    """Return the check digit that completes a card number (Luhn algorithm)."""
     total = 0
     for place, digit in enumerate(reversed(body)):
         doubled = int(digit) * (2 if place % 2 == 0 else 1)

@@ -1,8 +1,8 @@
-"""What the sample shop's English reviews are made of; the grammar is in `jobs.sample.reviews`."""
+"""The phrases of the sample shop's English reviews; the grammar is in `jobs.sample.review_grammar`."""
 
 from __future__ import annotations
 
-from jobs.sample.reviews import Matters, Phrases
+from jobs.sample.review_grammar import Phrases, Topics
 
 ENGLISH = Phrases(
     short=(
@@ -94,73 +94,73 @@ ENGLISH = Phrases(
     very=("very", "really", "extremely", "absolutely", "so", "truly", "quite"),
     people=("mother", "husband", "wife", "daughter", "son", "neighbour", "colleague", "dad", "sister"),
     joiner=" ",
-    matters={
-        "Printing": Matters(
+    topics={
+        "Printing": Topics(
             ("print quality", "setup", "paper feed", "wifi connection", "ink yield"),
             ("Prints come out crisp", "It was set up in five minutes", "Colours match the screen"),
             ("It jams on every second page", "The ink ran out within days", "My computer does not recognise it"),
         ),
-        "Hair Care": Matters(
+        "Hair Care": Topics(
             ("scent", "lather", "texture", "bottle"),
             ("My hair feels soft and light", "It smells wonderful", "A little goes a long way"),
             ("It made my scalp itch", "My hair was greasy by noon", "The cap broke and it leaked everywhere"),
         ),
-        "Coffee": Matters(
+        "Coffee": Topics(
             ("aroma", "taste", "freshness", "packaging"),
             ("It tastes rich and smooth", "The smell in the morning is heavenly", "Best cup I have had at home"),
             ("It tastes burnt and bitter", "The bag arrived open", "It was stale long before its date"),
         ),
-        "Running": Matters(
+        "Running": Topics(
             ("fit", "cushioning", "comfort", "grip"),
             ("I ran ten miles without a blister", "It fits like a glove", "It still looks new after a wet race"),
             ("It fell apart after two runs", "It rubs at the heel", "The size is far too small"),
         ),
-        "Phones": Matters(
+        "Phones": Topics(
             ("finish", "fit", "speed", "feel"),
             ("It feels solid in the hand", "It saved my phone when I dropped it", "Everything runs smoothly"),
             ("It gets hot", "It cracked on day one", "It came loose after a week"),
         ),
-        "Shaving": Matters(
+        "Shaving": Topics(
             ("shave", "handle", "sharpness", "scent"),
             ("It glides over the skin", "It is gentle on the skin", "It lasts for weeks"),
             ("It pulls and burns", "It was blunt after two shaves", "I cut myself on the first morning"),
         ),
-        "Cameras": Matters(
+        "Cameras": Topics(
             ("image quality", "speed", "build", "weight"),
             ("Photos are sharp even at night", "It survived a trip in the rain", "It went with me around the world"),
             ("All my holiday pictures were lost", "It failed in the cold", "It broke on the first day"),
         ),
-        "Dogs": Matters(
+        "Dogs": Topics(
             ("smell", "quality", "size", "bag"),
             ("My dog goes mad for it", "His tail wags when he sees it", "She asks for it every time"),
             ("My dog will not touch it", "It upset my dog", "It was in bits within ten minutes"),
         ),
-        "Cats": Matters(
+        "Cats": Topics(
             ("smell", "texture", "size", "packaging"),
             ("My cat comes running for it", "There is no smell at all in the flat", "Even the fussy one likes it"),
             ("My cat turned up her nose", "There is dust all over the flat", "Half of it was damaged"),
         ),
-        "Tea": Matters(
+        "Tea": Topics(
             ("flavour", "aroma", "freshness", "box"),
             ("It makes a proper cup of tea", "It goes down well with guests", "It is fresh and fragrant"),
             ("It tastes of nothing", "Half of it was crumbs", "It has a strange aftertaste"),
         ),
-        "Computing": Matters(
+        "Computing": Topics(
             ("build", "connection", "feel", "length"),
             ("It just works with everything", "It feels great to use", "It still looks like new after months"),
             ("It disconnects all the time", "It broke at the plug", "It was dead after a week"),
         ),
-        "Toys": Matters(
+        "Toys": Topics(
             ("fit of the parts", "instruction sheet", "colour", "size"),
             ("My son played with it all weekend", "Every part clicked into place", "A lovely present"),
             ("Three parts were missing", "Nobody could put it together", "It snapped on the first day"),
         ),
-        "Baby": Matters(
+        "Baby": Topics(
             ("softness", "absorbency", "scent", "fit"),
             ("No leaks all night", "It is gentle on her skin", "It never tears"),
             ("It leaks every night", "She got a rash", "It falls apart in your hand"),
         ),
-        "Cleaning": Matters(
+        "Cleaning": Topics(
             ("cleaning power", "scent", "dosage", "packaging"),
             ("Stains are gone at 30 degrees", "Everything comes out sparkling", "The towels stay soft"),
             ("It left white marks on everything", "The scent gave me a headache", "It does not dissolve"),

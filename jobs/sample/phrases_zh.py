@@ -1,8 +1,8 @@
-"""What the sample shop's Chinese reviews are made of; the grammar is in `jobs.sample.reviews`."""
+"""The phrases of the sample shop's Chinese reviews; the grammar is in `jobs.sample.review_grammar`."""
 
 from __future__ import annotations
 
-from jobs.sample.reviews import Matters, Phrases
+from jobs.sample.review_grammar import Phrases, Topics
 
 CHINESE = Phrases(
     short=(
@@ -117,55 +117,55 @@ CHINESE = Phrases(
     very=("非常", "真的", "特别", "实在", "确实", "超级"),
     people=("妈妈", "老公", "老婆", "女儿", "儿子", "爸爸", "同事", "朋友"),
     joiner="",
-    matters={
-        "Printing": Matters(
+    topics={
+        "Printing": Topics(
             ("打印质量", "安装", "进纸", "无线连接"),
             ("打印清晰,颜色很正", "五分钟就装好了"),
             ("老是卡纸", "墨水没几天就用完了"),
         ),
-        "Hair Care": Matters(
+        "Hair Care": Topics(
             ("香味", "泡沫", "质地", "瓶子"), ("头发柔顺有光泽", "味道清新好闻"), ("用了头皮发痒", "头发越来越油")
         ),
-        "Coffee": Matters(
+        "Coffee": Topics(
             ("香气", "口感", "新鲜度", "包装"),
             ("香醇顺滑,回味很好", "每天早上都离不开它"),
             ("又苦又涩", "收到时袋子漏了"),
         ),
-        "Running": Matters(
+        "Running": Topics(
             ("尺码", "脚感", "舒适度", "透气性"),
             ("跑十公里也没问题", "穿着又轻又舒服"),
             ("没几天就坏了", "尺码偏小,磨脚后跟"),
         ),
-        "Phones": Matters(
+        "Phones": Topics(
             ("做工", "手感", "速度", "贴合度"), ("手感扎实", "手机摔了也没事"), ("发热严重", "第一天就裂了")
         ),
-        "Shaving": Matters(
+        "Shaving": Topics(
             ("剃须效果", "手柄", "锋利度", "味道"), ("刮得干净又不伤皮肤", "很耐用"), ("刮得生疼", "用两次就钝了")
         ),
-        "Cameras": Matters(
+        "Cameras": Topics(
             ("画质", "速度", "做工", "重量"), ("夜景也很清晰", "下雨天也没问题"), ("照片全丢了", "反应慢得要命")
         ),
-        "Dogs": Matters(
+        "Dogs": Topics(
             ("气味", "质量", "大小", "包装"),
             ("我家狗狗特别喜欢", "狗狗看到就摇尾巴"),
             ("狗狗闻都不闻", "十分钟就咬碎了"),
         ),
-        "Cats": Matters(
+        "Cats": Topics(
             ("气味", "质地", "大小", "包装"), ("主子特别喜欢", "家里一点味道都没有"), ("猫咪理都不理", "粉尘特别大")
         ),
-        "Tea": Matters(
+        "Tea": Topics(
             ("味道", "香气", "新鲜度", "包装盒"), ("香味浓郁", "送人自己用都合适"), ("淡得像白水", "打开全碎了")
         ),
-        "Computing": Matters(
+        "Computing": Topics(
             ("做工", "连接", "手感", "长度"), ("即插即用,很稳定", "用着特别顺手"), ("老是断连", "接口没几天就松了")
         ),
-        "Toys": Matters(
+        "Toys": Topics(
             ("零件", "说明书", "颜色", "大小"), ("孩子玩了一整天", "零件严丝合缝"), ("少了好几个零件", "第一天就断了")
         ),
-        "Baby": Matters(
+        "Baby": Topics(
             ("柔软度", "吸水性", "味道", "尺码"), ("一夜不漏", "宝宝皮肤没有红"), ("天天侧漏", "宝宝起了红疹")
         ),
-        "Cleaning": Matters(
+        "Cleaning": Topics(
             ("去污力", "香味", "用量", "包装"), ("低温也洗得干净", "洗完亮晶晶"), ("洗完全是白印", "味道刺鼻")
         ),
     },

@@ -1,8 +1,7 @@
-"""Random numbers of the sample shop: each is a hash of who draws, what for and which time.
+"""Counter-based random numbers of the sample shop: each is a hash of a key, a purpose and a step.
 
-A draw depends on nothing drawn before it, so a customer behaves the same in whichever block she is written,
-and a whole block is drawn by a few numpy operations. The hash is splitmix64 (Steele, Lea, Flood 2014,
-"Fast splittable pseudorandom number generators").
+A draw depends on no earlier draw, so a customer's rows do not depend on the block and numpy draws whole blocks.
+The hash is splitmix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators").
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ def _mixed(values: Keys) -> Keys:
 
 
 def keys(seed: int, kind: str, numbers: Ints) -> Keys:
-    """One key (n,) for each of the numbered things of a kind: customers, items."""
+    """Return a key (n,) for each numbered thing of a kind, such as customers or items."""
     salt = (seed * _GOLDEN + zlib.crc32(kind.encode())) & _MASK
     return _mixed(_mixed(numbers.astype(np.uint64) + np.uint64(salt)))
 
 
 def hashed(key: Keys, purpose: str, step: Ints | int = 0) -> Keys:
-    """64 random bits (n,) for the purpose; `step` tells repeated draws for the same purpose apart."""
+    """Return 64 random bits (n,) for the purpose; `step` numbers repeated draws for the same purpose."""
     salt = zlib.crc32(purpose.encode()) << 32
     if isinstance(step, int):
         return _mixed(key + np.uint64((salt + step) * _GOLDEN & _MASK))
@@ -46,23 +45,23 @@ def hashed(key: Keys, purpose: str, step: Ints | int = 0) -> Keys:
 
 
 def uniform(key: Keys, purpose: str, step: Ints | int = 0) -> Floats:
-    """Uniform in [0, 1), 53 bits."""
+    """Draw (n,) uniform numbers in [0, 1) with 53 bits."""
     return (hashed(key, purpose, step) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def exponential(key: Keys, purpose: str, step: Ints | int = 0) -> Floats:
-    """Exponential with mean 1."""
+    """Draw (n,) exponential numbers with mean 1."""
     return -np.log1p(-uniform(key, purpose, step))
 
 
 def normal(key: Keys, purpose: str, step: Ints | int = 0) -> Floats:
-    """Standard normal (Box and Muller 1958)."""
+    """Draw (n,) standard normal numbers (Box & Muller 1958)."""
     radius = np.sqrt(2 * exponential(key, purpose + " radius", step))
     return radius * np.cos(2 * np.pi * uniform(key, purpose + " angle", step))
 
 
 class Dice:
-    """Small random choices for one text; a linear congruential generator, since seeding Python's costs 10 µs."""
+    """Random choices for one text by a linear congruential generator (seeding Python's generator costs 10 µs)."""
 
     __slots__ = ("_state",)
 
@@ -70,18 +69,18 @@ class Dice:
         self._state = seed
 
     def below(self, n: int) -> int:
-        """An integer in [0, n)."""
+        """Draw an integer in [0, n)."""
         self._state = (self._state * 6364136223846793005 + 1442695040888963407) & _MASK
         return (self._state >> 33) % n
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all equally likely."""
+        """Draw one of the options, all equally likely."""
         return options[self.below(len(options))]
 
     def chance(self, percent: int) -> bool:
-        """True in so many of 100 cases."""
+        """Return True with a probability of `percent` / 100."""
         return self.below(100) < percent
 
     def digits(self, n: int) -> str:
-        """n decimal digits."""
+        """Draw n decimal digits."""
         return "".join(str(self.below(10)) for _ in range(n))

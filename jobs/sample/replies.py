@@ -1,4 +1,4 @@
-"""What the sample shop's staff answered: most of the article's sentences, and words of their own around them."""
+"""Writes the answers of the sample shop's staff: most sentences of the article between phrases of their own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 
 
 def reply(dice: Dice, intent: Help, asked: str, order: str, product: str, chinese: bool) -> str:
-    """An answer that rests on the intent's article, and names what the question names."""
+    """Write an answer from the intent's article that names the order or product that the question names."""
     hello, about_order, about_product, sorry, closing = (
         (_HELLO_ZH, _ABOUT_ORDER_ZH, _ABOUT_PRODUCT_ZH, _SORRY_ZH, _CLOSING_ZH)
         if chinese
@@ -43,7 +43,7 @@ def reply(dice: Dice, intent: Help, asked: str, order: str, product: str, chines
     if intent.intent in _TROUBLE and dice.chance(70):
         said.append(dice.pick(sorry))
     sentences = [sentence for sentence in _SENTENCE.split(intent.body) if sentence]
-    # Mostly all of it; now and then staff leave a sentence out, never the first one.
+    # Staff sometimes leave out a sentence, but never the first one.
     said += sentences[:1] + [sentence for sentence in sentences[1:] if dice.chance(85)]
     if dice.chance(60):
         said.append(dice.pick(closing))

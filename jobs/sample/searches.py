@@ -1,6 +1,6 @@
-"""What the sample shop's customers search for: half of the purchases are announced by a search, the rest is looking.
+"""Draws the sample shop's searches: some precede a purchase, the others do not lead to one.
 
-A search names the family, often the brand, sometimes the variant of the product that the customer has in mind.
+A search names the family, often the brand and sometimes the variant of the product that the customer has in mind.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.sample.catalogue import FAMILIES
-from jobs.sample.customers import FAVOURITES, Purchases, pick_house, pick_in_house
-from jobs.sample.events import Block, finished, with_control_characters
-from jobs.sample.personal import personal
+from jobs.sample.customers import FAVOURITES, SimulatedPurchases, pick_from_line, pick_product_line
+from jobs.sample.events import CustomerBlock, finished, with_control_characters
+from jobs.sample.personal import draw_personal_data
 from jobs.sample.random import Bools, Dice, Floats, Ints, hashed, normal, uniform
-from jobs.sample.reviews import with_typo
+from jobs.sample.review_grammar import with_typo
 
 _P_ANNOUNCED = 0.60
-_LEAD = (np.log(40 / 1440), 1.5)  # of the lognormal in days: half of the purchases follow within 40 minutes
+_LEAD = (np.log(40 / 1440), 1.5)  # lognormal in days: half of the purchases follow within 40 minutes
 _P_IDLE = 0.45
-_IDLE_UNTIL = 0.75  # of the time between two purchases: what is searched for after that is bought
+_IDLE_UNTIL = 0.75  # share of the time between two purchases; later searches announce the purchase
 _P_IDLE_LAST = 0.50
-_FORMS = (0.40, 0.60, 0.75)  # brand and word, with the variant, word and variant; the rest names the word alone
+#: Cumulative shares of: brand and word; brand, word and variant; word and variant. The rest is the word alone.
+_FORMS = (0.40, 0.60, 0.75)
 _TYPOS = 0.04
 _PERSONAL = 0.003
 
@@ -38,18 +39,18 @@ SEARCH_DIRT = {
 
 
 @dataclass(frozen=True)
-class Searches:
-    """Searches of a block, (s,) arrays."""
+class SimulatedSearches:
+    """The searches of a block as (s,) arrays."""
 
     customer: Ints
     step: Ints  # distinct within the customer
     day: Floats
-    item: Ints  # what the customer has in mind
+    item: Ints  # the item that the customer has in mind
     announces: Bools  # whether the customer then buys it
 
 
-def draw_searches(block: Block, bought: Purchases) -> Searches:
-    """Searches before purchases, between them, and after the last one."""
+def draw_searches(block: CustomerBlock, bought: SimulatedPurchases) -> SimulatedSearches:
+    """Draw the searches before purchases, between them, and after the last one."""
     people = block.people
     key = people.key[bought.customer]
     gap = bought.day - bought.previous_day
@@ -58,7 +59,7 @@ def draw_searches(block: Block, bought: Purchases) -> Searches:
     idle = (gap > 0) & (uniform(key, "idle", bought.step) < _P_IDLE)
     idle_day = bought.previous_day + _IDLE_UNTIL * gap * uniform(key, "idle moment", bought.step)
     last_day = people.joined.copy()
-    last_day[bought.customer] = bought.day  # rows are in order of time: the last one stays
+    last_day[bought.customer] = bought.day  # rows are sorted by time, so the last one wins
     last = (uniform(people.key, "idle at last") < _P_IDLE_LAST) | (people.purchases == 0)
     at_last = last_day + np.maximum(0.0, people.left - last_day) * uniform(people.key, "last moment")
 
@@ -67,22 +68,22 @@ def draw_searches(block: Block, bought: Purchases) -> Searches:
     step = np.concatenate([4 * bought.step[announced], 4 * bought.step[idle] + 1, 4 * people.purchases[last] + 2])
     day = np.concatenate([(bought.day - lead)[announced], idle_day[idle], at_last[last]])
     announces = np.arange(len(customer)) < announced.sum()
-    item = _idly_looked_at(block, customer, step)
+    item = _browsed_items(block, customer, step)
     item[announces] = bought.item[announced]
-    return Searches(customer, step, day, item, announces)
+    return SimulatedSearches(customer, step, day, item, announces)
 
 
-def _idly_looked_at(block: Block, customer: Ints, step: Ints) -> Ints:
+def _browsed_items(block: CustomerBlock, customer: Ints, step: Ints) -> Ints:
     key = block.people.key[customer]
     favourite = (uniform(key, "looked favourite", step) * FAVOURITES).astype(np.int64)
     liked = block.people.favourites[customer, favourite]
-    popular = pick_house(block.catalogue, block.people.chinese[customer], uniform(key, "looked house", step))
-    house = np.where(uniform(key, "looked by taste", step) < 0.6, liked, popular)
-    return pick_in_house(block.catalogue, house, uniform(key, "looked item", step))
+    popular = pick_product_line(block.catalogue, block.people.chinese[customer], uniform(key, "looked house", step))
+    product_line = np.where(uniform(key, "looked by taste", step) < 0.6, liked, popular)
+    return pick_from_line(block.catalogue, product_line, uniform(key, "looked item", step))
 
 
-def searches_table(block: Block, searches: Searches) -> pa.Table:
-    """The searches of the block."""
+def searches_table(block: CustomerBlock, searches: SimulatedSearches) -> pa.Table:
+    """Return the searches table of the block, dirty rows included."""
     key, step = block.people.key[searches.customer], searches.step
     dirt = block.dirt("searches", key, step, SEARCH_DIRT)
     u = uniform(key, "click", step)
@@ -100,8 +101,8 @@ def searches_table(block: Block, searches: Searches) -> pa.Table:
     return finished(table, "searched_at", dirt["duplicate"])
 
 
-def _queries(block: Block, searches: Searches, dirt: dict[str, Bools]) -> pa.Array:
-    """Query texts (s,): composed in Arrow, the odd ones then one by one."""
+def _queries(block: CustomerBlock, searches: SimulatedSearches, dirt: dict[str, Bools]) -> pa.Array:
+    """Compose the query texts (s,) in Arrow; typos and planted values follow row by row."""
     catalogue = block.catalogue
     key, step, item = block.people.key[searches.customer], searches.step, searches.item
     chinese = block.people.chinese[searches.customer]
@@ -120,10 +121,12 @@ def _queries(block: Block, searches: Searches, dirt: dict[str, Bools]) -> pa.Arr
     query = pc.if_else(pa.array(lower), pc.utf8_lower(query), query)
     query = pc.if_else(pa.array(dirt["blank_query"]), " ", query)
     private = (uniform(key, "private", step) < _PERSONAL) & ~dirt["blank_query"]
-    return _odd_ones(block, searches, query, private, dirt["control_characters"])
+    return _with_typos_and_planted_values(block, searches, query, private, dirt["control_characters"])
 
 
-def _odd_ones(block: Block, searches: Searches, query: pa.Array, private: Bools, control: Bools) -> pa.Array:
+def _with_typos_and_planted_values(
+    block: CustomerBlock, searches: SimulatedSearches, query: pa.Array, private: Bools, control: Bools
+) -> pa.Array:
     key = block.people.key[searches.customer]
     typo = (uniform(key, "typo", searches.step) < _TYPOS) & ~private
     odd = np.flatnonzero(typo | private | control)
@@ -133,7 +136,7 @@ def _odd_ones(block: Block, searches: Searches, query: pa.Array, private: Bools,
     for row, text, seed in zip(odd.tolist(), query.take(pa.array(odd)).to_pylist(), seeds, strict=True):
         dice = Dice(seed)
         if private[row]:
-            planted = personal(dice, bool(chinese[row]))
+            planted = draw_personal_data(dice, bool(chinese[row]))
             block.add_personal("searches", planted)
             text = planted.value if dice.chance(50) else f"{text} {planted.value}"
         elif typo[row]:
@@ -151,6 +154,6 @@ _FIRST_WORD = np.cumsum(_WORD_COUNT) - _WORD_COUNT
 
 
 def _word(family: Ints, chinese: Bools, u: Floats) -> Ints:
-    """Index into `_WORDS` of one of the words for the family in the language."""
+    """Draw an index (s,) into `_WORDS` of one of the family's words in the language."""
     which = family * 2 + chinese
     return _FIRST_WORD[which] + (u * _WORD_COUNT[which]).astype(np.int64)

@@ -1,7 +1,7 @@
-"""Compact a task's ledger: many small waves become one, without changing what any date would use.
+"""Compacts a task's ledger: many small waves become one, and no date's answers change.
 
-For `regulars gc`, under the store's lock. Look-ups stay right at every moment: a row that is for an instant in the
-merged wave and in its old one is the same answer twice.
+`regulars gc` runs it under the store's lock. Look-ups stay right at every moment: a row that lies in the merged wave
+and in its old wave is the same answer twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobs.spark import files, parquet
 from jobs.store.date_swap import Intent, commit, prepare_swap
 from jobs.store.store import Store
 
-#: One file holds about so many rows.
+#: Rows of one file, about.
 _ROWS_PER_FILE = 1_000_000
 
 
@@ -30,16 +30,16 @@ def compact(
     keep_from: date | None = None,
     in_use: DataFrame | None = None,
 ) -> tuple[int, int]:
-    """Merge all waves into one and return the rows before and after; see `needless` for what goes.
+    """Merge all waves into one without the rows of `unused_rows`; returns the rows before and after.
 
-    Only keys are shuffled, to find what goes; what stays is read and written once, in whatever order it comes.
+    Only keys are shuffled, to find what goes. What stays is read and written once.
     """
     waves = files.listdir(spark, store.ledger(task))
     before = rows_of(spark, store, task)
     if len(waves) < 2 and keep_from is None:
         return before, before
     rows = ledger.read(spark, store, task, result_type)
-    going = needless(rows, keep_from, in_use)
+    going = unused_rows(rows, keep_from, in_use)
     folder = f"{store.work(run_id)}/{task}_going"
     gone = sum(footer.rows for footer in parquet.write(spark, going, folder))
     going = spark.read.schema(going.schema).parquet(files.for_reading(folder))
@@ -57,15 +57,15 @@ def compact(
     return before, before - gone
 
 
-def needless(rows: DataFrame, keep_from: date | None = None, in_use: DataFrame | None = None) -> DataFrame:
-    """Of the ledger's `rows` those that no date asks for, as `key`, `scored_on`, `wave_number`.
+def unused_rows(rows: DataFrame, keep_from: date | None = None, in_use: DataFrame | None = None) -> DataFrame:
+    """The rows of the ledger that no date asks for, as `key`, `scored_on`, `wave_number`.
 
-    Of answers to one request on one date only the newest counts. With `keep_from`, answers that were already replaced
-    on that date go too, and so do those older than it whose `prompt_hash` is not `in_use`: dates from keep_from on
-    stay repeatable without the model, earlier ones would ask it again.
+    Only the newest of several answers to one request on one date is asked for. With `keep_from`, answers that were
+    already replaced on that date go too. So do older answers whose `prompt_hash` is not `in_use`. Dates from keep_from
+    on stay repeatable without the model; earlier ones would ask it again.
     """
     narrow = rows.select("key", "scored_on", "prompt_hash", ledger.wave_number().alias("wave_number"))
-    # Answers that no date from keep_from on can tell apart fall into one group.
+    # Dates from keep_from on see only the newest answer of each of these groups.
     since = F.col("scored_on") if keep_from is None else F.greatest(F.col("scored_on"), F.lit(keep_from))
     grouped = narrow.select("*", since.alias("since"), ledger.place().alias("place"))
     newest = grouped.groupBy("key", "since").agg(F.max("place").alias("newest"), F.count("*").alias("rows"))
@@ -80,7 +80,7 @@ def needless(rows: DataFrame, keep_from: date | None = None, in_use: DataFrame |
 
 
 def rows_of(spark: SparkSession, store: Store, task: str) -> int:
-    """Rows of a task's ledger, by its files' own word."""
+    """Rows of a task's ledger, from the footers of its files."""
     folders = [f"{store.ledger(task)}/{wave}" for wave in files.listdir(spark, store.ledger(task))]
     return sum(footer.rows for folder in folders for footer in parquet.footers(spark, folder))
 

@@ -1,9 +1,8 @@
-"""Requests that the model cannot answer: found in the worker where they raise, from the driver where they kill it.
+"""Isolates requests that crash the model.
 
-A row that raises costs its batch a few calls more: the batch is cut in two until the row stands alone. A row that
-kills its Python worker (out of memory, a fault in native code) or hangs in it takes the task and the job along, so the
-driver cuts the wave into parts and scores each as a wave of its own, until a row has died alone. Nothing that was
-found out is found out again: what failed is in the ledger like an answer, with `failure` in place of a result.
+A row that raises an error: the worker halves its batch until the row stands alone. A row that kills or hangs its Python
+worker also fails the task and the job. The driver then cuts the wave into parts and scores each as a wave of its own,
+until a row has died alone. The ledger keeps a failed request like an answer, with `failure` in place of a result.
 """
 
 from __future__ import annotations
@@ -19,23 +18,24 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.inputs.quarantine import quarantine_rows
 from jobs.spark.errors import GateRefused
 from jobs.spark.pandas_udfs import pandas_udf
 
-#: Rules of `quarantine`, and what each says of the row.
+#: Rules of `quarantine` and their details.
 RAISED, DIED = "model_raised", "model_worker_died"
 DETAILS = {
     RAISED: "the model raised an error on this row and on no other of its batch",
     DIED: "the model's Python worker died or hung on this row, alone and among others",
 }
-#: More rows of one batch than this are no odd rows: the model is broken, and the error is told as it is.
+#: Most rows of one batch that may raise. Beyond it the model is broken, and its error is raised.
 _RAISING_ROWS = 16
-#: A wave that killed its worker is cut into so many parts, and each that dies again likewise.
+#: Parts into which a wave is cut that killed its worker, and each part that dies again.
 _PARTS = 8
-#: While rows are looked for a worker may be silent for so long: parts are small, and each hung one costs this.
+#: Seconds of silence after which a worker is killed during the search. Parts are small; each hung one costs this.
 _IDLE_SECONDS = 120
 _IDLE_SETTING = "spark.sql.execution.pyspark.udf.idleTimeoutSeconds"
-#: What Spark says of a job whose Python worker or executor was gone.
+#: Spark's messages about a job that lost its Python worker or executor.
 _DEATHS = (
     "Python worker exited unexpectedly",
     "Python worker process terminated due to idle timeout",
@@ -45,7 +45,7 @@ _DEATHS = (
 
 @dataclass
 class Allowance:
-    """How many requests of a task may fail tonight before the model, not the rows, is at fault."""
+    """The number of requests of a task that may fail in one night."""
 
     task: str
     most: int
@@ -57,18 +57,18 @@ class Allowance:
         if self.failed > self.most:
             raise GateRefused(
                 f"the model of task {self.task} failed on {self.failed:,} requests, gate.max_failures is {self.most:,}:"
-                " more than odd rows. Nothing was published, the old data stays, what was scored is kept. Does the "
-                "machine have the memory for it (regulars doctor), and is the model folder whole? Mend that and run "
-                "the same command again, or let it pass with --set gate.max_failures=<number>."
+                " the model is at fault, not single rows. Nothing was published, the old data stays, what was scored "
+                "is kept. Check the machine's memory (regulars doctor) and the model folder. Then run the same command "
+                "again, or allow more failures with --set gate.max_failures=<number>."
             )
 
 
 def answered(
     requests: DataFrame, columns: Sequence[str], result: str, begin: Callable[[], Callable[..., Sequence[Any]]]
 ) -> DataFrame:
-    """Put each row's `columns` to the model, adding `result` (of this SQL type) and `failure`, one of them null.
+    """Ask the model about each row's `columns`; adds `result` (of this SQL type) and `failure`, one of them null.
 
-    `begin` runs in the Python worker, once a task, and returns what answers: a function of one list per column.
+    `begin` runs once per task in the Python worker. It returns a function from one list per column to the results.
     """
 
     @pandas_udf(f"struct<result:{result},failure:string>")
@@ -87,10 +87,10 @@ def answered(
 
 
 def answer_each(ask: Callable[[slice], Sequence[Any]], size: int) -> tuple[list[Any], list[str | None]]:
-    """Ask for all rows at once; where that raises, cut in two. Returns per row its answer or None, and why it failed.
+    """Ask about all rows at once and halve them where that raises; returns each row's answer and failure, or None.
 
-    Runs in the Python worker. The reason names the kind of error only: its message may quote the row. Raises the last
-    error where more rows fail than odd ones would.
+    Runs in the Python worker. The failure names the kind of error only, because its message may quote the row. Raises
+    the last error where more than _RAISING_ROWS rows fail.
     """
     answers: list[Any] = [None] * size
     failures: list[str | None] = [None] * size
@@ -117,19 +117,19 @@ def rejected(table: str, key: str, asked: DataFrame, failed: DataFrame) -> tuple
     `table` and `key` are what `quarantine` names the rows by.
     """
     rule = F.substring_index("failure", " ", 1)
-    detail = F.concat_ws(": ", F.create_map(*(F.lit(text) for pair in DETAILS.items() for text in pair))[rule], _kind())
-    rows = asked.join(failed, on="key", how="inner").select(
-        F.lit(table).alias("table"),
-        rule.alias("rule"),
-        F.sha2(F.col(key), 256).alias("key_hash"),
-        F.lit("").alias("source_file"),
-        detail.alias("detail"),
+    rows = quarantine_rows(
+        asked.join(failed, on="key", how="inner"),
+        F.lit(table),
+        DETAILS,
+        rule=rule,
+        key_hash=F.sha2(F.col(key), 256),
+        error=_kind(),
     )
     return rows, {row["rule"]: row["count"] for row in rows.groupBy("rule").count().collect()}
 
 
 def _kind() -> Column:
-    """The kind of error, where there is one."""
+    """The kind of error; null where the worker died."""
     return F.nullif(F.regexp_extract("failure", " (.*)", 1), F.lit(""))
 
 
@@ -140,23 +140,23 @@ def surviving(
     score: Callable[[DataFrame, int], str],
     give_up: Callable[[DataFrame], str],
 ) -> list[str]:
-    """Score a wave of `size` requests (`key`, ...); where it kills its worker, all of it but the rows that do.
+    """Score a wave of `size` requests (`key`, ...), without the rows that kill their worker; returns the kept folders.
 
-    `score` keeps a part and returns its folder, `give_up` keeps a single row as failed. Any error but a worker's death
-    goes on to the caller.
+    `score` keeps a part and returns its folder; `give_up` keeps a single row as failed. The caller gets every error
+    other than a worker's death.
     """
     folder = _score_or_die(score, wave, size)
     if folder:
         return [folder]
     keys = sorted(row["key"] for row in wave.select("key").collect())
-    with _impatient(spark):
+    with _short_timeout(spark):
         return list(_of_dead(wave, keys, score, give_up))
 
 
 def _of_dead(
     wave: DataFrame, keys: Sequence[str], score: Callable[[DataFrame, int], str], give_up: Callable[[DataFrame], str]
 ) -> Iterator[str]:
-    """The folders of what can be kept of requests that died together."""
+    """The folders of the parts that can be scored, of requests that died together."""
     length = -(-len(keys) // _PARTS)
     for start in range(0, len(keys), length):
         part = keys[start : start + length]
@@ -180,7 +180,7 @@ def _score_or_die(score: Callable[[DataFrame, int], str], rows: DataFrame, size:
 
 
 @contextmanager
-def _impatient(spark: SparkSession) -> Iterator[None]:
+def _short_timeout(spark: SparkSession) -> Iterator[None]:
     usual = spark.conf.get(_IDLE_SETTING)
     spark.conf.set(_IDLE_SETTING, str(_IDLE_SECONDS))
     try:

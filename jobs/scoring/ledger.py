@@ -1,19 +1,19 @@
-"""The ledger: the model answers each distinct request once, and every answer is kept.
+"""The ledger keeps every answer of a model, so that each distinct request is scored once.
 
-`<store>/ledger/<task>/wave=<number>-<run_id>/part-00000.parquet`, append-only, one row per request that went through
-the model. A request's key is a hash of all that decides its answer except the catalogue, because a shop's catalogue
-changes nightly and a list stays usable while its products can still be sold.
+`<store>/ledger/<task>/wave=<number>-<run_id>/part-00000.parquet` is append-only. It has one row per scored request. A
+request's key is a hash of all that decides its answer except the catalogue. The catalogue changes nightly, and a list
+stays usable while its products can still be sold.
 
-Which answer a run uses. Of a key's answers those with `scored_on` after run_date do not exist for the run (they may
-name products that were not sold yet), so a backfilled date equals what that night would have written; of the rest the
-newest counts (then the highest wave). It is used if it was scored against the very catalogue of the run, or if enough
-of its products can still be sold and it is not too old. Age is counted against a limit between half of `max_age_days`
-and all of it, spread over the keys by their hash, so that what was scored in one night does not expire in one night. A
-request that the model failed on is in the ledger too, with `failure` in place of `result`, and waits a week.
+Which answer a run uses. The run ignores answers whose `scored_on` is after run_date: they may name products that were
+not sold yet. A backfilled date therefore equals what that night would have written. Of the rest the newest counts, then
+the highest wave. The run uses it if it was scored against the run's own catalogue. It also uses it if enough of its
+products can still be sold and it is not too old. The age limit lies between half of `max_age_days` and all of it. A
+hash of the key spreads the limit, so that one night's answers do not all expire in one night. A request that the model
+failed on is kept too, with `failure` in place of `result`. It is asked again after a week.
 
-What a look-up costs. Lists are wide and millions of them are looked at each night, so they do not travel: whether a
-list is still good is decided where it is read, and of each row only its key and one number are shuffled. The lists
-themselves are read a second time, those that are used, where they are joined with their customers.
+What a look-up costs. Lists are wide, so the look-up does not shuffle them. It decides where a list is read whether the
+list is still good, and shuffles its key and one number. The lists that are used are read a second time, where they are
+joined with their customers.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from jobs.spark.fault_points import point
 from jobs.spark.pandas_udfs import arrow_udf
 from jobs.store.store import Store
 
-#: A request that the model failed on is asked again so many days later: memory and libraries change.
+#: Days after which a failed request is asked again: memory and libraries change.
 _RETRY_DAYS = 7
-#: Up to so many keys are broadcast to the ledger's rows, which spares looking at those of other keys.
+#: Most keys that are broadcast to the ledger's rows. The broadcast skips the rows of other keys.
 BROADCAST_KEYS = 200_000
-#: A row's number holds, from the left, its day, its wave (of eight digits) and these.
+#: A row's number holds its day, its wave (eight digits) and these flags, from left to right.
 _HAS_FAILED, _SAME_CATALOGUE, _ENOUGH, _FLAGS = 1, 2, 4, 8
 _WAVES = 100_000_000
-#: Up to so many products are written into a plan.
+#: Most products that a Spark plan holds.
 _PLANNED_ITEMS = 50_000
 
-#: Says of a column of lists' item_ids whether tonight's shop can still use each.
+#: Maps a column of lists' item_ids to whether the shop can still use each list.
 Enough = Callable[[Column], Column]
 
 
 @dataclass(frozen=True)
 class Results:
-    """One row per answered request: `key` and the ledger's columns; and how many were reused, scored and left."""
+    """The answered requests (`key` and the ledger's columns), and how many were reused, scored and left."""
 
     rows: DataFrame
     #: `key` and `failure` of the requests that the model failed on.
@@ -66,21 +66,22 @@ class Results:
     late: int = 0
     #: Wall-clock seconds of the waves.
     model_seconds: float = 0.0
-    #: How many rows `failed` has.
+    #: The number of rows of `failed`.
     failures: int = 0
 
 
 def request_key(
-    task: str, prompt: Column, *, model_version: str, settings: Mapping[str, object], beside: Column | None = None
+    task: str, prompt: Column, *, model_version: str, settings: Mapping[str, object], also_hash: Column | None = None
 ) -> Column:
-    """SHA-256 in hex of what decides a request's answer; null where the prompt or what stands `beside` it is null.
+    """SHA-256 in hex of what decides a request's answer; null where `prompt` or `also_hash` is null.
 
-    `model_version` is the checkpoint's fingerprint (weights, tokenizer, template), `settings` the decoding settings,
-    `beside` a hash of what else the model is told, as the ids that may not be listed. The prompt comes last and nothing
-    before it can hold a newline, so no two different requests are the same text.
+    `model_version` is the checkpoint's fingerprint (weights, tokenizer, template), `settings` the decoding settings.
+    `also_hash` is a hash of whatever else the model is given, such as excluded ids. The prompt comes last and nothing
+    before it can hold a newline, so two different requests never have the same text.
     """
     fixed = "\n".join((task, model_version, json.dumps(settings, sort_keys=True)))
-    return F.sha2(F.concat(F.lit(fixed + "\n"), beside if beside is not None else F.lit(""), F.lit("\n"), prompt), 256)
+    also = F.lit("") if also_hash is None else also_hash
+    return F.sha2(F.concat(F.lit(fixed + "\n"), also, F.lit("\n"), prompt), 256)
 
 
 def results(
@@ -96,13 +97,13 @@ def results(
     deadline: Deadline | None = None,
     max_failures: int = 0,
 ) -> Results:
-    """Answer every distinct request from the ledger, after the model scored those that it cannot answer.
+    """Answer every distinct request from the ledger, and score those that it cannot answer.
 
     `requests` has `key`, `prompt_hash` and what `infer` reads; equal keys are equal requests. It is read twice, so it
-    should lie in a file. `infer` adds `result` (of terms.result_type, never null) to the rows that it is given and
-    keeps the rest; where it adds a `failure` the result is null, and GateRefused is raised where that happens more than
-    `max_failures` times. `enough` says of a list's item_ids whether tonight's shop can still use it. No wave starts
-    after `deadline`; the requests that are left then have no row.
+    should lie in a file. `infer` adds `result` (of terms.result_type, never null) to its rows and keeps their columns.
+    Where it adds a `failure` the result is null. More than `max_failures` of them raise GateRefused. `enough` says of a
+    list's item_ids whether the shop can still use it. No wave starts after `deadline`; the requests that are left have
+    no row.
     """
     folder = f"{store.work(terms.run_id)}/{terms.task}_found"
     known = lookup(spark, store, terms, requests.select("key"), enough)
@@ -152,11 +153,11 @@ def lookup(
     keys: DataFrame,
     enough: Enough | None = None,
 ) -> DataFrame:
-    """Return each distinct `key` with where its newest answer as of the run date lies, and `why_missing`.
+    """Find the newest answer of each distinct `key` as of the run date: its place in the ledger and `why_missing`.
 
-    That is null where the answer is usable, else `new` (never scored), `catalogue` (too few of its products can still
-    be sold) or `age`. `scored_on` and `wave_number` are null without an answer; `has_failed` says what kind it is.
-    `keys` is read twice.
+    `why_missing` is null where the answer is usable, else `new` (never scored), `catalogue` (too few of its products
+    can still be sold) or `age`. `scored_on` and `wave_number` are null without an answer. `has_failed` marks the answer
+    of a request that the model failed on. `keys` is read twice.
     """
     ledger = read(spark, store, terms.task, terms.result_type).where(F.col("scored_on") <= F.lit(terms.run_date))
     if keys.count() <= BROADCAST_KEYS:
@@ -164,7 +165,7 @@ def lookup(
     ledger = ledger.withColumn("wave_number", wave_number())
     known = ledger.select("key", _numbered(terms, enough).alias("number"), F.lit(False).alias("is_asked"))
     asked = keys.select("key", F.lit(None).cast("bigint").alias("number"), F.lit(True).alias("is_asked"))
-    # Both in one shuffle and one hash table: neither has to be sorted for a join, nor the keys made distinct first.
+    # One shuffle and one hash table for both: a join would sort them and need distinct keys.
     newest = (
         known.unionByName(asked)
         .repartition("key")
@@ -187,7 +188,7 @@ def lookup(
 
 
 def usable_answers(spark: SparkSession, store: Store, terms: AnswerTerms, found: DataFrame, size: int) -> DataFrame:
-    """The ledger's rows that `found` (at most `size` rows of `lookup`) says are usable, failed ones too."""
+    """The ledger's rows that `found` (at most `size` rows of `lookup`) calls usable, failed requests included."""
     where = ["key", "scored_on", "wave_number"]
     usable = found.where(F.col("why_missing").isNull()).select(*where)
     rows = read(spark, store, terms.task, terms.result_type).withColumn("wave_number", wave_number())
@@ -197,12 +198,12 @@ def usable_answers(spark: SparkSession, store: Store, terms: AnswerTerms, found:
 
 
 def wave_number() -> Column:
-    """The number of the wave that a row of `read` came from: the higher one is the newer."""
+    """The number of the wave that a row of `read` came from; a newer wave has a higher number."""
     return F.substring("wave", 1, 8).cast("int")
 
 
 def place() -> Column:
-    """Of two answers to one request the newer one has the greater place: by day, then by `wave_number`."""
+    """Orders the answers to one request from old to new: by day, then by `wave_number`."""
     return F.unix_date("scored_on").cast("bigint") * _WAVES + F.col("wave_number")
 
 
@@ -216,10 +217,10 @@ def read(spark: SparkSession, store: Store, task: str, result_type: str) -> Data
 
 
 def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
-    """Say of a column of item_ids (array<string>) whether at least k of each row's are among these `item_ids`.
+    """A test of item_ids (array<string>): at least k of each row's ids are among these `item_ids`.
 
-    A catalogue that fits into a plan is one set in the JVM, which spares handing each list to Python; a
-    larger one is looked up there, each distinct id of a batch once.
+    A catalogue that fits into a Spark plan becomes one set in the JVM. A larger one is looked up in Python, each
+    distinct id of a batch once.
     """
     sellable = frozenset(item_ids)
     if len(sellable) <= _PLANNED_ITEMS:
@@ -237,7 +238,7 @@ def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
 
 
 def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
-    """`item` is one of these ids, handed over as one text: `Column.isin` makes a call for each."""
+    """Whether `item` is one of these ids. They go to the JVM as one text: `Column.isin` makes a call for each."""
     java = cast("Any", SparkContext.getOrCreate())._jvm.java
     ids = java.util.Collections.list(java.util.StringTokenizer("\0".join(sorted(item_ids)), "\0"))  # they have no NUL
     is_in: Column = cast("Any", ClassicColumn)(cast("Any", item)._jc.isInCollection(ids))
@@ -245,13 +246,13 @@ def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
 
 
 def _numbered(terms: AnswerTerms, enough: Enough | None) -> Column:
-    """A ledger row as one number: the greatest of a key's is its newest answer, with what is to be known of it."""
+    """A ledger row as one number; the greatest number of a key is its newest answer with its flags."""
     has_failed = F.col("failure").isNotNull()
     same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
     number = place() * _FLAGS + has_failed.cast("int") * _HAS_FAILED + same_catalogue.cast("int") * _SAME_CATALOGUE
     if enough is None:
         return number
-    # Null for the rows already decided: they need not travel to Python.
+    # Null for the rows already decided: Python need not see them.
     undecided = F.when(~same_catalogue & ~has_failed, F.col("result")["item_id"])
     return number + F.coalesce(enough(undecided).cast("int"), F.lit(0)) * _ENOUGH
 
@@ -276,5 +277,5 @@ def _age(run_date: date) -> Column:
 
 
 def _age_limit(max_age_days: int) -> Column:
-    """Days for which a key's answer may be used against another catalogue: max_age_days or up to half of it less."""
+    """Days for which a key's answer may serve another catalogue: from half of max_age_days to all of it."""
     return F.lit(max_age_days) - F.pmod(F.xxhash64("key"), F.lit(max_age_days // 2 + 1))

@@ -1,4 +1,4 @@
-"""The models of a night: found and fingerprinted on the driver, loaded once per Python worker."""
+"""The models of a night: the driver finds and fingerprints them, and each Python worker loads them once."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Dtype = Literal["auto", "float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint, the fingerprint under which the ledger knows its results, and how it is to be run."""
+    """A checkpoint, its fingerprint (part of every ledger key), and how it is run."""
 
-    path: str  # a folder of the driver's machine; once `shipped`, a place that workers open too
+    path: str  # a folder of the driver's machine; after `shipped` one that workers can open
     fingerprint: str
     language: Language = "en"  # of the prompt's template
     dtype: Dtype = "auto"
-    reads_category: bool = False  # of a review's product, beside its text
+    reads_category: bool = False  # the category of a review's product, besides its text
 
     def encoder(self) -> PromptEncoder:
         """Load (or take from this process's cache) the prompt encoder."""
@@ -44,8 +44,7 @@ class Model:
 def find(key: str, model: str, config_file: str, language: Language | None = None, *, dtype: Dtype = "auto") -> Model:
     """Resolve `models.<key>`; ConfigurationError with the mend where there is no usable checkpoint.
 
-    `language` is the configured template's. A trained model answers in the language it was trained with, so another
-    one is a mistake; a stock model takes the configured one.
+    `language` is the configured template's. A trained model must have been trained with it; a stock model takes any.
     """
     try:
         path = resolve(model)
@@ -85,7 +84,7 @@ def resolve(model: str) -> Path:
 
 
 def shipped(spark: SparkSession, model: Model) -> Model:
-    """The same model where every executor can open it: on a cluster its folder is sent along."""
+    """The same model in a place that every executor can open; on a cluster its folder is sent to them."""
     return replace(model, path=executor_files.send_folder(spark, Path(model.path), f"model-{model.fingerprint}"))
 
 

@@ -1,8 +1,8 @@
-"""The requests that the ledger cannot answer go through the model in waves of some minutes; each is kept at once.
+"""Scores the requests that the ledger cannot answer, in waves of some minutes; each wave is kept at once.
 
-A wave is one range of slots (a slot is a hash of the key), one Spark job and one rename into the ledger, so a run that
-is killed loses one wave at most and its next start asks only for what is still missing. The first wave is small,
-because nothing is known of the speed yet; the following are sized by the speed measured.
+A wave is one range of slots (a slot is a hash of the key), one Spark job and one rename into the ledger. A run that is
+killed loses one wave at most, and its next start asks only for what is still missing. The first wave is small, because
+the speed is not known yet. The measured speed decides the size of the following ones.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from jobs.store.store import Store
 
 SLOTS = 16_384
 FIRST_WAVE = 256
-#: A wave is at most this many times the one before it: the first speed includes loading the model and may mislead.
+#: A wave is at most this many times the one before it, because the first speed includes loading the model.
 _GROWTH = 8
-#: Tasks per core in one wave, so that cores are not idle while the slowest task of a wave ends ...
+#: Tasks per core in one wave, so that few cores idle while its slowest task ends ...
 _TASKS_PER_CORE = 4
-#: ... but no smaller tasks than this, so that the engine's batches stay full.
+#: ... but no task has fewer rows than this, so that the engine's batches stay full.
 _ROWS_PER_TASK = 32
-#: Up to so many missing keys are broadcast, which spares a shuffle of all requests.
+#: Most missing keys that are broadcast. The broadcast avoids a shuffle of all requests.
 _BROADCAST_KEYS = 200_000
 _POLL_SECONDS = 2.0
 
@@ -44,7 +44,7 @@ ReportProgress = Callable[[int, int], None]
 
 
 class BrokenAnswers(Exception):
-    """What came back from the model is not one non-null result of the agreed type per request: a defect of ours."""
+    """The model did not return one non-null result of the agreed type per request: a defect of the code."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class AnswerTerms:
 
 @dataclass(frozen=True)
 class ScoredWaves:
-    """What the model was asked: the ledger folders of the waves, requests, failed ones, wall-clock seconds."""
+    """The waves of one task: their ledger folders, scored requests, failed requests and wall-clock seconds."""
 
     waves: Sequence[str] = ()
     requests: int = 0
@@ -144,7 +144,7 @@ def score_missing(
 
 
 def next_stop(counts: Sequence[int], start: int, target: int) -> int:
-    """Return where a wave of about `target` requests from slot `start` ends; it takes a small rest along."""
+    """The end of a wave of about `target` requests from slot `start`. It absorbs a small remainder."""
     stop, size = start, 0
     while stop < len(counts) and size < target:
         size += counts[stop]
@@ -154,7 +154,7 @@ def next_stop(counts: Sequence[int], start: int, target: int) -> int:
 
 
 def next_size(size: int, seconds: float, wave_minutes: float) -> int:
-    """How many requests the next wave takes, given the last one's size and seconds: at least one."""
+    """The requests of the next wave, from the size and seconds of the last one; at least one."""
     aim = size / max(seconds, 1e-3) * wave_minutes * 60
     return max(1, min(int(aim), size * _GROWTH))
 
@@ -165,14 +165,14 @@ def _write_requests(
     """Write each distinct missing request once, sorted by slot so that a wave reads only its own pages."""
     folder = f"{store.work(terms.run_id)}/{terms.task}_requests"
     wanted = F.broadcast(missing) if total <= _BROADCAST_KEYS else missing
-    # Equal keys are equal requests: any of them will do.
+    # Equal keys are equal requests: one of them is enough.
     distinct = requests.join(wanted, on="key", how="inner").dropDuplicates(["key"])
     slotted = distinct.withColumn("slot", F.pmod(F.xxhash64("key"), F.lit(SLOTS)).cast("int"))
     written = sum(footer.rows for footer in parquet.write(spark, slotted.sortWithinPartitions("slot"), folder))
     if written != total:
         raise BrokenAnswers(
             f"{total:,} requests are missing from the ledger but {written:,} were found again: the frame of requests "
-            "is not the same when it is read twice. Write it to a file first."
+            "differs between two reads. Write it to a file first."
         )
     return spark.read.schema(slotted.schema).parquet(files.for_reading(folder))
 
@@ -187,7 +187,7 @@ def _count_slots(waiting: DataFrame) -> list[int]:
 def _write_wave(
     spark: SparkSession, store: Store, terms: AnswerTerms, answered: DataFrame, size: int, allowance: failures.Allowance
 ) -> str:
-    """Write what the model said, before anything filters or counts it, check it, and rename it into the ledger."""
+    """Write the raw model output before anything filters or counts it, check it, and rename it into the ledger."""
     got, agreed = (schema["result"].dataType.simpleString() for schema in (answered.schema, terms.schema))
     if got != agreed:
         raise BrokenAnswers(f"task {terms.task}: the model's results are of type {got}, {agreed} was agreed")

@@ -1,1 +1,1 @@
-"""What all rooms share around Spark: the session, files, Parquet, UDFs, errors, progress and contracts."""
+"""Spark helpers that all rooms share: session, files, Parquet, UDFs, errors, progress and table contracts."""

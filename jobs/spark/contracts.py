@@ -1,29 +1,28 @@
-"""Contracts on DataFrames: the exact columns and types before a write, and the row rules after it.
-
-`enforce` costs nothing (it is a projection); `check_rows` reads the written rows once.
-"""
+"""Enforces table contracts on DataFrames: columns and types before a write, row rules while the rows are written."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructType
 
 from jobs.spark.errors import GateRefused
 from schemas import Contract
 
-#: Casts that lose nothing, besides the identity.
+#: Casts that lose no information.
 _WIDENINGS = {("int", "bigint"), ("float", "double"), ("int", "double")}
+#: Name of the count of all rows, and of the column that marks repeated keys.
+_ROWS, _REPEATED = "rows", "_is_repeated_key"
 
 
 class ContractError(GateRefused):
-    """A table of ours breaks its contract: a fault of the program, so nothing of it may be published."""
+    """An output table breaks its contract. This is a defect of Regulars, so nothing is published."""
 
 
 def struct_type(contract: Contract) -> StructType:
-    """The contract's columns as Spark types, not nullable ones marked so."""
+    """Return the contract's columns as a Spark schema with the contract's nullability."""
     parsed = StructType.fromDDL(
         ", ".join(f"`{c.name}` {c.type}{'' if c.nullable else ' NOT NULL'}" for c in contract.columns)
     )
@@ -32,70 +31,76 @@ def struct_type(contract: Contract) -> StructType:
 
 
 def enforce(df: DataFrame, contract: Contract) -> DataFrame:
-    """Select the contract's columns in its order, widening int to bigint and the like.
+    """Select the contract's columns in its order, and cast where no information is lost (such as int to bigint).
 
-    Raises ContractError naming table and column where one is missing or of another type. Rows are not looked at:
-    `check_rows` does that.
+    Raises ContractError with table and column where a column is missing or has another type. Reads no rows.
     """
     types = {field.name: field.dataType for field in df.schema.fields}
     selected: list[Column] = []
     for field in struct_type(contract).fields:
         if field.name not in types:
-            raise ContractError(_refusal(contract, [f"column {field.name} is missing, there are {', '.join(types)}"]))
-        found, wanted = _name(types[field.name]), _name(field.dataType)
+            raise _broken(contract, f"column {field.name} is missing, the columns are {', '.join(types)}")
+        found, wanted = _type_name(types[field.name]), _type_name(field.dataType)
         if found == wanted:
             selected.append(F.col(f"`{field.name}`"))
         elif (found, wanted) in _WIDENINGS:
             selected.append(F.col(f"`{field.name}`").cast(field.dataType).alias(field.name))
         else:
-            raise ContractError(_refusal(contract, [f"column {field.name} is {found}, it must be {wanted}"]))
+            raise _broken(contract, f"column {field.name} is {found}, it must be {wanted}")
     return df.select(*selected)
 
 
-def check_rows(df: DataFrame, contract: Contract) -> int:
-    """Count the rows; ContractError with counts where nulls, broken row rules or repeated keys are among them.
+def mark_repeated_keys(df: DataFrame, contract: Contract) -> DataFrame:
+    """Add a column that is true in every row whose key an earlier row has; `violation_counts` counts it.
 
-    Two passes over written rows (the second over the key columns alone), so call it on files, not on a plan that
-    runs a model.
+    On rows in one partition, sorted by key, this adds neither a shuffle nor a sort.
     """
-    required = [column.name for column in contract.columns if not column.nullable]
-    counts = df.agg(
-        F.count(F.lit(1)).alias("rows"),
-        *(F.count_if(F.col(f"`{name}`").isNull()).alias(f"null {name}") for name in required),
-        *(F.count_if(~is_true(rule.expression)).alias(f"rule {rule.name}") for rule in contract.rules),
-    ).head()
-    assert counts is not None, "an aggregate without groups has one row"
-    broken = [f"{counts[f'null {name}']} rows have no {name}" for name in required if counts[f"null {name}"]]
-    for rule in contract.rules:
-        if counts[f"rule {rule.name}"]:
-            broken.append(f"in {counts[f'rule {rule.name}']} rows {rule.message} ({rule.name})")
-    repeated = _repeated_keys(df, contract)
-    if repeated:
-        broken.append(f"{repeated} keys ({', '.join(contract.key)}) are there more than once")
+    if not contract.key:
+        return df.withColumn(_REPEATED, F.lit(False))
+    key = [F.col(f"`{name}`") for name in contract.key]
+    return df.withColumn(_REPEATED, F.row_number().over(Window.partitionBy(*key).orderBy(*key)) > 1)
+
+
+def drop_marks(df: DataFrame) -> DataFrame:
+    """Remove the column that `mark_repeated_keys` added."""
+    return df.drop(_REPEATED)
+
+
+def violation_counts(contract: Contract) -> list[Column]:
+    """Return aggregates over marked rows: the number of rows, and of rows that break each promise of the contract.
+
+    The name of each count is its text in the error message.
+    """
+    nulls = [
+        F.count_if(F.col(f"`{column.name}`").isNull()).alias(f"{column.name} is null")
+        for column in contract.columns
+        if not column.nullable
+    ]
+    rules = [F.count_if(~is_true(rule.expression)).alias(f"{rule.message} ({rule.name})") for rule in contract.rules]
+    repeats = F.count_if(F.col(_REPEATED)).alias(f"key ({', '.join(contract.key)}) is repeated")
+    return [F.count(F.lit(1)).alias(_ROWS), *nulls, *rules, repeats]
+
+
+def refuse_violations(contract: Contract, counts: Mapping[str, int]) -> int:
+    """Return the number of rows that `violation_counts` found. Raises ContractError with every broken promise."""
+    broken = [f"{promise}: {rows:,} rows" for promise, rows in counts.items() if rows and promise != _ROWS]
     if broken:
-        raise ContractError(_refusal(contract, broken))
-    return int(counts["rows"])
+        raise _broken(contract, "; ".join(broken))
+    return counts[_ROWS]
 
 
 def is_true(expression: str) -> Column:
-    """Evaluate a rule: null counts as violated."""
+    """Evaluate a row rule; null counts as violated."""
     return F.coalesce(F.expr(expression), F.lit(False))
 
 
-def _repeated_keys(df: DataFrame, contract: Contract) -> int:
-    if not contract.key:
-        return 0
-    keys = df.groupBy(*(f"`{name}`" for name in contract.key)).agg(F.count(F.lit(1)).alias("rows_of_key"))
-    return keys.where("rows_of_key > 1").count()
-
-
-def _name(type_: DataType) -> str:
-    """The type without nullability, in which files and contracts need not agree."""
+def _type_name(type_: DataType) -> str:
+    """Return the type without nullability, because files and contracts may differ in it."""
     return type_.simpleString()
 
 
-def _refusal(contract: Contract, reasons: Iterable[str]) -> str:
-    return (
-        f"table {contract.table} breaks its contract: {'; '.join(reasons)}. Nothing was published; "
-        "the tables of earlier nights stay. This is a fault of Regulars, please report it with this message."
+def _broken(contract: Contract, reason: str) -> ContractError:
+    return ContractError(
+        f"table {contract.table} breaks its contract: {reason}. Nothing was published; the tables of earlier nights "
+        "stay. This is a defect of Regulars: please report it with this message."
     )

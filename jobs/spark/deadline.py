@@ -1,4 +1,4 @@
-"""The time of day at which a night stops asking the model and publishes what it has, or nothing."""
+"""The deadline of a night: the time after which the model gets no more requests."""
 
 from __future__ import annotations
 
@@ -11,28 +11,33 @@ from jobs.spark.errors import UsageError, UserError
 
 
 class DeadlinePassed(UserError):
-    """The deadline came before all requests were scored and the configuration says to keep the old data."""
+    """The deadline passed before all requests were scored, and the configuration keeps the old data then."""
 
     exit_code = 4
 
 
 @dataclass(frozen=True)
 class Deadline:
-    """An instant, and how the operator wrote it."""
+    """An instant in UTC, and the same instant as text in the shop's time zone."""
 
     at: datetime
     text: str
 
     def seconds_left(self) -> float:
-        """Seconds until it passes; not above 0 once it has."""
+        """Seconds until the deadline; zero or negative once it has passed."""
         return (self.at - datetime.now(UTC)).total_seconds()
 
 
 def next_deadline(text: str, timezone: str, now: datetime) -> Deadline:
-    """The next time that the shop's clock shows `text` (HH:MM) after `now`; UsageError for anything else."""
+    """Return the next instant after `now` at which the shop's clock shows `text` (HH:MM).
+
+    Raises UsageError where `text` is no time of day.
+    """
     found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", text)
     if not found:
-        raise UsageError(f"--deadline is '{text}': give the shop's time of day as HH:MM, for example 05:30")
+        raise UsageError(
+            f"--deadline is '{text}': give a time of day in the shop's time zone as HH:MM, for example 05:30"
+        )
     zone, of_day = ZoneInfo(timezone), time(int(found[1]), int(found[2]))
     today = now.astimezone(zone).date()
     at = datetime.combine(today, of_day, zone)

@@ -1,15 +1,15 @@
-"""What a user can mend: each message names the table, file or key and the mend."""
+"""Errors that a user can fix: each message names the table, file or key and the fix."""
 
 from __future__ import annotations
 
 import errno
 
-#: What the JVM says of ENOSPC.
+#: The JVM's text for the error ENOSPC.
 _NO_SPACE = "No space left on device"
 
 
 class UserError(Exception):
-    """A mistake or a state that the user can mend; shown as one message, never as a stack trace."""
+    """An error that the user can fix. The command line prints its message and no stack trace."""
 
     exit_code = 2
 
@@ -19,27 +19,27 @@ class UsageError(UserError):
 
 
 class ConfigurationError(UserError):
-    """The configuration file is wrong: the message names the key and the file."""
+    """The configuration file is wrong. The message names the key and the file."""
 
 
 class DiskFull(UserError):
-    """The store's disk or Spark's own has no room left."""
+    """The disk of the store, or the disk where Spark spills, is full."""
 
 
 class GateRefused(UserError):
-    """The night's output failed a quality gate; the old data stays published."""
+    """The night's output failed a quality gate. The old data stays published."""
 
     exit_code = 4
 
 
 class InputError(UserError):
-    """An input table is missing, unreadable, empty or not of its contract's shape."""
+    """An input table is missing, unreadable, empty or breaks its contract."""
 
     exit_code = 5
 
 
 class BadFile(InputError):
-    """A file of an input table cannot be read; `file` is its URI."""
+    """A file of an input table cannot be read. `file` is its URI."""
 
     def __init__(self, message: str, file: str) -> None:
         super().__init__(message)
@@ -47,19 +47,19 @@ class BadFile(InputError):
 
 
 class StoreBusy(UserError):
-    """Another run holds the store: try again later."""
+    """Another run holds the store. A later attempt can succeed."""
 
     exit_code = 75
 
 
 class DeltaTablesBehind(UserError):
-    """The date is published in the store, but the Delta tables that follow it could not be written."""
+    """The store has published the date, but its Delta copy could not be written."""
 
     exit_code = 75
 
 
 def disk_full(error: BaseException) -> DiskFull | None:
-    """Tell an error that a full disk was the cause of, here or in the JVM, from all others."""
+    """Return a DiskFull error where a full disk caused `error`, in Python or in the JVM; None for other causes."""
     cause: BaseException | None = error
     while cause is not None:
         if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _NO_SPACE in str(cause):

@@ -1,7 +1,7 @@
-"""The driver's folders on the executors, and a cluster's folders on the driver: models, and the night's catalogue.
+"""Copies folders between driver and executors: models, and the night's catalogue.
 
-Where the executors run in the driver's own process, a folder is opened where it lies. On a cluster it is sent along as
-an archive, which Spark copies to every executor once and unpacks there: nothing has to be mounted anywhere.
+In local mode, workers open the driver's folder directly. On a cluster, Spark copies an archive of the folder to each
+executor once and unpacks it there, so no shared mount is needed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ _ARCHIVE = "archive:"
 _REMOTE = re.compile(r"(?!file:|hf:)[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def sent(spark: SparkSession, folder: Path, name: str) -> str:
-    """The place under which driver and workers `opened` find the files of a folder; `name` is unique to its content.
+def send_folder(spark: SparkSession, folder: Path, name: str) -> str:
+    """Make a folder's files available on every executor; `local_folder` turns the returned text into a path.
 
-    Only the folder's own files are sent, not folders in it (a training's checkpoints, for one).
+    `name` must be unique to the folder's content. Subfolders, such as a training's checkpoints, are not sent.
     """
     context = spark.sparkContext
     if str(context.master) == "local" or str(context.master).startswith("local["):
         return str(folder)
-    archive = scratch(f"sent/{name}.zip")
+    archive = session_folder(f"sent/{name}.zip")
     if not archive.exists():
-        # Uncompressed: weights do not shrink.
+        # Without compression, because model weights do not compress.
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, strict_timestamps=False) as packed:
             for file in sorted(folder.iterdir()):
                 if file.is_file():
@@ -39,29 +39,31 @@ def sent(spark: SparkSession, folder: Path, name: str) -> str:
     return _ARCHIVE + archive.name
 
 
-def opened(place: str) -> Path:
-    """The local folder of a place that `sent` returned, in the driver or in a worker."""
+def local_folder(place: str) -> Path:
+    """Return this process's local path of a folder that `send_folder` sent. Works in driver and workers."""
     if not place.startswith(_ARCHIVE):
         return Path(place)
     return Path(SparkFiles.get(place.removeprefix(_ARCHIVE)))
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URI of a file system that only Hadoop opens."""
+    """Return whether only Hadoop can open the path: a URI other than `file:` and `hf:`."""
     return bool(_REMOTE.match(path))
 
 
-def fetched(spark: SparkSession, uri: str) -> Path:
-    """Copy the files of a folder that Hadoop reads (`hdfs:`) to this machine, once a session; returns the copy.
+def fetch_folder(spark: SparkSession, uri: str) -> Path:
+    """Copy the files of a Hadoop folder (such as `hdfs:`) to the driver, once a session, and return the copy.
 
-    Raises FileNotFoundError and OSError as `files` does.
+    Raises FileNotFoundError for a missing or empty folder, OSError for other failures.
     """
     names = [name for name in files.listdir(spark, uri) if files.is_file(spark, f"{uri}/{name}")]
     if not names:
         raise FileNotFoundError(f"{uri}: no such folder, or an empty one")
-    state = [(name, files.file_size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names]
+    state = [
+        (name, files.file_size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names
+    ]
     version = hashlib.sha256(repr((uri, state)).encode()).hexdigest()[:16]
-    copy = scratch(f"fetched/{version}")
+    copy = session_folder(f"fetched/{version}")
     if not copy.exists():
         writing = copy.with_suffix(".writing")
         files.copy_here(spark, [f"{uri}/{name}" for name in names], writing)
@@ -69,8 +71,8 @@ def fetched(spark: SparkSession, uri: str) -> Path:
     return copy
 
 
-def scratch(name: str) -> Path:
-    """A new folder's path on the driver's machine; Spark deletes what is in it when the session ends."""
+def session_folder(name: str) -> Path:
+    """Return the path of a new folder on the driver's machine. Spark deletes it when the session ends."""
     folder = Path(SparkFiles.getRootDirectory()) / "regulars" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     return folder

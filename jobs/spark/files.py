@@ -1,17 +1,15 @@
-"""Files of the store and of the shop, on this machine or on any file system that Hadoop knows, by one set of verbs.
+"""File operations on local paths and on every file system that Hadoop knows, with the same behaviour on both.
 
-A path without a scheme and `file:` URIs are this machine's and go through the operating system, because Hadoop's
-local file system falls back from a rename to a copy and knows neither fsync nor an exchange. Everything else
-(`hdfs:`, `viewfs:`) goes through Hadoop's FileSystem and FileContext in the driver's JVM. Paths are taken literally:
-nothing is percent-decoded, and `for_reading` escapes what Spark would take for a glob.
+Paths without a scheme and `file:` URIs are local and use the operating system: Hadoop's local file system lacks fsync
+and atomic renames. Other URIs (`hdfs:`, `viewfs:`) use Hadoop's FileSystem and FileContext in the driver's JVM. Paths
+are literal: no function decodes percent signs or expands globs.
 
-A missing file raises FileNotFoundError, an existing target FileExistsError, the rest OSError, on both sides.
+All functions raise FileNotFoundError for a missing file, FileExistsError for an existing target, OSError otherwise.
+Local paths never use the session.
 """
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import hashlib
 import os
 import re
@@ -26,31 +24,28 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-_RENAME_EXCHANGE = 2  # linux/fs.h
-_AT_FDCWD = -100  # fcntl.h
-_NO_EXCHANGE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM}
 
 
 def local(path: str) -> Path | None:
-    """Return the path on this machine, absolute, or None where it lies on another file system."""
+    """Return the absolute local path, or None for a path on another file system."""
     if path.startswith("file:"):
         return Path("/" + path.removeprefix("file:").lstrip("/"))
     return None if _SCHEME.match(path) else Path(path).absolute()
 
 
 def uri(path: str) -> str:
-    """Qualify a plain path as this machine's, whatever file system the cluster has for its default."""
+    """Return a URI. A plain path becomes a `file:` URI, whatever the cluster's default file system is."""
     here = local(path)
     return path if here is None else f"file://{here}"
 
 
 def for_reading(path: str) -> str:
-    """Return the URI for Spark's readers, which would otherwise expand `[`, `{`, `*` and `?` in folder names."""
+    """Return the URI with `[`, `{`, `*` and `?` escaped, because Spark's readers expand globs."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", uri(path))
 
 
 def exists(spark: SparkSession, path: str) -> bool:
-    """Whether a file or folder is there."""
+    """Return whether a file or folder exists."""
     if here := local(path):
         return here.exists()
     with _java_errors(path):
@@ -58,7 +53,7 @@ def exists(spark: SparkSession, path: str) -> bool:
 
 
 def listdir(spark: SparkSession, folder: str) -> list[str]:
-    """Return the names in a folder, sorted; none where the folder does not exist."""
+    """Return the sorted names in a folder; an empty list where it does not exist."""
     if here := local(folder):
         return sorted(entry.name for entry in here.iterdir()) if here.is_dir() else []
     if not exists(spark, folder):
@@ -69,23 +64,23 @@ def listdir(spark: SparkSession, folder: str) -> list[str]:
 
 
 def is_file(spark: SparkSession, path: str) -> bool:
-    """Whether a file, not a folder, is there."""
+    """Return whether a file (not a folder) exists."""
     if here := local(path):
         return here.is_file()
     with _java_errors(path):
         return exists(spark, path) and bool(_file_system(spark, path).getFileStatus(_path(spark, path)).isFile())
 
 
-def size(spark: SparkSession, path: str) -> int:
-    """Length of one file in bytes."""
+def file_size(spark: SparkSession, path: str) -> int:
+    """Return the size of one file in bytes."""
     if here := local(path):
         return here.stat().st_size
     with _java_errors(path):
         return int(_file_system(spark, path).getFileStatus(_path(spark, path)).getLen())
 
 
-def usage(spark: SparkSession, path: str) -> tuple[int, int]:
-    """Files and bytes of a file or of all that is in a folder; nothing where it does not exist."""
+def disk_usage(spark: SparkSession, path: str) -> tuple[int, int]:
+    """Return the number of files and bytes at a path, recursively; (0, 0) where it does not exist."""
     if here := local(path):
         found = [here] if here.is_file() else [file for file in here.rglob("*") if file.is_file()]
         return len(found), sum(file.stat().st_size for file in found)
@@ -97,7 +92,7 @@ def usage(spark: SparkSession, path: str) -> tuple[int, int]:
 
 
 def mkdirs(spark: SparkSession, folder: str) -> None:
-    """Make a folder and its parents; an existing one is fine."""
+    """Create a folder and its parents, if missing."""
     if here := local(folder):
         here.mkdir(parents=True, exist_ok=True)
         return
@@ -106,7 +101,7 @@ def mkdirs(spark: SparkSession, folder: str) -> None:
 
 
 def rename(spark: SparkSession, source: str, target: str) -> None:
-    """Move a file or folder in one step, making the target's parent; never into or over an existing target."""
+    """Rename a file or folder atomically and create the target's parent. An existing target raises FileExistsError."""
     if exists(spark, target):
         raise FileExistsError(f"{source} cannot become {target}: that exists already")
     mkdirs(spark, target.rpartition("/")[0])
@@ -118,22 +113,8 @@ def rename(spark: SparkSession, source: str, target: str) -> None:
         context.rename(_path(spark, source), _path(spark, target), _rename_options(spark, overwrite=False))
 
 
-def exchange(one: str, other: str) -> bool:
-    """Swap two folders of one local file system in one step; False where that cannot be done (nothing changed)."""
-    here, there = local(one), local(other)
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if here is None or there is None or renameat2 is None:
-        return False
-    if renameat2(_AT_FDCWD, os.fsencode(here), _AT_FDCWD, os.fsencode(there), _RENAME_EXCHANGE) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in _NO_EXCHANGE:
-        return False
-    raise OSError(code, f"{one} and {other} cannot be exchanged: {os.strerror(code)}")
-
-
 def delete(spark: SparkSession, path: str) -> None:
-    """Delete a file or a folder with all that is in it; one that is not there is fine."""
+    """Delete a file, or a folder recursively. A missing path is no error; a symbolic link is not followed."""
     if here := local(path):
         if here.is_dir() and not here.is_symlink():
             shutil.rmtree(here)
@@ -145,7 +126,7 @@ def delete(spark: SparkSession, path: str) -> None:
 
 
 def copy_here(spark: SparkSession, paths: Sequence[str], folder: Path) -> None:
-    """Copy files of a Hadoop file system into a local folder, which is made anew."""
+    """Copy files of a Hadoop file system into a new local folder, replacing an existing one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in paths:
@@ -158,7 +139,7 @@ def copy_here(spark: SparkSession, paths: Sequence[str], folder: Path) -> None:
 
 
 def read_text(spark: SparkSession, path: str) -> str:
-    """Read a small UTF-8 file."""
+    """Return the content of a small UTF-8 file."""
     if here := local(path):
         return here.read_text(encoding="utf-8")
     with _java_errors(path):
@@ -170,7 +151,7 @@ def read_text(spark: SparkSession, path: str) -> str:
 
 
 def write_text(spark: SparkSession, path: str, text: str) -> None:
-    """Write a small UTF-8 file so that a reader, or a crash, finds the old text or the new one, never a part."""
+    """Replace a small UTF-8 file atomically: a reader, or a crash, finds the old text or the new one."""
     scratch = f"{path}.{uuid4().hex[:8]}.tmp"
     mkdirs(spark, path.rpartition("/")[0])
     if (here := local(path)) and (temporary := local(scratch)):
@@ -186,7 +167,7 @@ def write_text(spark: SparkSession, path: str, text: str) -> None:
 
 
 def create_text(spark: SparkSession, path: str, text: str) -> None:
-    """Write a small file that must not exist yet; of several processes that try, one succeeds (FileExistsError)."""
+    """Create a small file exclusively. Raises FileExistsError where it exists; of several processes one succeeds."""
     mkdirs(spark, path.rpartition("/")[0])
     if here := local(path):
         with here.open("x", encoding="utf-8") as file:
@@ -197,7 +178,7 @@ def create_text(spark: SparkSession, path: str, text: str) -> None:
 
 
 def modified_at(spark: SparkSession, path: str) -> float:
-    """When a file was last written or touched, in seconds since 1970 by the file system's own clock."""
+    """Return the modification time of a file in seconds since 1970."""
     if here := local(path):
         return here.stat().st_mtime
     with _java_errors(path):
@@ -205,7 +186,7 @@ def modified_at(spark: SparkSession, path: str) -> float:
 
 
 def touch(spark: SparkSession, path: str, at: float) -> None:
-    """Set when an existing file was last modified, in seconds since 1970."""
+    """Set the modification time of an existing file, in seconds since 1970."""
     if here := local(path):
         os.utime(here, (at, at))
         return
@@ -214,15 +195,15 @@ def touch(spark: SparkSession, path: str, at: float) -> None:
 
 
 def sync(folder: str) -> None:
-    """Have a local folder's files on the disk before this returns; elsewhere closing a file has done it."""
+    """Flush a local folder's files to disk (fsync). Does nothing elsewhere, where closing a file flushes it."""
     if here := local(folder):
         for file in sorted(here.iterdir()):
             _fsync(file)
         _fsync(here)
 
 
-def digest(spark: SparkSession, path: str) -> str:
-    """SHA-256 of a file's content in hex; the whole file is read."""
+def sha256(spark: SparkSession, path: str) -> str:
+    """Return the SHA-256 of a file's content in hex."""
     if here := local(path):
         with here.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -284,7 +265,7 @@ def _java_errors(path: str) -> Iterator[None]:
 
 
 def os_error(error: Py4JJavaError, path: str) -> OSError:
-    """Turn what Hadoop threw into Python's own exception for the same thing, naming the path."""
+    """Convert Hadoop's exception into the equivalent Python exception with the path in its message."""
     name = str(error.java_exception.getClass().getSimpleName())
     said = f"{path}: {name}: {error.java_exception.getMessage()}"
     if name in ("FileNotFoundException", "NoSuchFileException"):

@@ -1,4 +1,4 @@
-"""pandas UDFs by type hints, as pyspark asks for them, and Arrow UDFs; its own stubs know only the style before."""
+"""Typed wrappers of pandas and Arrow UDFs: pyspark's own type stubs do not cover the style with type hints."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pyspark.sql import Column
 from pyspark.sql.pandas import functions
 
 
-class Columns(Protocol):
-    """A function over columns."""
+class ColumnFunction(Protocol):
+    """A function from columns to a column."""
 
     def __call__(self, *columns: Column | str) -> Column:
-        """The result's column."""
+        """Return the result column."""
 
 
-def pandas_udf(returns: str) -> Callable[[Callable[..., Any]], Columns]:
-    """Make a pandas UDF of a function; `returns` is the SQL type of its result, its type hints say the rest."""
+def pandas_udf(returns: str) -> Callable[[Callable[..., Any]], ColumnFunction]:
+    """Decorate a function with pandas type hints as a pandas UDF; `returns` is the SQL type of its result."""
     return cast("Any", functions.pandas_udf)(returns)
 
 
-def arrow_udf(returns: str) -> Callable[[Callable[..., Any]], Columns]:
-    """Make an Arrow UDF of a function from Arrow arrays to one; `returns` is the SQL type of its result."""
+def arrow_udf(returns: str) -> Callable[[Callable[..., Any]], ColumnFunction]:
+    """Decorate a function of Arrow arrays as an Arrow UDF; `returns` is the SQL type of its result."""
     return cast("Any", functions).arrow_udf(returns)

@@ -1,6 +1,6 @@
-"""Parquet folders without Spark's random names, and the footers of what was written, reopened.
+"""Writes Parquet folders with fixed file names and checks the footers of written files.
 
-Everything is read and checked through Parquet's own Java reader, so that any file system works.
+Footers are read by Parquet's Java reader, which works on every file system that Hadoop knows.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from jobs.spark import files
 
 
 class UnreadableParquet(Exception):
-    """A file that was just written cannot be read back, or holds other columns or rows than were written."""
+    """A written file cannot be read back, or its columns or row count are not those written."""
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet file says of itself."""
+    """Path, row count and schema of one Parquet file."""
 
     path: str
     rows: int
     schema: StructType
 
 
-def gather(frame: DataFrame, by: Sequence[str]) -> DataFrame:
-    """Bring all rows into one sorted partition, so that what is written does not depend on how they were spread.
+def one_sorted_partition(frame: DataFrame, by: Sequence[str]) -> DataFrame:
+    """Sort all rows into one partition, so the written bytes do not depend on the input's partitioning.
 
-    One task sorts, spilling to disk: slower than many, but cut points of several would depend on sampled row order.
+    One task sorts and spills to disk. Several tasks would be faster, but their boundaries would depend on sampling.
     """
     return frame.repartition(1).sortWithinPartitions(*(f"`{name}`" for name in by))
 
 
 def write(spark: SparkSession, frame: DataFrame, folder: str) -> list[Footer]:
-    """Write partitions in order as `folder`/part-00000.parquet, part-00001...; return the reopened footers.
+    """Write each partition, in order, to `folder`/part-00000.parquet, part-00001.parquet...; return the footers.
 
-    At least one file is written, so that an empty frame keeps its schema.
+    An empty frame gives one file without rows, which keeps the schema. Raises UnreadableParquet as `footers` does.
     """
     scratch = f"{folder}.writing"
     files.delete(spark, scratch)
@@ -56,22 +56,25 @@ def write(spark: SparkSession, frame: DataFrame, folder: str) -> list[Footer]:
 
 
 def _all_optional(frame: DataFrame) -> DataFrame:
-    """Make every column OPTIONAL in the file, which otherwise depends on what the optimizer knows of its nulls.
+    """Mark every column OPTIONAL in the file; otherwise that depends on the optimizer's knowledge of nulls.
 
-    The condition is always true, but only at run time, so nothing can fold it away.
+    The condition is always true. Spark evaluates it at run time, so the optimizer cannot remove it.
     """
     always = F.spark_partition_id() >= 0
     return frame.select(*(F.when(always, F.col(f"`{name}`")).alias(name) for name in frame.columns))
 
 
 def footers(spark: SparkSession, folder: str) -> list[Footer]:
-    """Reopen every Parquet file of a folder; UnreadableParquet for one that is truncated or not Parquet."""
+    """Read the footer of every Parquet file in a folder. Raises UnreadableParquet for a damaged file."""
     names = [name for name in files.listdir(spark, folder) if name.endswith(".parquet")]
     return [_footer(spark, f"{folder}/{name}") for name in names]
 
 
-def check(found: Sequence[Footer], schema: StructType, rows: int, what: str) -> None:
-    """UnreadableParquet unless the files have these columns in this order, these types and this many rows in all."""
+def check_footers(found: Sequence[Footer], schema: StructType, rows: int, what: str) -> None:
+    """Raise UnreadableParquet unless the files have this schema, in column order, and `rows` rows in total.
+
+    `what` names the table in the message.
+    """
     wanted = [(field.name, field.dataType.simpleString()) for field in schema]
     if not found:
         raise UnreadableParquet(f"{what}: no Parquet file was written")
@@ -80,12 +83,12 @@ def check(found: Sequence[Footer], schema: StructType, rows: int, what: str) -> 
         if there != wanted:
             differing = [f"{a} instead of {b}" for a, b in zip(there, wanted, strict=False) if a != b]
             raise UnreadableParquet(
-                f"{what}: {footer.path} holds {len(there)} columns, {len(wanted)} were to be written; "
+                f"{what}: {footer.path} holds {len(there)} columns, {len(wanted)} were expected; "
                 f"differing: {', '.join(differing) or 'their number'}"
             )
     total = sum(footer.rows for footer in found)
     if total != rows:
-        raise UnreadableParquet(f"{what}: {rows:,} rows were to be written, the files hold {total:,}")
+        raise UnreadableParquet(f"{what}: {rows:,} rows were expected, the files hold {total:,}")
 
 
 def _footer(spark: SparkSession, path: str) -> Footer:

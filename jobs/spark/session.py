@@ -1,4 +1,4 @@
-"""The one place that makes a SparkSession, with the settings that keep a night right and bounded."""
+"""Creates the SparkSession with the settings that correct and bounded nights need."""
 
 from __future__ import annotations
 
@@ -12,72 +12,71 @@ from pyspark import SparkConf, SparkContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
-#: Settings that the operator's own `spark:` section may override, except those in `_FIXED`.
+#: Defaults that the configuration's `spark` section may override.
 _DEFAULTS = {
-    # All cores; a task whose Python worker was killed is tried once more before its job fails.
+    # All cores. A task whose Python worker was killed is retried once before its job fails.
     "spark.master": "local[*,2]",
     "spark.driver.memory": "4g",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.sql.shuffle.partitions": "16",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
-    # Tables in GB18030, Big5 or whatever else Java reads, not only Unicode and Latin-1.
+    # Allows every character set that Java reads, such as GB18030 and Big5.
     "spark.sql.legacy.javaCharsets": "true",
-    # A task has its own cores already: tokenizers would start a thread per core in each of them.
+    # Each task has its own core. Tokenizers would start a thread per core in every task.
     "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
-    # A worker that hangs would hang the job for ever: kill it when it has sent nothing for this long.
+    # A hanging worker would block its job for ever. Spark kills it after this many idle seconds.
     "spark.python.worker.idleTimeoutSeconds": "600",
     "spark.python.worker.killOnIdleTimeout": "true",
     "spark.sql.execution.pyspark.udf.faulthandler.enabled": "true",
     "spark.python.worker.faulthandler.enabled": "true",
-    # Readers have no use for the .crc files that Hadoop's checksummed local file system leaves about.
+    # The checksummed local file system would leave .crc files beside the tables.
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
+#: Settings that nobody may override, because results would change.
 _FIXED = {
-    # Spark's own warnings are for its developers; what concerns a user, our own messages say.
+    # Spark's warnings are for Spark developers. Regulars prints what concerns a user.
     "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
-    # Operators' own CASTs must give null (and a quarantined row), not end the night.
+    # A failed CAST in an input expression must give null and a quarantined row. It must not end the night.
     "spark.sql.ansi.enabled": "false",
-    "spark.sql.session.timeZone": "UTC",  # replaced by the shop's own zone
+    "spark.sql.session.timeZone": "UTC",  # create_session sets the shop's time zone
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.sources.partitionColumnTypeInference.enabled": "true",
     "spark.sql.caseSensitive": "false",
-    # Replacing a finished empty stage drops the counts that were observed in it, and every row must be accounted for.
+    # This rule replaces empty stages and loses their observed counts, which the row accounting needs.
     "spark.sql.adaptive.optimizer.excludedRules": ("org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"),
 }
 
 
 def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] | None = None) -> SparkSession:
-    """Make (or get) the session; `timezone` is the shop's IANA zone, in which dates begin and end.
+    """Create the session, or return the running one; `timezone` is the shop's IANA time zone.
 
-    The Python of this process runs the workers too, so that they import the same packages, unless PYSPARK_PYTHON or
-    `spark.pyspark.python` names another. What spark-submit was given goes before `conf`.
+    Workers run this process's Python, unless PYSPARK_PYTHON or `spark.pyspark.python` names another. Settings of
+    spark-submit override `conf`.
     """
-    logging.getLogger().addFilter(_is_not_py4js)
-    # PySpark prints a JSON stack trace of each mistake in SQL, which our own message makes needless.
+    logging.getLogger().addFilter(_is_not_from_py4j)
+    # PySpark logs a JSON stack trace for each SQL error. Regulars prints its own message.
     PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
-    submitted = _submitted()
-    chosen = _DEFAULTS | dict(conf or {}) | submitted
+    chosen = _DEFAULTS | dict(conf or {}) | _spark_submit_settings()
     os.environ.setdefault("PYSPARK_PYTHON", chosen.get("spark.pyspark.python", sys.executable))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     settings = chosen | _FIXED | {"spark.sql.session.timeZone": timezone}
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
-    return spark
+    return builder.getOrCreate()
 
 
-def _submitted() -> dict[str, str]:
-    """What spark-submit was given, on its command line and in spark-defaults.conf; nothing where it started nothing."""
+def _spark_submit_settings() -> dict[str, str]:
+    """Return the settings of spark-submit and spark-defaults.conf; empty where spark-submit did not start us."""
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         return {}
     SparkContext._ensure_initialized()
     return dict(SparkConf().getAll())
 
 
-def _is_not_py4js(record: logging.LogRecord) -> bool:
-    """py4j logs the stack of what it raises while it waits for the JVM, an interrupt for one, on the root logger."""
+def _is_not_from_py4j(record: logging.LogRecord) -> bool:
+    """Drop py4j's records: it logs a stack trace of every interrupt on the root logger."""
     return record.module != "java_gateway"

@@ -1,7 +1,7 @@
-"""A date's run that has not published: running, waiting for its turn in a backfill, failed, or killed.
+"""Records of runs that have not published their date: running, waiting in a backfill, failed or interrupted.
 
-One small record a date, `<store>/attempts/YYYY-MM-DD.json`, gone once the date is published. A run that is killed
-leaves its record as running; whoever reads it sees that nobody holds the store for it.
+Each date has one file, `<store>/attempts/YYYY-MM-DD.json`, deleted when the date is published. A killed run leaves its
+record as running; readers compare it with the holder of the store's lock.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RUNNING, WAITING, FAILED, INTERRUPTED = "running", "waiting", "failed", "interru
 
 @dataclass(frozen=True)
 class Attempt:
-    """The record; `reason` is a message of ours or the kind of a defect, so it holds no personal data."""
+    """One record. `reason` is our own message or an exception's type, so it holds no personal data."""
 
     run_id: str
     run_date: str
@@ -35,7 +35,7 @@ class Attempt:
 
 @contextmanager
 def record_attempt(spark: SparkSession, store: Store, run_id: str, run_date: date) -> Iterator[None]:
-    """Leave a record of the block while it runs and where it fails; under the store's lock."""
+    """Record the block as running, and as failed or interrupted where it raises. Call this under the lock."""
     record = Attempt(run_id, run_date.isoformat(), RUNNING, _now())
     _write(spark, store, run_date, record)
     try:
@@ -44,7 +44,7 @@ def record_attempt(spark: SparkSession, store: Store, run_id: str, run_date: dat
         _write(spark, store, run_date, replace(record, status=FAILED, ended_at=_now(), reason=str(error)))
         raise
     except Exception as error:
-        kind = f"{type(error).__name__}, a defect: see the log of the run"
+        kind = f"{type(error).__name__}, a defect: see the run's log"
         _write(spark, store, run_date, replace(record, status=FAILED, ended_at=_now(), reason=kind))
         raise
     except KeyboardInterrupt:
@@ -54,20 +54,20 @@ def record_attempt(spark: SparkSession, store: Store, run_id: str, run_date: dat
 
 
 def record_waiting(spark: SparkSession, store: Store, run_id: str, run_date: date) -> None:
-    """Note that a backfill is going to run this date, so that one that is stopped can go on where it was."""
+    """Record that a backfill is going to run this date, so a stopped backfill can resume."""
     reason = f"waited for its turn in the backfill {run_id}, which ended before"
     _write(spark, store, run_date, Attempt(run_id, run_date.isoformat(), WAITING, _now(), reason=reason))
 
 
 def read_attempts(spark: SparkSession, store: Store) -> dict[date, Attempt]:
-    """Every date's record, oldest date first; what is not one is passed over."""
+    """Return the record of each date; unreadable files are skipped."""
     found = {}
     for name in files.listdir(spark, store.attempts):
         try:
             record = Attempt(**json.loads(files.read_text(spark, f"{store.attempts}/{name}")))
             found[date.fromisoformat(record.run_date)] = record
         except (ValueError, TypeError, FileNotFoundError):
-            continue  # half a scratch file of a crash, or published in this moment
+            continue  # a temporary file of a crash, or the date was published just now
     return found
 
 

@@ -1,9 +1,9 @@
-"""Put finished folders in place of old ones so that a crash anywhere leaves each folder old or new, never mixed.
+"""Replaces folders so that a crash at any point leaves each folder old or new, never mixed.
 
-An intent record names every folder to put in place, what is in it, and every folder to retire. It is written after
-all of them were checked; from then on the work is finished by whoever comes next, which `recover_intents` does at the
-start of every writing command. On a local file system one step exchanges the new folder with the old, so a reader
-never sees the place empty; elsewhere the old one is renamed away first and the place is empty for an instant.
+An intent record lists all folders to replace, with the hashes of their files, and all folders to retire. It is written
+once all staged folders are checked. After a crash, `recover_intents` finishes the work at the start of the next writing
+command. Local file systems exchange the old and the new folder atomically. Elsewhere the old folder is renamed away
+first, so for an instant readers find no folder.
 """
 
 from __future__ import annotations
@@ -17,24 +17,25 @@ from pyspark.sql import SparkSession
 from jobs.spark import files
 from jobs.spark.fault_points import point
 from jobs.store.store import Store
+from lm.checkpoint.folder_exchange import exchange_folders
 
 
 @dataclass(frozen=True)
-class Swap:
-    """One folder to put in place; paths are relative to the store, so that a moved or copied store recovers too."""
+class FolderSwap:
+    """One folder to replace. Paths are relative to the store, so a moved store can recover too."""
 
     staged: str
     target: str
-    replaces: bool  # whether the target was there before
-    contents: dict[str, str]  # file name: SHA-256 of the file
+    replaces: bool  # whether the target existed before
+    contents: dict[str, str]  # SHA-256 of each staged file by its name
 
 
 @dataclass(frozen=True)
 class Intent:
-    """What one run is about to change; `retires` are folders that go once every swap is done.
+    """The changes of one run; the folders in `retires` move to the trash after the last swap.
 
-    Publishes are numbered from 1 in their order, whatever the clock says; 0 is a change that nobody rolls back. A
-    closed intent stays in the trash beside what it replaced.
+    Publishes are numbered from 1 in their order; 0 marks a change that rollback ignores. A closed intent stays in the
+    trash with the folders that it replaced.
     """
 
     run_id: str
@@ -44,14 +45,14 @@ class Intent:
 
 
 def prepare_swap(spark: SparkSession, store: Store, staged: str, target: str) -> FolderSwap:
-    """Describe a checked staged folder, its files safe on the disk, and the folder whose place it will take."""
+    """Flush a checked staged folder to disk and describe its swap with `target`."""
     files.sync(staged)
     contents = {name: files.sha256(spark, f"{staged}/{name}") for name in files.listdir(spark, staged)}
-    return Swap(_relative(store, staged), _relative(store, target), files.exists(spark, target), contents)
+    return FolderSwap(_relative(store, staged), _relative(store, target), files.exists(spark, target), contents)
 
 
 def commit(spark: SparkSession, store: Store, intent: Intent) -> None:
-    """Write the intent, put every folder in place, retire what goes, close the intent and clean up after it."""
+    """Write the intent, do all swaps, retire folders, close the intent and delete the run's staging folder."""
     files.write_text(spark, store.intent(intent.run_id), json.dumps(asdict(intent), indent=1))
     point("intent-opened")
     for swap in intent.swaps:
@@ -60,79 +61,85 @@ def commit(spark: SparkSession, store: Store, intent: Intent) -> None:
 
 
 def closed_intents(spark: SparkSession, store: Store) -> list[Intent]:
-    """The publishes whose replaced folders are still in the trash, oldest first."""
+    """Return the publishes whose replaced folders are still in the trash, oldest first."""
     records = [store.replaced(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
     found = [_read(spark, record) for record in records if files.exists(spark, record)]
     return sorted((intent for intent in found if intent.number), key=lambda intent: intent.number)
 
 
 def next_publish(spark: SparkSession, store: Store) -> int:
-    """The number of the next publish."""
+    """Return the number of the next publish."""
     return 1 + max((intent.number for intent in closed_intents(spark, store)), default=0)
 
 
 def recover_intents(spark: SparkSession, store: Store) -> list[str]:
-    """Finish every open intent, or undo it where its files are no longer whole; say what was done, one line each."""
+    """Finish each open intent, or undo it where staged files are damaged; return one line for each."""
     done = []
     for name in files.listdir(spark, store.intents):
         path = f"{store.intents}/{name}"
         if name.endswith(".json"):
             done.append(_recover(spark, store, _read(spark, path)))
         else:
-            files.delete(spark, path)  # a record that was never finished: nothing had been changed yet
+            files.delete(spark, path)  # an unfinished record: the publish had changed nothing yet
     return done
 
 
 def _recover(spark: SparkSession, store: Store, intent: Intent) -> str:
-    """Everything staged was checked before the intent was written, so the way is forward unless files were lost."""
-    staged = [_holds(spark, f"{store.root}/{swap.staged}", swap) for swap in intent.swaps]
-    placed = [_holds(spark, f"{store.root}/{swap.target}", swap) for swap in intent.swaps]
+    """Finish one intent. Staged files were checked before it was written, so it is undone only if files are damaged."""
+    staged = [_has_contents(spark, f"{store.root}/{swap.staged}", swap) for swap in intent.swaps]
+    placed = [_has_contents(spark, f"{store.root}/{swap.target}", swap) for swap in intent.swaps]
     targets = ", ".join(swap.target for swap in intent.swaps)
     if not all(here or there for here, there in zip(staged, placed, strict=True)):
         for swap, is_placed in zip(intent.swaps, placed, strict=True):
             _undo(spark, store, intent.run_id, swap, is_placed=is_placed)
         files.delete(spark, store.intent(intent.run_id))
         files.delete(spark, store.staging(intent.run_id))
-        return f"undid run {intent.run_id}, whose staged files are no longer whole: the old data stays in {targets}"
+        return f"undid run {intent.run_id}, whose staged files are damaged: the old data stays in {targets}"
     for swap, is_placed in zip(intent.swaps, placed, strict=True):
         if is_placed:
             _discard_old(spark, store, intent.run_id, swap)
         else:
             _put_in_place(spark, store, intent.run_id, swap)
     _close(spark, store, intent)
-    return f"finished run {intent.run_id}, which had been interrupted while publishing {targets}"
+    return f"finished the interrupted publish of run {intent.run_id}: {targets}"
 
 
 def _put_in_place(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap) -> None:
     staged, target = f"{store.root}/{swap.staged}", f"{store.root}/{swap.target}"
     if files.exists(spark, target):
-        if files.exchange(staged, target):
+        if _exchange(staged, target):
             point("swap-exchanged")
             _discard_old(spark, store, run_id, swap)
             point("swap-done")
             return
-        files.rename(spark, target, trash(store, run_id, swap.target))
+        files.rename(spark, target, trash_folder(store, run_id, swap.target))
         point("swap-moved-out")
     files.rename(spark, staged, target)
     point("swap-done")
 
 
+def _exchange(one: str, other: str) -> bool:
+    """Exchange two folders atomically; return False, without a change, where the file system cannot."""
+    here, there = files.local(one), files.local(other)
+    return here is not None and there is not None and exchange_folders(here, there)
+
+
 def _discard_old(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap) -> None:
-    """After an exchange the old folder lies where the new one was staged."""
+    """Move the old folder to the trash; an exchange left it at the staged path."""
     left = f"{store.root}/{swap.staged}"
     if files.exists(spark, left):
-        files.rename(spark, left, trash(store, run_id, swap.target))
+        files.rename(spark, left, trash_folder(store, run_id, swap.target))
 
 
 def _undo(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap, *, is_placed: bool) -> None:
-    """Put the old folder back; where there was none, take the new one away."""
+    """Restore the old folder; where there was none, remove the new one."""
     staged, target = f"{store.root}/{swap.staged}", f"{store.root}/{swap.target}"
     if is_placed:
         _discard_old(spark, store, run_id, swap)
-    old = trash(store, run_id, swap.target)
+    old = trash_folder(store, run_id, swap.target)
     if files.exists(spark, old):
         if files.exists(spark, target):
-            if files.exchange(old, target):
+            if _exchange(old, target):
                 return
             files.delete(spark, staged)
             files.rename(spark, target, staged)
@@ -144,15 +151,15 @@ def _undo(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap, *, i
 def _close(spark: SparkSession, store: Store, intent: Intent) -> None:
     for folder in intent.retires:
         if files.exists(spark, f"{store.root}/{folder}"):
-            files.rename(spark, f"{store.root}/{folder}", trash(store, intent.run_id, folder))
+            files.rename(spark, f"{store.root}/{folder}", trash_folder(store, intent.run_id, folder))
             point("retired")
     files.rename(spark, store.intent(intent.run_id), store.replaced(intent.run_id))
     point("intent-closed")
     files.delete(spark, store.staging(intent.run_id))
 
 
-def _holds(spark: SparkSession, folder: str, swap: FolderSwap) -> bool:
-    """Whether a folder holds exactly the files that were staged, byte for byte."""
+def _has_contents(spark: SparkSession, folder: str, swap: FolderSwap) -> bool:
+    """Return whether a folder holds exactly the staged files, compared by hash."""
     if files.listdir(spark, folder) != sorted(swap.contents):
         return False
     return all(files.sha256(spark, f"{folder}/{name}") == digest for name, digest in swap.contents.items())
@@ -163,9 +170,11 @@ def _read(spark: SparkSession, path: str) -> Intent:
     return Intent(raw["run_id"], [FolderSwap(**swap) for swap in raw["swaps"]], tuple(raw["retires"]), raw["number"])
 
 
-def trash(store: Store, run_id: str, relative: str) -> str:
-    """Where a run moved the folder that it replaced or retired. It stays there for a while: a reader that was listing
-    it when it was swapped would find it empty, and believe that, if its files were deleted at once."""
+def trash_folder(store: Store, run_id: str, relative: str) -> str:
+    """Return the path to which a run moves a replaced or retired folder.
+
+    Deleting it at once could give an empty result to a reader that has just listed the old folder.
+    """
     return f"{store.trash(run_id)}/{relative}"
 
 

@@ -1,7 +1,8 @@
-"""In what state each date of a store is, and which dates a backfill has to run.
+"""The state of each date of a store, and the dates that a backfill has to run.
 
-`published`; `stale`: with other packages, settings or models than today's, or cut short by a deadline; `empty`:
-published without a single list; `failed`: its last run failed, was killed or never began; `running`; `missing`.
+`published`: up to date. `stale`: published with packages, settings or models other than today's, or cut short by a
+deadline. `empty`: published without lists. `failed`: the last run failed, was killed or never began. `running`: a run
+holds the store. `missing`: neither published nor tried.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import schemas
 from jobs.spark import files, parquet
 from jobs.spark.contracts import struct_type
 from jobs.store.attempts import RUNNING, Attempt, read_attempts
-from jobs.store.lock import Owner, holder
+from jobs.store.lock import LockOwner, holder
 from jobs.store.store import Store, published_dates
 from schemas import runs
 
@@ -27,7 +28,7 @@ Reprocess = Literal["missing", "failed", "stale", "all"]
 
 @dataclass(frozen=True)
 class Run:
-    """What `runs` says of the run that published a date."""
+    """The row of `runs` of the run that published a date."""
 
     run_id: str
     status: str
@@ -39,13 +40,13 @@ class Run:
 
     @property
     def wall_seconds(self) -> float:
-        """From its start to its last table."""
+        """Seconds from the start of the run to its last table."""
         return (self.finished_at - self.started_at).total_seconds()
 
 
 @dataclass(frozen=True)
 class DateState:
-    """One date: its state, the run that published it, how many list rows it has, and what there is to say."""
+    """One date: its state, the run that published it, its number of list rows, and a note."""
 
     run_date: date
     state: State
@@ -56,30 +57,30 @@ class DateState:
 
     @property
     def is_published(self) -> bool:
-        """Whether readers find the date, in whatever version."""
+        """Whether readers find any version of the date."""
         return self.run is not None
 
 
 def days_between(first: date, last: date) -> list[date]:
-    """Every date from `first` to `last`, both included."""
+    """Return every date from `first` to `last`, both included."""
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
 def known_span(spark: SparkSession, store: Store) -> tuple[date, date] | None:
-    """The first and the last date that was ever published or tried; None for a store without any."""
+    """Return the first and the last date that was published or tried; None for an empty store."""
     known = [*published_dates(spark, store, "runs"), *read_attempts(spark, store)]
     return (min(known), max(known)) if known else None
 
 
-def states(spark: SparkSession, store: Store, days: Sequence[date], today: Mapping[str, str]) -> list[DateState]:
-    """The state of each of `days`; `today` are the versions that a night of today would be published with."""
+def date_states(spark: SparkSession, store: Store, days: Sequence[date], today: Mapping[str, str]) -> list[DateState]:
+    """Return the state of each day; `today` maps names to the versions that a night would use now."""
     tried, runs = read_attempts(spark, store), published_runs(spark, store, days)
     owner = holder(spark, store)
     return [_state(day, runs.get(day), tried.get(day), _rows(spark, store, day, runs), owner, today) for day in days]
 
 
 def published_runs(spark: SparkSession, store: Store, days: Iterable[date]) -> dict[date, Run]:
-    """The run behind each published date, oldest date first."""
+    """Return the run that published each date, oldest date first."""
     wanted = set(days)
     found = [day for day in published_dates(spark, store, "runs") if day in wanted]
     if not found:
@@ -91,11 +92,11 @@ def published_runs(spark: SparkSession, store: Store, days: Iterable[date]) -> d
     return dict(sorted((row["run_date"], Run(**{name: row[name] for name in names})) for row in rows))
 
 
-def selected(found: Iterable[DateState], reprocess: Reprocess) -> dict[date, str]:
-    """The dates that a backfill runs, each with its reason.
+def dates_to_run(found: Iterable[DateState], reprocess: Reprocess) -> dict[date, str]:
+    """Return the dates that a backfill runs, each with its reason. Running dates are left out.
 
-    `missing` has no data yet, tried or not; `failed` has a run that did not publish; `stale` has other versions than
-    today's or was cut short; a date that is just being written is nobody else's business.
+    `missing` selects dates without data, `failed` dates whose last run did not publish, `stale` dates with old
+    versions or cut short by a deadline, `all` every date.
     """
     chosen: dict[date, str] = {}
     for one in found:
@@ -113,10 +114,15 @@ def selected(found: Iterable[DateState], reprocess: Reprocess) -> dict[date, str
 
 
 def _state(
-    day: date, run: Run | None, tried: Attempt | None, rows: int | None, owner: Owner | None, today: Mapping[str, str]
+    day: date,
+    run: Run | None,
+    tried: Attempt | None,
+    rows: int | None,
+    owner: LockOwner | None,
+    today: Mapping[str, str],
 ) -> DateState:
     if tried is not None and run is not None and tried.run_id == run.run_id:
-        tried = None  # killed between publishing and taking its record away
+        tried = None  # the run was killed between publishing and deleting its record
     if tried is not None:
         if tried.status == RUNNING and owner is not None and owner.run_id == tried.run_id:
             return DateState(day, "running", run, rows, f"since {tried.started_at}", tried)
@@ -130,15 +136,15 @@ def _state(
     return DateState(day, "published" if rows else "empty", run, rows)
 
 
-def differences(published: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
-    """Name the versions that differ; one that only one side knows (a model that is gone) cannot differ."""
+def differing_versions(published: Mapping[str, str], today: Mapping[str, str]) -> list[str]:
+    """Return the sorted names of versions that differ; a version that one side lacks does not count."""
     return sorted(name for name in published.keys() & today.keys() if published[name] != today[name])
 
 
 def _why_stale(run: Run, today: Mapping[str, str]) -> str:
     late = sum(n for name, n in run.rows.items() if name.endswith(".late"))
     cut = [f"{late:,} requests left at the deadline"] if run.status == runs.AT_DEADLINE else []
-    other = differences(run.versions, today)
+    other = differing_versions(run.versions, today)
     return "; ".join(cut + ([f"other {', '.join(other)}"] if other else []))
 
 

@@ -1,11 +1,11 @@
-"""Brings published dates into Delta tables, one version a date and table: the option `publish.format: delta`.
+"""Copies published dates to Delta tables: the option `publish.format: delta`.
 
-For readers on object stores, which have no atomic rename. The store itself, with its ledger and its own tables, stays
-on a file system; the same rows go to `<publish.to>/<table>`, partitioned by `run_date`. Readers of one table see a
-date old or new, never a part; `runs` comes last, so a date that is there has all its tables.
+Object stores have no atomic rename, so the store stays on a file system and its rows are copied to
+`<publish.to>/<table>`, partitioned by `run_date`. One commit replaces one date of one table, so readers see it old or
+new. The table `runs` comes last: a date in it has all its tables.
 
-What is there is told by a transaction of the Delta log for each date, whose version is when the store's file was last
-modified. So nothing has to be remembered: whatever a crash, a rollback or an outage left behind, `follow` finds it.
+Each commit carries an application transaction per date, whose version is the modification time of the store's file.
+After a crash, a rollback or an outage, `update_delta_tables` compares these versions and copies what differs.
 """
 
 from __future__ import annotations
@@ -30,51 +30,52 @@ from jobs.spark.errors import DeltaTablesBehind
 from jobs.store.store import Store, published_dates
 from schemas import OUTPUTS
 
-#: The version that stands for a date that the store no longer has.
+#: Transaction version of a date that the store no longer has.
 _GONE = 0
+#: Colours and arrows in the library's error messages.
 _DECORATION = re.compile("\x1b\\[[0-9;]*m|↳")
 
 
 @dataclass(frozen=True)
 class DeltaTables:
-    """Where the Delta tables lie, and the deltalake library's options of that storage."""
+    """The root of the Delta tables and the deltalake library's storage options."""
 
     root: str
     options: dict[str, str]
 
     @staticmethod
     def of(settings: PublishSettings) -> DeltaTables | None:
-        """The configured one; None where nothing but Parquet is published."""
+        """Return the configured Delta tables; None where only Parquet is published."""
         if settings.format == "parquet":
             return None
         assert settings.to is not None, "the configuration asks for it"
         return DeltaTables(settings.to.rstrip("/"), dict(settings.options))
 
     def table(self, name: str) -> DeltaTable | None:
-        """Open a table in its newest version; None where it was never written."""
+        """Open the newest version of a table; None where it was never written."""
         try:
             return DeltaTable(f"{self.root}/{name}", storage_options=self.options)
         except TableNotFoundError:
             return None
 
 
-def update_delta_tables(spark: SparkSession, store: Store, lake: DeltaTables) -> list[str]:
-    """Commit every published date that the lake has not or has in another version; return them as table/date.
+def update_delta_tables(spark: SparkSession, store: Store, delta: DeltaTables) -> list[str]:
+    """Copy each published date whose Delta copy is missing or old; return the copied dates as table/date.
 
-    Under the store's lock. Raises DeltaTablesBehind where the storage does not answer or refuses.
+    Call this under the store's lock. Raises DeltaTablesBehind where the storage fails.
     """
     names = files.listdir(spark, store.tables)
     done = []
-    with _explained(store, lake):
+    with _translated_errors(store, delta):
         for name in sorted(names, key=lambda table: table == "runs"):
-            known = lake.table(name)
+            known = delta.table(name)
             dates = published_dates(spark, store, name)
             for day in dates:
                 folder = store.date_folder(name, day)
-                (part,) = files.listdir(spark, folder)  # a published date is one file
+                (part,) = files.listdir(spark, folder)  # each published date is one file
                 stamp = round(files.modified_at(spark, f"{folder}/{part}") * 1000)
                 if known is None or known.transaction_version(_app(day)) != stamp:
-                    _replace(lake, name, day, f"{folder}/{part}", stamp)
+                    _replace(delta, name, day, f"{folder}/{part}", stamp)
                     done.append(f"{name}/{day}")
             for day in sorted(_days(known) - set(dates)):
                 assert known is not None, "no table has no dates"
@@ -83,27 +84,27 @@ def update_delta_tables(spark: SparkSession, store: Store, lake: DeltaTables) ->
     return done
 
 
-def vacuum_delta_tables(lake: DeltaTables, store: Store, *, dry_run: bool) -> int:
-    """Delete the files that no version of the last week needs (Delta's own default); return how many there are."""
-    with _explained(store, lake):
-        tables = [lake.table(name) for name in OUTPUTS]
+def vacuum_delta_tables(delta: DeltaTables, store: Store, *, dry_run: bool) -> int:
+    """Delete files that no version of the last week needs (Delta's default); return their number."""
+    with _translated_errors(store, delta):
+        tables = [delta.table(name) for name in OUTPUTS]
         return sum(len(table.vacuum(dry_run=dry_run)) for table in tables if table is not None)
 
 
-def _replace(lake: DeltaTables, name: str, day: date, file: str, stamp: int) -> None:
-    """Put the rows of one file in place of a date's, in one version; a file without rows empties the date."""
+def _replace(delta: DeltaTables, name: str, day: date, file: str, stamp: int) -> None:
+    """Replace the rows of one date with the rows of one file, in one commit."""
     here = files.local(file)
     source = ds.dataset(file if here is None else here, format="parquet")
     columns: dict[str, Any] = {column: ds.field(column) for column in source.schema.names}
     rows = source.scanner(columns | {"run_date": pc.scalar(pa.scalar(day, pa.date32()))}).to_reader()
     write_deltalake(
-        f"{lake.root}/{name}",
+        f"{delta.root}/{name}",
         rows,
         mode="overwrite",
         predicate=_is(day),
         partition_by=["run_date"],
-        schema_mode="merge",  # a later contract may have a column more
-        storage_options=lake.options,
+        schema_mode="merge",  # a later contract may add columns
+        storage_options=delta.options,
         commit_properties=_committed(day, stamp),
     )
 
@@ -125,16 +126,16 @@ def _committed(day: date, stamp: int) -> CommitProperties:
 
 
 @contextmanager
-def _explained(store: Store, lake: DeltaTables) -> Iterator[None]:
+def _translated_errors(store: Store, delta: DeltaTables) -> Iterator[None]:
     try:
         yield
     except (DeltaError, OSError) as error:
-        # A tree of causes in colours, one a line.
+        # The message is a coloured tree with one cause per line.
         causes = [_DECORATION.sub("", line).strip() for line in str(error).splitlines()]
         said = ": ".join(dict.fromkeys(cause for cause in causes if cause)) or type(error).__name__
         raise DeltaTablesBehind(
-            f"publish.to: the Delta tables in {lake.root} could not be brought up to date ({said[:400]}). The "
-            f"store {store.root} has every published date, the Delta tables keep what they had. Mend publish.to, "
-            "publish.options or the credentials in the environment; the next nightly, backfill or rollback brings "
-            "there what is missing."
+            f"publish.to: the Delta tables in {delta.root} could not be brought up to date ({said[:400]}). The "
+            f"store {store.root} has every published date, the Delta tables keep their old versions. Correct "
+            "publish.to, publish.options or the credentials in the environment; the next nightly, backfill or rollback "
+            "copies what is missing."
         ) from error

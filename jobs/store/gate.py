@@ -1,7 +1,7 @@
-"""The quality gate: a night that differs too much from the nights before it is not published.
+"""The quality gate: refuses a night that differs too much from earlier nights.
 
-Held against the `metrics` of the newest published dates before run_date: the rows of each output table and the share
-of each sentiment label. The limits are the configuration's `gate` section.
+It compares the row count of each output table and the share of each sentiment label with the `metrics` of the newest
+published dates before run_date. The configuration's `gate` section sets the limits.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from jobs.spark import files
 from jobs.spark.errors import GateRefused
 from jobs.store.store import Store, published_dates
 
-#: Metrics that are judged; both are in `metrics` with the table or the label as their slice.
+#: The compared metrics. Their slice in `metrics` is the table or the label.
 ROWS, LABEL_SHARE = "rows", "label_share"
-#: Fewer rows of these are no reason for worry.
+#: Tables whose row count may fall without limit.
 _MAY_FALL = ("quarantine",)
-#: What products of floats may be off whole numbers of rows.
+#: Tolerance for rounding errors in products of row counts.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricRow:
     """One row of `metrics`."""
 
     metric: str
@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A figure outside its range, and the smallest change of a limit that would let it pass."""
+    """A figure outside its range, and the limit of the configuration that would accept it."""
 
     figure: str
     value: str
@@ -56,28 +56,28 @@ def refuse_drift(
     *,
     unfinished: Collection[str] = (),
 ) -> None:
-    """GateRefused where tonight's `metrics` lie outside what the dates before allow.
+    """Raise GateRefused where tonight's `metrics` lie outside the range of the earlier dates.
 
-    `unfinished` are tables that a deadline cut short: fewer rows are no news then.
+    Tables in `unfinished` were cut short by a deadline, so their row counts are not compared.
     """
     dates = [day for day in published_dates(spark, store, "metrics") if day < run_date][-settings.dates :]
     if len(dates) < settings.min_dates:
         return
     reader = spark.read.option("basePath", files.uri(store.table("metrics")))
     earlier = reader.parquet(*(files.for_reading(store.date_folder("metrics", day)) for day in dates))
-    before: dict[date, list[Figure]] = {day: [] for day in dates}
+    before: dict[date, list[MetricRow]] = {day: [] for day in dates}
     for row in _judged(earlier, "run_date").collect():
-        before[row["run_date"]].append(Figure(*row[:4]))
-    tonight = [Figure(*row) for row in _judged(metrics).collect()]
+        before[row["run_date"]].append(MetricRow(*row[:4]))
+    tonight = [MetricRow(*row) for row in _judged(metrics).collect()]
     found = judge(tonight, list(before.values()), settings, unfinished)
     if found:
         raise GateRefused(_message(found, dates))
 
 
 def refuse_short_lists(metrics: DataFrame, ledger: str, k: int) -> None:
-    """GateRefused where lists are short although more could be sold to their customers.
+    """Raise GateRefused where lists have fewer than `k` products though more products could be sold.
 
-    `ledger` is the folder of the lists' ledger, which the message names.
+    The message names `ledger`, the folder of the lists' ledger.
     """
     lost = metrics.where("metric = 'short_lists' AND slice = 'unexplained'").first()
     if lost is not None:
@@ -89,12 +89,12 @@ def refuse_short_lists(metrics: DataFrame, ledger: str, k: int) -> None:
 
 
 def judge(
-    tonight: Sequence[Figure],
-    before: Sequence[Sequence[Figure]],
+    tonight: Sequence[MetricRow],
+    before: Sequence[Sequence[MetricRow]],
     settings: GateSettings,
     unfinished: Collection[str] = (),
 ) -> list[Refusal]:
-    """Hold tonight's figures against those of the dates `before` (one sequence a date)."""
+    """Compare tonight's figures with those of the dates `before` (one sequence per date) and return refusals."""
     refusals = []
     for table in _slices(before, ROWS):
         past = [figure.value for day in before for figure in day if (figure.metric, figure.slice) == (ROWS, table)]
@@ -128,9 +128,9 @@ def _judge_rows(table: str, value: float, past: Sequence[float], settings: GateS
 
 
 def _judge_label(
-    label: str, tonight: Sequence[Figure], before: Sequence[Sequence[Figure]], settings: GateSettings
+    label: str, tonight: Sequence[MetricRow], before: Sequence[Sequence[MetricRow]], settings: GateSettings
 ) -> list[Refusal]:
-    """A label that nobody got has no row: its share is 0."""
+    """Compare the share of one label. A label without reviews has no row in `metrics`; its share is 0."""
     share = sum(figure.value for figure in tonight if figure.slice == label)
     days = [[figure for figure in day if figure.metric == LABEL_SHARE] for day in before]
     total = sum(day[0].n for day in days if day)
@@ -155,8 +155,8 @@ def _message(refusals: Sequence[Refusal], dates: Sequence[date]) -> str:
     return (
         f"The night differs too much from the {len(dates)} published dates from {dates[0]} to {dates[-1]}: "
         + "; ".join(lines)
-        + ". Nothing was published, the old data stays; what the model answered is kept. Look at the inputs and the"
-        f" model. If the figures are right, run the same command with {options}; else mend them and run it again."
+        + ". Nothing was published, the old data stays; the model's answers are kept. Check the inputs and the model."
+        f" If the figures are right, run the same command with {options}; otherwise fix the cause and run it again."
     )
 
 
@@ -166,7 +166,7 @@ def _rounded_up(key: str, limit: float) -> str:
     return f"{math.ceil(round(limit * 1000, 6)) / 1000:.3f}"
 
 
-def _slices(before: Iterable[Iterable[Figure]], metric: str) -> list[str]:
+def _slices(before: Iterable[Iterable[MetricRow]], metric: str) -> list[str]:
     return sorted({figure.slice for day in before for figure in day if figure.metric == metric})
 
 

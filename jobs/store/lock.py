@@ -1,12 +1,11 @@
-"""One writing command at a time holds a store; a second ends with who holds it, since when and what to do.
+"""The store's lock: one command writes at a time; a second one ends with the owner's name and what to do.
 
-On this machine's file systems (also NFS) the lock is the kernel's (`flock`) on `<store>/lock`: it is gone the
-moment its process is, even after kill -9, so it is never stale. The file itself stays; what is written in it is for
-the message only.
+On local and NFS paths the lock is the kernel's (`flock`) on `<store>/lock`. The kernel releases it when its process
+ends, even after kill -9, so it is never stale. The file stays, and its text serves only the message.
 
-Elsewhere the lock is `<store>/lock` itself, created exclusively and touched every 30 seconds. It is stale, and the
-next command takes it over, when its process is gone from the same host or it was not touched for 10 minutes
-(machines whose clocks differ by more than that need a common clock first).
+On Hadoop file systems the lock is the file `<store>/lock` itself, created exclusively and touched every 30 seconds. It
+is stale when its process is gone from this host, or when nobody touched it for 10 minutes. The next command takes a
+stale lock over. Clocks of the machines must agree within these 10 minutes.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ _STALE_AFTER = 600.0
 
 
 @dataclass(frozen=True)
-class Owner:
-    """Who holds a store: for the message, and to see whether the process still lives."""
+class LockOwner:
+    """The process that holds a store."""
 
     run_id: str
     host: str
     pid: int
-    process_started: float  # seconds since 1970: tells a process from a later one with the same number
+    process_started: float  # seconds since 1970; distinguishes processes that reuse a pid
     since: str
 
     @staticmethod
-    def of_this_process(run_id: str) -> Owner:
-        """Describe the process that calls."""
+    def of_this_process(run_id: str) -> LockOwner:
+        """Describe the calling process."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return Owner(run_id, socket.gethostname(), os.getpid(), psutil.Process().create_time(), now)
+        return LockOwner(run_id, socket.gethostname(), os.getpid(), psutil.Process().create_time(), now)
 
     def is_dead(self) -> bool:
-        """Whether the process ran on this host and is gone; False for another host, where nobody here can know."""
+        """Return whether the process ran on this host and has ended; False for other hosts."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -62,7 +61,7 @@ class Owner:
 
 @contextmanager
 def lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]:
-    """Hold the store while the block runs.
+    """Hold the store's lock while the block runs.
 
     Raises StoreBusy where another run holds it, and ConfigurationError where the store cannot be written.
     """
@@ -83,14 +82,14 @@ def lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]:
 def _kernel_lock(store: Store, run_id: str) -> Iterator[None]:
     path = files.local(store.lock_file)
     assert path is not None
-    # "a" makes the file without emptying it: it may tell who holds the store.
+    # Mode "a" creates the file but keeps its text, which names the present owner.
     with path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreBusy(_busy(store, path.read_text(encoding="utf-8"))) from None
+            raise StoreBusy(_busy_message(store, path.read_text(encoding="utf-8"))) from None
         file.truncate(0)
-        file.write(json.dumps(asdict(Owner.of_this_process(run_id))))
+        file.write(json.dumps(asdict(LockOwner.of_this_process(run_id))))
         file.flush()
         yield
         file.truncate(0)
@@ -98,35 +97,35 @@ def _kernel_lock(store: Store, run_id: str) -> Iterator[None]:
 
 @contextmanager
 def _file_lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]:
-    mine = json.dumps(asdict(Owner.of_this_process(run_id)))
+    mine = json.dumps(asdict(LockOwner.of_this_process(run_id)))
     _remove_if_stale(spark, store)
     try:
         files.create_text(spark, store.lock_file, mine)
     except FileExistsError:
-        raise StoreBusy(_busy(store, _text(spark, store))) from None
+        raise StoreBusy(_busy_message(store, _lock_text(spark, store))) from None
     ended = threading.Event()
 
     def keep_fresh() -> None:
         while not ended.wait(_TOUCH_EVERY):
             files.touch(spark, store.lock_file, time.time())
 
-    heart = threading.Thread(target=keep_fresh, name="store-lock", daemon=True)
-    heart.start()
+    toucher = threading.Thread(target=keep_fresh, name="store-lock", daemon=True)
+    toucher.start()
     try:
         yield
     finally:
         ended.set()
-        heart.join()
-        if _text(spark, store) == mine:
+        toucher.join()
+        if _lock_text(spark, store) == mine:
             files.delete(spark, store.lock_file)
 
 
-def holder(spark: SparkSession, store: Store) -> Owner | None:
-    """Who writes to the store now, without taking the lock; None where nobody does or the process is seen to be gone.
+def holder(spark: SparkSession, store: Store) -> LockOwner | None:
+    """Return the process that writes to the store now, without taking the lock; None where there is none.
 
-    Of another machine's process only the lock's age tells anything, and that only where the lock is a file of its own.
+    The age of a lock file tells whether a process of another host still runs, but only on Hadoop file systems.
     """
-    owner = _owner(_text(spark, store))
+    owner = _parse_owner(_lock_text(spark, store))
     if owner is None or owner.is_dead():
         return None
     if files.local(store.root) is None and time.time() - files.modified_at(spark, store.lock_file) > _STALE_AFTER:
@@ -135,11 +134,11 @@ def holder(spark: SparkSession, store: Store) -> Owner | None:
 
 
 def _remove_if_stale(spark: SparkSession, store: Store) -> None:
-    """Move a dead run's lock away; of several commands that try at once only one moves that very file."""
-    text = _text(spark, store)
+    """Remove the lock of a dead run. A rename makes sure that only one of several commands removes it."""
+    text = _lock_text(spark, store)
     if not text:
         return
-    owner = _owner(text)
+    owner = _parse_owner(text)
     try:
         fresh = time.time() - files.modified_at(spark, store.lock_file) < _STALE_AFTER
     except FileNotFoundError:
@@ -151,32 +150,32 @@ def _remove_if_stale(spark: SparkSession, store: Store) -> None:
         files.rename(spark, store.lock_file, aside)
     except FileNotFoundError:
         return
-    if files.read_text(spark, aside) != text:  # another command took over first, and this is its lock
+    if files.read_text(spark, aside) != text:  # another command took over first: this is its lock
         files.rename(spark, aside, store.lock_file)
         return
     files.delete(spark, aside)
 
 
-def _text(spark: SparkSession, store: Store) -> str:
+def _lock_text(spark: SparkSession, store: Store) -> str:
     try:
         return files.read_text(spark, store.lock_file)
     except FileNotFoundError:
         return ""
 
 
-def _owner(text: str) -> Owner | None:
+def _parse_owner(text: str) -> LockOwner | None:
     try:
-        return Owner(**json.loads(text))
+        return LockOwner(**json.loads(text))
     except (ValueError, TypeError):
-        return None  # caught between its creation and its first byte
+        return None  # the file is new and still empty
 
 
-def _busy(store: Store, text: str) -> str:
-    owner = _owner(text)
+def _busy_message(store: Store, text: str) -> str:
+    owner = _parse_owner(text)
     if owner is None:
         return f"Another run holds the store {store.root}. Wait for it to end, then run the same command again."
     return (
         f"Run {owner.run_id} holds the store {store.root} since {owner.since} (process {owner.pid} on {owner.host}). "
-        f"Wait for it to end, or stop it there with `kill {owner.pid}` (it loses no finished work), then run the same "
-        "command again."
+        f"Wait for it to end, or stop it on that host with `kill {owner.pid}` (finished work is kept), then run the "
+        "same command again."
     )

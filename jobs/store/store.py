@@ -1,15 +1,15 @@
-"""Where everything of a store lies. Readers glob only `tables/`, so nothing unfinished is ever below it.
+"""The layout of a store. Readers list only `tables/`, so unfinished files never lie below it.
 
-<store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    what analysts read: one file a date
-        ledger/<task>/wave=<number>-<run_id>/part-00000.parquet  what the model has answered so far
-        staging/<run_id>/  work/<run_id>/                        a run's own; gone when it is published
-        trash/<run_id>/                                          what it replaced, kept for rollback
-        intents/<run_id>.json                                    a publish that was begun and not yet closed
+<store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    published tables: one file per date
+        ledger/<task>/wave=<number>-<run_id>/part-00000.parquet  the model's answers so far
+        staging/<run_id>/  work/<run_id>/                        temporary folders of a run, deleted once it published
+        trash/<run_id>/                                          the folders that the run replaced, for rollback
+        intents/<run_id>.json                                    a publish that has begun and is not closed yet
         attempts/YYYY-MM-DD.json                                 a date's run that has not published yet, or failed
         settings/<version>.json                                  the settings that a date was published with
-        scratch/<name>/                                          of commands that hold no lock, such as plan
-        format.json                                              the form of all this
-        lock                                                     who writes now
+        scratch/<name>/                                          temporary folders of commands without the lock
+        format.json                                              the version of this layout
+        lock                                                     the lock of the writing command
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 @dataclass(frozen=True)
 class Store:
-    """The paths of one store; `root` is an absolute local path or a URI. Makes nothing and opens nothing."""
+    """The paths of one store; `root` is an absolute local path or a URI. Creates and opens no files."""
 
     root: str
 
@@ -37,7 +37,7 @@ class Store:
 
     @property
     def tables(self) -> str:
-        """The folder that analysts read."""
+        """The folder of all published tables."""
         return f"{self.root}/tables"
 
     @property
@@ -47,7 +47,7 @@ class Store:
 
     @property
     def lock_file(self) -> str:
-        """The file that a writing command holds."""
+        """The lock file."""
         return f"{self.root}/lock"
 
     def table(self, table: str) -> str:
@@ -63,51 +63,51 @@ class Store:
         return f"{self.root}/ledger/{_checked(task)}"
 
     def staging(self, run_id: str) -> str:
-        """Where a run puts what it is about to publish."""
+        """The folder for the tables that a run is going to publish."""
         return f"{self.root}/staging/{_checked(run_id)}"
 
     def work(self, run_id: str) -> str:
-        """Where a run keeps what it needs only for itself."""
+        """The folder for a run's intermediate results."""
         return f"{self.root}/work/{_checked(run_id)}"
 
     def trash(self, run_id: str) -> str:
-        """Where a run moves what it replaces, kept for `publish.keep_publishes` publishes."""
+        """The folder for what a run replaced, kept for `publish.keep_publishes` publishes."""
         return f"{self.root}/trash/{_checked(run_id)}"
 
     def replaced(self, run_id: str) -> str:
-        """The closed intent of a run, beside what it replaced."""
+        """The closed intent record of a run, stored with the folders that it replaced."""
         return f"{self.trash(run_id)}/publish.json"
 
     def intent(self, run_id: str) -> str:
-        """A run's intent record."""
+        """The open intent record of a run."""
         return f"{self.intents}/{_checked(run_id)}.json"
 
     @property
     def attempts(self) -> str:
-        """The folder of dates whose run has not published."""
+        """The folder of attempt records."""
         return f"{self.root}/attempts"
 
     def attempt(self, run_date: date) -> str:
-        """The record of a date's run that has not published."""
+        """The attempt record of one date."""
         return f"{self.attempts}/{run_date.isoformat()}.json"
 
     def settings(self, version: str) -> str:
-        """The settings of one version."""
+        """The file of one version of the settings."""
         return f"{self.root}/settings/{_checked(version)}.json"
 
     def scratch(self, name: str) -> str:
-        """Where a command that holds no lock keeps what it needs for itself."""
+        """The folder for intermediate results of a command without the lock."""
         return f"{self.root}/scratch/{_checked(name)}"
 
 
 def published_dates(spark: SparkSession, store: Store, table: str) -> list[date]:
-    """Return the run dates that a table has, oldest first."""
+    """Return the published dates of a table, oldest first."""
     names = files.listdir(spark, store.table(table))
     return [date.fromisoformat(name.removeprefix("run_date=")) for name in names if name.startswith("run_date=")]
 
 
 def _checked(name: str) -> str:
-    """Refuse a name that could leave its folder; names of runs, tables and tasks are ours, so this is a defect."""
+    """Return the name; ValueError where it could leave its folder. All names are ours, so that is a defect."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a folder of the store: letters, digits, '.', '_' and '-' only")
     return name

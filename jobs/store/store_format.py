@@ -1,6 +1,6 @@
-"""The form of a store's files: one of an earlier release is read as it is and said to be so, one of a later is refused.
+"""The version of a store's layout: older versions are read with a notice, newer ones are refused.
 
-`<store>/format.json` says it, written by the first command that writes. Stores without it are of form 1.
+The first writing command writes the version to `<store>/format.json`. A store without that file has version 1.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from jobs.spark.errors import ConfigurationError
 from jobs.store.store import Store
 
 FORMAT = 2
-#: What each form changed, for whoever queries the tables.
+#: What each version changed, for people who query the tables.
 _CHANGES = {
-    2: "the ledger also keeps what the models failed on (`failure`); sentiments.label may be null, where "
-    "sentiment.min_confidence withholds it, and sentiments has the column `shortened`: dates before have none",
+    2: "the ledger also stores requests on which the model failed (`failure`); sentiments.label is null below "
+    "sentiment.min_confidence, and sentiments has the column `shortened`, which earlier dates lack",
 }
 
 
-def opened(spark: SparkSession, store: Store) -> list[str]:
-    """Note that the store is of today's form from now on, and return what changed since its own, one line each.
+def check_format(spark: SparkSession, store: Store) -> list[str]:
+    """Set the store's layout to this release's version and return one line for each change since its old version.
 
-    Call it under the lock. Raises ConfigurationError for a store of a later release, before anything is changed.
+    Call this under the lock. Raises ConfigurationError for a store of a later release, without changing it.
     """
     found = _format(spark, store)
     if found == FORMAT:
         return []
     if found > FORMAT:
         raise ConfigurationError(
-            f"store: {store.root} is of form {found}, written by a later Regulars; this one knows forms up to {FORMAT}."
-            " Install the later one again, or set another `store`. Nothing was published."
+            f"store: {store.root} has layout version {found}, written by a later Regulars; this release knows versions "
+            f"up to {FORMAT}. Install the later release again, or set another `store`. Nothing was published."
         )
     is_new = not any(files.exists(spark, f"{store.root}/{room}") for room in ("tables", "ledger"))
     files.write_text(spark, _record(store), json.dumps({"format": FORMAT}))
     if is_new:
         return []
     return [
-        f"The store is of form {found}, of an earlier release; it is read as it is. Since form {number}: {change}."
+        f"The store has layout version {found}, of an earlier release, and stays readable. Version {number}: {change}."
         for number, change in _CHANGES.items()
         if number > found
     ]
@@ -52,8 +52,8 @@ def _format(spark: SparkSession, store: Store) -> int:
         return 1
     except (ValueError, TypeError, KeyError):
         raise ConfigurationError(
-            f'store: {_record(store)} is not what Regulars writes there. Make it {{"format": {FORMAT}}} if this release'
-            " wrote the store, and run the command again."
+            f"store: {_record(store)} is damaged. If this release wrote the store, set its content to "
+            f'{{"format": {FORMAT}}} and run the command again.'
         ) from None
 
 

@@ -1,6 +1,6 @@
-"""Writes `answers`: per question of the date an answer in the shop's words, or a refusal with article links.
+"""Writes `answers`: for each question of the date an answer in the shop's words, or a refusal with article links.
 
-For customer service. Runs inside the night where questions, articles and models.answers are configured:
+Customer service reads it. Runs inside the night where questions, articles and models.answers are configured:
 `regulars nightly --run-date D`.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 RESULT = "struct<answer:string,score:double,grounded:int>"
 ASKED = "struct<prompt:string,article_ids:array<string>,confidence:double,refused_because:string>"
-#: Newest purchases and reviews of one customer that are looked at; a prompt has room for a few.
+#: Newest purchases and reviews of one customer that are read; a prompt has room for a few.
 _PURCHASES, _REVIEWS = 60, 10
 NOT_GROUNDED, DEADLINE, FAILED = "not_grounded", "deadline", "model_failed"
 
@@ -37,9 +37,9 @@ def questions_of(questions: DataFrame, run_date: date, lookback_days: int) -> Da
 
 
 def with_customer(questions: DataFrame, used: Mapping[str, DataFrame]) -> DataFrame:
-    """Add the asking customer's own `orders` and `own_reviews` as of each question's time, newest first.
+    """Add the asking customer's `orders` and `own_reviews` as of each question's time, newest first.
 
-    Both are bounded before they are collected; null where there are none or the customer is not known.
+    Both are bounded before they are collected. They are null where there are none or the customer is unknown.
     """
     titles = used["items"].select("item_id", "title")
     asking = questions.where("user_id IS NOT NULL").select("question_id", "user_id", "asked_at")
@@ -72,7 +72,7 @@ def with_customer(questions: DataFrame, used: Mapping[str, DataFrame]) -> DataFr
 
 
 def _newest(asking: DataFrame, events: DataFrame, at: str, count: int) -> DataFrame:
-    """The newest `count` events of each question's customer up to the question's time."""
+    """The newest `count` events of each question's customer, up to the question's time."""
     newest = (
         Window.partitionBy("question_id")
         .orderBy(F.col(at).desc(), *(c for c in events.columns if c not in ("user_id", at)))
@@ -88,9 +88,9 @@ def _newest(asking: DataFrame, events: DataFrame, at: str, count: int) -> DataFr
 
 
 def with_prompts(questions: DataFrame, load: Callable[[], Asker], settings: AnswerSettings) -> DataFrame:
-    """Add the prompt of each question, the articles that bear on it, and why it is refused where it is.
+    """Make each question's prompt, find its articles, and state the reason where it is refused.
 
-    Personal data is redacted here; the customer's own words, orders and reviews go no further than into the prompt.
+    Personal data is redacted here. The customer's words, orders and reviews reach the prompt and nothing else.
     """
     budget, links, least = settings.prompt_tokens, settings.articles, settings.min_confidence
 
@@ -111,7 +111,7 @@ def _lists(column: pd.Series) -> list[list[Any]]:
 
 
 def decoding(settings: AnswerSettings) -> dict[str, Any]:
-    """The settings that decide what is written to a prompt."""
+    """The settings that decide the answer to a prompt."""
     return {
         "candidates": settings.candidates,
         "max_new_tokens": settings.max_answer_tokens,
@@ -122,7 +122,7 @@ def decoding(settings: AnswerSettings) -> dict[str, Any]:
 
 
 def score(missing: DataFrame, load: Callable[[], AnswerWriter], settings: AnswerSettings) -> DataFrame:
-    """Run the model over distinct requests (`prompt`), adding `result`: the answer, null where none is grounded."""
+    """Run the model over distinct requests (`prompt`); adds `result`, whose answer is null where none is grounded."""
     how = decoding(settings)
 
     def begin() -> Callable[..., list[Any]]:
@@ -133,7 +133,7 @@ def score(missing: DataFrame, load: Callable[[], AnswerWriter], settings: Answer
 
 
 def answers(asked: DataFrame, results: DataFrame, model_version: str, failed: DataFrame | None = None) -> DataFrame:
-    """Join the questions with their requests' results into the `answers` contract; `failed` has keys without any."""
+    """Join the questions with their results into the `answers` contract; the model failed on the keys of `failed`."""
     found = results.select("key", F.col("result.answer").alias("answer"), F.lit(NOT_GROUNDED).alias("otherwise"))
     if failed is not None:
         found = found.union(failed.select("key", F.lit(None).cast("string"), F.lit(FAILED)))

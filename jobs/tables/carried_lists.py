@@ -1,7 +1,7 @@
-"""Lists of an earlier date for customers whom the model did not reach before the deadline.
+"""Carries lists of an earlier date over to customers whom the model did not reach before the deadline.
 
-Nothing that sold out or that the customer bought since is listed, ranks have no gaps, and `why_scored` says `carried`;
-prompt, model, catalogue and date stay those under which the list was really scored.
+Items that are sold out or that the customer has bought since are dropped, and the ranks are closed up.
+`why_scored` becomes `carried`; prompt, model, catalogue and scoring date stay those of the original list.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ def with_carried(
 ) -> DataFrame:
     """Add to tonight's `lists` those of the newest published date before `run_date`, for the customers of `late`.
 
-    `late` has `user_id` and `excluded`. Customers without an earlier list get none.
+    `late` has `user_id` and `excluded` (item ids not to list), `items` the catalogue; a list has at most `k` rows.
+    Customers without an earlier list get none.
     """
     dates = [day for day in published_dates(spark, store, "recommendations") if day < run_date]
     if not dates:
         return lists
     before = spark.read.parquet(files.for_reading(store.date_folder("recommendations", dates[-1])))
-    return lists.unionByName(carried(late, before, items, k))
+    return lists.unionByName(_carried_rows(late, before, items, k))
 
 
-def carried(late: DataFrame, before: DataFrame, items: DataFrame, k: int) -> DataFrame:
-    """The rows of `before` that are still right for the customers of `late`, in the `recommendations` contract."""
+def _carried_rows(late: DataFrame, before: DataFrame, items: DataFrame, k: int) -> DataFrame:
+    """Return the rows of `before` that `late` customers can still be shown, in the `recommendations` contract."""
     sellable = items.where("available").select("item_id", F.col("title").alias("title_today"))
     is_bought = F.array_contains("excluded", F.col("item_id"))
     kept = (
@@ -41,8 +42,8 @@ def carried(late: DataFrame, before: DataFrame, items: DataFrame, k: int) -> Dat
         .join(sellable, on="item_id", how="inner")
         .where(~F.coalesce(is_bought, F.lit(False)))
     )
-    in_order = Window.partitionBy("user_id").orderBy("rank")
-    ranked = kept.withColumn("rank_today", F.row_number().over(in_order)).where(F.col("rank_today") <= k)
+    by_rank = Window.partitionBy("user_id").orderBy("rank")
+    ranked = kept.withColumn("rank_today", F.row_number().over(by_rank)).where(F.col("rank_today") <= k)
     return (
         ranked.drop("rank", "title")
         .withColumnsRenamed({"rank_today": "rank", "title_today": "title"})

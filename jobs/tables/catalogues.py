@@ -1,4 +1,4 @@
-"""Today's sellable products as the engine's flat arrays, built on the driver and mapped by the workers."""
+"""Builds the sellable products of the run date as flat arrays, which the workers map into memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from lm.text.prompt import PromptEncoder
 
 
 class SellableCatalogue:
-    """The products that a list may contain on the run date; the arrays are built only once a request needs them."""
+    """The products that a list may contain on the run date, and their version.
+
+    `write` builds the arrays, so a night without model requests never builds them.
+    """
 
     def __init__(self, items: DataFrame) -> None:
         rows = items.where("available").select("item_id", "title").toArrow()
@@ -20,7 +23,7 @@ class SellableCatalogue:
         self.version: str = catalogue.catalogue_version(self.item_ids, self.titles)
 
     def write(self, folder: Path, encoder: PromptEncoder) -> Path:
-        """Build the arrays for one model's tokens and save them into a folder of this machine, which is returned."""
+        """Build the arrays for one model's tokens, save them into the local `folder` and return it."""
         built = catalogue.Catalogue.build(self.item_ids, self.titles, encoder)
         folder.mkdir(parents=True, exist_ok=True)
         built.save(folder)

@@ -1,6 +1,6 @@
-"""One row per customer: the newest events in a total order, and everything ever bought.
+"""Gathers one row per customer: the newest events in a total order, and all items ever bought.
 
-What prompts are rendered from and what training learns from. Runs inside the night: `regulars nightly --run-date D`.
+Prompts and training examples are made from these rows. Runs inside the night: `regulars nightly --run-date D`.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-#: An event; structs compare field by field from the left, so this is also the total order of a customer's events.
-_EVENT = ("at", "kind", "item_id", "text", "rating", "title")
+#: The fields of an event. Structs compare field by field, so this order is the total order of a customer's events.
+_ORDERED_FIELDS = ("at", "kind", "item_id", "text", "rating", "title")
 
 
 def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
-    """Gather each customer's newest `events` events from the night's `used` input tables.
+    """Gather each customer's newest `events` events from the input tables `used`.
 
     Returns `user_id`, `events` array<struct<at, kind, item_id, title, text, rating>> (oldest first), `purchased`
-    (every item ever bought, sorted), `events_total` and `last_event_at`. Ties of time are broken by kind, item and
-    text, so the rows depend on neither input order nor partitions. Memory per customer is bounded by `events` and by
-    the catalogue: a top-k aggregate keeps no more at any time.
+    (every item ever bought, sorted), `events_total` and `last_event_at`.
+    Kind, item and text break ties of time, so rows depend on neither input order nor partitions.
+    A top-k aggregate bounds the memory per customer by `events` and by the catalogue.
     """
     titled = _all_events(used).join(F.broadcast(used["items"].select("item_id", "title")), on="item_id", how="left")
-    event = F.struct(*(F.col(name) for name in _EVENT))
+    event = F.struct(*(F.col(name) for name in _ORDERED_FIELDS))
+    order = f"struct({', '.join(_ORDERED_FIELDS)})"
     bought = F.when(F.col("kind") == "bought", F.col("item_id"))
-    # The groups need a shuffle anyway; half made top-k lists are larger than the events that they are made of.
+    # The repartition comes first because partial top-k lists are larger than the events that they hold.
     grouped = (
         titled.repartition("user_id")
         .groupBy("user_id")
         .agg(
-            F.expr(f"max_by(struct({', '.join(_EVENT)}), struct({', '.join(_EVENT)}), {int(events)})").alias("newest"),
+            F.expr(f"max_by({order}, {order}, {int(events)})").alias("newest"),
             F.array_sort(F.collect_set(bought)).alias("purchased"),
             F.count(event).alias("events_total"),
             F.max("at").alias("last_event_at"),
@@ -39,7 +40,7 @@ def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
     )
     return grouped.select(
         "user_id",
-        F.transform(F.reverse("newest"), _in_order).alias("events"),
+        F.transform(F.reverse("newest"), _with_title_before_text).alias("events"),
         "purchased",
         "events_total",
         "last_event_at",
@@ -78,5 +79,6 @@ def _event(
     )
 
 
-def _in_order(event: Column) -> Column:
+def _with_title_before_text(event: Column) -> Column:
+    """Reorder an event's fields to those of the result."""
     return F.struct(*(event[name].alias(name) for name in ("at", "kind", "item_id", "title", "text", "rating")))

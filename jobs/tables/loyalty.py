@@ -2,8 +2,8 @@
 
 For the loyalty manager, who reads it with SQL. Runs inside the night: `regulars nightly --run-date D`.
 
-All purchases up to run_date count, by day in the shop's time zone: several orders on one day are one purchase day.
-Sums are of whole numbers, so that rows do not depend on the order in which they were added.
+All purchases up to run_date count. Several orders on one day in the shop's time zone are one purchase day.
+Sums are of whole numbers, so the rows do not depend on the order of addition.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from jobs.store.store import Store, published_dates
 from jobs.tables import bgnbd
 from jobs.tables.groups import group_of
 
-#: Days ahead of `expected_purchases`, and the unit of `sentiment_trend`.
-AHEAD_DAYS = 30
-#: Review scores are added as whole numbers of this fraction of 1.
+#: The days ahead that `expected_purchases` covers, and the time unit of `sentiment_trend`.
+FORECAST_DAYS = 30
+#: Review scores are summed as integers of 1 / _SCORE_UNIT.
 _SCORE_UNIT = 1_000_000
 
-#: Segment by recency score (rows, 1 to 5) and frequency score (columns, 1 to 5): the grid that RFM tools share.
-_GRID = (
+#: Segment by recency score (rows, 1 to 5) and frequency score (columns, 1 to 5), the usual grid of RFM tools.
+_SEGMENTS = (
     ("hibernating", "hibernating", "at_risk", "at_risk", "cannot_lose"),
     ("hibernating", "hibernating", "at_risk", "at_risk", "cannot_lose"),
     ("about_to_sleep", "about_to_sleep", "need_attention", "loyal", "loyal"),
@@ -43,18 +43,18 @@ _GRID = (
 
 @dataclass(frozen=True)
 class LoyaltyModel:
-    """What is learned from a sample of customers before all are scored."""
+    """BG/NBD parameters and quintiles, learned from a sample of customers."""
 
-    #: None where too few customers came back to fit one.
+    #: None where too few customers came back for a fit.
     parameters: bgnbd.Parameters | None
     #: Upper ends of the first four quintiles of each measure; empty where no customer has the measure.
     quintiles: Mapping[str, Sequence[float]]
 
 
 def measures(purchases: DataFrame, scores: DataFrame | None, run_date: date) -> DataFrame:
-    """One row per customer who bought: counts, spans, values and sentiment as of `run_date`.
+    """Return one row per customer with a purchase: counts, time spans, value and sentiment as of `run_date`.
 
-    `purchases` is the night's input, `scores` as `review_scores` gives them, None in a shop without reviews.
+    `scores` is the result of `review_scores`, or None in a shop without reviews.
     """
     days = purchases.groupBy("user_id", F.to_date("purchased_at").alias("day")).agg(
         F.sum(F.col("unit_price") * F.col("quantity")).alias("value")
@@ -72,30 +72,31 @@ def measures(purchases: DataFrame, scores: DataFrame | None, run_date: date) -> 
     if scores is None:
         nothing = F.lit(None).cast("double")
         return bought.withColumns({"reviews": F.lit(0), "sentiment": nothing, "sentiment_trend": nothing})
-    felt = bought.join(_sentiment(scores, run_date), on="user_id", how="left")
-    return felt.withColumn("reviews", F.coalesce("reviews", F.lit(0)).cast("int"))
+    with_sentiment = bought.join(_sentiment(scores, run_date), on="user_id", how="left")
+    return with_sentiment.withColumn("reviews", F.coalesce("reviews", F.lit(0)).cast("int"))
 
 
 def review_scores(reviews: DataFrame, labels: DataFrame | None) -> DataFrame:
-    """`user_id`, `reviewed_on`, `score` (-1 to 1) of each review that says something.
+    """Return `user_id`, `reviewed_on` and `score` (-1 to 1) of each review with a label or stars.
 
-    p_positive - p_negative where the review was labelled, else its stars (1 is -1, 5 is 1); a review with neither is
-    left out. `labels` has at most one row per `review_id`; None without a classifier.
+    The score is p_positive - p_negative for a labelled review, else (stars - 3) / 2.
+    `labels` has at most one row per `review_id`; None stands for a shop without a classifier.
     """
-    said = ((F.col("rating") - 3) / 2).cast("double")
-    rows = reviews.select("review_id", "user_id", F.to_date("reviewed_at").alias("reviewed_on"), said.alias("stars"))
+    stars = ((F.col("rating") - 3) / 2).cast("double")
+    rows = reviews.select("review_id", "user_id", F.to_date("reviewed_at").alias("reviewed_on"), stars.alias("stars"))
     if labels is None:
         scored = rows.withColumn("score", F.col("stars"))
     else:
-        felt = labels.select("review_id", (F.col("p_positive") - F.col("p_negative")).alias("felt"))
-        scored = rows.join(felt, on="review_id", how="left").withColumn("score", F.coalesce("felt", "stars"))
+        labelled = labels.select("review_id", (F.col("p_positive") - F.col("p_negative")).alias("from_label"))
+        scored = rows.join(labelled, on="review_id", how="left").withColumn("score", F.coalesce("from_label", "stars"))
     return scored.where(F.col("score").isNotNull()).select("user_id", "reviewed_on", "score")
 
 
 def labels_as_of(spark: SparkSession, store: Store, run_date: date, tonight: DataFrame | None) -> DataFrame | None:
-    """Each review's newest label in the tables published for dates before `run_date` and in tonight's.
+    """Return each review's newest label among the tables of dates before `run_date` and `tonight`, None without any.
 
-    Tables of later dates are not looked at, so a backfilled date does not learn from the nights after it.
+    Columns are `review_id`, `p_negative` and `p_positive`. Tables of later dates are ignored, so a backfilled date
+    does not depend on the nights after it.
     """
     dates = [day for day in published_dates(spark, store, "sentiments") if day < run_date]
     parts = [] if tonight is None else [_label_rows(tonight, F.lit(run_date))]
@@ -111,20 +112,20 @@ def labels_as_of(spark: SparkSession, store: Store, run_date: date, tonight: Dat
 
 
 def learn(measured: DataFrame, settings: LoyaltySettings) -> LoyaltyModel:
-    """Fit BG/NBD and find the quintiles on at most `fit_customers` customers, the same ones whenever it is run."""
+    """Fit BG/NBD and the quintiles on at most `fit_customers` customers, the same ones in every run."""
     columns = ["frequency", "recency", "age_days", "days_since_purchase", "monetary_value"]
-    # By the hash of the id: as good as random, and the same customers on every cluster and in every re-run.
+    # The hash of the id draws a sample that is the same on every cluster and in every re-run.
     order = F.xxhash64("user_id")
     sample = measured.orderBy(order, "user_id").limit(settings.fit_customers).select(*columns).toPandas()
     return LoyaltyModel(
-        parameters=_fitted(sample, settings.min_repeat_customers),
+        parameters=_fit_parameters(sample, settings.min_repeat_customers),
         quintiles={name: _quintiles(sample[name]) for name in ("days_since_purchase", "frequency", "monetary_value")},
     )
 
 
 def score(measured: DataFrame, model: LoyaltyModel, settings: LoyaltySettings) -> DataFrame:
-    """Add what the model says of every customer and select to the `loyalty` contract."""
-    # Few days since the last purchase are good: their quintiles count downwards.
+    """Add the model's columns to every customer and return the `loyalty` contract's columns."""
+    # Few days since the last purchase are good, so the recency score counts its quintiles downwards.
     recency_score = 6 - _quintile_of("days_since_purchase", model)
     scored = (
         _with_expectations(measured, model.parameters)
@@ -138,21 +139,21 @@ def score(measured: DataFrame, model: LoyaltyModel, settings: LoyaltySettings) -
 
 
 def segment_of(recency_score: Column, frequency_score: Column) -> Column:
-    """Name of the segment of two scores from 1 to 5."""
-    names = F.array(*(F.lit(name) for row in _GRID for name in row))
+    """Return the name of the segment of two scores from 1 to 5."""
+    names = F.array(*(F.lit(name) for row in _SEGMENTS for name in row))
     return F.element_at(names, ((recency_score - 1) * 5 + frequency_score).cast("int"))
 
 
 def model_metrics(spark: SparkSession, model: LoyaltyModel, loyalty: DataFrame) -> DataFrame:
-    """Rows for `metrics`: `bgnbd` by parameter, and `segment_share` by segment."""
+    """Return rows for `metrics`: `bgnbd` by parameter and `segment_share` by segment."""
     total = loyalty.agg(F.count("*").alias("n"))
     shares = loyalty.groupBy(F.col("segment").alias("slice")).agg(F.count("*").alias("rows")).crossJoin(total)
     share = (F.col("rows") / F.col("n")).alias("value")
     rows = shares.select(F.lit("segment_share").alias("metric"), "slice", share, "n")
     if model.parameters is None:
         return rows
-    found = [("bgnbd", name, value) for name, value in vars(model.parameters).items()]
-    parameters = spark.createDataFrame(found, "metric string, slice string, value double")
+    values = [("bgnbd", name, value) for name, value in vars(model.parameters).items()]
+    parameters = spark.createDataFrame(values, "metric string, slice string, value double")
     return rows.unionByName(parameters.crossJoin(total))
 
 
@@ -161,7 +162,7 @@ def _label_rows(labels: DataFrame, day: Column) -> DataFrame:
 
 
 def _sentiment(scores: DataFrame, run_date: date) -> DataFrame:
-    """Mean score per customer, and the slope of its least-squares line over the days of the reviews."""
+    """Return per customer the reviews, the mean score and its least-squares slope per FORECAST_DAYS days."""
     y = F.round(F.col("score") * _SCORE_UNIT).cast("bigint")
     x = F.datediff(F.col("reviewed_on"), F.lit(run_date)).cast("bigint")
     sums = scores.groupBy("user_id").agg(
@@ -177,11 +178,12 @@ def _sentiment(scores: DataFrame, run_date: date) -> DataFrame:
         "user_id",
         F.col("n").alias("reviews"),
         (F.col("y") / F.col("n") / _SCORE_UNIT).alias("sentiment"),
-        F.when(spread > 0, slope * AHEAD_DAYS).alias("sentiment_trend"),
+        F.when(spread > 0, slope * FORECAST_DAYS).alias("sentiment_trend"),
     )
 
 
-def _fitted(sample: pd.DataFrame, min_repeat_customers: int) -> bgnbd.Parameters | None:
+def _fit_parameters(sample: pd.DataFrame, min_repeat_customers: int) -> bgnbd.Parameters | None:
+    """Fit BG/NBD; None where too few customers came back or the fit finds no maximum."""
     if (sample.frequency > 0).sum() < min_repeat_customers:
         return None
     counts = (sample[name].to_numpy(np.float64) for name in ("frequency", "recency", "age_days"))
@@ -197,14 +199,14 @@ def _quintiles(values: pd.Series) -> list[float]:
 
 
 def _quintile_of(measure: str, model: LoyaltyModel) -> Column:
-    """1 to 5; equal values have equal scores, also where a whole quintile is one value. Null where not measured."""
+    """Return the quintile (1 to 5) of each value; equal values share a quintile, and null stays null."""
     above = [(F.col(measure) > cut).cast("int") for cut in model.quintiles[measure]]
     position = reduce(Column.__add__, above, F.lit(1))
     return F.when(F.col(measure).isNotNull(), position).cast("int")
 
 
 def _with_expectations(measured: DataFrame, parameters: bgnbd.Parameters | None) -> DataFrame:
-    """Add `p_alive` and `expected_purchases`; 2F1 is no function of Spark's, so batches go through scipy."""
+    """Add `p_alive` and `expected_purchases` in a pandas UDF, because Spark has no 2F1."""
     if parameters is None:
         nothing = F.lit(None).cast("double")
         return measured.withColumns({"p_alive": nothing, "expected_purchases": nothing})
@@ -214,7 +216,7 @@ def _with_expectations(measured: DataFrame, parameters: bgnbd.Parameters | None)
         for batch in batches:
             x, t_x, t = (series.to_numpy(np.float64) for series in batch)
             alive = bgnbd.p_alive(parameters, x, t_x, t)
-            bought = bgnbd.expected_purchases(parameters, AHEAD_DAYS, x, t_x, t)
+            bought = bgnbd.expected_purchases(parameters, FORECAST_DAYS, x, t_x, t)
             yield pd.DataFrame({"p_alive": alive, "expected_purchases": bought})
 
     expected = measured.withColumn("_expected", expect("frequency", "recency", "age_days"))

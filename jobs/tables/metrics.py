@@ -1,9 +1,11 @@
-"""Writes `metrics`: what a night looks like in a few numbers, for the analyst who watches the trend.
+"""Writes `metrics`: a few numbers about the night, for the analyst who watches the trend.
 
 Runs inside the night: `regulars nightly --run-date D`. Names and slices:
-`customers`; `rows` by table, with the control group's lists; `short_lists` by reason; `coverage` (share of sellable
-products in some list); `top_score` (mean log-probability of rank 1); `label_share` by label; `disagreements`,
-`abstained` (no label for lack of confidence) and `shortened` (head and tail read), shares of the reviews.
+
+* `customers`; `rows` by table, with the control group's lists; `short_lists` by reason;
+* `coverage`: share of sellable products in some list; `top_score`: mean log-probability of rank 1;
+* `label_share` by label; and as shares of the reviews `disagreements`, `abstained` (confidence too low for a label) and
+  `shortened` (only head and tail were read).
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from pyspark.sql import functions as F
 def night_metrics(
     outputs: Mapping[str, DataFrame], prompts: DataFrame, items: DataFrame, k: int, late: DataFrame | None = None
 ) -> DataFrame:
-    """One row per metric and slice in the `metrics` contract, from the tables about to be published.
+    """One row per metric and slice in the `metrics` contract, from the tables of the night.
 
-    `prompts` carries each customer's `excluded` items and `late` the customers whom a deadline left out: both explain
-    short lists.
+    Each customer's `excluded` items in `prompts`, and the customers of `late` whom the deadline or a failure left out,
+    explain short lists.
     """
     lists = outputs["recommendations"]
     parts = [
@@ -56,9 +58,9 @@ def short_lists(
 ) -> DataFrame:
     """Count the customers with fewer than k rows by reason: columns `reason`, `customers`.
 
-    The only right reasons are that fewer than k sellable products were left to the customer, either because the
-    catalogue is that small or because the rest was bought before, and that a deadline came first or the model failed
-    (`late` has the `user_id` of such customers and `because`); anything else is `unexplained`: the night fails on it.
+    A short list is right where fewer than k sellable products are left to the customer: the catalogue is that small, or
+    the customer bought the rest before. It is also right for the customers of `late` (`user_id`, `because`), whom the
+    deadline or a failure left out. The night fails on any other one: its reason is `unexplained`.
     """
     sellable = items.where("available").select("item_id")
     left = (
@@ -89,7 +91,7 @@ def short_lists(
 
 
 def table_rows(spark: SparkSession, tables: Mapping[str, int]) -> DataFrame:
-    """Rows for `metrics`: the rows of each output table."""
+    """The metric `rows`: the number of rows of each output table."""
     rows = [("rows", table, float(n), n) for table, n in tables.items()]
     return spark.createDataFrame(rows, "metric string, slice string, value double, n bigint")
 

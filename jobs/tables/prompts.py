@@ -1,4 +1,4 @@
-"""Writes `prompts`: one row per customer, the text that GPT-2 reads, packed token-exactly into its budget.
+"""Writes `prompts`: one row per customer with the text that GPT-2 reads, cut to a token budget.
 
 For the engineer who asks why a list looks as it does. Runs inside the night: `regulars nightly --run-date D`.
 """
@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lm.text.prompt import PromptEncoder
 
-#: What the renderer hands on; `excluded` is not part of the table but of the request made from the row.
-_RENDERED = {
+#: Columns of a rendered row. `excluded` belongs to the request that is made from the row, not to the table.
+_RENDERED_COLUMNS = {
     "user_id": "string",
     "prompt": "string",
     "prompt_hash": "string",
@@ -30,9 +30,9 @@ _RENDERED = {
 
 
 def prompts(histories: DataFrame, load_encoder: Callable[[], PromptEncoder], budget: int) -> DataFrame:
-    """Render each customer's history; at most `budget` tokens as the model itself counts them.
+    """Render each customer's history into at most `budget` tokens of the model's own tokenizer.
 
-    `load_encoder` runs once per Python worker and batch stream, so that the driver needs no tokenizer.
+    `load_encoder` runs once per Python worker and batch stream, so the driver needs no tokenizer.
     Returns the columns of the `prompts` contract and, for the request, `excluded` and `excluded_hash`.
     """
 
@@ -41,23 +41,20 @@ def prompts(histories: DataFrame, load_encoder: Callable[[], PromptEncoder], bud
         for batch in batches:
             yield _render_batch(batch, encoder, budget)
 
-    rows = histories.select("user_id", "events", "events_total", "last_event_at", _exclusions("purchased"))
-    return rows.mapInArrow(render, ", ".join(f"{name} {kind}" for name, kind in _RENDERED.items()))
+    excluded = F.array_sort("purchased").alias("excluded")
+    rows = histories.select("user_id", "events", "events_total", "last_event_at", excluded)
+    return rows.mapInArrow(render, ", ".join(f"{name} {kind}" for name, kind in _RENDERED_COLUMNS.items()))
 
 
 def without_exclusions(prompts: DataFrame) -> DataFrame:
-    """Keep lists free to repeat purchases: the request excludes nothing."""
+    """Let lists repeat purchases: no request excludes an item."""
     nothing = F.array().cast("array<string>")
     return prompts.withColumns({"excluded": nothing, "excluded_hash": F.lit(hash_ids([]))})
 
 
 def hash_ids(ids: Iterable[str]) -> str:
-    """32 hex digits that depend on the set of ids; NUL cannot occur in an id (inputs strip it)."""
+    """Return 32 hex digits that depend on the set of ids alone; the separator NUL occurs in no id (inputs strip it)."""
     return _hash("\0".join(sorted(ids)).encode())
-
-
-def _exclusions(purchased: str) -> Column:
-    return F.array_sort(F.col(purchased)).alias("excluded")
 
 
 def _render_batch(batch: pa.RecordBatch, encoder: PromptEncoder, budget: int) -> pa.RecordBatch:
@@ -75,11 +72,14 @@ def _render_batch(batch: pa.RecordBatch, encoder: PromptEncoder, budget: int) ->
         excluded,
         _hashes(_joined(excluded)),
     ]
-    return pa.RecordBatch.from_arrays(columns, names=list(_RENDERED))
+    return pa.RecordBatch.from_arrays(columns, names=list(_RENDERED_COLUMNS))
 
 
 def _joined(ids: pa.ListArray) -> pa.Array:
-    """The ids, which Spark has sorted, as `hash_ids` joins them; rebuilt, for Arrow joins no list of non-nulls."""
+    """Join the ids, which Spark has sorted, as `hash_ids` does.
+
+    The list array is rebuilt because Arrow joins no list whose values are declared non-null.
+    """
     return pc.binary_join(pa.ListArray.from_arrays(ids.offsets, ids.values), "\0")
 
 

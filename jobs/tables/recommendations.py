@@ -1,6 +1,6 @@
-"""Writes `recommendations`: per customer the k products most likely wanted next, with log-probabilities.
+"""Writes `recommendations`: the k most likely next products of each customer, with log-probabilities.
 
-For the shop's mailings and analysts. Runs inside the night: `regulars nightly --run-date D`.
+Mailings and analysts read it. Runs inside the night: `regulars nightly --run-date D`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ RESULT = "array<struct<item_id:string,score:double>>"
 
 
 def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int) -> DataFrame:
-    """Run the model over distinct requests (`prompt`, `excluded`), adding `result` (best product first) and `failure`.
+    """Run the model over distinct requests (`prompt`, `excluded`); adds `result` (best product first) and `failure`.
 
-    `load` runs once per Python worker (it caches); a fake of three lines replaces it in tests.
+    `load` runs in the Python workers and caches the model there. Tests replace it by a fake.
     """
 
     def begin() -> Callable[..., list[Any]]:
@@ -38,9 +38,9 @@ def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int)
 
 
 def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:
-    """Join customers with their requests' results, drop what cannot be sold today, keep the best k.
+    """Join customers with their results, drop products that cannot be sold today, and keep the best k.
 
-    `prompts` has `user_id`, `key`, `prompt_hash`; `results` one row per `key` as the ledger gives it.
+    `prompts` has `user_id`, `key`, `prompt_hash`. `results` has one row per `key`, as the ledger gives it.
     """
     sellable = items.where("available").select("item_id", "title")
     candidates = (
@@ -69,5 +69,5 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
 
 
 def _rank_within_customer() -> Column:
-    # The engine's own order (best first, ties by item_id) is total, so its position decides.
+    # The engine's order is total (best first, ties by item_id), so its position decides.
     return F.row_number().over(Window.partitionBy("user_id").orderBy("position"))

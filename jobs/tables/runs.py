@@ -1,4 +1,4 @@
-"""Writes `runs`: what one run read, wrote, scored and took, for whoever asks why a night was slow or small.
+"""Writes `runs`: the rows, requests, seconds and versions of one run, to explain a slow or small night.
 
 Runs inside the night: `regulars nightly --run-date D`.
 """
@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import DataFrame, SparkSession
 
 import schemas
-from jobs.inputs.row_accounting import Account
+from jobs.inputs.row_accounting import RowAccount
 from jobs.spark import files, parquet
 from jobs.spark.contracts import struct_type
 from jobs.spark.deadline import Deadline
@@ -30,22 +30,22 @@ def packages() -> dict[str, str]:
 
 @dataclass
 class Night:
-    """What one run did so far: its summary is printed from it, its `runs` row is made of it."""
+    """What one run did so far. The summary and the `runs` row are made of it."""
 
     run_id: str
     run_date: date
     store: Store
     deadline: Deadline | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[str, RowAccount] = field(default_factory=dict)
     quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Rows whose requests the model failed on, in the `quarantine` contract.
     rejected: list[DataFrame] = field(default_factory=list)
-    #: Per task, requests that the ledger answered, those that went through the model, those left at the deadline.
+    #: Requests of each task: answered by the ledger, scored by the model, left at the deadline.
     reused: dict[str, int] = field(default_factory=dict)
     scored: dict[str, int] = field(default_factory=dict)
     late: dict[str, int] = field(default_factory=dict)
-    #: Rows of each table as computed; of those published `rows`, which leaves out the control group's lists.
+    #: Rows of each table as computed. `rows` counts what was published, without the control group's lists.
     computed: dict[str, int] = field(default_factory=dict)
     tokens: int = 0
     #: Tables in which the deadline left something out.
@@ -55,11 +55,11 @@ class Night:
     rows: dict[str, int] = field(default_factory=dict)
 
     def work(self, name: str) -> str:
-        """A folder of this run alone."""
+        """A work folder of this run."""
         return f"{self.store.work(self.run_id)}/{name}"
 
     def keep(self, spark: SparkSession, frame: DataFrame, name: str) -> DataFrame:
-        """Write what is read more than once, so that whatever computes it runs once; count its rows."""
+        """Write a frame that is read more than once, so that it is computed once; count its rows."""
         written = parquet.write(spark, frame, self.work(name))
         self.computed[name] = sum(footer.rows for footer in written)
         return spark.read.schema(frame.schema).parquet(files.for_reading(self.work(name)))
@@ -71,7 +71,7 @@ class Night:
 
 
 def run_row(spark: SparkSession, night: Night) -> DataFrame:
-    """One row in the `runs` contract; written with the tables that it describes, so it names the run that made them."""
+    """One row in the `runs` contract. It is published with the tables that it describes."""
     row = (
         night.run_id,
         runs.AT_DEADLINE if night.unfinished else runs.PUBLISHED,
@@ -86,7 +86,7 @@ def run_row(spark: SparkSession, night: Night) -> DataFrame:
 
 
 def counts(night: Night) -> Mapping[str, int]:
-    """Row counts by name: `purchases.read`, `quarantine.reviews.rating_unparsable`, `recommend.scored`, ..."""
+    """Row counts by name, such as `purchases.read`, `quarantine.reviews.rating_unparsable`, `recommend.scored`."""
     found = {f"{t}.{f.name}": getattr(a, f.name) for t, a in night.accounts.items() for f in fields(a)}
     found |= {f"quarantine.{table}.{rule}": n for (table, rule), n in night.quarantined.items()}
     for kind in ("reused", "scored", "late"):

@@ -1,6 +1,6 @@
-"""Writes `sentiments`: per review of the date a label, three probabilities, and whether stars disagree.
+"""Writes `sentiments`: for each review of the date a label, three probabilities, and whether the stars disagree.
 
-For analysts and product managers. Runs inside the night: `regulars nightly --run-date D`.
+Analysts and product managers read it. Runs inside the night: `regulars nightly --run-date D`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
 from jobs.spark.pandas_udfs import pandas_udf
+from lm.sentiment.labels import LABELS
 from lm.text.redact import redact
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.sentiment.classifier import SentimentClassifier
 
-LABELS = ("negative", "neutral", "positive")
 RESULT = (
     "struct<label:string,p_negative:double,p_neutral:double,p_positive:double,shortened:boolean,"
-    "says_negative:double,says_positive:double>"  # null in ledgers of before they were asked for
+    "says_negative:double,says_positive:double>"  # null in ledgers of earlier releases
 )
 
 
@@ -34,7 +34,7 @@ def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFr
 
 
 def with_category(reviews: DataFrame, items: DataFrame | None) -> DataFrame:
-    """Add `category`, that of each review's product in the catalogue; empty where it has none."""
+    """Add the `category` of each review's product; empty where it has none or `items` is None."""
     if items is None:
         return reviews.withColumn("category", F.lit(""))
     known = F.broadcast(items.select("item_id", "category"))
@@ -42,7 +42,7 @@ def with_category(reviews: DataFrame, items: DataFrame | None) -> DataFrame:
 
 
 def with_clean_text(reviews: DataFrame) -> DataFrame:
-    """Replace `text` by its redacted form, `prompt`, which the model reads: no personal data goes on."""
+    """Replace `text` by its redacted form `prompt`, which the model reads."""
 
     @pandas_udf("string")
     def clean(texts: pd.Series) -> pd.Series:
@@ -52,7 +52,7 @@ def with_clean_text(reviews: DataFrame) -> DataFrame:
 
 
 def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_tokens: int) -> DataFrame:
-    """Run the classifier over distinct requests (`prompt`, `category`), adding `result` and `failure`."""
+    """Run the classifier over distinct requests (`prompt`, `category`); adds `result` and `failure`."""
 
     def begin() -> Callable[..., list[Any]]:
         model = load()
@@ -69,9 +69,9 @@ def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_toke
 
 
 def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0) -> DataFrame:
-    """Join reviews with their requests' results into the `sentiments` contract.
+    """Join reviews with their results into the `sentiments` contract.
 
-    A label whose own probability is below `min_confidence` is withheld: null.
+    A label is null where its probability is below `min_confidence`.
     """
     scored = reviews.join(results, on="key", how="inner").select("*", "result.*")
     return scored.withColumn("label", F.when(_p_of_label() >= min_confidence, F.col("label"))).select(
@@ -89,7 +89,7 @@ def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confid
 
 
 class StarLabels:
-    """Which label the stars say, by the configured cut points, and when a text contradicts them."""
+    """The label that stars imply, by the configured cut points, and whether a text contradicts it."""
 
     def __init__(self, negative: list[int], positive: list[int], confidence: float) -> None:
         self.negative, self.positive, self.confidence = negative, positive, confidence
@@ -97,7 +97,7 @@ class StarLabels:
     def disagree(self, rating: Column) -> Column:
         """True where the text says the opposite label with the configured confidence; false if unrated.
 
-        Which stars such texts are given does not matter: where all praise, many that complain have five.
+        It asks what the text says (`says_*`), not which stars such texts usually get (`p_*`).
         """
         bad, good = rating.isin(self.negative), rating.isin(self.positive)
         says = {label: F.coalesce(f"says_{label}", f"p_{label}") for label in ("negative", "positive")}

@@ -99,7 +99,7 @@ def requests(context: TaskContext) -> DataFrame:
         F.col("prompt"),
         model_version=model.fingerprint,
         settings={"candidates": settings.k + settings.spares, "beams": settings.beams},
-        beside=F.col("excluded_hash"),
+        also_hash=F.col("excluded_hash"),
     )
     return rendered.withColumn("key", key)
 

@@ -71,7 +71,7 @@ def requests(context: TaskContext) -> DataFrame:
         F.col("prompt"),
         model_version=context.model.fingerprint,
         settings={"max_tokens": settings.max_tokens},
-        beside=F.when(F.col("category") != "", F.sha2("category", 256)).otherwise(""),
+        also_hash=F.when(F.col("category") != "", F.sha2("category", 256)).otherwise(""),
     )
     due = sentiments.reviews_of(used["reviews"], context.run_date, settings.lookback_days)
     items = used["items"] if context.model.reads_category else None

@@ -1,6 +1,6 @@
-"""What decides a date's rows besides its data: packages, settings and models; today's, and those a date has.
+"""The versions that decide a date's rows besides its data: packages, settings and models.
 
-A date is stale where they differ. The catalogue is data: it changes nightly and makes no date stale.
+A date is stale where its versions differ from today's. The catalogue is data: it makes no date stale.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jobs.tasks.all_tasks import wanted_tasks
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 
-#: Keys of the configuration that say where and how a night runs, not what comes out.
+#: Keys of the configuration that decide where and how a night runs, but none of its rows.
 _NOT_DECIDING = dict.fromkeys(("store", "inputs", "models", "train", "spark", "gate", "publish", "gc"), True) | {
     "ledger": {"wave_minutes": True}
 }
@@ -31,14 +31,14 @@ _DECIDING_INPUT_KEYS = {"format", "where", "columns"}
 
 
 def settings_version(config: Config) -> str:
-    """16 hex digits that change with every setting that decides an output; paths and limits of the night do not."""
+    """16 hex digits that change with every setting that decides an output; paths and limits are left out."""
     inputs = {table: source.model_dump(include=_DECIDING_INPUT_KEYS) for table, source in config.inputs.items()}
     text = json.dumps(_deciding(config) | {"inputs": inputs}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]]:
-    """Today's versions as a night would write them, and what is wrong with the models that cannot be found."""
+    """Today's versions as a night would write them, and the errors of models that cannot be found."""
     found, problems = packages() | {"settings": settings_version(config)}, []
     for task in wanted_tasks(config):
         try:
@@ -49,24 +49,24 @@ def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]
 
 
 def save_settings(spark: SparkSession, store: Store, config: Config) -> None:
-    """Keep the settings under their version, so that a date can be repeated with them; inputs stay out of it."""
+    """Keep the settings under their version, without inputs, so that a date can be repeated with them."""
     path = store.settings(settings_version(config))
     if not files.exists(spark, path):
         files.write_text(spark, path, json.dumps(_deciding(config), indent=1, sort_keys=True))
 
 
 def own_config(spark: SparkSession, store: Store, config: Config, published: Mapping[str, str]) -> Config:
-    """The configuration with the settings and models that a date was published with; inputs are read as today.
+    """The configuration with the settings and models that a date was published with, and today's inputs.
 
-    A model is looked for in the configured folder and in the folders beside it. Raises ConfigurationError, with the
-    mend, where settings or a model are gone.
+    It searches a model in the configured folder and in its sibling folders. Raises ConfigurationError with the mend
+    where settings or a model are gone.
     """
     path = store.settings(published.get("settings", "unknown"))
     try:
         saved = json.loads(files.read_text(spark, path))
     except FileNotFoundError:
         raise ConfigurationError(
-            f"the settings of that date are not kept in {path}: run it with --versions current"
+            f"the store has no settings of that date ({path}): run it with --versions current"
         ) from None
     folders = {
         key: _folder_of(key, name, published[key])
@@ -80,17 +80,17 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
 
 
 def _folder_of(key: str, configured: str, fingerprint: str) -> str:
-    beside = sorted(Path(configured).parent.iterdir()) if Path(configured).parent.is_dir() else []
+    siblings = sorted(Path(configured).parent.iterdir()) if Path(configured).parent.is_dir() else []
     own = models.resolve(configured) if executor_files.is_remote(configured) else Path(configured)
-    for folder in (own, *beside):
+    for folder in (own, *siblings):
         try:
             if folder.is_dir() and model_fingerprint(folder) == fingerprint:
                 return str(folder)
         except checkpoint.CheckpointError:
             continue  # some other folder
     raise ConfigurationError(
-        f"models.{key}: the model {fingerprint} that the date was published with is neither {configured} nor a folder"
-        " beside it: put it back there, or run the date with --versions current"
+        f"models.{key}: the date was published with model {fingerprint}, which is neither {configured} nor a folder"
+        " next to it. Put it back there, or run the date with --versions current."
     )
 
 

@@ -11,25 +11,24 @@ from __future__ import annotations
 
 import math
 import os
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from pyspark.sql import SparkSession
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jobs.config.config import Config
 from jobs.inputs.reader import read_inputs
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
-from jobs.spark.progress import Stages, warn
+from jobs.spark.progress import ProgressBars, Stages, warn
 from jobs.store.store import Store
 from jobs.tasks.all_tasks import TASKS
 from jobs.training.trainer import Figures, FiguresTable, Trainer, TrainingContext, TrainingOptions
@@ -37,9 +36,6 @@ from lm.checkpoint.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     from lm.train import training_loop
-
-#: Seconds between two plain lines where there is no terminal to redraw.
-_LINE_EVERY = 15.0
 
 
 def trainer_of(task: str) -> Trainer:
@@ -62,8 +58,8 @@ def train(
     checkpoint, an input is missing), InputError (too little to learn from) and StoreBusy (another training writes the
     same folder).
     """
-    # Threads that wait spinning for each other take the processor from Spark, and lose it to it: without this a
-    # training beside any other work takes ten times as long. Read when torch is first imported.
+    # Threads that spin while they wait compete with Spark for the processor: a training beside other work then takes
+    # ten times as long. OpenMP reads the variable when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = options or TrainingOptions(refit=config.train.recommend.refit)
     outs = {task: _folder(config, task) for task in tasks}
@@ -87,8 +83,9 @@ def train(
         for note in inputs.notes:
             warn(console, note)
         for task, out in outs.items():
-            with _explained(task), _Bar(console, task) as bar:
-                context = TrainingContext(inputs.used, config, as_of, out, bar.update, options, console)
+            with _explained(task), ProgressBars(console) as bars:
+                report = partial(_show, bars, task)
+                context = TrainingContext(inputs.used, config, as_of, out, report, options, console)
                 figures[task] = trainers[task].train(context)
             console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
             console.print(f"Wrote {out}", highlight=False)
@@ -98,7 +95,7 @@ def train(
 
 
 def _folder(config: Config, task: str) -> Path:
-    """Where the trained model goes: models.<task> must be a folder on this machine."""
+    """The folder of the trained model; ConfigurationError where models.<task> is no folder on this machine."""
     model = getattr(config.models, task)
     if model is None:
         raise ConfigurationError(f"models.{task} is missing: name the folder to write, such as ./models/{task}")
@@ -113,7 +110,7 @@ def _folder(config: Config, task: str) -> Path:
 
 @contextmanager
 def _explained(task: str) -> Iterator[None]:
-    """Turn what lm raises into errors that name the key and the mend."""
+    """Turn errors of lm into errors that name the key and the mend."""
     from lm.train.training_state import TrainingBusy, TrainingError
 
     try:
@@ -126,52 +123,20 @@ def _explained(task: str) -> Iterator[None]:
         raise ConfigurationError(f"train.{task}.init: {error}") from None
 
 
-class _Bar:
-    """Progress of one task: a live line on a terminal, a plain line every so often elsewhere."""
-
-    def __init__(self, console: Console, task: str) -> None:
-        self.console, self.task = console, task
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[told]}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self.stages: dict[str, Any] = {}
-        self.printed = 0.0
-
-    def __enter__(self) -> _Bar:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def update(self, now: training_loop.TrainingProgress) -> None:
-        """Show the stage, the epoch, the loss, the newest validation and when it ends at the latest."""
-        shown = {name: value for name, value in now.metrics.items() if name not in ("loss", "seconds")}
-        told = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.3f}"
-        if math.isnan(now.loss):
-            told = f"{now.step}/{now.steps}"
-        told += "".join(f" {name} {value:.3f}" for name, value in shown.items())
-        if now.stage not in self.stages:
-            self.stages[now.stage] = self.bar.add_task(f"  {self.task} {now.stage}", total=now.epochs, told=told)
-        done = now.epoch + now.step / now.steps
-        self.bar.update(self.stages[now.stage], completed=done, total=now.epochs, told=told)
-        if self.console.is_terminal or time.monotonic() - self.printed < _LINE_EVERY:
-            return
-        self.printed = time.monotonic()
-        left = "" if math.isnan(now.seconds_left) else f", at most {now.seconds_left / 60:.1f} minutes left"
-        self.console.print(f"  {self.task} {now.stage}: {told}{left}", highlight=False)
+def _show(bars: ProgressBars, task: str, now: training_loop.TrainingProgress) -> None:
+    """Show a training's stage, epoch, loss, newest validation figures and latest end."""
+    shown = {name: value for name, value in now.metrics.items() if name not in ("loss", "seconds")}
+    detail = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.3f}"
+    if math.isnan(now.loss):
+        detail = f"{now.step}/{now.steps}"
+    detail += "".join(f" {name} {value:.3f}" for name, value in shown.items())
+    left = "" if math.isnan(now.seconds_left) else f", at most {now.seconds_left / 60:.1f} minutes left"
+    bars.update(f"{task} {now.stage}", now.epoch + now.step / now.steps, now.epochs, detail, left)
 
 
 def _table(shown: FiguresTable, figures: Figures) -> Table:
     """The held-out figures beside those of the baselines."""
-    table = Table(
-        "", *(f"{name} (95% interval)" for name in shown.metrics), title=shown.title, title_justify="left"
-    )
+    table = Table("", *(f"{name} (95% interval)" for name in shown.metrics), title=shown.title, title_justify="left")
     for name, prefix in shown.contenders.items():
         table.add_row(name, *(_cell(figures, prefix + key) for key in shown.metrics.values()))
     return table

@@ -1,6 +1,6 @@
-"""What the answers' model learns from: past questions with staff's answers, and each customer as of the question.
+"""Trains the answers model on past questions, the staff's answers, and each customer's data as of the question.
 
-Part of `regulars train --task answers`. At most so many questions as fit on the driver, drawn by a hash of their ids.
+Part of `regulars train --task answers`. Driver memory is bounded: a hash of the ids draws at most 50,000 questions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config.config import Config
-from jobs.inputs.row_accounting import end_of, is_before
+from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.tables.answers import with_customer
 from jobs.training import training_data
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext
@@ -25,19 +25,22 @@ if TYPE_CHECKING:
     from jobs.config.train_settings import TrainSettings
     from lm.answers.train_answers import AnswersTrainSettings, PastQuestion
 
-PAST_QUESTIONS = 50_000
+MAX_PAST_QUESTIONS = 50_000
 NEEDED = ("questions", "articles")
 LEARNS_FROM = "answers are learned from past questions (with the column answer) and the help articles"
 OPTIONAL = False
 
 
 def tables(config: Config) -> Sequence[str]:
-    """Questions, articles, and the customers' own events."""
+    """Return the input tables that the training reads: questions, articles and the customers' events."""
     return training_data.HISTORY_TABLES + NEEDED
 
 
 def train(context: TrainingContext) -> Figures:
-    """Train on what staff had answered by the end of `as_of` and write the folder; returns the held-out figures."""
+    """Train on the questions answered by the end of `as_of`, write the model folder and return the test figures.
+
+    Raises TrainingError where there is too little to learn from, CheckpointError for a bad `train.answers.init`.
+    """
     from lm.answers.train_answers import train_answers
 
     used, config, as_of = context.used, context.config, context.as_of
@@ -59,8 +62,7 @@ def figures_table(figures: Figures) -> FiguresTable:
 
 
 def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersTrainSettings:
-    """What the configuration's sections `train` and `answers` say of the training."""
-    from lm.answers.train_answers import AnswersTrainSettings
+    """Combine the configuration's sections `train` and `answers` into the settings of the training."""
 
     return AnswersTrainSettings(
         **train.answers.model_dump(exclude={"max_tokens", "pretrain_epochs"}),
@@ -71,14 +73,17 @@ def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersT
 
 
 def past_questions(used: Mapping[str, DataFrame], as_of: date, timezone: str) -> list[PastQuestion]:
-    """The questions answered before the end of `as_of`, by id, each with what was known of its customer then."""
+    """Collect the questions answered by the end of `as_of`, sorted by id, with the customer's data as of each question.
+
+    A question without `answered_at` counts as answered when it was asked.
+    """
     from lm.answers.train_answers import PastQuestion
 
     answered_at = F.coalesce("answered_at", "asked_at")
     answered = used["questions"].withColumn("answered_at", answered_at).where("trim(answer) <> ''")
-    known = answered.where(is_before(end_of(as_of, timezone), "answered_at"))
-    drawn = known.orderBy(F.xxhash64("question_id"), "question_id").limit(PAST_QUESTIONS)
-    rows = with_customer(drawn, used).orderBy("question_id").toArrow().to_pylist()
+    known = answered.where(is_before(end_of_date(as_of, timezone), "answered_at"))
+    sample = known.orderBy(F.xxhash64("question_id"), "question_id").limit(MAX_PAST_QUESTIONS)
+    rows = with_customer(sample, used).orderBy("question_id").toArrow().to_pylist()
     return [
         PastQuestion(
             row["text"],

@@ -1,7 +1,7 @@
-"""What a training reads, as plain arrays: customers' histories, the catalogue, rated reviews; all as of one date.
+"""Collects what a training reads on the driver: customers' histories, the catalogue and rated reviews.
 
-Part of `regulars train`. Memory on the driver is bounded: a shop beyond the bounds is trained on a sample of
-customers and reviews that is drawn by a hash of their ids, the same one every time.
+Part of `regulars train`. Driver memory is bounded: a larger shop is trained on a sample of its customers and reviews.
+A hash of their ids draws the sample, so every run draws the same one.
 """
 
 from __future__ import annotations
@@ -14,50 +14,49 @@ from pyspark.sql import functions as F
 
 from jobs.tables import sentiments
 from jobs.tables.histories import histories
+from lm.sentiment.labels import LABELS, UNRATED
 from lm.text.prompt import Event
 
 if TYPE_CHECKING:
     from lm.recommend.training_examples import CustomerEvents
 
-#: Input tables that a training reads; that of sentiment those of `tables_of_reviews`.
+#: Input tables that a training reads; the training of sentiment reads `tables_of_reviews`.
 TABLES = ("purchases", "items", "searches", "reviews", "optouts")
-CUSTOMERS = 200_000
-REVIEWS = 500_000
-#: Events of one customer, and of all: some 100 bytes each on the driver.
-EVENTS_OF_ONE = 200
-EVENTS = 10_000_000
-UNRATED = -1
+MAX_CUSTOMERS = 200_000
+MAX_REVIEWS = 500_000
+#: The most events of one customer and of all customers; an event takes some 100 bytes on the driver.
+MAX_EVENTS_PER_CUSTOMER = 200
+MAX_EVENTS = 10_000_000
 
 
-class Histories(NamedTuple):
-    """Customers in the order of their ids, and the span of their events."""
+class CustomerHistories(NamedTuple):
+    """Customers sorted by id, and the counts and dates of their events for the model's manifest."""
 
     customers: list[CustomerEvents]
     window: dict[str, Any]
 
 
-def customers(used: Mapping[str, DataFrame]) -> Histories:
-    """Collect the customers who bought something: the newest events of each, and the shop's day of each event."""
+def customers(used: Mapping[str, DataFrame]) -> CustomerHistories:
+    """Collect the customers with a purchase: their newest events, with the day of each in the shop's time zone."""
     from lm.recommend.training_examples import CustomerEvents
 
     buyers = used["purchases"].select("user_id").distinct()
-    drawn = buyers.orderBy(F.xxhash64("user_id"), "user_id").limit(CUSTOMERS)
-    count = drawn.count()
-    events = min(EVENTS_OF_ONE, max(20, EVENTS // max(count, 1)))
-    of_drawn = {
-        name: frame.join(drawn, on="user_id", how="left_semi") if "user_id" in frame.columns else frame
+    sample = buyers.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_CUSTOMERS)
+    count = sample.count()
+    events = min(MAX_EVENTS_PER_CUSTOMER, max(20, MAX_EVENTS // max(count, 1)))
+    of_sample = {
+        name: frame.join(sample, on="user_id", how="left_semi") if "user_id" in frame.columns else frame
         for name, frame in used.items()
     }
-    table = _histories_with_days(histories(of_drawn, events)).toArrow()
-    known: dict[Event, Event] = {}
+    table = _histories_with_days(histories(of_sample, events)).toArrow()
+    interned: dict[Event, Event] = {}  # equal events share one object, which saves memory
     collected = []
     first = last = None
     for batch in table.to_batches(max_chunksize=4096):
         for row in batch.to_pylist():
             made = [Event(*(event[name] for name in Event._fields)) for event in row["events"]]
-            collected.append(
-                CustomerEvents([known.setdefault(event, event) for event in made], row["days"], row["moments"])
-            )
+            shared = [interned.setdefault(event, event) for event in made]
+            collected.append(CustomerEvents(shared, row["days"], row["moments"]))
         first = min(filter(None, [first, min(batch["first_on"].to_pylist(), default=None)]), default=None)
         last = max(filter(None, [last, max(batch["last_on"].to_pylist(), default=None)]), default=None)
     window = {
@@ -66,40 +65,41 @@ def customers(used: Mapping[str, DataFrame]) -> Histories:
         "first_event_on": first and first.isoformat(),
         "last_event_on": last and last.isoformat(),
     }
-    return Histories(collected, window)
+    return CustomerHistories(collected, window)
 
 
 def _histories_with_days(rows: DataFrame) -> DataFrame:
-    """One row a customer, by id; days and dates are those of the session's (the shop's) time zone."""
+    """Return one row per customer, sorted by id; days and dates use the session's time zone, which is the shop's."""
     days = F.transform("events", lambda event: F.unix_date(event["at"].cast("date")))
     moments = F.transform("events", lambda event: F.unix_micros(event["at"]))
-    on = F.transform("events", lambda event: event["at"].cast("date"))
+    dates = F.transform("events", lambda event: event["at"].cast("date"))
     events = F.transform("events", lambda event: F.struct(*(event[name].alias(name) for name in Event._fields)))
     return rows.select(
         "user_id",
         events.alias("events"),
         days.alias("days"),
         moments.alias("moments"),
-        F.array_min(on).alias("first_on"),
-        F.array_max(on).alias("last_on"),
+        F.array_min(dates).alias("first_on"),
+        F.array_max(dates).alias("last_on"),
     ).orderBy("user_id")
 
 
 def titles(used: Mapping[str, DataFrame]) -> dict[str, str]:
-    """item_id -> title of the whole catalogue, by id; also what is sold out, for histories name it."""
+    """Collect `item_id -> title` of the whole catalogue, sorted by id; histories name unavailable items too."""
     table = used["items"].select("item_id", "title").orderBy("item_id").toArrow()
     return dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True))
 
 
 def tables_of_reviews(inputs: Collection[str]) -> list[str]:
-    """What is read of these for the reviews: the catalogue, which a shop without one has in its purchases."""
-    catalogue = "items" if "items" in inputs else "purchases"
+    """Return the tables among `inputs` that a reader of reviews needs."""
+    catalogue = "items" if "items" in inputs else "purchases"  # without items, purchases carry the catalogue
     return [table for table in (catalogue, "reviews", "optouts") if table in inputs]
 
 
-class Reviews(NamedTuple):
-    """Texts in the order of their review ids, their labels (0 negative, 1 neutral, 2 positive, -1 unrated), and the
-    categories of their products, empty where the catalogue has none.
+class LabelledReviews(NamedTuple):
+    """Parallel lists sorted by review id.
+
+    `labels` are indices into `lm.sentiment.labels.LABELS` or UNRATED. `categories` are the products' ones, "" if none.
     """
 
     texts: list[str]
@@ -107,16 +107,16 @@ class Reviews(NamedTuple):
     categories: list[str]
 
 
-def reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Sequence[int]) -> Reviews:
-    """Collect reviews, labelled by their stars; stars that are neither negative nor positive are neutral."""
+def reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Sequence[int]) -> LabelledReviews:
+    """Collect the reviews, labelled by their stars: those in `negative`, those in `positive`, all others neutral."""
     rating = F.col("rating")
     label = (
         F.when(rating.isNull(), UNRATED)
-        .when(rating.isin(list(negative)), 0)
-        .when(rating.isin(list(positive)), 2)
-        .otherwise(1)
+        .when(rating.isin(list(negative)), LABELS.index("negative"))
+        .when(rating.isin(list(positive)), LABELS.index("positive"))
+        .otherwise(LABELS.index("neutral"))
     )
-    drawn = used["reviews"].orderBy(F.xxhash64("review_id"), "review_id").limit(REVIEWS)
-    about = sentiments.with_category(drawn, used.get("items"))
-    table = about.orderBy("review_id").select("text", label.alias("label"), "category").toArrow()
-    return Reviews(*(table[name].to_pylist() for name in ("text", "label", "category")))
+    sample = used["reviews"].orderBy(F.xxhash64("review_id"), "review_id").limit(MAX_REVIEWS)
+    rows = sentiments.with_category(sample, used.get("items"))
+    table = rows.orderBy("review_id").select("text", label.alias("label"), "category").toArrow()
+    return LabelledReviews(*(table[name].to_pylist() for name in ("text", "label", "category")))

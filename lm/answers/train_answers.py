@@ -33,8 +33,8 @@ from lm.checkpoint.tokenizer import train_bpe
 from lm.engine.device import choose_device
 from lm.text.splits import split_of
 from lm.train.language_model import (
-    TrainingSettings,
     Tokens,
+    TrainingSettings,
     cross_entropy_sum,
     hidden_states,
     output_rows,
@@ -43,7 +43,7 @@ from lm.train.language_model import (
     write_model_folder,
 )
 from lm.train.training_loop import ProgressCallback, TrainingTask, fit, length_batches, pad
-from lm.train.training_state import TrainingError, training_key, replace_folder, work_folder
+from lm.train.training_state import TrainingError, replace_folder, training_key, work_folder
 
 _FEWEST = 50
 #: Held-out questions that are answered for the reported figures; the benchmark answers more.

@@ -1,8 +1,8 @@
-"""Model directories: finding them and their files, and opening their tokenizer.
+"""Model directories: their location, their files and their tokenizer.
 
 A model is an ordinary Hugging Face directory (`config.json`, `model.safetensors`, `tokenizer.json` or
-`vocab.json` + `merges.txt`), our manifest (`lm.checkpoint.manifest`), and whatever a task computes beside GPT-2.
-Without a manifest a directory is a stock GPT-2 that spells products by their titles.
+`vocab.json` + `merges.txt`), with our manifest (`lm.checkpoint.manifest`) and the files that a task adds.
+A directory without a manifest is a stock GPT-2 that names products by their titles.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 NGRAMS_FILE = "ngrams.safetensors"
-#: In the first version characters and words had length 1 each, in the second there were fewer buckets.
+#: Raised with every change of the features, because older weights do not fit them.
 NGRAMS_VERSION = "3"
 CO_PURCHASE_FILE = "neighbours.safetensors"
 COLD_ITEMS_FILE = "newcomers.safetensors"
@@ -29,7 +29,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 class CheckpointError(Exception):
-    """A model directory is missing, incomplete or of another kind; the message says how to mend it."""
+    """A model directory is missing, incomplete or of another kind; the message names the mend."""
 
     exit_code = 2
 
@@ -37,9 +37,8 @@ class CheckpointError(Exception):
 def resolve(model: str) -> Path:
     """The local directory of `model`: a directory, a `file:` URI or a hub id such as `gpt2`.
 
-    A copy in the hub's local cache is used as it is, so that a night's model changes only when its
-    operator changes it; otherwise JSON, text and safetensors files are downloaded, never pickles.
-
+    A copy in the hub's local cache is used without asking the hub, so that only the operator changes a night's model.
+    Otherwise JSON, text and safetensors files are downloaded, never pickles.
     Raises CheckpointError when there is no such directory and no such model on the hub.
     """
     uri = urlsplit(model)
@@ -74,20 +73,20 @@ def _from_hub(repo_id: str) -> Path:
         if (path / "config.json").is_file() and weight_files(path):
             return path
     except (LocalEntryNotFoundError, CheckpointError):
-        pass  # not in the cache, or only a part of it: fetch what is missing
+        pass  # not in the cache, or incomplete there: download what is missing
     except HFValidationError as error:
         raise CheckpointError(f"model {repo_id} is neither a directory nor a hub id") from error
     try:
         return Path(snapshot_download(repo_id, **files))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise CheckpointError(
-            f"model {repo_id} is no local directory and could not be had from the hub "
+            f"model {repo_id} is no local directory and cannot be downloaded from the hub "
             f"({type(error).__name__}): name a local directory, or train one with `regulars train`"
         ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; CheckpointError when it is missing, broken or no object."""
+    """The JSON object in the file `path`; raises CheckpointError when it is missing, broken or no object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -100,7 +99,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def context_tokens(path: Path) -> int:
-    """How many positions the model has (GPT-2: 1,024): no prompt with its answer may be longer."""
+    """The number of the model's positions (GPT-2: 1,024), which bounds a prompt with its answer.
+
+    Raises CheckpointError when `config.json` does not state it.
+    """
     config = read_json(path / "config.json")
     for key in ("n_positions", "max_position_embeddings", "n_ctx"):
         if isinstance(config.get(key), int):
@@ -109,7 +111,7 @@ def context_tokens(path: Path) -> int:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The safetensors files that hold the weights, in name order; CheckpointError when there are none."""
+    """The safetensors files of the weights, in name order; raises CheckpointError when one is missing."""
     index = path / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if not (path / names[0]).exists() and index.exists():
@@ -120,14 +122,14 @@ def weight_files(path: Path) -> list[Path]:
         return files
     if any(path.glob("*.bin")):
         raise CheckpointError(
-            f"model {path} has its weights as a pickle (*.bin) only, which can run code when opened: "
+            f"model {path} has its weights only as a pickle (*.bin), which can run code when opened: "
             "convert it with model.save_pretrained(directory, safe_serialization=True)"
         )
     raise CheckpointError(f"model {path} lacks {', '.join(missing) or 'its weights'}: copy it again")
 
 
 def tokenizer_files(path: Path) -> list[Path]:
-    """`tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`; CheckpointError when there is neither."""
+    """`tokenizer.json`, or GPT-2's `vocab.json` and `merges.txt`; raises CheckpointError when there is neither."""
     if (path / "tokenizer.json").is_file():
         return [path / "tokenizer.json"]
     pair = [path / "vocab.json", path / "merges.txt"]
@@ -137,7 +139,10 @@ def tokenizer_files(path: Path) -> list[Path]:
 
 
 def ngrams_file(path: Path) -> Path | None:
-    """The n-grams of a classifier, None where there are none; CheckpointError for broken ones and another release's."""
+    """The n-gram file of a classifier, None where it has none.
+
+    Raises CheckpointError when the file is broken or of another version.
+    """
     file = path / NGRAMS_FILE
     if not file.exists():
         return None
@@ -152,7 +157,7 @@ def ngrams_file(path: Path) -> Path | None:
 
 
 def ngrams_know_categories(path: Path) -> bool:
-    """Whether the n-grams of a classifier weigh what a text is about; raises as `ngrams_file`."""
+    """Whether a classifier's n-grams use the category of a text; raises CheckpointError as `ngrams_file`."""
     file = ngrams_file(path)
     if file is None:
         return False
@@ -162,7 +167,10 @@ def ngrams_know_categories(path: Path) -> bool:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """The directory's tokenizer, never padding nor truncating, and never reading special tokens in text."""
+    """The directory's tokenizer, without padding or truncation; special tokens in a text are encoded as plain text.
+
+    Raises CheckpointError when there is no tokenizer or it cannot be read.
+    """
     files = tokenizer_files(path)
     try:
         if len(files) == 1:

@@ -1,4 +1,4 @@
-"""A model's exact state in 16 digits: what the ledger and every published row name it by."""
+"""The fingerprint of a model: 16 hex digits under which the ledger and every published row name it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ from lm.checkpoint.checkpoint import (
 )
 from lm.checkpoint.manifest import read_manifest
 
-#: What a model may have besides GPT-2's own files.
-FURTHER_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, CO_PURCHASE_FILE, COLD_ITEMS_FILE)
-# What of config.json says who wrote it, not what it computes.
-CONFIG_NOTES = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
-# What of the manifest says how the model came about, not what it answers.
-MANIFEST_NOTES = {"manifest_version", "training", "metrics"}
+#: Files that a task may add: answers and retrieval, n-grams, co-purchase and new items.
+TASK_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, CO_PURCHASE_FILE, COLD_ITEMS_FILE)
+#: Keys that do not change an answer.
+IGNORED_CONFIG_KEYS = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
+IGNORED_MANIFEST_KEYS = {"manifest_version", "training", "metrics"}
 
 _digests: dict[tuple[str, int, int], str] = {}
 
 
 def _digest(file: Path) -> str:
-    """SHA-256 of a file, computed once per process for each (path, modification time, size)."""
+    """The SHA-256 of a file, computed once per process for each (path, modification time, size)."""
     stat = file.stat()
     key = (str(file.resolve()), stat.st_mtime_ns, stat.st_size)
     if key not in _digests:
@@ -36,26 +35,22 @@ def _digest(file: Path) -> str:
     return _digests[key]
 
 
-def _further(path: Path) -> list[Path]:
-    """What an answers model has besides, a classifier (n-grams) and a recommender (neighbours, new items)."""
-    return [file for name in FURTHER_FILES if (file := path / name).exists()]
+def _task_files(path: Path) -> list[Path]:
+    return [file for name in TASK_FILES if (file := path / name).exists()]
 
 
 def model_fingerprint(path: Path) -> str:
-    """16 hex digits that change with whatever changes an answer, and with nothing else.
+    """16 hex digits of a hash of everything that can change an answer, and of nothing else.
 
-    That is the configuration, the tokenizer, the weights, and of the manifest the template version,
-    language, task, coding, item codes, labels and temperature.
+    These are the configuration, the tokenizer, the weights, the files of the task, and the manifest without
+    IGNORED_MANIFEST_KEYS. Raises CheckpointError when a file is missing or broken.
     """
     config = read_json(path / "config.json")
-    for note in CONFIG_NOTES:
-        config.pop(note, None)
-    manifest = read_manifest(path).model_dump(mode="json", exclude=MANIFEST_NOTES)
-    if not manifest["lexicon_weight"]:  # a model of before lexicons is the same model
+    for key in IGNORED_CONFIG_KEYS:
+        config.pop(key, None)
+    manifest = read_manifest(path).model_dump(mode="json", exclude=IGNORED_MANIFEST_KEYS)
+    if not manifest["lexicon_weight"]:  # keeps the fingerprints of models that are older than this key
         del manifest["lexicon_weight"]
-    parts = {
-        "config": config,
-        "manifest": manifest,
-        "files": {file.name: _digest(file) for file in [*tokenizer_files(path), *weight_files(path), *_further(path)]},
-    }
+    files = [*tokenizer_files(path), *weight_files(path), *_task_files(path)]
+    parts = {"config": config, "manifest": manifest, "files": {file.name: _digest(file) for file in files}}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,14 +18,14 @@ TEMPLATE_VERSION = 1
 class Manifest(BaseModel):
     """What the product adds to a Hugging Face directory, kept in its `regulars.json`.
 
-    `item_ids[i]` is the product whose token id is `first_item_token + i` (item_tokens coding).
-    Empty or at its default each field changes nothing.
-    `labels`: the order of the classifier's outputs. `temperature` divides its logits; `ngram_weights` multiply those of
-    the n-grams' heads, `lexicon_weight` those of `lm.sentiment.english_lexicon`. `length_power` is the exponent of a
-    text's length relative to the middle of `usual_lengths`; `offsets` are added to the logits. `lapses[i][j]` is
-    P(observed label j | true label i) (`lm.sentiment.calibration`). The label is the argmax of
+    `item_ids[i]` is the product with the token id `first_item_token + i` (coding item_tokens).
+    A field that is empty or at its default has no effect.
+    `labels` is the order of the classifier's outputs. `temperature` divides its logits. `ngram_weights` multiply the
+    logits of the n-gram heads and `lexicon_weight` those of `lm.sentiment.english_lexicon`. `length_power` is the
+    exponent of a text's length relative to the middle of `usual_lengths`. `offsets` are added to the logits.
+    `lapses[i][j]` is P(observed label j | true label i) (`lm.sentiment.calibration`). The label is the argmax of
     `label_weights` x (probability - `label_thresholds`) (`lm.sentiment.label_rule`).
-    `neighbour_weights` are those of `lm.recommend.co_purchase`, `newcomer_weights` those of `lm.recommend.cold_items`.
+    `neighbour_weights` belong to `lm.recommend.co_purchase`, `newcomer_weights` to `lm.recommend.cold_items`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -52,28 +52,8 @@ class Manifest(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _without_n_grams(cls, values: Any) -> Any:
-        """Before n-grams had two heads a folder without any said `ngram_weight: 0`; one with them is trained again."""
-        if isinstance(values, dict) and values.get("ngram_weight") == 0:
-            return {key: value for key, value in values.items() if key != "ngram_weight"}
-        return values
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_one_noise(cls, values: Any) -> Any:
-        """Before the texts of each label had their own lapses `noise` was the share of all with a label by chance."""
-        if not isinstance(values, dict) or "noise" not in values:
-            return values
-        noise = values["noise"]
-        if not isinstance(noise, list) or not all(isinstance(of, (int, float)) for of in noise):
-            raise ValueError("noise needs one number for each label")
-        lapses = [[of + (1 - sum(noise)) * (i == j) for j, of in enumerate(noise)] for i in range(len(noise))]
-        return {key: value for key, value in values.items() if key != "noise"} | {"lapses": lapses}
-
     @model_validator(mode="after")
-    def _codes_are_whole(self) -> Manifest:
+    def _check_consistency(self) -> Manifest:
         if self.coding == "item_tokens" and not self.item_ids:
             raise ValueError("coding item_tokens needs item_ids")
         if self.item_ids and self.first_item_token == 0:
@@ -87,15 +67,15 @@ class Manifest(BaseModel):
             if values and (len(values) != len(self.labels) or not all(map(math.isfinite, values))):
                 raise ValueError(f"{name} needs one number for each label")
         sums = [sum(row) for row in self.lapses if len(row) == len(self.labels)]
-        if self.lapses and (len(sums) != len(self.labels) or any(abs(of - 1) > 1e-6 for of in sums)):
-            raise ValueError("lapses needs a row for each label, of one share for each that add up to 1")
+        if self.lapses and (len(sums) != len(self.labels) or any(abs(total - 1) > 1e-6 for total in sums)):
+            raise ValueError("lapses needs one row for each label, of probabilities that add up to 1")
         if self.usual_lengths[0] > self.usual_lengths[1]:
             raise ValueError("usual_lengths needs the shorter length first")
         return self
 
 
 def read_manifest(path: Path) -> Manifest:
-    """The manifest of a model directory, or that of a stock GPT-2 where it has none.
+    """The manifest of a model directory; a directory without one has the manifest of a stock GPT-2.
 
     Raises CheckpointError for unknown keys, wrong values, a manifest or template of a newer Regulars,
     and item tokens beyond the model's vocabulary.
@@ -127,7 +107,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write `regulars.json` into a model directory, replacing it in one step."""
+    """Write `regulars.json` into a model directory, replacing the old one atomically."""
     temporary = path / (MANIFEST_FILE + ".tmp")
     temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     temporary.replace(path / MANIFEST_FILE)

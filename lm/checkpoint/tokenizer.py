@@ -1,4 +1,4 @@
-"""Byte-level BPE trained on a shop's own text, stored as an ordinary Hugging Face tokenizer."""
+"""Trains byte-level BPE on a shop's own text and saves it as an ordinary Hugging Face tokenizer."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from lm.checkpoint.checkpoint import END_OF_TEXT
 
-#: A classifier's own padding: it reads END_OF_TEXT, which Hugging Face would skip if it were the padding too.
+#: The padding of a classifier. It reads END_OF_TEXT, which Hugging Face would skip if that were the padding too.
 PADDING = "<|pad|>"
-#: The 256 bytes and END_OF_TEXT are always in the vocabulary: any text in any language has an encoding.
+#: The 256 bytes and END_OF_TEXT are always in the vocabulary, so that any text in any language has an encoding.
 SMALLEST_VOCABULARY = 257
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int, *, folded: bool = False) -> Tokenizer:
-    """Learn GPT-2's byte-level BPE (Radford et al. 2019) on `texts`; END_OF_TEXT is id 0.
+    """Learn GPT-2's byte-level BPE (Radford et al. 2019) on `texts`; END_OF_TEXT has id 0.
 
-    `folded`, for what is only read and never written: "Avoid" at the beginning is the same token as " avoid" in the
-    middle and fullwidth letters are plain ones, so that few texts teach more of each word.
-
-    Fewer than `vocab_size` tokens come out when the text has no more pairs that occur twice.
-    The result depends on the texts as a multiset, not on their order.
+    `folded` ignores case, width and position: "Avoid" at the beginning and " avoid" later are one token. Few texts
+    then give more examples of each word, but the tokenizer cannot restore the text.
+    The vocabulary is smaller than `vocab_size` when no further pair occurs twice. The result does not depend on the
+    order of the texts. Raises ValueError for a `vocab_size` below SMALLEST_VOCABULARY.
     """
     if vocab_size < SMALLEST_VOCABULARY:
         raise ValueError(f"vocab_size must be at least {SMALLEST_VOCABULARY} (256 bytes and {END_OF_TEXT})")
@@ -45,7 +44,10 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, folded: bool = False) ->
 
 
 def for_classifier(tokenizer: Tokenizer) -> Tokenizer:
-    """Make Hugging Face end each text with END_OF_TEXT, where the classifier reads, and pad with PADDING; in place."""
+    """Append END_OF_TEXT, where the classifier reads, to every text, and pad with PADDING; changes `tokenizer`.
+
+    Raises ValueError when the tokenizer has no END_OF_TEXT.
+    """
     end = tokenizer.token_to_id(END_OF_TEXT)
     if end is None:
         raise ValueError(f"the tokenizer has no {END_OF_TEXT}: start from a GPT-2 checkpoint")
@@ -57,12 +59,12 @@ def for_classifier(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def padding_token(tokenizer: Tokenizer) -> str | None:
-    """The token to pad with: PADDING, else END_OF_TEXT; None where the tokenizer (another family's) has neither."""
+    """The padding token: PADDING, else END_OF_TEXT; None for tokenizers of other families, which have neither."""
     return next((token for token in (PADDING, END_OF_TEXT) if tokenizer.token_to_id(token) is not None), None)
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path, max_tokens: int) -> None:
-    """Write tokenizer.json and the tokenizer_config.json by which `AutoTokenizer.from_pretrained` finds it."""
+    """Write tokenizer.json, and the tokenizer_config.json that `AutoTokenizer.from_pretrained` needs."""
     tokenizer.save(str(directory / "tokenizer.json"))
     config: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

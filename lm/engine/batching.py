@@ -1,4 +1,4 @@
-"""Batches bounded by tokens, and the few row counts that matrix products are run with."""
+"""Batches bounded by tokens, and the row counts of matrix products."""
 
 from __future__ import annotations
 
@@ -8,28 +8,31 @@ from dataclasses import dataclass
 import torch
 
 LENGTH_MULTIPLE = 8
-"""Prompts are padded to a multiple of this many tokens, so that neighbours of near length share one shape."""
+"""Prompts are padded to a multiple of this many tokens, so that prompts of similar length share a shape."""
 
 
 def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Indices of `lengths` in batches, longest first, each of at most `budget` tokens (at least one row).
+    """Group the indices of `lengths` into batches of at most `budget` tokens (at least one row), longest first.
 
-    Rows of like length come to lie together, so that one long row costs nothing but itself.
+    Rows of similar length share a batch, so that a long row pads few others.
     """
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    falling = [lengths[i] for i in order]
+    descending = [lengths[i] for i in order]
     batches, start = [], 0
     while start < len(order):
-        stop = start + rows_within_budget(falling[start:], budget)
+        stop = start + rows_within_budget(descending[start:], budget)
         batches.append(order[start:stop])
         start = stop
     return batches
 
 
-def rows_within_budget(lengths: Iterable[int], budget: int, extra: int = 0, budget_with_extra: int | None = None) -> int:
-    """How many of the first rows make a batch: at most `budget` tokens, but at least one row.
+def rows_within_budget(
+    lengths: Iterable[int], budget: int, extra: int = 0, budget_with_extra: int | None = None
+) -> int:
+    """The number of leading rows that form a batch of at most `budget` tokens; at least one row.
 
-    A row counts its length rounded up to LENGTH_MULTIPLE; with `extra` added, rows may use `budget_with_extra`.
+    Lengths are rounded up to LENGTH_MULTIPLE. With `extra` tokens added to each row, a batch has at most
+    `budget_with_extra` tokens.
     """
     spent = rows = 0
     for length in lengths:
@@ -48,21 +51,20 @@ def round_up(number: int, multiple: int) -> int:
 
 @dataclass(frozen=True)
 class RowTiles:
-    """The row counts of matrix products: tiles of `tile` rows, the last one padded up to a `multiple`.
+    """The row counts of matrix products: tiles of `tile` rows, the last one padded to a `multiple`.
 
-    A tile is small enough for the caches between two products and large enough to be worth packing the
-    weights for.
+    A tile fits the caches between two products, and is large enough to repay the packing of the weights.
     """
 
     tile: int
     multiple: int
 
     def padded(self, rows: int) -> int:
-        """How many rows a buffer needs for `rows` rows."""
+        """The rows of a buffer for `rows` rows, padding included."""
         return round_up(rows, self.multiple)
 
     def __call__(self, rows: int) -> Iterator[slice]:
-        """Slices that cover `rows` rows, itself a multiple of `multiple`."""
+        """The slices of the tiles that cover `rows` rows; `rows` is a multiple of `multiple`."""
         return (slice(start, min(start + self.tile, rows)) for start in range(0, rows, self.tile))
 
 
@@ -71,9 +73,9 @@ ROW_MULTIPLE = 16
 
 
 def rows_are_independent(product: Callable[[torch.Tensor], torch.Tensor], width: int, tile: int) -> bool:
-    """Whether a row of `product` (rows, width) -> (rows, …) has the same bits whatever rows stand beside it.
+    """Whether each row of `product` (rows, width) -> (rows, …) is bitwise independent of the number of rows.
 
-    Tried with few, some and half of the tile's rows, at both ends of the tile.
+    Tries few, some and half of the tile's rows, at both ends of the tile.
     """
     x = torch.randn(tile, width, generator=torch.Generator().manual_seed(0))
     whole = product(x)
@@ -86,10 +88,10 @@ def rows_are_independent(product: Callable[[torch.Tensor], torch.Tensor], width:
 
 
 def choose_tiles(products: Sequence[tuple[Callable[[torch.Tensor], torch.Tensor], int]], tile: int) -> RowTiles:
-    """Row counts with which results do not depend on the batch, for `products` given as (function, width).
+    """Row counts that make results independent of the batch, for `products` given as (function, width).
 
-    Matrix libraries pick kernels by the row count, and kernels may round differently. Where this
-    processor's do not, any multiple of ROW_MULTIPLE is used; else every product has FIXED_TILE rows.
+    Matrix libraries choose kernels by the row count, and kernels may round differently. Where this processor's kernels
+    round alike, any multiple of ROW_MULTIPLE is used; otherwise every product has FIXED_TILE rows.
     """
     if all(rows_are_independent(product, width, tile) for product, width in products):
         return RowTiles(tile, ROW_MULTIPLE)

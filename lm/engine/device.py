@@ -1,4 +1,4 @@
-"""Where and how the model computes: device, number format, threads, and what malloc does with freed memory."""
+"""The device, number format, threads and memory allocation of the model's computation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt's parameter numbers, from glibc's malloc.h
-LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no more
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameter numbers of mallopt, from glibc's malloc.h
+LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc's upper limit
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """`auto` is the GPU that CUDA_VISIBLE_DEVICES leaves first, else the processor; other names as torch's."""
+    """The torch device of a name; `auto` is the first GPU that CUDA_VISIBLE_DEVICES leaves, else the CPU."""
     if device != "auto":
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where it is fast (AMX, AVX512-BF16, or a GPU that has it), else float32.
+    """The number format of a name; `auto` is bfloat16 where `has_fast_bfloat16`, else float32.
 
-    Raises ValueError for another name than auto, float32 and bfloat16.
+    Raises ValueError for other names than auto, float32 and bfloat16.
     """
     if dtype == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
@@ -35,19 +35,22 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tensor cores, AMX or AVX512-BF16: elsewhere bfloat16 is emulated and slower than float32."""
+    """Whether the device has tensor cores, AMX or AVX512-BF16; elsewhere bfloat16 is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 where the hardware has it, else float32."""
+    """The context in which torch computes in bfloat16 where `has_fast_bfloat16`, else in float32."""
     return torch.autocast(device.type, torch.bfloat16) if has_fast_bfloat16(device) else nullcontext()
 
 
 def use_threads(threads: int | None = None) -> int:
-    """Set torch's threads to `threads`, else to OMP_NUM_THREADS (Spark: the task's CPUs); returns the number."""
+    """Set the number of torch's threads, by default OMP_NUM_THREADS (in Spark the task's CPUs), and return it.
+
+    Raises ValueError for fewer than 1.
+    """
     if threads is None:
         stated = os.environ.get("OMP_NUM_THREADS", "")
         threads = int(stated) if stated.isdigit() and int(stated) > 0 else torch.get_num_threads()
@@ -58,10 +61,9 @@ def use_threads(threads: int | None = None) -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep blocks up to 32 MiB for reuse instead of handing each back to the kernel.
+    """Make glibc keep freed blocks of up to 32 MiB for reuse instead of returning them to the kernel.
 
-    By default every large temporary is mapped afresh and paged in zeroed, at every step. Elsewhere than
-    with glibc this does nothing.
+    By default the kernel maps and zeroes every large temporary anew. Has no effect without glibc.
     """
     if not sys.platform.startswith("linux"):
         return
@@ -74,14 +76,14 @@ def keep_freed_memory() -> None:
 
 
 class Buffers:
-    """Named scratch memory that is kept between batches, because fresh memory is paged in at every use."""
+    """Named scratch tensors that are kept between batches, because the kernel zeroes new memory page by page."""
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._flat: dict[str, Tensor] = {}
         self._dtype, self._device = dtype, device
 
     def get(self, name: str, *shape: int, dtype: torch.dtype | None = None, zero: bool = False) -> Tensor:
-        """A tensor of this shape with whatever it held before; with `zero`, new memory holds zeros."""
+        """A tensor of this shape with arbitrary content; with `zero`, memory allocated by this call is zero."""
         numbers = int(np.prod(shape))
         flat = self._flat.get(name)
         if flat is None or len(flat) < numbers:
@@ -92,6 +94,6 @@ class Buffers:
         return flat[:numbers].view(shape)
 
     def replace(self, name: str, *shape: int, zero: bool = False) -> Tensor:
-        """A new tensor under the name of an old one, which its holders may still read."""
+        """A newly allocated tensor under a used name; the old tensor stays valid for its holders."""
         self._flat.pop(name, None)
         return self.get(name, *shape, zero=zero)

@@ -1,4 +1,4 @@
-"""What the searches need of a language model: prompts computed once, and answers that follow them."""
+"""The interface of a language model for search and sampling: prompts are computed once and then extended."""
 
 from __future__ import annotations
 
@@ -10,50 +10,53 @@ from torch import Tensor
 
 from lm.checkpoint.checkpoint import read_json
 from lm.engine.device import choose_device, choose_dtype, keep_freed_memory, use_threads
-from lm.engine.kv_tree import TokenRuns, Floats, Ints, KVTree
+from lm.engine.kv_tree import Floats, Ints, KVTree, TokenRuns
 
 
 class Prefilled(Protocol):
-    """A batch of prompts whose keys and values are computed; it lives until the engine's next prefill."""
+    """A batch of prompts with computed keys and values; valid until the engine's next prefill."""
 
     states: Tensor  # (B, E) the state after each prompt
     tree: KVTree
 
-    def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
-        """Compute runs of answer tokens: (N, E) the state after each token, (M,) slot of each run's last."""
+    def extend(self, runs: TokenRuns) -> tuple[Tensor, Ints]:
+        """Compute M runs of N answer tokens: the state after each token (N, E), the slot of each run's last (M,)."""
 
 
 class Engine(Protocol):
     """A causal language model."""
 
-    context: int  # positions: a prompt and its answer must fit
+    context: int  # positions, for a prompt and its answer together
     vocabulary: int
-    row_bytes: int  # keys and values of one token
+    row_bytes: int  # bytes of one token's keys and values
 
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> Prefilled:
-        """Compute prompts (token ids, none empty), each with room for `slots` answer tokens."""
+        """Compute B prompts (token ids, none empty), each with room for `slots` answer tokens."""
 
     def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """Logits of `states` (N, E) over `count` tokens from id `first` on (default: all).
 
-        Yields (row, logits (n, count) float32) for consecutive rows; the tensor is overwritten by the next.
+        Yields (first row, logits (n, count) float32) for consecutive rows; the next yield overwrites the tensor.
         """
 
     def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
-        """log p(token[i] | states[row[i]]) over the whole vocabulary, `row` ascending: (M,), natural log, <= 0."""
+        """log p(token[i] | states[row[i]]) over the whole vocabulary, natural log, <= 0: (M,); `row` is ascending."""
 
 
 def load_engine(path: Path, *, dtype: str = "auto", threads: int | None = None, device: str = "auto") -> Engine:
-    """The causal model of a directory: GPT-2 by lm.engine.gpt2, any other by transformers."""
+    """The engine of a causal model directory: lm.engine.gpt2 for GPT-2, transformers for other architectures.
+
+    `dtype`, `threads` and `device` as in lm.engine.device. Raises CheckpointError when the model cannot be loaded.
+    """
     from lm.engine.gpt2_engine import GPT2Engine
     from lm.engine.weights import is_plain_gpt2, load_gpt2
 
     keep_freed_memory()
     use_threads(threads)
-    place = choose_device(device)
-    number = choose_dtype(dtype, place)
+    torch_device = choose_device(device)
+    torch_dtype = choose_dtype(dtype, torch_device)
     if is_plain_gpt2(read_json(path / "config.json")):
-        return GPT2Engine(load_gpt2(path, dtype=number, device=place))
+        return GPT2Engine(load_gpt2(path, dtype=torch_dtype, device=torch_device))
     from lm.engine.huggingface_engine import load_huggingface_engine
 
-    return load_huggingface_engine(path, number, place)
+    return load_huggingface_engine(path, torch_dtype, torch_device)

@@ -1,9 +1,9 @@
-"""GPT-2's forward over Hugging Face weights, as functions small enough to read in one sitting.
+"""GPT-2's forward pass over Hugging Face weights, as small pure functions.
 
-The rows of a matrix here are tokens, of any number of prompts one after the other: (N, E). Only attention
-knows which rows belong together. Sizes: N rows, B prompts, T tokens of a prompt, E n_embd, H heads, D = E / H.
-Weights keep Hugging Face's names and layout, linear layers as (in, out), so that they can stay mapped from
-the safetensors file: on a processor `x @ w` is as fast that way as transposed (measured from 16 rows up).
+The rows of a matrix (N, E) are the tokens of any number of prompts, concatenated; only attention separates prompts.
+Sizes: N rows, B prompts, T tokens of a prompt, E n_embd, H heads, D = E / H.
+Weights keep Hugging Face's names and layout, linear layers as (in, out), so that they can stay memory-mapped. On a CPU
+`x @ w` is as fast that way as transposed (measured from 16 rows up).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 QUERY_MULTIPLE = 8
-"""Rows that ask in one call are padded to a multiple of this: with odd numbers the matrix library's result
-depends on how memory happens to be aligned.
+"""Attention queries are padded to a multiple of this many rows, because the result of other row counts depends on the
+alignment of memory.
 """
 
 
 class Block(NamedTuple):
-    """One layer's weights, as in Hugging Face's `h.<i>`."""
+    """The weights of one transformer block, Hugging Face's `h.<i>`."""
 
     ln_1_weight: Tensor  # (E,)
     ln_1_bias: Tensor  # (E,)
@@ -41,7 +41,7 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True)
 class GPT2:
-    """A GPT-2's weights and the few numbers of its configuration that the forward needs."""
+    """The weights of a GPT-2 and the configuration values of its forward pass."""
 
     wte: Tensor  # (vocab, E)
     wpe: Tensor  # (context, E)
@@ -57,21 +57,21 @@ class GPT2:
 
     @property
     def n_embd(self) -> int:
-        """E, the width of a token's state."""
+        """The width E of a token's state."""
         return self.wte.shape[1]
 
     @property
     def context(self) -> int:
-        """How many positions there are."""
+        """The number of positions."""
         return self.wpe.shape[0]
 
     @property
     def inner(self) -> int:
-        """Width of the hidden layer of each MLP."""
+        """The width of the MLPs' hidden layers."""
         return self.blocks[0].c_fc_bias.shape[0]
 
     def attention_scale(self, layer: int) -> float:
-        """What queries times keys are multiplied with in a layer."""
+        """The factor of the products of queries and keys in a layer."""
         scale = (self.n_embd // self.n_head) ** -0.5 if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
@@ -88,30 +88,30 @@ def embed(model: GPT2, ids: Tensor, positions: Tensor, out: Tensor) -> Tensor:
 
 
 def queries_keys_values(model: GPT2, block: Block, x: Tensor, out: Tensor) -> Tensor:
-    """x (N, E) -> out (N, 3E): queries, keys and values of each row."""
+    """Queries, keys and values of each row: x (N, E) -> out (N, 3E)."""
     return torch.addmm(
         block.c_attn_bias, layer_norm(model, x, block.ln_1_weight, block.ln_1_bias), block.c_attn_weight, out=out
     )
 
 
 def keys_values(model: GPT2, block: Block, x: Tensor, out: Tensor) -> Tensor:
-    """x (N, E) -> out (N, 2E): the same without queries."""
+    """Keys and values of each row: x (N, E) -> out (N, 2E)."""
     E = model.n_embd
     h = layer_norm(model, x, block.ln_1_weight, block.ln_1_bias)
     return torch.addmm(block.c_attn_bias[E:], h, block.c_attn_weight[:, E:], out=out)
 
 
 def queries(model: GPT2, block: Block, x: Tensor) -> Tensor:
-    """x (N, E) -> (N, E): queries alone."""
+    """Queries of each row: x (N, E) -> (N, E)."""
     E = model.n_embd
     h = layer_norm(model, x, block.ln_1_weight, block.ln_1_bias)
     return torch.addmm(block.c_attn_bias[:E], h, block.c_attn_weight[:, :E])
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    """torch's fused attention, (B, H, R, D), made independent of the company.
+    """torch's fused attention (B, H, R, D), with results that do not depend on the batch.
 
-    A single prompt with a single head would be computed by all threads together, and rounded differently.
+    Torch splits a single prompt with a single head over its threads and then rounds differently; a copy prevents that.
     """
     if len(q) * q.shape[1] == 1 and not q.is_cuda:
         q, k, v = (t.expand(2, -1, -1, -1) for t in (q, k, v))
@@ -120,7 +120,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
 
 
 def attend_causally(model: GPT2, layer: int, qkv: Tensor) -> Tensor:
-    """Prompts of one length among themselves: (B, T, 3E) -> (B, T, E)."""
+    """Causal self-attention of B prompts of one length: (B, T, 3E) -> (B, T, E)."""
     B, T, _ = qkv.shape
     q, k, v = qkv.view(B, T, 3, model.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D)
     scale = model.attention_scale(layer)
@@ -129,14 +129,14 @@ def attend_causally(model: GPT2, layer: int, qkv: Tensor) -> Tensor:
 
 
 def by_heads(model: GPT2, kv: Tensor) -> Tensor:
-    """Keys and values as a product gives them, (B, T, 2E), to (B, 2, H, T, D)."""
+    """Split keys and values by heads: (B, T, 2E) -> (B, 2, H, T, D)."""
     return kv.unflatten(2, (2, model.n_head, -1)).permute(0, 2, 3, 1, 4)
 
 
 def attend(model: GPT2, layer: int, q: Tensor, kv: Tensor, mask: Tensor) -> Tensor:
-    """R new rows a prompt to its S earlier and own: q (B, R, E), kv (B, 2, H, S, D), mask (B, R, S) -> (B, R, E).
+    """Attention of R queries a prompt to S keys: q (B, R, E), kv (B, 2, H, S, D), mask (B, R, S) -> (B, R, E).
 
-    `mask` is added to the products: 0 where a row may look, -inf elsewhere. R is a multiple of QUERY_MULTIPLE.
+    `mask` is added to the products: 0 where a query may attend, -inf elsewhere. R is a multiple of QUERY_MULTIPLE.
     """
     B, R, E = q.shape
     k, v = kv.unbind(1)  # 2 x (B, H, S, D)
@@ -147,9 +147,9 @@ def attend(model: GPT2, layer: int, q: Tensor, kv: Tensor, mask: Tensor) -> Tens
 
 
 def finish_block(model: GPT2, block: Block, x: Tensor, attended: Tensor, inner: Tensor, scratch: Tensor) -> Tensor:
-    """Projection, MLP and both residual sums, in place: x (N, E), attended (N, E) -> x.
+    """Output projection, MLP and both residual sums, in place: x (N, E), attended (N, E) -> x.
 
-    `inner` and `scratch`, both (N, inner), are overwritten.
+    Overwrites `inner` and `scratch`, both (N, inner).
     """
     x.add_(block.attn_c_proj_bias).addmm_(attended, block.attn_c_proj_weight)  # (N, E)
     h = layer_norm(model, x, block.ln_2_weight, block.ln_2_bias)  # (N, E)
@@ -160,8 +160,7 @@ def finish_block(model: GPT2, block: Block, x: Tensor, attended: Tensor, inner: 
 def hidden_layer(model: GPT2, block: Block, h: Tensor, inner: Tensor, scratch: Tensor) -> Tensor:
     """The MLP's hidden layer: h (N, E) -> (N, inner), in `inner` or in new memory.
 
-    In bfloat16 on a processor the activation is computed as the product leaves the registers, which takes a sixth off
-    the layer's time: oneDNN's fusion, which torch.compile uses too. It lacks bfloat16 on processors without AVX512.
+    In bfloat16 on a CPU with AVX512, oneDNN fuses the activation with the product, which saves a sixth of the time.
     """
     algorithm = FUSED.get(model.activation)
     if algorithm and h.dtype == torch.bfloat16 and not h.is_cuda and _fuses_bfloat16():
@@ -178,16 +177,16 @@ def _fuses_bfloat16() -> bool:
 
 
 def final_norm(model: GPT2, x: Tensor) -> Tensor:
-    """The state that the head reads: (N, E) -> (N, E)."""
+    """The final LayerNorm before the head: (N, E) -> (N, E)."""
     return layer_norm(model, x, model.ln_f_weight, model.ln_f_bias)
 
 
 def gelu_new_(x: Tensor, scratch: Tensor) -> Tensor:
-    """GELU in its tanh form, in place.
+    """The tanh form of GELU, in place.
 
-    In float32 it is computed as x / (1 + exp(-2u)) with u = sqrt(2/pi)·(x + 0.044715·x³), which equals
-    x·(1 + tanh u)/2 and takes less than half the time of torch's own. Its steps round alike in the vector and
-    the scalar code of torch, which tanh, sigmoid and gelu do not: results would depend on where a thread ends.
+    In float32 it is x / (1 + exp(-2u)) with u = sqrt(2/pi)·(x + 0.044715·x³), which equals x·(1 + tanh u)/2 in less
+    than half the time of torch's own. Its steps round alike in torch's vector and scalar code. With torch's tanh,
+    sigmoid and gelu, results would depend on the split of rows over threads.
     """
     if x.dtype != torch.float32 or x.is_cuda:
         return torch.ops.aten.gelu.out(x, approximate="tanh", out=x)
@@ -197,7 +196,7 @@ def gelu_new_(x: Tensor, scratch: Tensor) -> Tensor:
 
 
 def gelu_(x: Tensor, scratch: Tensor) -> Tensor:
-    """The exact GELU, in place."""
+    """The exact form of GELU, in place."""
     return torch.ops.aten.gelu.out(x, out=x)
 
 
@@ -221,4 +220,4 @@ ACTIVATIONS = {
 }
 """GPT2Config.activation_function -> the function, each (x, scratch of x's shape) -> x."""
 FUSED = {"gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "gelu": "none"}
-"""The activations that oneDNN fuses with a product, and its name for their form."""
+"""Activations that oneDNN fuses with a product -> oneDNN's name of their form."""

@@ -1,4 +1,4 @@
-"""The engine over lm.engine.gpt2: packed prompts, one key/value cache, and passes over a tree of answers."""
+"""The engine of GPT-2: packed prompts, one key/value cache, and batched passes over a tree of answers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lm.engine import gpt2
 from lm.engine.batching import LENGTH_MULTIPLE, ROW_MULTIPLE, RowTiles, choose_tiles
 from lm.engine.device import Buffers
 from lm.engine.gpt2 import GPT2
-from lm.engine.kv_tree import SLOT_MULTIPLE, TokenRuns, Floats, Ints, Placement, KVTree
+from lm.engine.kv_tree import SLOT_MULTIPLE, Floats, Ints, KVTree, Placement, TokenRuns
 from lm.engine.vocabulary_head import VocabularyHead
 
-TILE = 512
-"""Rows of a matrix product: the MLP's hidden layer of one tile (6 MB for GPT-2 124M) stays in the cache."""
-BFLOAT16_TILE = 4096
-"""In bfloat16 the library reorders the weights at each product, which many rows make worth while."""
+ROWS_PER_TILE = 512
+"""Rows of a matrix product; the MLP's hidden layer of one tile (6 MB for GPT-2 124M) fits the CPU cache."""
+BFLOAT16_ROWS_PER_TILE = 4096
+"""In bfloat16 the library reorders the weights for each product, which only pays with many rows."""
 MANY_QUERIES = 32
-"""More rows of a prompt than this are padded to a multiple of it, so that more prompts share a shape."""
+"""More queries of a prompt than this are padded to a multiple of it, so that more prompts share a shape."""
 
 
-class Group(NamedTuple):
+class PromptGroup(NamedTuple):
     """Consecutive prompts that are padded to the same length."""
 
     start: int  # first prompt
@@ -36,8 +36,8 @@ class Group(NamedTuple):
     slot: int  # first slot of the cache; each prompt has T + slots of them
 
 
-class Run(NamedTuple):
-    """Consecutive prompts that attend in one call of a pass: same padded length, rows and visible slots."""
+class AttentionCall(NamedTuple):
+    """Consecutive prompts of one attention call: they share padded length, queries and visible slots."""
 
     row: int  # first row of the pass's queries
     prompts: int
@@ -47,20 +47,19 @@ class Run(NamedTuple):
     mask: Tensor  # (prompts, rows, padded length + visible slots)
 
 
-def _stretch(cache: Tensor, first: int, prompts: int, stride: int, heads: int) -> Tensor:
-    """The part of consecutive prompts in a cache (..., all, 2E): (..., prompts, 2, H, stride, D).
+def _prompts_cache(cache: Tensor, first: int, prompts: int, stride: int, heads: int) -> Tensor:
+    """View the cache (..., all, 2E) of consecutive prompts as (..., prompts, 2, H, stride, D).
 
-    A head's keys lie one after the other: attention of a few new rows takes half the time that it takes where they
-    lie as a product gives them, a token's heads side by side.
+    The keys of one head are contiguous, which halves the time of attention for a few new rows.
     """
-    part = cache[..., first : first + prompts * stride, :].flatten(-2)
-    return part.unflatten(-1, (prompts, 2, heads, stride, -1))
+    flat = cache[..., first : first + prompts * stride, :].flatten(-2)
+    return flat.unflatten(-1, (prompts, 2, heads, stride, -1))
 
 
 class GPT2Engine:
-    """Implements lm.engine.engine.Engine. One batch of prompts lives at a time.
+    """Implements lm.engine.engine.Engine; only the newest batch of prompts is valid.
 
-    `tiles` are the row counts of the matrix products; the default is chosen for the processor.
+    `tiles` are the row counts of the matrix products; the default is chosen for the hardware.
     """
 
     def __init__(self, model: GPT2, tiles: RowTiles | None = None) -> None:
@@ -73,10 +72,10 @@ class GPT2Engine:
         self.tiles = tiles or self._choose_tiles()
 
     def _choose_tiles(self) -> RowTiles:
-        if self.device.type != "cpu":  # a GPU wants all rows at once
+        if self.device.type != "cpu":  # a GPU computes all rows at once
             return RowTiles(1 << 16, 64)
         if self.dtype != torch.float32:
-            return RowTiles(BFLOAT16_TILE, 2 * ROW_MULTIPLE)
+            return RowTiles(BFLOAT16_ROWS_PER_TILE, 2 * ROW_MULTIPLE)
         model, block = self.model, self.model.blocks[0]
         E, inner = model.n_embd, model.inner
         with torch.inference_mode():
@@ -88,12 +87,12 @@ class GPT2Engine:
                     (lambda x: torch.addmm(block.c_fc_bias, x, block.c_fc_weight), E),
                     (lambda x: x[:, :E].clone().addmm_(x, block.mlp_c_proj_weight), inner),
                 ],
-                TILE,
+                ROWS_PER_TILE,
             )
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> GPT2Prefilled:
-        """Compute prompts, best given in order of length; `slots` 0 keeps no keys and values."""
+        """Compute prompts, fastest in order of length; with 0 `slots` no keys and values are kept."""
         return GPT2Prefilled(self, prompts, slots)
 
     def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
@@ -106,7 +105,7 @@ class GPT2Engine:
         return self.head.log_probs(states, row, token)
 
     def through_blocks(self, x: Tensor, layer: int, attended: Tensor) -> None:
-        """The rest of a layer after attention, tile by tile: x (N, E), attended (N, E) -> x."""
+        """Compute the rest of a layer after attention, tile by tile, in place: x (N, E), attended (N, E) -> x."""
         tile = min(self.tiles.tile, len(x))
         inner = self.buffers.get("inner", tile, self.model.inner)
         scratch = self.buffers.get("scratch", tile, self.model.inner)
@@ -128,45 +127,43 @@ class GPT2Prefilled:
         self.states = self._prefill(prompts)
 
     def _lay_out(self) -> None:
-        """Give each prompt its stretch of the cache: the prompt's tokens, then the tree's slots."""
+        """Assign each prompt its part of the cache: the prompt's tokens, then the tree's slots."""
         self._slots = self.tree.slots
         self._stride = self._padded + self._slots  # cache slots of each prompt
-        self._base: Ints = np.cumsum(self._stride) - self._stride  # first of them
-        self._groups = self._group()
+        self._base: Ints = np.cumsum(self._stride) - self._stride  # the first of them
+        self._groups = self._prompt_groups()
 
     def _cache_shape(self) -> tuple[int, int, int]:
         total = int(self._stride.sum()) if self._slots else 0
         return len(self.model.blocks), total, 2 * self.model.n_embd
 
     def _make_room(self) -> None:
-        """Move the cache to where every prompt has as many slots as the tree has come to have."""
+        """Copy the cache into a larger one, with the tree's present number of slots for every prompt."""
         if not self._slots:
-            raise ValueError("prompts computed with 0 slots keep no keys and values to go on from")
-        before, cache = self._groups, self._cache
-        had = self._slots
+            raise ValueError("prompts computed with 0 slots keep no keys and values, and cannot be extended")
+        old_groups, old_cache, old_slots = self._groups, self._cache, self._slots
         self._lay_out()
         self._cache = self.engine.buffers.replace("cache", *self._cache_shape(), zero=True)
-        for old, new in zip(before, self._groups, strict=True):
-            source, target = self._of(cache, old, had), self._of(self._cache, new, self._slots)
-            target[..., : new.length + had, :] = source
+        for old, new in zip(old_groups, self._groups, strict=True):
+            source = self._group_cache(old_cache, old, old_slots)
+            target = self._group_cache(self._cache, new, self._slots)
+            target[..., : new.length + old_slots, :] = source
 
-    def _of(self, cache: Tensor, group: Group, slots: int) -> Tensor:
-        """A group's part of a cache (..., all, 2E): (..., prompts, 2, H, T + slots, D)."""
-        return _stretch(cache, group.slot, group.stop - group.start, group.length + slots, self.model.n_head)
+    def _group_cache(self, cache: Tensor, group: PromptGroup, slots: int) -> Tensor:
+        """View a group's part of a cache (..., all, 2E) as (..., prompts, 2, H, T + slots, D)."""
+        return _prompts_cache(cache, group.slot, group.stop - group.start, group.length + slots, self.model.n_head)
 
-    def _group(self) -> list[Group]:
+    def _prompt_groups(self) -> list[PromptGroup]:
         change = np.flatnonzero(np.diff(self._padded)) + 1
         first_row = np.cumsum(self._padded) - self._padded
         return [
-            Group(start, stop, int(self._padded[start]), int(first_row[start]), int(self._base[start]))
+            PromptGroup(start, stop, int(self._padded[start]), int(first_row[start]), int(self._base[start]))
             for start, stop in pairwise([0, *change.tolist(), len(self._padded)])
             if start < stop
         ]
 
     def _prefill(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """The state after each prompt: (B, E). The last layer computes keys and values of all rows, but goes on
-        with each prompt's last row alone.
-        """
+        """The state after each prompt: (B, E). The last layer computes all keys and values, but only the last row."""
         engine, model, buffers = self.engine, self.model, self.engine.buffers
         if not prompts:
             return torch.empty(0, model.n_embd, dtype=engine.dtype, device=engine.device)
@@ -180,12 +177,12 @@ class GPT2Prefilled:
                 rows = slice(group.row, group.row + (group.stop - group.start) * group.length)
                 whole = qkv[rows].view(-1, group.length, 3 * model.n_embd)  # (b, T, 3E)
                 attended[rows].view(len(whole), group.length, -1).copy_(gpt2.attend_causally(model, layer, whole))
-                self._remember(layer, group, whole[:, :, model.n_embd :])
+                self._store(layer, group, whole[:, :, model.n_embd :])
             engine.through_blocks(x, layer, attended)
         return self._last_layer(x)
 
     def _embed_prompts(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """All prompts one after the other, each padded at its end to a multiple of LENGTH_MULTIPLE: (N, E)."""
+        """The embeddings of all prompts, concatenated, each padded at its end to LENGTH_MULTIPLE: (N, E)."""
         model = self.model
         N = self.engine.tiles.padded(int(self._padded.sum()))
         ids, positions = np.zeros(N, np.int64), np.zeros(N, np.int64)
@@ -211,7 +208,7 @@ class GPT2Prefilled:
         for group in self._groups:
             n = group.stop - group.start
             keys = kv[group.row : group.row + n * group.length].view(n, group.length, 2 * E)
-            self._remember(layer, group, keys)
+            self._store(layer, group, keys)
             within = np.arange(group.length) < self.lengths[group.start : group.stop, None]  # (b, T)
             within = np.repeat(within[:, None], gpt2.QUERY_MULTIPLE, axis=1)  # (b, R, T)
             repeated = q[group.start : group.stop, None].expand(-1, gpt2.QUERY_MULTIPLE, -1)  # (b, R, E)
@@ -220,69 +217,69 @@ class GPT2Prefilled:
         engine.through_blocks(last, layer, attended)
         return gpt2.final_norm(model, last)[:B]
 
-    def _remember(self, layer: int, group: Group, kv: Tensor) -> None:
-        """Keep the keys and values (b, T, 2E) of a group's prompts."""
+    def _store(self, layer: int, group: PromptGroup, kv: Tensor) -> None:
+        """Store the keys and values (b, T, 2E) of a group's prompts in the cache."""
         if self._slots:
-            kept = self._of(self._cache[layer], group, self._slots)
-            kept[..., : group.length, :] = gpt2.by_heads(self.model, kv)
+            stored = self._group_cache(self._cache[layer], group, self._slots)
+            stored[..., : group.length, :] = gpt2.by_heads(self.model, kv)
 
     @torch.inference_mode()
-    def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
+    def extend(self, runs: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
         engine, model, E = self.engine, self.model, self.model.n_embd
-        placement = self.tree.place(chains)
+        placement = self.tree.place(runs)
         if self.tree.slots != self._slots:
             self._make_room()
-        n = len(chains.token)
+        n = len(runs.token)
         N = engine.tiles.padded(n)
         ids, positions = np.zeros(N, np.int64), np.zeros(N, np.int64)
-        ids[:n], positions[:n] = chains.token, self.lengths[placement.prompt] + placement.depth
+        ids[:n], positions[:n] = runs.token, self.lengths[placement.prompt] + placement.depth
         x = gpt2.embed(model, self._tensor(ids), self._tensor(positions), engine.buffers.get("x", N, E))
         qkv = engine.buffers.get("qkv", N, 3 * E)
         attended = engine.buffers.get("attended", N, E).zero_()
-        slots = self._tensor(self._places(placement))
-        runs, queries, back = self._runs(placement)
+        slots = self._tensor(self._cache_rows(placement))
+        calls, queries, back = self._attention_calls(placement)
         q = engine.buffers.get("queries", len(queries), E)
         answers = engine.buffers.get("answers", len(queries), E)
         for layer, block in enumerate(model.blocks):
             for rows in engine.tiles(N):
                 gpt2.queries_keys_values(model, block, x[rows], qkv[rows])
-            new = qkv[:n, E:].reshape(len(slots), -1)  # a row for each key and value of each head
+            new = qkv[:n, E:].reshape(len(slots), -1)  # one row for each head's key and each head's value
             self._cache[layer].view(-1, new.shape[1]).index_copy_(0, slots, new)
             torch.index_select(qkv[:, :E], 0, queries, out=q)
-            for run in runs:
-                rows = slice(run.row, run.row + run.prompts * run.rows)
-                kv = _stretch(self._cache[layer], run.slot, run.prompts, run.stride, model.n_head)
-                kv = kv[..., : run.mask.shape[2], :]
-                asked = q[rows].view(run.prompts, run.rows, E)
-                answers[rows] = gpt2.attend(model, layer, asked, kv, run.mask).reshape(-1, E)
+            for call in calls:
+                rows = slice(call.row, call.row + call.prompts * call.rows)
+                kv = _prompts_cache(self._cache[layer], call.slot, call.prompts, call.stride, model.n_head)
+                kv = kv[..., : call.mask.shape[2], :]
+                asked = q[rows].view(call.prompts, call.rows, E)
+                answers[rows] = gpt2.attend(model, layer, asked, kv, call.mask).reshape(-1, E)
             torch.index_select(answers, 0, back, out=attended[:n])
             engine.through_blocks(x, layer, attended)
         return gpt2.final_norm(model, x)[:n], placement.last
 
-    def _places(self, placement: Placement) -> Ints:
-        """Where the keys and values of new rows belong, as rows of D numbers of a layer's cache: (n * 2H,)."""
+    def _cache_rows(self, placement: Placement) -> Ints:
+        """The rows of a layer's cache, seen as rows of D numbers, for the new keys and values: (n * 2H,)."""
         parts = 2 * self.model.n_head
         first = self._base * parts + self._padded  # of a prompt's first part, after the prompt's own tokens
         start = first[placement.prompt] + placement.slot
         return (start[:, None] + np.arange(parts) * self._stride[placement.prompt, None]).ravel()
 
-    def _runs(self, placement: Placement) -> tuple[list[Run], Tensor, Tensor]:
-        """Neighbouring prompts with about as many rows and slots, which attend in one call.
+    def _attention_calls(self, placement: Placement) -> tuple[list[AttentionCall], Tensor, Tensor]:
+        """Group neighbouring prompts of the same shape into attention calls.
 
-        The shape of a call depends on a prompt's own length and rows, never on its neighbours'. Returns the
-        calls, the row that each of their queries is, and the query that each row is.
+        A prompt's shape depends on its own length and rows, never on its neighbours'. Returns the calls, the index of
+        the row of each query, and the index of the query of each row.
         """
         rows = np.bincount(placement.prompt, minlength=len(self.lengths))
         members = np.flatnonzero(rows)
         rows = rows[members]
         first_row = np.cumsum(rows) - rows
-        grain = np.where(rows > MANY_QUERIES, MANY_QUERIES, gpt2.QUERY_MULTIPLE)
-        queries_of = -(-rows // grain) * grain
+        multiple = np.where(rows > MANY_QUERIES, MANY_QUERIES, gpt2.QUERY_MULTIPLE)
+        query_count = -(-rows // multiple) * multiple
         slots = -(-(np.maximum.reduceat(placement.slot, first_row) + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
-        shape = np.stack([self._padded[members], queries_of, slots, members - np.arange(len(members))])
+        shape = np.stack([self._padded[members], query_count, slots, members - np.arange(len(members))])
         cuts = np.flatnonzero((np.diff(shape) != 0).any(axis=0)) + 1
-        runs, queries, back = [], [], []
+        calls, queries, back = [], [], []
         query = 0
         for start, stop in pairwise([0, *cuts.tolist(), len(members)]):
             n, first = stop - start, int(members[start])
@@ -291,11 +288,11 @@ class GPT2Prefilled:
             each = np.minimum(place, rows[start:stop, None] - 1) + first_row[start:stop, None]  # (n, R) rows
             in_prompt = np.arange(T) < self.lengths[first : first + n, None, None]  # (n, 1, T)
             visible = np.concatenate([np.broadcast_to(in_prompt, (n, R, T)), placement.sees[each, :S]], axis=2)
-            runs.append(Run(query, n, R, int(self._base[first]), T + self._slots, self._mask(visible)))
+            calls.append(AttentionCall(query, n, R, int(self._base[first]), T + self._slots, self._mask(visible)))
             queries.append(each.ravel())
             back.append((query + place + R * np.arange(n)[:, None])[place < rows[start:stop, None]])
             query += n * R
-        return runs, self._tensor(np.concatenate(queries)), self._tensor(np.concatenate(back))
+        return calls, self._tensor(np.concatenate(queries)), self._tensor(np.concatenate(back))
 
     def _mask(self, visible: NDArray[np.bool_]) -> Tensor:
         mask = np.where(visible, np.float32(0), np.float32(-np.inf))

@@ -1,4 +1,4 @@
-"""The engine over any causal model of transformers: right before fast; lm.engine.gpt2_engine is the fast one."""
+"""The engine of any causal model of transformers: simple and exact; lm.engine.gpt2_engine is the fast one."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import torch
 from torch import Tensor
 
 from lm.engine.huggingface_model import load_model
-from lm.engine.kv_tree import ROOT, TokenRuns, Floats, Ints, KVTree
+from lm.engine.kv_tree import ROOT, Floats, Ints, KVTree, TokenRuns
 
-UNBOUNDED = 1 << 20  # the context of models without positions
+UNBOUNDED = 1 << 20  # the context of models without position embeddings
 
 
 def load_huggingface_engine(path: Path, dtype: torch.dtype, device: torch.device) -> HuggingFaceEngine:
-    """The causal model in a directory, whatever its architecture."""
+    """The engine of a causal model directory of any architecture; raises CheckpointError as `load_model`."""
     model = load_model(path, "causal", dtype="float32" if dtype == torch.float32 else "bfloat16", device=str(device))
     return HuggingFaceEngine(model)
 
 
 class HuggingFaceEngine:
-    """Implements lm.engine.engine.Engine. The states that it hands out are logits, (N, vocabulary) float32.
+    """Implements lm.engine.engine.Engine; its states are the logits themselves, (N, vocabulary) float32.
 
-    Every prompt is a batch of its own, so that answers do not depend on the batch; the runs that follow a
-    prompt are computed together, from the prompt's cache where the architecture has one that can be copied.
+    Every prompt is a batch of its own, so that answers do not depend on the batch. The runs that follow a prompt are
+    computed together, from the prompt's cache where the architecture has one that can be copied.
     """
 
     def __init__(self, model: Any) -> None:
@@ -73,32 +73,32 @@ class HuggingFacePrefilled:
         self.states = torch.cat(rows)
 
     @torch.inference_mode()
-    def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
+    def extend(self, runs: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
-        placement = self.tree.place(chains)
-        ends = np.cumsum(chains.length)
+        placement = self.tree.place(runs)
+        ends = np.cumsum(runs.length)
         rows = []
-        for prompt in np.unique(chains.prompt).tolist():
-            paths, fresh = [], []
-            for run in np.flatnonzero(chains.prompt == prompt).tolist():
-                parent, stop, length = int(chains.parent[run]), int(ends[run]), int(chains.length[run])
+        for prompt in np.unique(runs.prompt).tolist():
+            paths, lengths = [], []
+            for run in np.flatnonzero(runs.prompt == prompt).tolist():
+                parent, stop, length = int(runs.parent[run]), int(ends[run]), int(runs.length[run])
                 path = [] if parent == ROOT else self._paths[prompt, parent]
                 for row in range(stop - length, stop):
-                    path = [*path, int(chains.token[row])]
+                    path = [*path, int(runs.token[row])]
                     self._paths[prompt, int(placement.slot[row])] = path
                 paths.append(path)
-                fresh.append(length)
-            logits = self._follow(prompt, paths)  # (runs, longest, vocabulary)
-            for one, path, length in zip(logits, paths, fresh, strict=True):
-                rows.append(one[len(path) - length : len(path)].float().cpu())
+                lengths.append(length)
+            logits = self._path_logits(prompt, paths)  # (runs, longest, vocabulary)
+            for path_logits, path, length in zip(logits, paths, lengths, strict=True):
+                rows.append(path_logits[len(path) - length : len(path)].float().cpu())
         return torch.cat(rows), placement.last
 
-    def _follow(self, prompt: int, paths: list[list[int]]) -> Tensor:
-        """Logits after each token of `paths` following a prompt: (len(paths), longest path, vocabulary)."""
+    def _path_logits(self, prompt: int, paths: list[list[int]]) -> Tensor:
+        """Logits after each token of `paths` that follow a prompt: (len(paths), longest path, vocabulary)."""
         before, cache = self._prompts[prompt], copy.deepcopy(self._caches[prompt])
         given = [] if cache is not None else before
         longest = max(map(len, paths))
-        # Padding stands at the end, where nothing that is read sees it.
+        # The padding is at the end, where causal attention hides it from every position that is read.
         ids = torch.tensor([given + path + [0] * (longest - len(path)) for path in paths], device=self.model.device)
         options: dict[str, Any] = {"use_cache": False}
         if cache is not None:
@@ -109,13 +109,13 @@ class HuggingFacePrefilled:
 
 
 class HuggingFaceClassifier:
-    """Implements lm.sentiment.classifier.Classifier for any sequence classifier of transformers, one text at a time."""
+    """Implements lm.sentiment.classifier.Classifier for any transformers sequence classifier, one text at a time."""
 
     def __init__(self, path: Path, dtype: torch.dtype, device: torch.device) -> None:
         name: Literal["float32", "bfloat16"] = "float32" if dtype == torch.float32 else "bfloat16"
         self.model = load_model(path, "classifier", dtype=name, device=str(device))
         self.labels = int(self.model.config.num_labels)
-        # Else the head would look for the last token that is not padding, and GPT-2 pads with the end token.
+        # Otherwise the head reads the last token that is not padding, and skips GPT-2's end token, which pads too.
         self.model.config.get_text_config().pad_token_id = None
 
     @torch.inference_mode()

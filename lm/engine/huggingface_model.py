@@ -1,4 +1,4 @@
-"""A model directory as transformers' own model, for training and for the engine that any model runs on."""
+"""Loads a model directory as a transformers model, for training and for the engine of other architectures."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from safetensors import SafetensorError
 from lm.checkpoint.checkpoint import CheckpointError, weight_files
 from lm.checkpoint.manifest import read_manifest
 
-if TYPE_CHECKING:  # seconds, which only a caller pays
+if TYPE_CHECKING:  # importing transformers takes seconds
     from transformers import PreTrainedModel
+
+ModelKind = Literal["causal", "classifier"]
 
 
 def load_model(
     path: Path,
-    kind: Literal["causal", "classifier"] = "causal",
+    kind: ModelKind = "causal",
     *,
     dtype: Literal["float32", "bfloat16"] = "float32",
     device: str = "cpu",
 ) -> PreTrainedModel:
-    """The Hugging Face model of a directory, in eval mode, its weights read from safetensors only.
+    """The Hugging Face model of a directory, in eval mode, with weights from safetensors files only.
 
-    Raises CheckpointError when a weight is missing, such as the classification head of a model that was
-    never fine-tuned for sentiment: Hugging Face would fill it with random numbers.
+    Raises CheckpointError when the model cannot be loaded or lacks a weight, such as the classification head of a
+    model that was never fine-tuned for sentiment. Hugging Face would fill that with random numbers.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -35,7 +37,7 @@ def load_model(
     loader = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
     labels = {} if kind == "causal" else {"num_labels": len(read_manifest(path).labels)}
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # what it would warn about is an error below
+    logging.set_verbosity_error()  # its warnings are errors below
     try:
         model, info = loader.from_pretrained(
             path,

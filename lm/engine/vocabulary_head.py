@@ -1,4 +1,4 @@
-"""The head: from states to logits and log-probabilities over a vocabulary of tens of thousands."""
+"""The output head: logits and log-probabilities of states over a large vocabulary."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, round_up
 from lm.engine.device import Buffers
 from lm.engine.kv_tree import Floats, Ints
 
-TILE = 512
+STATES_PER_TILE = 512
 """States that are multiplied at once."""
-CHUNK = 512
-"""Tokens that are multiplied at once: one product with the whole vocabulary takes half as long again (measured
-with MKL in float32), and a chunk's logits (1 MB) are still in the cache when they are read.
+TOKENS_PER_CHUNK = 512
+"""Tokens that are multiplied at once. The logits of a chunk (1 MB) stay in the CPU cache; one product with the whole
+vocabulary takes half as long again (measured with MKL in float32).
 """
-LARGE_CHUNK = 8192
-"""The same in bfloat16, where a product is short and the calls around it would show."""
-LOGITS = 1 << 23
-"""Logits handed out at once (32 MB in float32)."""
+BFLOAT16_TOKENS_PER_CHUNK = 8192
+"""The same in bfloat16, whose products are so short that more calls would cost more."""
+LOGITS_AT_ONCE = 1 << 23
+"""Logits yielded at once (32 MB in float32)."""
 
 
 class VocabularyHead:
-    """Rows of the output embedding: weight (vocabulary, E)."""
+    """The output embeddings: weight (vocabulary, E)."""
 
     def __init__(self, weight: Tensor, buffers: Buffers) -> None:
         self.weight, self.buffers = weight, buffers
         self._is_exact = weight.dtype == torch.float32 and not weight.is_cuda
-        self._chunk = CHUNK if self._is_exact else len(weight) if weight.is_cuda else LARGE_CHUNK
+        other_chunk = len(weight) if weight.is_cuda else BFLOAT16_TOKENS_PER_CHUNK
+        self._chunk = TOKENS_PER_CHUNK if self._is_exact else other_chunk
         self._checked: dict[tuple[int, int], RowTiles] = {}
 
     @torch.inference_mode()
     def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
         """As lm.engine.engine.Engine.logits."""
         weight = self.weight[first : len(self.weight) if count is None else first + count]  # (count, E)
-        tiles = self._tiles(first, len(weight), LOGITS // max(len(weight), 1))
+        tiles = self._tiles(first, len(weight), LOGITS_AT_ONCE // max(len(weight), 1))
         padded = self._padded(states, tiles)
         for rows in tiles(len(padded)):
             out = self.buffers.get("logits", rows.stop - rows.start, len(weight))
             for start in range(0, len(weight), self._chunk):
                 chunk = weight[start : start + self._chunk]
                 torch.mm(padded[rows], chunk.t(), out=out[:, start : start + len(chunk)])
-            yield rows.start, self._wide(out)[: len(states) - rows.start]
+            yield rows.start, self._float32(out)[: len(states) - rows.start]
 
     def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
-        """As `Engine.log_probs`: the whole vocabulary is summed up, and only what is asked for is kept."""
+        """As lm.engine.engine.Engine.log_probs; never holds the logits of the whole vocabulary."""
         found = np.empty(len(row), np.float64)
-        tiles = self._tiles(0, len(self.weight), TILE)
+        tiles = self._tiles(0, len(self.weight), STATES_PER_TILE)
         padded = self._padded(states, tiles)
         for rows in tiles(len(padded)):
             here = slice(*np.searchsorted(row, (rows.start, rows.stop)))
@@ -58,9 +59,9 @@ class VocabularyHead:
         return found
 
     def _log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
-        """The same for one tile of states (n, E), by a log-sum-exp that goes through the vocabulary in chunks."""
+        """log_probs of one tile of states (n, E), by a running log-sum-exp over chunks of the vocabulary."""
         n, device = len(states), states.device
-        order = np.argsort(token, kind="stable")  # so that those of a chunk lie together
+        order = np.argsort(token, kind="stable")  # makes the tokens of a chunk contiguous
         row, token = row[order], token[order]
         rows, tokens = (torch.from_numpy(index).to(device) for index in (row, token))
         wanted = torch.empty(len(row), device=device)  # logits
@@ -69,7 +70,7 @@ class VocabularyHead:
         for start in range(0, len(self.weight), self._chunk):
             chunk = self.weight[start : start + self._chunk]
             out = self.buffers.get("chunk", n, len(chunk))
-            logits = self._wide(torch.mm(states, chunk.t(), out=out))  # (n, chunk)
+            logits = self._float32(torch.mm(states, chunk.t(), out=out))  # (n, chunk)
             here = slice(*np.searchsorted(token, (start, start + len(chunk))))
             wanted[here] = logits[rows[here], tokens[here] - start]
             before, peak = peak, torch.maximum(peak, logits.amax(dim=1, keepdim=True))
@@ -85,14 +86,14 @@ class VocabularyHead:
         padded[len(states) :] = 0
         return padded
 
-    def _wide(self, logits: Tensor) -> Tensor:
+    def _float32(self, logits: Tensor) -> Tensor:
         if logits.dtype == torch.float32:
             return logits
-        return self.buffers.get("wide", *logits.shape, dtype=torch.float32).copy_(logits)
+        return self.buffers.get("float32", *logits.shape, dtype=torch.float32).copy_(logits)
 
     def _tiles(self, first: int, count: int, most: int) -> RowTiles:
-        """Tiles of about `most` rows, fixed ones where the products with these tokens round by the row count."""
-        tile = round_up(min(max(most, FIXED_TILE), TILE), FIXED_TILE)
+        """Tiles of about `most` rows; fixed ones where the rounding of these tokens' products depends on the rows."""
+        tile = round_up(min(max(most, FIXED_TILE), STATES_PER_TILE), FIXED_TILE)
         if not self._is_exact:
             return RowTiles(tile, FIXED_TILE)
         if (first, count) not in self._checked:
@@ -101,6 +102,6 @@ class VocabularyHead:
             width = self.weight.shape[1]
             products = [(lambda x, part=part: torch.mm(x, part.t()), width) for part in parts if len(part)]
             with torch.inference_mode():
-                self._checked[first, count] = choose_tiles(products, TILE)
+                self._checked[first, count] = choose_tiles(products, STATES_PER_TILE)
         checked = self._checked[first, count]
         return RowTiles(min(tile, checked.tile), checked.multiple)

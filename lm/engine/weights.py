@@ -1,7 +1,7 @@
-"""GPT-2's weights out of a Hugging Face directory, mapped rather than read, and without transformers.
+"""Loads GPT-2's weights from a Hugging Face directory as memory-mapped tensors, without transformers.
 
-Importing transformers and building its model costs a worker seconds and hundreds of megabytes. Here tensors
-are views of the mapped safetensors file: the workers of a host share one copy in the page cache.
+Importing transformers and building its model takes seconds and hundreds of megabytes a worker. Here tensors are views
+of the mapped safetensors file, so that the workers of a host share one copy in the page cache.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lm.checkpoint.checkpoint import CheckpointError, read_json, weight_files
 from lm.engine.gpt2 import ACTIVATIONS, GPT2, Block
 
-KEPT_SECONDS = 7 * 24 * 3600
+UNUSED_SECONDS = 7 * 24 * 3600
+"""Converted files that were not read for this long are deleted."""
 
 
 def is_plain_gpt2(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json describes what lm.engine.gpt2 computes; other models go through transformers."""
+    """Whether lm.engine.gpt2 can compute the model of a config.json; other models need transformers."""
     return (
         config.get("model_type") == "gpt2"
         and config.get("activation_function", "gelu_new") in ACTIVATIONS
@@ -39,17 +40,17 @@ def is_plain_gpt2(config: Mapping[str, Any]) -> bool:
 def load_gpt2(
     path: Path, *, head: str = "lm_head.weight", dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> GPT2:
-    """The GPT-2 in a directory; `head` is `score.weight` for a classifier.
+    """The GPT-2 of a directory; `head` is `score.weight` for a classifier.
 
-    On a processor the tensors stay mapped, of a file converted to `dtype` if the directory's own have another.
-    Raises CheckpointError when a file cannot be read, or a weight is missing or of another size.
+    On a CPU the tensors stay memory-mapped; weights of another number format are first converted into a cached file.
+    Raises CheckpointError when a file cannot be read, or a weight is missing or of another shape.
     """
     stored: dict[str, Tensor] = {}
     for file in weight_files(path):
         tensors = _mapped(file)
-        others = any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in tensors.values())
-        if others and torch.device(device).type == "cpu":
-            with contextlib.suppress(OSError):  # no room for a file: each worker converts for itself
+        differ = any(tensor.is_floating_point() and tensor.dtype != dtype for tensor in tensors.values())
+        if differ and torch.device(device).type == "cpu":
+            with contextlib.suppress(OSError):  # no space for a file: each worker converts for itself
                 tensors = _mapped(_converted(file, tensors, dtype))
         stored |= tensors
     try:
@@ -71,9 +72,9 @@ def _mapped(file: Path) -> dict[str, Tensor]:
 
 
 def _converted(file: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> Path:
-    """A file of the same tensors in another number format, made once a host and user: workers share its pages too.
+    """A cached file of the same tensors in another number format, written once a host and user.
 
-    It is named after the file's place, size and time; those not opened for a week are removed when one is made.
+    Its name is a hash of the source's path, size and time. Writing one deletes those unused for UNUSED_SECONDS.
     """
     stat = file.stat()
     source = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {dtype}"
@@ -84,32 +85,25 @@ def _converted(file: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) ->
     target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:32]}.safetensors"
     if target.exists():
         return target
-    # One worker writes and the others wait: two at once would each go on with a copy of its own.
+    # One worker writes and the others wait; otherwise each would map a copy of its own.
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.exists():
             return target
-        for old in folder.glob("*.*"):  # also what a killed worker left half written
-            if time.time() - max(old.stat().st_atime, old.stat().st_mtime) > KEPT_SECONDS:
+        for old in folder.glob("*.*"):  # unfinished files of killed workers included
+            if time.time() - max(old.stat().st_atime, old.stat().st_mtime) > UNUSED_SECONDS:
                 old.unlink(missing_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".writing", delete=False) as written:
             name = Path(written.name)
         save_file({key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}, name)
-        name.replace(target)  # whole or not there at all, whenever this process dies
+        name.replace(target)  # atomic: a kill at any moment leaves no partial file under this name
     return target
-
-
-def from_huggingface(model: nn.Module, *, head: str = "lm_head.weight") -> GPT2:
-    """The same from a GPT2LMHeadModel or GPT2ForSequenceClassification in memory; weights are shared with it."""
-    config: Any = model.config
-    wte = next(model.parameters())
-    return _assemble(config.to_dict(), dict(model.state_dict()), head, wte.dtype, wte.device)
 
 
 def _assemble(
     config: Mapping[str, Any], stored: Mapping[str, Tensor], head: str, dtype: torch.dtype, device: torch.device | str
 ) -> GPT2:
-    # The hub's gpt2 was saved from the bare transformer, so its names lack the prefix.
+    # The names of the hub's gpt2 lack the prefix, because it was saved without the head.
     named = {name.removeprefix("transformer."): tensor for name, tensor in stored.items()}
     tied = head == "lm_head.weight" and (config.get("tie_word_embeddings", True) or head not in named)
 
@@ -117,7 +111,7 @@ def _assemble(
         tensor = named[name]
         if tuple(tensor.shape) != shape:
             raise CheckpointError(
-                f"weight {name} has the shape {tuple(tensor.shape)} and config.json says {shape}: copy the model again"
+                f"weight {name} has the shape {tuple(tensor.shape)}, but config.json says {shape}: copy the model again"
             )
         return tensor.detach().to(device=device, dtype=dtype)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.engine.engine import Engine, Prefilled
-from lm.engine.kv_tree import ROOT, Bools, TokenRuns, Floats, Ints
+from lm.engine.kv_tree import ROOT, Bools, Floats, Ints, TokenRuns
 from lm.recommend.trie import Trie
 
 LONGEST_CHAIN = 32

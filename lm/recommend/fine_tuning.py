@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from lm.checkpoint.manifest import Manifest
+from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.recommend.co_purchase import Ints, purchases_in_prompt
 from lm.recommend.fit_hybrid import CELLS, count_hybrid, fit_hybrid, with_weights_of
@@ -29,7 +30,6 @@ from lm.recommend.training_examples import (
     purchase_targets,
     title_examples,
 )
-from lm.engine.device import choose_device
 from lm.text.prompt import Event, PromptEncoder
 from lm.train.language_model import (
     TrainingSettings,

@@ -31,8 +31,8 @@ from lm.text.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.text.template import TEMPLATES, event_line, product_text
 from lm.train import distributed
 from lm.train.language_model import Tokens, pretraining, stage_schedule, start_model, write_model_folder
-from lm.train.training_loop import StageOutcome, ProgressCallback, fit
-from lm.train.training_state import training_key, replace_folder, work_folder
+from lm.train.training_loop import ProgressCallback, StageOutcome, fit
+from lm.train.training_state import replace_folder, training_key, work_folder
 
 
 def train_recommend(

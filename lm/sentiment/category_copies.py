@@ -20,7 +20,9 @@ Ints = NDArray[np.int64]
 
 def hashes_of(categories: Sequence[str]) -> Ints:
     """(texts,) a hash of each text's category, the same whatever its case and spacing; 0 where it is empty."""
-    known = {name: int.from_bytes(text_digest(name)[:8], "big", signed=True) for name in set(categories) if name.strip()}
+    known = {
+        name: int.from_bytes(text_digest(name)[:8], "big", signed=True) for name in set(categories) if name.strip()
+    }
     return np.array([known.get(name, 0) for name in categories], dtype=np.int64)
 
 

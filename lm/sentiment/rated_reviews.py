@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lm.sentiment.labels import UNRATED
 from lm.sentiment.review_parts import FOLDS, Part, Parts, parts_of
 from lm.train.training_state import TrainingError
 
-LABELS = ("negative", "neutral", "positive")
-UNRATED = -1
 _FEWEST = 50
 #: Texts of the rarest label that calibration wants to see, those of all labels, and the most that are judged for it.
 _RAREST_JUDGED, _ALL_JUDGED, _MOST_JUDGED = 200, 2000, 20_000

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from lm.text.ngram_counts import word_ngrams, word_hashes
-from lm.text.splits import text_digest, split_of
+from lm.text.ngram_counts import word_hashes, word_ngrams
+from lm.text.splits import split_of, text_digest
 
 Part = Literal["train", "validation", "aside", "known", "test"]
 Ints = NDArray[np.int64]

@@ -14,8 +14,9 @@ from lm.checkpoint.manifest import Manifest
 from lm.sentiment import english_lexicon
 from lm.sentiment.calibration import Mixture, fit_mixture, log_likelihoods, surely_more, text_lengths
 from lm.sentiment.label_rule import LabelRule, fit_label_rule
+from lm.sentiment.labels import LABELS
 from lm.sentiment.ngrams import DESIGNS, HEADS, Design, Ngrams, affordable
-from lm.sentiment.labels import LABELS, Rated
+from lm.sentiment.rated_reviews import Rated
 from lm.sentiment.review_parts import FOLDS
 
 Floats = NDArray[np.float64]

@@ -24,25 +24,26 @@ from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import for_classifier, train_bpe
+from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.sentiment.calibration import negative_log_likelihood, softmax
-from lm.sentiment.labels import LABELS, Rated
+from lm.sentiment.labels import LABELS
+from lm.sentiment.rated_reviews import Rated
 from lm.sentiment.review_parts import FOLDS
 from lm.sentiment.sentiment_head import Head
-from lm.engine.device import choose_device
 from lm.text.prompt import PromptEncoder
 from lm.text.redact import redact
 from lm.train.language_model import (
-    TrainingSettings,
     Tokens,
+    TrainingSettings,
     hidden_states,
     pretraining,
     stage_schedule,
     start_model,
     write_model_folder,
 )
-from lm.train.training_loop import TrainingProgress, ProgressCallback, TrainingTask, fit, length_batches, pad
-from lm.train.training_state import training_key, replace_folder, work_folder
+from lm.train.training_loop import ProgressCallback, TrainingProgress, TrainingTask, fit, length_batches, pad
+from lm.train.training_state import replace_folder, training_key, work_folder
 
 
 @dataclass(frozen=True, kw_only=True)

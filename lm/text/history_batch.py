@@ -1,4 +1,4 @@
-"""Many customers' events at once, as numbers: equal events share one, and each is made an `Event` only once a batch."""
+"""Many customers' events as integer codes: equal events share a code and become one `Event` object a batch."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Bools = NDArray[np.bool_]
 
 
 class HistoryBatch(NamedTuple):
-    """C customers with N events, of which U are different; each customer's lie together, the oldest first.
+    """C customers with N events, U of them distinct, stored customer by customer, oldest first.
 
-    Purchases of products that have a token of their own (`coded`) stand behind all other events.
+    Purchases of products with an item token (`coded`) come after all other events of their customer.
     """
 
-    code: Ints  # (N,) which of the different events each is
+    code: Ints  # (N,) code of each event
     offset: Ints  # (C + 1,) customer c's events are offset[c]:offset[c + 1]
     is_coded: Bools  # (U,)
-    events: Callable[[Ints], list[Event]]  # the events of some codes
+    events: Callable[[Ints], list[Event]]  # codes -> their events
 
     @classmethod
     def of_lists(cls, histories: Sequence[Sequence[Event]], coded: Collection[str]) -> HistoryBatch:
-        """From each customer's events."""
+        """From a list of events a customer; `coded` are the products with an item token."""
         codes: dict[Event, int] = {}
         code = [codes.setdefault(event, len(codes)) for event in itertools.chain.from_iterable(histories)]
         events = list(codes)
@@ -41,16 +41,16 @@ class HistoryBatch(NamedTuple):
 
     @classmethod
     def of_arrow(cls, histories: pa.ListArray, coded: Collection[str]) -> HistoryBatch:
-        """From list<struct> with at least Event's fields."""
+        """From list<struct> with at least Event's fields; `coded` are the products with an item token."""
         flat = histories.flatten()
         columns = [flat.field(name) for name in Event._fields]
         key = np.zeros(len(flat), np.int64)
         for column in columns:
-            part, parts = _codes(column)
-            key, _ = _codes(pa.array(key * parts + part))  # below N * N at any time
-        different = int(key.max(initial=-1)) + 1
-        first = np.empty(different, np.int64)
-        first[key[::-1]] = np.arange(len(key))[::-1]  # the last assignment counts
+            column_code, count = _codes(column)
+            key, _ = _codes(pa.array(key * count + column_code))  # never above N * N
+        distinct = int(key.max(initial=-1)) + 1
+        first = np.empty(distinct, np.int64)
+        first[key[::-1]] = np.arange(len(key))[::-1]  # the last assignment wins
 
         def events(some: Ints) -> list[Event]:
             rows = pa.array(first[some])
@@ -68,21 +68,25 @@ class HistoryBatch(NamedTuple):
         return self._replace(code=self.code[np.lexsort((self.is_coded[self.code], self.customer()))])
 
     def customer(self) -> Ints:
-        """Whose each event is: (N,)."""
+        """The customer of each event: (N,)."""
         return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
 
     def newest(self, customers: Ints, skip: int, count: int) -> tuple[Ints, Ints]:
-        """Of each of `customers` the `count` events before its newest `skip`: their codes, and whose each is."""
+        """The `count` events before the newest `skip` of each of `customers`.
+
+        Returns the events' codes, and for each event the index into `customers`.
+        """
         stop = self.offset[customers + 1] - skip
         number = stop - np.maximum(stop - count, self.offset[customers])
         owner = np.repeat(np.arange(len(customers)), number)
         event = np.arange(len(owner)) - (np.cumsum(number) - stop)[owner]
         return self.code[event], owner
 
-    def fitting(self, tokens: Ints, room: int) -> tuple[Bools, Ints]:
-        """Which events (N,) belong to the newest of their customer that have `room` together, and their tokens (C,).
+    def newest_within(self, tokens: Ints, room: int) -> tuple[Bools, Ints]:
+        """Mark each customer's newest events that fit together into `room` tokens.
 
-        `tokens` (U,) is negative where it is not known because nothing so old can fit.
+        `tokens` (U,) is each event's length, negative for events too old to fit. Returns the marks (N,) and the tokens
+        used by each customer (C,).
         """
         cost = tokens[self.code]
         cost = np.where(cost < 0, room + 1, cost)
@@ -93,18 +97,21 @@ class HistoryBatch(NamedTuple):
         np.add.at(used, customer[kept], cost[kept])
         return kept, used
 
-    def newest_that_do_not_fit(self, kept: Bools) -> Iterator[tuple[int, int]]:
-        """Each customer none of whose events fit, those with tokens of their own apart: (newest event, customer)."""
-        others = ~self.is_coded[self.code]
+    def newest_too_long(self, kept: Bools) -> Iterator[tuple[int, int]]:
+        """Yield (index of the newest text event, customer) for customers none of whose text events were kept.
+
+        Text events are those without an item token; `kept` (N,) marks the kept events.
+        """
+        is_text = ~self.is_coded[self.code]
         customer = self.customer()
         customers = len(self.offset) - 1
-        number = np.bincount(customer[others], minlength=customers)
-        none = (np.bincount(customer[others & kept], minlength=customers) == 0) & (number > 0)
+        number = np.bincount(customer[is_text], minlength=customers)
+        none = (np.bincount(customer[is_text & kept], minlength=customers) == 0) & (number > 0)
         for one in np.flatnonzero(none).tolist():
             yield int(self.offset[one] + number[one] - 1), one
 
 
 def _codes(column: pa.Array) -> tuple[Ints, int]:
-    """A number for each different value, null among them, and how many there are."""
+    """A code for each distinct value, null included, and the number of codes (at least 1)."""
     encoded: Any = pc.dictionary_encode(column, null_encoding="encode")
     return encoded.indices.to_numpy().astype(np.int64), max(len(encoded.dictionary), 1)

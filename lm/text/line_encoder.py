@@ -1,7 +1,7 @@
-"""Token-exact lines: every line of a prompt is encoded alone, counted, cached, and cut where it must be.
+"""Encodes prompts line by line, so that a line's tokens do not depend on its neighbours and can be cached.
 
-What follows a purchase's label is encoded alone too, so that a title is the same tokens in a history as in
-an answer; an item marker is one token, and on a line of its own it has no newline's token.
+The title after a purchase's label is encoded separately, so that it has the same tokens in a history as in an answer.
+An item marker is one token; a line that holds nothing else has no token for its newline.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from tokenizers import Tokenizer
 from lm.text.template import CUES, LABEL, MARKER
 
 CACHE_TOKENS = 4_000_000
-"""Of cached lines: some 16 MB besides their text, and most of a shop's titles."""
+"""Tokens of the cached lines: 16 MB besides their text, enough for most of a shop's titles."""
 
 
 class LineEncoder:
-    """Encodes prompts line by line; `markers` maps an item marker to its token id."""
+    """Encodes prompts line by line with a cache; `markers` maps an item marker to its token id."""
 
     def __init__(self, tokenizer: Tokenizer, markers: Mapping[str, int]) -> None:
         self.tokenizer = tokenizer
@@ -27,7 +27,7 @@ class LineEncoder:
         self._cached_tokens = 0
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each prompt: those of its lines, one after the other."""
+        """The token ids of each prompt, the concatenation of those of its lines."""
         split = [_lines(prompt) for prompt in prompts]
         self.cache(line for lines in split for line in lines)
         encoded = []
@@ -39,11 +39,11 @@ class LineEncoder:
         return encoded
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of plain texts, in which nothing has a meaning."""
+        """The token ids of plain texts, in which labels and markers have no meaning."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def cache(self, lines: Iterable[str]) -> None:
-        """Encode in one batch those of `lines` that are new; the cache starts anew when it is full."""
+        """Encode the lines that are not cached yet, in one batch; a full cache is emptied first."""
         wanted = set(lines)
         if self._cached_tokens > CACHE_TOKENS:
             self._cached.clear()
@@ -54,7 +54,7 @@ class LineEncoder:
 
     def _keep(self, line: str, ids: list[int]) -> None:
         self._cached[line] = array("i", ids)
-        self._cached_tokens += len(ids) + 16  # the entry itself is as much as some tokens
+        self._cached_tokens += len(ids) + 16  # 16 stand for the entry's own memory
 
     def count(self, line: str) -> int:
         """The number of tokens of one line."""
@@ -63,19 +63,19 @@ class LineEncoder:
         return len(self._cached[line])
 
     def shorten(self, line: str, limit: int) -> str | None:
-        """The longest beginning of a line that is at most `limit` tokens with its newline.
+        """The longest beginning of a line that has at most `limit` tokens, its newline included.
 
-        It is cut before a token that begins a character; None when only the label would be left.
+        Lines are cut before a token that begins a character. Returns None when only the label would remain.
         """
         label = LABEL.match(line)
-        least = label.end() if label else 0
+        label_length = label.end() if label else 0
         cut = len(line)
         for start in reversed(self._token_starts(line)[: max(0, limit)]):
-            if start >= cut:  # a further token of the same character
+            if start >= cut:  # another token of the same character
                 continue
             cut = start
             text = line[:cut].rstrip()
-            if len(text) <= least:
+            if len(text) <= label_length:
                 return None
             if len(self._encode_lines([text + "\n"])[0]) <= limit:
                 return text + "\n"
@@ -89,7 +89,7 @@ class LineEncoder:
         return [[token for piece in pieces for token in ids_of[piece]] for pieces in split]
 
     def _token_starts(self, line: str) -> list[int]:
-        """The index in `line` of the character in which each of its tokens begins."""
+        """The index in `line` of the character in which each token begins."""
         starts, done = [], 0
         for piece in self._pieces(line):
             if piece in self.markers:
@@ -101,7 +101,7 @@ class LineEncoder:
         return starts
 
     def _pieces(self, line: str) -> list[str]:
-        """The parts of a line that are encoded alone."""
+        """The parts of a line that are encoded separately."""
         for cue in CUES:
             if line.startswith(cue) and len(line) > len(cue):
                 return [cue, line[len(cue) :]]
@@ -118,7 +118,7 @@ class LineEncoder:
 
 
 def _lines(text: str) -> list[str]:
-    """Lines with their newlines; str.splitlines would also break at what is inside a line for us."""
+    """Lines with their newlines; str.splitlines would also break at other separators, which may stand in a line."""
     lines = [line + "\n" for line in text.split("\n")]
     last = lines.pop()[:-1]
     return [*lines, last] if last else lines

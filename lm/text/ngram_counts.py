@@ -1,4 +1,4 @@
-"""N-grams of characters and words as hashes, counted in numpy over many texts at once."""
+"""Hashed character and word n-grams, counted with numpy for many texts at once."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from numpy.typing import NDArray
 from lm.text.redact import redact
 from lm.text.template import clean
 
-#: The longest n-grams of words: they see negation.
-WORDS = 2
-#: Tens of thousands of reviews have millions of n-grams: in fewer buckets they collide, and junk looks shared.
+#: Words in the longest word n-gram: two words can express negation.
+LONGEST_WORD_NGRAM = 2
+#: Tens of thousands of reviews have millions of n-grams, which would collide in fewer buckets.
 BUCKETS_BITS = 26
 _TEXTS_AT_ONCE = 2000
-#: Characters; of a longer text its two ends are read.
+#: Characters; only the two ends of a longer text are read.
 LONGEST_TEXT = 20_000
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 CountMatrices = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
-# Odd 64-bit numbers without pattern; arithmetic is modulo 2**64 throughout.
+# Random odd 64-bit numbers; all arithmetic is modulo 2**64.
 _BASE, _MIX, _WORDS_BASE = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 _INVERSE = pow(_BASE, -1, 1 << 64)
 
 
-def read(text: str) -> str:
-    """What n-grams are counted in: redacted, on one line, in small letters; of a very long text both ends."""
+def normalise(text: str) -> str:
+    """The text in which n-grams are counted: both ends if it is long, redacted, on one line, in lower case."""
     return clean(redact(both_ends(text, LONGEST_TEXT))).lower()
 
 
 def both_ends(text: str, characters: int) -> str:
-    """The text, or of a longer one so many of its first and last characters together, a space between."""
+    """The text if it has at most `characters`, else half of them from each end, with a space between."""
     half = characters // 2
     return text if len(text) <= characters else f"{text[:half]} {text[-half:]}"
 
 
 def ngram_counts(texts: Sequence[str], longest: int) -> Iterator[CountMatrices]:
-    """Of characters, up to `longest`, and of words, some texts at once.
+    """Yield the counts of character n-grams up to `longest` and of word n-grams, for some texts at once.
 
-    Each is (texts, 2**BUCKETS_BITS): 1 + ln(how often the n-grams of a bucket stand in a text), columns rising.
+    Both matrices are (texts, 2**BUCKETS_BITS) with 1 + ln(count of the bucket's n-grams in a text), columns ascending.
     """
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         yield _counts_at_once(texts[start : start + _TEXTS_AT_ONCE], longest)
@@ -52,46 +52,46 @@ def _counts_at_once(texts: Sequence[str], longest: int) -> CountMatrices:
     letters, owner, words, whose = _units(texts)
     return (
         _bag(_buckets(letters, owner, longest, _BASE), len(texts)),
-        _bag(_buckets(words, whose, WORDS, _WORDS_BASE), len(texts)),
+        _bag(_buckets(words, whose, LONGEST_WORD_NGRAM, _WORDS_BASE), len(texts)),
     )
 
 
 def word_hashes(texts: Sequence[str]) -> tuple[Hashes, Ints]:
-    """A hash of each word, that is run of letters and digits, and the text that it stands in, in their order."""
+    """A hash of each word (a run of letters and digits) and the index of its text, in order: (words,), (words,)."""
     words, owner = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        _, _, of, whose = _units(texts[start : start + _TEXTS_AT_ONCE])
-        words.append(of)
+        _, _, found, whose = _units(texts[start : start + _TEXTS_AT_ONCE])
+        words.append(found)
         owner.append(whose + start)
     return np.concatenate(words), np.concatenate(owner)
 
 
 def word_ngrams(words: Hashes, owner: Ints, n: int) -> tuple[Hashes, Ints]:
-    """A hash of each run of `n` neighbouring words of one text, and that text, from what `word_hashes` gives."""
-    *_, (found, whose) = _runs(words, owner, n, _WORDS_BASE)
+    """A hash of each n-gram of words and the index of its text, from the output of `word_hashes`."""
+    *_, (found, whose) = _ngrams(words, owner, n, _WORDS_BASE)
     return found, whose
 
 
 def _units(texts: Sequence[str]) -> tuple[Hashes, Ints, Hashes, Ints]:
-    """Characters and words as numbers, each with the text that it stands in."""
-    shown = [read(text) for text in texts]
-    owner = np.repeat(np.arange(len(shown)), [len(text) for text in shown])  # (characters,)
-    codes = np.frombuffer("".join(shown).encode("utf-32-le", "surrogatepass"), np.uint32)
+    """Characters and words as numbers, each with the index of its text."""
+    normalised = [normalise(text) for text in texts]
+    owner = np.repeat(np.arange(len(normalised)), [len(text) for text in normalised])  # (characters,)
+    codes = np.frombuffer("".join(normalised).encode("utf-32-le", "surrogatepass"), np.uint32)
     letters = codes.astype(np.uint64) + np.uint64(1)
     return letters, owner, *_words(letters, owner, _alphanumeric()[codes])
 
 
 @cache
 def _alphanumeric() -> NDArray[np.bool_]:
-    """Of each code point, whether it is a letter or digit of any script."""
+    """For each code point, whether it is a letter or digit of any script."""
     return np.fromiter((chr(code).isalnum() for code in range(0x110000)), dtype=bool, count=0x110000)
 
 
 def _words(letters: Hashes, owner: Ints, in_word: NDArray[np.bool_]) -> tuple[Hashes, Ints]:
-    """A hash of each run of letters and digits, and the text that it stands in.
+    """A hash of each run of letters and digits, and the index of its text.
 
-    The hash is the polynomial of the run's letters, out of prefix sums: sum(letter[i] * BASE**i) over the run, divided
-    by BASE**start, which has an inverse modulo 2**64 because it is odd.
+    The hash is a polynomial of the run's letters, computed from prefix sums: sum(letter[i] * BASE**i) over the run,
+    divided by BASE**start. BASE is odd, so it has an inverse modulo 2**64.
     """
     n = len(letters)
     if n == 0:
@@ -111,19 +111,19 @@ def _powers(base: int, count: int) -> Hashes:
     return np.cumprod(factors)
 
 
-def _runs(units: Hashes, owner: Ints, longest: int, base: int) -> Iterator[tuple[Hashes, Ints]]:
-    """Of n = 1 to `longest` a hash of every run of n neighbouring units of one text, and that text."""
+def _ngrams(units: Hashes, owner: Ints, longest: int, base: int) -> Iterator[tuple[Hashes, Ints]]:
+    """For n = 1 to `longest`: a hash of every n-gram of units and the index of its text."""
     rolled = np.zeros(len(units), np.uint64)
     for n in range(1, longest + 1):
         count = max(len(units) - n + 1, 0)
         rolled = rolled[:count] * np.uint64(base) + units[n - 1 :]
-        whole = owner[:count] == owner[n - 1 :]
-        yield rolled[whole] * np.uint64(31) + np.uint64(n), owner[:count][whole]
+        in_one_text = owner[:count] == owner[n - 1 :]
+        yield rolled[in_one_text] * np.uint64(31) + np.uint64(n), owner[:count][in_one_text]
 
 
 def _buckets(units: Hashes, owner: Ints, longest: int, base: int) -> Iterator[tuple[Ints, Ints]]:
-    """(text, bucket) of every run of 1 to `longest` neighbouring units of one text."""
-    for hashes, whose in _runs(units, owner, longest, base):
+    """(text, bucket) of every n-gram of 1 to `longest` units."""
+    for hashes, whose in _ngrams(units, owner, longest, base):
         yield whose, _bucket(hashes)
 
 
@@ -134,6 +134,7 @@ def _bucket(hashes: Hashes) -> Ints:
 
 
 def _bag(found: Iterator[tuple[Ints, Ints]], texts: int) -> scipy.sparse.csr_matrix:
+    """Count equal (text, bucket) pairs: (texts, 2**BUCKETS_BITS) with 1 + ln(count)."""
     keys = np.concatenate([(text << BUCKETS_BITS) | bucket for text, bucket in found])
     keys, times = np.unique(keys, return_counts=True)
     ends = np.searchsorted(keys >> BUCKETS_BITS, np.arange(texts + 1))

@@ -1,9 +1,8 @@
-"""A customer's history as a prompt of exactly so many tokens, a title as an answer, a review as an input.
+"""Renders histories as prompts within a token budget, and encodes prompts, titles and reviews.
 
-`lm.text.template` has the words. In item_tokens coding a purchase is `<|item:ID|>`, one token, the same marker
-stands for the title in a review, and there is no cue: the state after the last purchase predicts the next. There
-the purchases stand together at the end, after what was searched and written: a small model sees at once what follows
-what, which it does not learn from the same tokens strewn among a hundred of text.
+The wording is in `lm.text.template`. With coding item_tokens a purchase is the one token `<|item:ID|>`, which also
+replaces the title in a review. There is no cue, because the state after the last purchase predicts the next one.
+Purchases come last, after searches and reviews: small models learn sequences better from adjacent item tokens.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from lm.text.template import TEMPLATES, Event, clean, event_line, item_marker, p
 __all__ = ["Event", "PromptEncoder", "RenderedPrompt"]
 
 LINE_TOKENS = 96
-"""Of one event, so that one long review does not push a whole history out."""
+"""The most tokens of one event, so that one long review does not displace a whole history."""
 TITLE_TOKENS = 64
-"""Of one title with its newline; longer ones are cut, and those that then are alike share an answer."""
+"""The most tokens of a title with its newline; longer titles are cut, and equal cut titles share an answer."""
 CACHED_EVENTS = 200_000
 EVENTS_AT_ONCE = 4
 
 
 class RenderedPrompt(NamedTuple):
-    """A prompt, its length in tokens, and how many of the newest events it holds and how many it lacks."""
+    """A prompt, its length in tokens, and the numbers of events that it contains and leaves out."""
 
     prompt: str
     tokens: int
@@ -44,7 +43,7 @@ class RenderedPrompt(NamedTuple):
 
 
 class PromptColumns(NamedTuple):
-    """C prompts, their lengths in tokens, and how many of the newest events they hold."""
+    """C prompts, their lengths in tokens, and the numbers of events that they contain."""
 
     prompt: pa.StringArray
     tokens: Ints  # (C,)
@@ -54,8 +53,8 @@ class PromptColumns(NamedTuple):
 class PromptEncoder:
     """Renders histories and encodes prompts, answers and reviews for one model.
 
-    `context_tokens` is the model's number of positions: no prompt is longer than that less the longest
-    answer. Lines are cached, so an encoder is for one thread at a time.
+    `context_tokens` is the model's number of positions; a prompt leaves room in it for the longest answer.
+    Lines are cached, so an encoder must not be shared between threads.
     """
 
     def __init__(self, tokenizer: Tokenizer, manifest: Manifest, *, context_tokens: int = 1024) -> None:
@@ -83,9 +82,9 @@ class PromptEncoder:
 
     @classmethod
     def load(cls, path: Path, *, language: Literal["en", "zh"] | None = None) -> PromptEncoder:
-        """The encoder of a model directory; `language` overrides the manifest's (a stock model has none).
+        """The encoder of a model directory; `language` overrides the manifest's.
 
-        Raises CheckpointError when tokenizer and weights do not belong together.
+        Raises CheckpointError when the tokenizer has more tokens than the weights, or a file is missing or broken.
         """
         manifest, tokenizer = read_manifest(path), load_tokenizer(path)
         tokens, rows = tokenizer.get_vocab_size(), read_json(path / "config.json").get("vocab_size", 0)
@@ -99,17 +98,17 @@ class PromptEncoder:
         return cls(tokenizer, manifest, context_tokens=context_tokens(path))
 
     def encode(self, prompt: str) -> list[int]:
-        """The token ids of a prompt: those of its lines, one after the other."""
+        """The token ids of a prompt, the concatenation of those of its lines."""
         return self._lines.encode([prompt])[0]
 
     def encode_many(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each prompt; a line that several share is encoded once."""
+        """The token ids of each prompt; a line that several prompts share is encoded once."""
         return self._lines.encode(prompts)
 
     def answer_tokens(self, title: str) -> list[int]:
-        """What the model must generate for a title in titles coding: the title's tokens and a newline's.
+        """The tokens to generate for a title with coding titles: the title's and a newline's.
 
-        At most `title_tokens`: of a longer title the beginning.
+        A title of more than `title_tokens` is cut.
         """
         return self.answers([title])[0]
 
@@ -127,25 +126,25 @@ class PromptEncoder:
         return answers
 
     def render(self, events: Sequence[Event], budget: int) -> RenderedPrompt:
-        """The prompt of one history (oldest event first) in at most `budget` tokens."""
+        """Render one history (oldest event first) in at most `budget` tokens."""
         return self.render_many([events], budget)[0]
 
     def render_many(self, histories: Sequence[Sequence[Event]], budget: int) -> list[RenderedPrompt]:
-        """The prompt of each history, as `render_columns` makes it."""
+        """Render each history, as `render_columns`."""
         columns = self.render_columns(HistoryBatch.of_lists(histories, self._markers), budget)
         prompts, tokens, used = columns.prompt.to_pylist(), columns.tokens.tolist(), columns.events_used.tolist()
         rows = zip(prompts, tokens, used, map(len, histories), strict=True)
         return [RenderedPrompt(prompt, length, kept, events - kept) for prompt, length, kept, events in rows]
 
     def histories(self, events: pa.ListArray) -> HistoryBatch:
-        """Customers' events in Arrow, list<struct> with Event's fields, for `render_columns`."""
+        """Prepare customers' events in Arrow, list<struct> with Event's fields, for `render_columns`."""
         return HistoryBatch.of_arrow(events, self._markers)
 
     def render_columns(self, histories: HistoryBatch, budget: int) -> PromptColumns:
-        """The prompt of each history: the header, the newest events that fit, the cue.
+        """Render each history as the header, the newest events that fit, and the cue.
 
-        An event that does not fit ends the walk into the past; only the newest is shortened instead. Purchases that
-        are one token are taken first and stand last.
+        The first event that does not fit ends the selection; only the newest one is shortened instead. Purchases with
+        an item token are selected first and come last.
         Raises ValueError when header and cue alone are longer than `budget`.
         """
         limit = min(budget, self.max_prompt_tokens)
@@ -157,11 +156,11 @@ class PromptEncoder:
         if len(self._events) > CACHED_EVENTS:
             self._events.clear()
         lines, tokens = self._measure_newest(histories, room)
-        kept, used = histories.fitting(tokens, room)
+        kept, used = histories.newest_within(tokens, room)
         code = histories.code.copy()
-        for place, customer in histories.newest_that_do_not_fit(kept):
-            if shortened := self._lines.shorten(lines[code[place]], room - int(used[customer])):
-                kept[place], code[place] = True, len(lines)
+        for event, customer in histories.newest_too_long(kept):
+            if shortened := self._lines.shorten(lines[code[event]], room - int(used[customer])):
+                kept[event], code[event] = True, len(lines)
                 lines.append(shortened)
                 used[customer] += self._lines.count(shortened)
         numbers = np.bincount(histories.customer()[kept], minlength=len(used))
@@ -171,27 +170,28 @@ class PromptEncoder:
         return PromptColumns(prompts, self.smallest_budget + used, numbers)
 
     def _measure_newest(self, histories: HistoryBatch, room: int) -> tuple[list[str], Ints]:
-        """Lines and tokens of the different events (U,), a few of every history at a time, and of each no more than
-        it has room for: the rest have -1 tokens.
+        """The lines and lengths of the distinct events (U,), measured from the newest on until a history is full.
+
+        Events that are too old to fit into any history are not measured and have the length -1.
         """
         lines, tokens = [""] * len(histories.is_coded), np.full(len(histories.is_coded), -1)
         length = np.diff(histories.offset)
         spent = np.zeros(len(length), np.int64)
-        growing, reach = np.flatnonzero(length), 0
-        while len(growing):
-            code, owner = histories.newest(growing, reach, EVENTS_AT_ONCE)
+        unfilled, measured = np.flatnonzero(length), 0  # customers with room, newest events measured so far
+        while len(unfilled):
+            code, owner = histories.newest(unfilled, measured, EVENTS_AT_ONCE)
             new = np.unique(code[tokens[code] < 0])
             events = histories.events(new)
             self._measure(dict.fromkeys(event for event in events if event not in self._events))
             for place, event in zip(new.tolist(), events, strict=True):
                 lines[place], tokens[place] = self._events[event]
-            spent[growing] += np.bincount(owner, tokens[code], len(growing)).astype(np.int64)
-            reach += EVENTS_AT_ONCE
-            growing = growing[(spent[growing] <= room) & (length[growing] > reach)]
+            spent[unfilled] += np.bincount(owner, tokens[code], len(unfilled)).astype(np.int64)
+            measured += EVENTS_AT_ONCE
+            unfilled = unfilled[(spent[unfilled] <= room) & (length[unfilled] > measured)]
         return lines, tokens
 
     def _measure(self, events: Iterable[Event]) -> None:
-        """Write the lines of new events and count their tokens, most of them in one batch."""
+        """Write the lines of new events and count their tokens, in one batch where possible."""
         titles = {event: self._title(event) for event in events}
         self._lines.cache(f"{self._bought}{title}\n" for title in titles.values() if self._may_be_long(title))
         drafts = {event: self._line(event, title) for event, title in titles.items()}
@@ -204,11 +204,15 @@ class PromptEncoder:
             self._events[event] = line, tokens
 
     def _title(self, event: Event) -> str:
-        """What spells the event's product, if it is not spelled by its own token."""
-        return "" if event.kind == "searched" or event.item_id in self._markers else product_text(event.title, event.item_id)
+        """The text of the event's product; empty for a search and for a product with an item token."""
+        return (
+            ""
+            if event.kind == "searched" or event.item_id in self._markers
+            else product_text(event.title, event.item_id)
+        )
 
     def _may_be_long(self, title: str) -> bool:
-        return len(title.encode()) + 2 > self.title_tokens  # a token is at least a byte, and one is the newline's
+        return len(title.encode()) + 2 > self.title_tokens  # a token is at least one byte, and the newline needs one
 
     def _line(self, event: Event, title: str) -> str:
         if self._may_be_long(title):
@@ -218,24 +222,21 @@ class PromptEncoder:
         marker = None if event.item_id is None else self._markers.get(event.item_id)
         return event_line(self.template, event, title, marker)
 
-    def encode_review(self, text: str, max_tokens: int) -> tuple[list[int], bool]:
-        """The token ids of a review for the classifier, and whether it was shortened."""
-        return self.encode_reviews([text], max_tokens)[0]
-
     def encode_reviews(self, texts: Sequence[str], max_tokens: int) -> list[tuple[list[int], bool]]:
-        """Of each review its redacted text's tokens and an end token: at least one, at most `max_tokens`.
+        """The token ids of each review for the classifier, and whether it was shortened.
 
-        Of a longer one the head and the tail are kept: verdicts stand at the beginning or at the end.
+        They are those of the redacted text and an end token, at most `max_tokens`. A longer review keeps its head and
+        its tail, because a verdict stands at the beginning or at the end. Raises ValueError for `max_tokens` below 1.
         """
         room = min(max_tokens, self.context_tokens) - 1
         if room < 0:
             raise ValueError("max_tokens must be at least 1")
-        window = 8 * (room + 1)  # characters: a megabyte of review costs what its two ends cost
+        window = 8 * (room + 1)  # characters at each end; the middle of a huge review is never read
         ends: list[str] = []
         for text in texts:
             if len(text) <= 2 * window:
                 ends += [clean(redact(text)), ""]
-            else:  # the tail begins where no half of a number or an address can stand
+            else:  # redacting 256 characters more leaves no half of a number or an address in the tail
                 ends += [clean(redact(text, limit=window)), clean(redact(text[-window - 256 :])[256:])]
         encoded = self._lines.encode_texts(ends)
         reviews = []

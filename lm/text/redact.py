@@ -1,9 +1,9 @@
-"""Personal data in customers' texts becomes typed placeholders before any model sees it.
+"""Replaces personal data in customers' texts by typed placeholders before any model reads them.
 
-E-mail addresses, bank cards, IBANs, telephone numbers, order and account numbers and the numbers of
-street addresses become [EMAIL] [CARD] [IBAN] [PHONE] [NUMBER]. The net is wide on purpose: every run of
-seven or more digits goes, whatever it is; `phonenumbers` and `python-stdnum` only say which kind it was.
-What a product is described by stays: "iPhone 15", "2.4 GHz", "500ml", "2024-05-01".
+E-mail addresses, bank cards, IBANs, telephone numbers, order and account numbers and the numbers of street addresses
+become [EMAIL] [CARD] [IBAN] [PHONE] [NUMBER]. Every run of seven or more digits is replaced on purpose;
+`phonenumbers` and `python-stdnum` only decide its kind. Product descriptions stay: "iPhone 15", "2.4 GHz", "500ml",
+"2024-05-01".
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import phonenumbers
 from stdnum import iban, luhn
 
 PLACEHOLDERS = frozenset({"[EMAIL]", "[CARD]", "[IBAN]", "[PHONE]", "[NUMBER]"})
-"""All that stand for what was redacted."""
+"""The placeholders that replace personal data."""
 REGIONS = ("GB", "US", "CN")
-"""Whose national ways of writing are tried for telephone numbers without +country."""
+"""The countries whose national formats are tried for telephone numbers without a country code."""
 
-_SUSPECT = re.compile(r"[@＠\d]")  # \d is any script's digit
+_SUSPECT = re.compile(r"[@＠\d]")  # \d matches the digits of any script
 _ASCII_SUSPECT = re.compile(r"[@0-9]")  # five times as fast
 _HYPHENS = "‐‑‒–—―−﹣"
-# Scripts written without spaces: an address in them ends where the script changes.
+# Scripts written without spaces; an e-mail address within such text ends where the script changes.
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _ATOM = r".!#$%&'*+/=?^`{|}~\-"  # RFC 5322 atext and the dot
 _LOCAL = re.compile(rf"(?:[^\W{_CJK}]|[{_ATOM}])+|(?:[{_CJK}]|[{_ATOM}])+")
@@ -32,7 +32,7 @@ _LABEL, _CJK_LABEL = rf"[^\W_{_CJK}](?:[^\W{_CJK}]|-)*", rf"[{_CJK}]+"
 _DOMAIN = re.compile(
     rf"(?:{_LABEL}\.)+(?=[^\W\d_]){_LABEL}" rf"|(?:(?:{_LABEL}|{_CJK_LABEL})\.)+(?:{_CJK_LABEL}|(?=[^\W\d_]){_LABEL})"
 )
-_ADDRESS_LENGTH = 256  # of an e-mail's side of the @; RFC 5321 allows 64 and 255
+_ADDRESS_LENGTH = 256  # characters on each side of the @; RFC 5321 allows 64 and 255
 
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d\d(?:[ -]?[A-Za-z0-9]){11,30}")
 _DIGITS = re.compile(r"[+(]{0,2}\d(?:[^\S\n]?[.\-/()·]{0,2}[^\S\n]?\d){6,}")
@@ -51,8 +51,8 @@ _BUILDING = re.compile(r"栋|棟|幢|号楼|號樓|单元|單元|室")
 _CHECKED_NUMBERS = 100  # per text; checking one costs 0.1 to 0.5 ms
 
 
-class _Folds(dict[int, str]):
-    """Full-width forms, any script's digits, spaces and hyphens -> ASCII, one for one: offsets stay."""
+class _AsciiFolding(dict[int, str]):
+    """Maps full-width forms, digits of any script, spaces and hyphens to one ASCII character each: offsets stay."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -69,21 +69,20 @@ class _Folds(dict[int, str]):
         return folded
 
 
-_FOLDS = _Folds()
+_ASCII_FOLDING = _AsciiFolding()
 
 
 def redact(text: str, *, limit: int | None = None) -> str:
-    """`text` with personal data replaced by placeholders; redacting twice changes nothing more.
+    """Replace the personal data in `text` by placeholders; a second call changes nothing.
 
-    With `limit`, only about that many leading characters of `text` are kept, and no half of a number or
-    an address is left at the cut.
+    With `limit`, only about that many leading characters are kept; the cut never splits a number or an address.
     """
     if limit is not None and len(text) > limit:
         text = _cut(text, limit)
     suspect = _ASCII_SUSPECT if text.isascii() else _SUSPECT
     if suspect.search(text) is None:
         return text
-    # A placeholder can bring two halves of something together, so once is not always enough.
+    # A placeholder can join two parts into a new match, so one pass is not always enough.
     while (redacted := _replace(text, _spans(text))) != text:
         text = redacted
     return text
@@ -106,13 +105,13 @@ def _replace(text: str, spans: list[tuple[int, int, str]]) -> str:
 
 
 def _spans(text: str) -> list[tuple[int, int, str]]:
-    """(start, end, kind) of all that must go, in order and without overlaps; earlier kinds win."""
-    folded = text.translate(_FOLDS)
+    """The (start, end, kind) of all personal data, in order and without overlaps; earlier kinds win."""
+    folded = text.translate(_ASCII_FOLDING)
     found: list[tuple[int, int, str]] = []
     has_numbers = len(_DIGIT.findall(folded)) >= 7  # no IBAN, card or telephone number has fewer digits
-    kinds = (_emails, _ibans, _numbers, _houses) if has_numbers else (_emails, _houses)
-    for kind_of in kinds:
-        new = list(kind_of(folded))
+    finders = (_emails, _ibans, _numbers, _house_numbers) if has_numbers else (_emails, _house_numbers)
+    for finder in finders:
+        new = list(finder(folded))
         if new:
             found += new
             folded = _masked(folded, new)
@@ -120,7 +119,7 @@ def _spans(text: str) -> list[tuple[int, int, str]]:
 
 
 def _masked(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """`text` with the spans blotted out by newlines, which no pattern reaches across."""
+    """Replace the spans by newlines, across which no pattern matches."""
     pieces, done = [], 0
     for start, end, _ in spans:
         pieces += [text[done:start], "\n" * (end - start)]
@@ -129,7 +128,7 @@ def _masked(text: str, spans: list[tuple[int, int, str]]) -> str:
 
 
 def _emails(text: str) -> Iterator[tuple[int, int, str]]:
-    """Around each @: a pattern tried from every character would be quadratic in a long word."""
+    """Search around each @, because a pattern tried at every character is quadratic in a long word."""
     done = 0
     at = text.find("@")
     while at >= 0:
@@ -144,7 +143,7 @@ def _emails(text: str) -> Iterator[tuple[int, int, str]]:
 def _ibans(text: str) -> Iterator[tuple[int, int, str]]:
     for match in islice(_IBAN.finditer(text), _CHECKED_NUMBERS):
         candidate = match[0]
-        for end in range(len(candidate), 14, -1):  # words after it may look like a part of it
+        for end in range(len(candidate), 14, -1):  # the match may include words that follow the IBAN
             if candidate[end - 1] not in " -" and iban.is_valid(candidate[:end], check_country=False):
                 yield match.start(), match.start() + end, "IBAN"
                 break
@@ -160,14 +159,14 @@ def _numbers(text: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _kind(run: str) -> str:
-    """What a run of seven or more digits and separators is: CARD, PHONE or any other NUMBER."""
+    """The kind of a run of seven or more digits and separators: CARD, PHONE or NUMBER."""
     if len(run) > 64:
         return "NUMBER"
     groups = re.findall(r"\d+", run)
     for first in range(len(groups)):
         for last in range(first + 1, len(groups) + 1):
             digits = "".join(groups[first:last])
-            # Cards are written in one piece or in groups of three to six digits.
+            # Card numbers are written without a break or in groups of three to six digits.
             grouped = last == first + 1 or all(3 <= len(group) <= 6 for group in groups[first:last])
             if 13 <= len(digits) <= 19 and grouped and luhn.is_valid(digits):
                 return "CARD"
@@ -176,8 +175,8 @@ def _kind(run: str) -> str:
     return "NUMBER"
 
 
-def _houses(text: str) -> Iterator[tuple[int, int, str]]:
-    """House, building and room numbers of street addresses, in English and in Chinese."""
+def _house_numbers(text: str) -> Iterator[tuple[int, int, str]]:
+    """House, building and room numbers of English and Chinese street addresses."""
     for match in _HOUSE.finditer(text):
         start, end = match.span()
         before, after = text[start - 1 : start], text[end : end + 1]

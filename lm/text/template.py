@@ -1,4 +1,4 @@
-"""The words of a prompt: events, the templates of each language, and text that cannot break out of its line.
+"""The wording of prompts: events, one template a language, and the cleaning of text that goes into a line.
 
     Customer history                      顾客记录
     Searched: ink for my printer          搜索：打印机墨水
@@ -6,10 +6,9 @@
     Bought: Black ink cartridge           购买：黑色墨盒
     Bought:                               购买：
 
-The last line is the cue: the answer follows it. Where products have tokens of their own the purchases are one
-`<|item:ID|>` each, stand together at the end, and there is no cue. No line says when: unchanged events give
-unchanged prompts.
-A change of these words is a new `lm.checkpoint.manifest.TEMPLATE_VERSION`, for models are trained on them.
+The last line is the cue, which the answer follows. With item tokens each purchase is one `<|item:ID|>`, purchases
+come last, and there is no cue. No line states a time, so that unchanged events give unchanged prompts.
+A change of the wording needs a new `lm.checkpoint.manifest.TEMPLATE_VERSION`, because models are trained on it.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from urllib.parse import quote
 from lm.text.redact import redact
 
 FIELD_CHARACTERS = 600
-"""Of one title, query or review: more than a line of a hundred tokens could never use."""
+"""The characters read of a title, a query or a review: a line of a hundred tokens cannot hold more."""
 
-# All that would break a line or cannot be UTF-8; whitespace of any kind is collapsed anyway.
+# Characters that would break a line or cannot be UTF-8; whitespace is collapsed in any case.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPED = re.compile("[\x00-\x20\x7f-\x9f%|<>\u2028\u2029\ud800-\udfff]")
 
@@ -32,7 +31,7 @@ MARKER = re.compile(r"<\|item:[^|\n]*\|>")
 
 
 class Event(NamedTuple):
-    """One thing that a customer did; `kind` is bought, searched or reviewed, `rating` is of 1 to 5 stars."""
+    """One action of a customer; `kind` is bought, searched or reviewed, `rating` is 1 to 5 stars."""
 
     kind: str
     item_id: str | None = None
@@ -42,7 +41,7 @@ class Event(NamedTuple):
 
 
 class Template(NamedTuple):
-    """The words of one language; `space` stands between a label and what it labels."""
+    """The wording of one language; `space` stands between a label and its text."""
 
     header: str
     bought: str
@@ -60,19 +59,19 @@ CUES = tuple(template.bought for template in TEMPLATES.values())
 
 
 def clean(text: str) -> str:
-    """One line of plain text: controls gone, whitespace collapsed, and no "<|" that could forge a marker."""
+    """The text on one line, without control characters, repeated whitespace and "<|", which could forge a marker."""
     if not text.isprintable() or "  " in text or text[:1] == " " or text[-1:] == " ":
         text = " ".join(_CONTROLS.sub(" ", text).split())
     return text.replace("<|", "< |")
 
 
 def product_text(title: str | None, item_id: str | None) -> str:
-    """How a product is spelled in prompts and answers: its title, or its id where it has none."""
+    """The text that names a product in prompts and answers: its title, or its id where it has none."""
     return clean((title or "")[:FIELD_CHARACTERS]) or clean((item_id or "")[:FIELD_CHARACTERS])
 
 
 def item_marker(item_id: str) -> str:
-    """How a prompt names a product that has a token of its own: `<|item:ID|>`."""
+    """The marker `<|item:ID|>` that names a product with an item token in a prompt."""
     return f"<|item:{_ESCAPED.sub(_percent, item_id)}|>"
 
 
@@ -81,9 +80,10 @@ def _percent(match: re.Match[str]) -> str:
 
 
 def event_line(template: Template, event: Event, title: str, marker: str | None) -> str:
-    """The line of one event; `title` is spelled already, `marker` is the product's own token if it has one.
+    """The line of one event; `title` is the `product_text`, `marker` the `item_marker` if the product has one.
 
-    Customers' own words are redacted here, so that no prompt can be made without.
+    A customer's own words are redacted here, so that no prompt contains them unredacted. Raises ValueError for an
+    unknown kind of event.
     """
     if event.kind == "bought":
         return f"{marker}\n" if marker else f"{template.bought}{template.space}{title}\n"

@@ -1,7 +1,7 @@
-"""One training in several processes: each computes its share of every batch, and the gradients are summed up.
+"""Data-parallel training: each process computes its rows of every batch, and the gradients are summed.
 
-Data parallelism (Li et al., "PyTorch Distributed", VLDB 2020) by sums, because the shares weigh differently. In a
-process that is alone everything here does nothing, so the training loop knows no second way.
+Source: Li et al., "PyTorch Distributed" (VLDB 2020), with sums instead of means because the processes' rows weigh
+differently. In a single process every function here changes nothing, so the training loop has one code path.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ Value = TypeVar("Value")
 
 
 def rank() -> int:
-    """Which of the processes this is; the first, 0, also validates, reports and writes."""
+    """The number of this process; process 0 also validates, reports and writes."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
-def size() -> int:
-    """How many processes there are."""
+def process_count() -> int:
+    """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
-def share(batch: Any) -> Any:
-    """This process's rows of a batch (a list or an array), which may be none."""
-    return batch if size() == 1 else batch[rank() :: size()]
+def own_rows(batch: Any) -> Any:
+    """The rows of a batch (a list or an array) that this process computes; there may be none."""
+    return batch if process_count() == 1 else batch[rank() :: process_count()]
 
 
-def summed(value: float) -> float:
-    """The sum of every process's value."""
-    if size() == 1:
+def sum_over_processes(value: float) -> float:
+    """The sum of all processes' values."""
+    if process_count() == 1:
         return value
     total = torch.tensor(value, dtype=torch.float64)
     distributed.all_reduce(total)
@@ -41,8 +41,8 @@ def summed(value: float) -> float:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Give every parameter the sum of all processes' gradients; one without counts as zero."""
-    if size() == 1:
+    """Replace every parameter's gradient by the sum over all processes; a missing gradient counts as zero."""
+    if process_count() == 1:
         return
     for parameter in parameters:
         if parameter.grad is None:
@@ -50,9 +50,9 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         distributed.all_reduce(parameter.grad)
 
 
-def from_first(value: Value) -> Value:
-    """The first process's value, in all of them; waits for it."""
-    if size() == 1:
+def broadcast_from_first(value: Value) -> Value:
+    """Return process 0's value in every process; the others wait for it."""
+    if process_count() == 1:
         return value
     values = [value]
     distributed.broadcast_object_list(values)
@@ -60,8 +60,8 @@ def from_first(value: Value) -> Value:
 
 
 @contextmanager
-def group() -> Iterator[None]:
-    """Join the processes that torchrun has started, each on processors of its own."""
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun started, with the gloo backend."""
     distributed.init_process_group("gloo")
     try:
         yield

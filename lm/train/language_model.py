@@ -1,4 +1,4 @@
-"""What both trainings do with a model: start it, pre-train it on text, score positions, write its folder."""
+"""Model steps shared by all trainings: initialisation, pre-training on text, the loss, the model folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,19 +25,19 @@ from lm.checkpoint import checkpoint
 from lm.checkpoint.checkpoint import END_OF_TEXT
 from lm.checkpoint.manifest import Manifest, write_manifest
 from lm.checkpoint.tokenizer import padding_token, save_tokenizer
-from lm.engine.huggingface_model import load_model
+from lm.engine.device import choose_device
+from lm.engine.huggingface_model import ModelKind, load_model
 from lm.train.training_loop import Schedule, TrainingTask, length_batches, pad
 
 Tokens = NDArray[np.int32]
-Kind = Literal["causal", "classifier"]
 
-#: Logits that are alive at once: a GPU wants large products (512 MiB in float32), a processor what its cache holds.
-_LOGITS = {"cuda": 128 * 1024 * 1024, "cpu": 2 * 1024 * 1024}
+#: Logits computed at once: a GPU needs large products (512 MiB in float32), a CPU ones that fit its cache.
+_LOGITS_AT_ONCE = {"cuda": 128 * 1024 * 1024, "cpu": 2 * 1024 * 1024}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """GPT-2's shape and the optimizer; `init` starts from a checkpoint and then decides shape and tokenizer."""
+    """GPT-2's shape and the optimizer; with a checkpoint in `init`, that decides the shape and the tokenizer."""
 
     init: str | None = None
     n_embd: int = 64
@@ -55,28 +55,24 @@ class TrainingSettings:
     seed: int = 0
 
 
-def device() -> torch.device:
-    """The first GPU where there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def schedule(stage: str, settings: TrainingSettings, epochs: int | None = None) -> Schedule:
-    """The schedule of a stage with at most `epochs` (max_epochs where not given), otherwise as the settings have it."""
+def stage_schedule(stage: str, settings: TrainingSettings, epochs: int | None = None) -> Schedule:
+    """The schedule of a stage by the settings, with at most `epochs` epochs (default: the settings' max_epochs)."""
     epochs = settings.max_epochs if epochs is None else epochs
     return Schedule(stage, epochs, settings.learning_rate, settings.weight_decay, settings.patience, settings.seed)
 
 
 def start_model(
-    settings: TrainingSettings, tokenizer: Tokenizer, kind: Kind, *, positions: int, labels: Sequence[str] = ()
+    settings: TrainingSettings, tokenizer: Tokenizer, kind: ModelKind, *, positions: int, labels: Sequence[str] = ()
 ) -> PreTrainedModel:
-    """A GPT-2 of the settings' shape with random weights, or the one of `settings.init`, ready to train (float32).
+    """A float32 model to train: a GPT-2 of the settings' shape with random weights, or the model of `settings.init`.
 
-    A classification head that `init` lacks starts random; a causal head must be there. Seeded.
+    A classification head that `init` lacks is random; a causal head must be there. Seeded by the settings.
+    Raises CheckpointError when `init` cannot be loaded.
     """
     torch.manual_seed(settings.seed)
     names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     loader = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
-    # None in attention: with it the processor has no fast attention, and a step takes a third longer.
+    # No dropout in attention: CPUs have no fused attention with dropout, and a step would take a third longer.
     dropout = {"resid_pdrop": settings.dropout, "embd_pdrop": settings.dropout, "attn_pdrop": 0.0}
     if settings.init is None:
         end = tokenizer.token_to_id(END_OF_TEXT)
@@ -99,7 +95,7 @@ def start_model(
         else:
             checkpoint.weight_files(path)  # safetensors or an error, never a pickle
             verbosity = logging.get_verbosity()
-            logging.set_verbosity_error()  # it would warn that the new head is random: that is what is wanted
+            logging.set_verbosity_error()  # no warning that the new head is random: that is intended
             model = loader.from_pretrained(path, dtype=torch.float32, local_files_only=True, **names)
             logging.set_verbosity(verbosity)
         for name, module in model.named_modules():
@@ -107,12 +103,12 @@ def start_model(
                 module.p = 0.0 if name.endswith("attn_dropout") else settings.dropout
         if tokenizer.get_vocab_size() > model.config.vocab_size:
             model.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
-    model.config.pad_token_id = None  # Hugging Face warns of padding without a mask, which is right here
-    return _fuse_gelu(model).to(device())
+    model.config.pad_token_id = None  # else Hugging Face warns of padding without a mask, which is correct here
+    return _fuse_gelu(model).to(choose_device())
 
 
 def _fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
-    """Use torch's one-kernel tanh GELU for GPT-2's `gelu_new`: the same function in a fifth of the time."""
+    """Replace GPT-2's `gelu_new` by torch's fused tanh GELU: the same function in a fifth of the time."""
     for module in model.modules():
         if type(getattr(module, "act", None)).__name__ == "NewGELUActivation":
             module.act = nn.GELU(approximate="tanh")
@@ -120,27 +116,27 @@ def _fuse_gelu(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def hidden_states(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
-    """(B, T) tokens, padded on the right -> (B, T, n_embd) states after the last LayerNorm."""
-    # No mask: padding is to the right of everything that is read, and full attention has the faster kernel.
+    """Compute the states after the last LayerNorm: tokens (B, T), padded on the right -> (B, T, n_embd)."""
+    # No mask is needed, because no read position can see the padding on its right; without one the kernel is faster.
     return model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
 
 
 def embedding_matrices(model: PreTrainedModel) -> list[torch.Tensor]:
-    """The rows of the tokens that are read and of those that are predicted: one matrix where they are tied."""
-    found = model.get_input_embeddings().weight, output_rows(model)
-    return list({id(matrix): matrix for matrix in found}.values())
+    """The input and the output embeddings, each (vocab, n_embd); one matrix where they are tied."""
+    both = model.get_input_embeddings().weight, output_rows(model)
+    return list({id(matrix): matrix for matrix in both}.values())
 
 
 def output_rows(model: PreTrainedModel) -> torch.Tensor:
-    """(vocab, n_embd): what a state is multiplied with; GPT-2 ties it to the input embedding."""
+    """The output embeddings (vocab, n_embd), which GPT-2 ties to the input embeddings."""
     head = model.get_output_embeddings()
     return (model.get_input_embeddings() if head is None else head).weight
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The loss of `states @ rows.T + bias` and its gradients slice by slice, so that few logits are alive at once.
+    """The cross-entropy of `states @ rows.T + bias` and its gradients, slice by slice, to hold few logits in memory.
 
-    Autograd would keep the logits of every slice until the backward pass (Hsu et al., "Liger Kernel", 2024).
+    Autograd would keep the logits of every slice until the backward pass. Source: Hsu et al., "Liger Kernel" (2024).
     """
 
     @staticmethod
@@ -149,13 +145,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         states: torch.Tensor,  # (P, n_embd)
         rows: torch.Tensor,  # (N, n_embd)
         bias: torch.Tensor | None,  # (N,)
-        at: torch.Tensor,  # (L,) row of `states`, rising
-        labels: torch.Tensor,  # (L,) row of `rows`
+        at: torch.Tensor,  # (L,) index into `states`, ascending
+        labels: torch.Tensor,  # (L,) index into `rows`
         weights: torch.Tensor,  # (L,)
     ) -> torch.Tensor:
         total = torch.zeros((), device=states.device)
         d_states, d_rows = torch.empty_like(states, dtype=torch.float32), torch.zeros_like(rows, dtype=torch.float32)
-        step = max(1, _LOGITS[states.device.type] // len(rows))
+        step = max(1, _LOGITS_AT_ONCE[states.device.type] // len(rows))
         for start in range(0, len(states), step):
             part = states[start : start + step]
             low, high = torch.searchsorted(at, torch.tensor([start, start + step], device=at.device)).tolist()
@@ -189,15 +185,20 @@ def cross_entropy_sum(
     weights: torch.Tensor,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Sum over pairs of weight * -log softmax(states[at] @ rows.T + bias)[label]; `at` rises."""
+    """Sum over L pairs of weight * -log softmax(states[at] @ rows.T + bias)[label].
+
+    states (P, n_embd), rows (N, n_embd), at (L,) ascending, labels (L,), weights (L,), bias (N,) -> a scalar.
+    """
     return _LinearCrossEntropy.apply(states, rows, bias, at, labels, weights)
 
 
-def pretraining(model: PreTrainedModel, documents: Sequence[Tokens], settings: TrainingSettings) -> TrainingTask[NDArray[np.int64]]:
-    """Maximise the log-likelihood of every token of every document, given the tokens before it."""
+def pretraining(
+    model: PreTrainedModel, documents: Sequence[Tokens], settings: TrainingSettings
+) -> TrainingTask[NDArray[np.int64]]:
+    """The task of maximising the log-likelihood of every token of every document, given the tokens before it."""
     kept = [document for document in documents if len(document) > 1]
     lengths = np.array([len(document) for document in kept], dtype=np.int64)
-    where = device()
+    where = choose_device()
 
     def loss(batch: NDArray[np.int64]) -> tuple[torch.Tensor, float]:
         tokens = pad([kept[i] for i in batch], where)  # (B, T)
@@ -215,14 +216,14 @@ def pretraining(model: PreTrainedModel, documents: Sequence[Tokens], settings: T
 
 
 def write_model_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: Manifest, new: Path) -> None:
-    """Write a Hugging Face folder with the manifest; what was half written there before is dropped."""
+    """Write a Hugging Face model folder with our manifest; an unfinished folder of the same name is deleted."""
     if new.exists():
         shutil.rmtree(new)
     new.mkdir(parents=True)
     logging.disable_progress_bar()
     model.config.pad_token_id = tokenizer.token_to_id(padding_token(tokenizer) or "")
     model.save_pretrained(new)
-    for weights in new.glob("*.safetensors"):  # safetensors writes them readable by their owner alone
+    for weights in new.glob("*.safetensors"):  # safetensors makes them readable by their owner alone
         weights.chmod((new / "config.json").stat().st_mode)
     save_tokenizer(tokenizer, new, max_tokens=model.config.max_position_embeddings)
     write_manifest(new, manifest)

@@ -1,6 +1,6 @@
-"""The training loop of every task: seeded, resumable after kill -9, early stopping, the best weights kept.
+"""The training loop of every task: seeded, resumable after kill -9, with early stopping on the best weights.
 
-A task brings its model, its batches of an epoch, a loss and a validation; nothing here knows what is learned.
+A TrainingTask supplies the model, the batches of an epoch, the loss and the validation.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from numpy.typing import NDArray
 
 from lm.engine.device import autocast, keep_freed_memory
 from lm.train import distributed
-from lm.train.training_state import TrainingState, TrainingError, load_state, save_state, write_json_lines
+from lm.train.training_state import TrainingError, TrainingState, load_state, save_state, write_json_lines
 
 Batch = TypeVar("Batch", bound=Sized)
 
-#: A state is written at most this often, and costs at most a twentieth of the time.
+#: A state is saved no more often than every _SAVE_SECONDS, and no more often than _SAVE_COSTS times the last save's
+#: duration: saving costs at most a twentieth of the time.
 _SAVE_SECONDS = 20.0
-_SAVE_COSTS = 20.0  # times what the last one took
+_SAVE_COSTS = 20.0
 _WARMUP_STEPS = 20
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """What a callback hears after every step: where the training is and when it ends at the latest."""
+    """The position of a training after a step, and the latest time of its end."""
 
     stage: str
     epoch: int  # from 0
     epochs: int  # at most; early stopping may end before
     step: int
     steps: int  # of this epoch
-    loss: float  # mean of this epoch so far, natural log; NaN in a stage that has no epochs
-    seconds_left: float  # until max_epochs at the present speed; NaN before there is one
+    loss: float  # mean of this epoch so far, natural log; NaN in a stage without epochs
+    seconds_left: float  # until max_epochs at the present speed; NaN before a speed is known
     metrics: Mapping[str, float]  # of the newest validation
 
 
@@ -47,7 +48,7 @@ ProgressCallback = Callable[[TrainingProgress], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How one stage is optimized: AdamW, a short warm-up, then a linear fall to zero at max_epochs."""
+    """The optimization of one stage: AdamW, a short warm-up, then a linear decay to zero at max_epochs."""
 
     stage: str
     max_epochs: int
@@ -55,23 +56,23 @@ class Schedule:
     weight_decay: float = 0.01
     patience: int = 3  # epochs without a better validation
     seed: int = 0
-    stop_after: int | None = None  # epochs; the learning rate falls as if there were max_epochs
+    stop_after: int | None = None  # epochs; the learning rate still decays towards max_epochs
 
 
 @dataclass(frozen=True)
 class TrainingTask(Generic[Batch]):
-    """What is learned: `loss` gives the sum over a batch and the weight that makes it a mean."""
+    """A model and what it learns; `loss` returns the sum over a batch and the divisor that makes it a mean."""
 
     model: torch.nn.Module
-    batches: Callable[[int], Sequence[Batch]]  # of an epoch; equal for equal epochs
+    batches: Callable[[int], Sequence[Batch]]  # of an epoch; the same epoch gives the same batches
     loss: Callable[[Batch], tuple[torch.Tensor, float]]
     validate: Callable[[], Mapping[str, float]] | None = None
-    monitor: str = ""  # the validated metric to make largest
+    monitor: str = ""  # the validation metric to maximise
 
 
 @dataclass
 class StageOutcome:
-    """How a stage went; the model then has the weights of `best_epoch` (from 0; the last where nothing validates)."""
+    """The result of a stage; the model then has the weights of `best_epoch` (from 0; the last without validation)."""
 
     best_epoch: int = -1
     best: Mapping[str, float] = field(default_factory=dict)
@@ -93,10 +94,10 @@ class _Counters:
 def length_batches(
     lengths: NDArray[np.int64], batch_tokens: int, seed: int, epoch: int, most: int | None = None
 ) -> list[NDArray[np.int64]]:
-    """Indices grouped by like length, so that little is padding: rows x longest row <= batch_tokens (one row always).
+    """Group the indices of `lengths` (N,) by similar length, to keep padding small.
 
-    No group has more than `most` rows.
-    The grouping and the order of groups are drawn anew each epoch, from (seed, epoch) alone.
+    A group has at most `most` rows, and rows x longest row <= batch_tokens; a single longer row is a group of its own.
+    Grouping and order are random and depend on (seed, epoch) alone.
     """
     rng = np.random.default_rng((seed, epoch))
     order = rng.permutation(len(lengths))
@@ -116,19 +117,21 @@ def length_batches(
 
 
 def pad(sequences: Sequence[NDArray[np.int32]], device: torch.device) -> torch.Tensor:
-    """(B, T) int64, filled with 0 on the right: causal attention never looks there, so no mask is needed."""
+    """Stack sequences to (B, T) int64, padded with 0 on the right; causal attention needs no mask for that."""
     tokens = np.zeros((len(sequences), max(len(sequence) for sequence in sequences)), dtype=np.int64)
     for row, sequence in enumerate(sequences):
         tokens[row, : len(sequence)] = sequence
     return torch.from_numpy(tokens).to(device)
 
 
-def fit(task: TrainingTask[Batch], schedule: Schedule, work: Path, report: ProgressCallback | None = None) -> StageOutcome:
-    """Train until `patience` epochs bring no better `monitor`, or max_epochs; resume from `work` where it was cut.
+def fit(
+    task: TrainingTask[Batch], schedule: Schedule, work: Path, report: ProgressCallback | None = None
+) -> StageOutcome:
+    """Train until `patience` epochs bring no better `monitor`, or for max_epochs; resume from the state in `work`.
 
-    Without `validate` the last weights are kept. An interrupted training that is resumed on the same number of
-    threads ends with the same weights, to the bit, as one left alone. Raises TrainingError on a loss that is not
-    finite.
+    Without `validate` the last weights are kept. A training that was interrupted and resumed on the same number of
+    threads ends with bitwise the same weights as an uninterrupted one. Raises TrainingError where there are no batches,
+    where the loss is not finite, and where the processes see different states.
     """
     keep_freed_memory()
     loop = _Loop(task, schedule, work, report)
@@ -145,7 +148,9 @@ def fit(task: TrainingTask[Batch], schedule: Schedule, work: Path, report: Progr
 class _Loop(Generic[Batch]):
     """The state of one running stage."""
 
-    def __init__(self, task: TrainingTask[Batch], schedule: Schedule, work: Path, report: ProgressCallback | None) -> None:
+    def __init__(
+        self, task: TrainingTask[Batch], schedule: Schedule, work: Path, report: ProgressCallback | None
+    ) -> None:
         self.task, self.schedule, self.report = task, schedule, report
         self.path = work / f"{schedule.stage}.safetensors"
         self.lines = work / f"{schedule.stage}.jsonl"
@@ -162,7 +167,7 @@ class _Loop(Generic[Batch]):
         state = load_state(self.path)
         if distributed.broadcast_from_first(None if state is None else state.counters) != (state and state.counters):
             raise TrainingError(
-                f"{self.path} is not the same file in all processes: they need a file system in common for the model"
+                f"{self.path} is not the same file in all processes: put the model on a file system that they share"
             )
         if state is None:
             return
@@ -206,13 +211,13 @@ class _Loop(Generic[Batch]):
         counters, schedule = self.counters, self.schedule
         batches = self.task.batches(counters.epoch)
         if not batches:
-            raise TrainingError(f"{schedule.stage}: there is nothing to train on: add purchases, reviews or days")
+            raise TrainingError(f"{schedule.stage}: there are no training examples: add purchases, reviews or days")
         self.task.model.train()
         begun = time.monotonic()
         while counters.step < len(batches):
             self.step(batches[counters.step], (counters.epoch + counters.step / len(batches)) / schedule.max_epochs)
             counters.step += 1
-            self.tell(len(batches))
+            self.report_progress(len(batches))
             if time.monotonic() - self.saved > max(_SAVE_SECONDS, _SAVE_COSTS * self.save_cost):
                 counters.seconds += time.monotonic() - begun
                 begun = time.monotonic()
@@ -220,22 +225,22 @@ class _Loop(Generic[Batch]):
         self.close_epoch(counters.seconds + time.monotonic() - begun)
 
     def step(self, batch: Batch, done: float) -> None:
-        """One gradient step; `done` is the share of all epochs that lies behind."""
+        """Take one gradient step; `done` is the finished share of all epochs."""
         counters, schedule = self.counters, self.schedule
         steps = counters.epoch * 1_000_000 + counters.step  # only the first epoch warms up
         rate = schedule.learning_rate * min(1.0, (steps + 1) / _WARMUP_STEPS) * (1.0 - done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        part = distributed.own_rows(batch)
-        total, own = torch.zeros((), device=self.device), 0.0
-        if len(part):
+        rows = distributed.own_rows(batch)
+        total, own_weight = torch.zeros((), device=self.device), 0.0
+        if len(rows):
             with autocast(self.device):
-                total, own = self.task.loss(part)
-        weight = distributed.sum_over_processes(own)
+                total, own_weight = self.task.loss(rows)
+        weight = distributed.sum_over_processes(own_weight)
         if weight == 0:
             return
         self.optimizer.zero_grad(set_to_none=True)
-        if own:
+        if own_weight:
             (total / weight).backward()
         distributed.sum_gradients(self.parameters.values())
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
@@ -269,7 +274,7 @@ class _Loop(Generic[Batch]):
         counters.finished = counters.epoch >= last or waited >= schedule.patience
         self.save()
 
-    def tell(self, steps: int) -> None:
+    def report_progress(self, steps: int) -> None:
         self.steps_here += 1
         if self.report is None:
             return
@@ -291,7 +296,7 @@ class _Loop(Generic[Batch]):
 
 
 def _adamw(parameters: Mapping[str, torch.nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:
-    """Decay matrices only: a decayed LayerNorm or bias loses what it is for (Loshchilov & Hutter 2019; nanoGPT)."""
+    """AdamW (Loshchilov & Hutter 2019) with weight decay on matrices only, as in nanoGPT."""
     matrices = [p for p in parameters.values() if p.dim() >= 2]
     vectors = [p for p in parameters.values() if p.dim() < 2]
     groups = [

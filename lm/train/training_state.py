@@ -1,13 +1,12 @@
-"""What a training keeps on disk: a resumable state (one atomically replaced file), metrics lines, the model's folder.
+"""Files of a training: its resumable state, its metrics lines, its work folder and the finished model folder.
 
-TrainingState is safetensors with its counters as JSON in the header: model, optimizer and counters cannot disagree, and
-nothing is unpickled.
+A state is one safetensors file with the counters as JSON in its header, replaced atomically. Model, optimizer and
+counters therefore always agree, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import hashlib
 import json
@@ -22,14 +21,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lm.checkpoint.folder_exchange import exchange_folders
 from lm.train import distributed
-
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
 
 
 class TrainingError(Exception):
-    """The training cannot start or go on; the message says why and what mends it."""
+    """The training cannot start or continue; the message names the cause and the mend."""
 
 
 class TrainingBusy(TrainingError):
@@ -38,14 +35,14 @@ class TrainingBusy(TrainingError):
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that decides how a training goes on: tensors by name, counters as JSON values."""
+    """Everything that determines the rest of a training: tensors by name and counters as JSON values."""
 
     tensors: Mapping[str, torch.Tensor]
     counters: Mapping[str, Any]
 
 
 def save_state(path: Path, state: TrainingState) -> None:
-    """Replace `path` by `state` in one rename: a kill at any moment leaves the old state or the new one."""
+    """Write `state` to `path` in one rename; a kill at any moment leaves the old state or the new one."""
     new = path.with_suffix(".new")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
     save_file(tensors, str(new), metadata={"counters": json.dumps(state.counters)})
@@ -55,7 +52,7 @@ def save_state(path: Path, state: TrainingState) -> None:
 
 
 def load_state(path: Path) -> TrainingState | None:
-    """The state at `path`, None where there is none."""
+    """Read the state at `path`; None where there is none."""
     if not path.exists():
         return None
     with safe_open(str(path), framework="pt") as file:
@@ -64,14 +61,14 @@ def load_state(path: Path) -> TrainingState | None:
 
 
 def write_json_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """Replace `path` by one JSON line per entry; rewritten whole, so that a resumed epoch never appears twice."""
+    """Write one JSON line per entry, replacing the whole file: a resumed epoch never appears twice."""
     new = path.with_suffix(".new")
     new.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     new.replace(path)
 
 
 def training_key(settings: Mapping[str, Any], data: Iterable[bytes]) -> str:
-    """16 hex digits over settings and data: a state is only resumed by the training that began it."""
+    """16 hex digits of a hash of settings and data: a state is resumed only by the training that wrote it."""
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for chunk in data:
         digest.update(len(chunk).to_bytes(8, "big"))
@@ -80,11 +77,12 @@ def training_key(settings: Mapping[str, Any], data: Iterable[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def work_folder(out: Path, of: str) -> Iterator[Path]:
-    """The folder `<out>.training` for the training with fingerprint `of`; another training's leftovers are dropped.
+def work_folder(out: Path, key: str) -> Iterator[Path]:
+    """Lock and yield the folder `<out>.training` of the training with this `training_key`.
 
-    Raises TrainingBusy while another process trains into the same `out`. Left in place on failure, to resume from.
-    Of the processes of one training the first alone keeps the folder.
+    Files of another training in it are deleted. The folder is deleted at the end, and kept on failure, to resume from.
+    Of several processes of one training only process 0 locks and deletes. Raises TrainingBusy while another process
+    trains into the same `out`.
     """
     work = out.with_name(out.name + ".training")
     if distributed.rank():
@@ -96,31 +94,25 @@ def work_folder(out: Path, of: str) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TrainingBusy(f"another training writes {out}: wait for it, or end it and start again") from None
-        mark = work / "fingerprint"
-        if not mark.exists() or mark.read_text(encoding="utf-8") != of:
-            for left in work.iterdir():
-                if left.name != "lock":
-                    shutil.rmtree(left) if left.is_dir() else left.unlink()
-            mark.write_text(of, encoding="utf-8")
+        key_file = work / "fingerprint"
+        if not key_file.exists() or key_file.read_text(encoding="utf-8") != key:
+            for leftover in work.iterdir():
+                if leftover.name != "lock":
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            key_file.write_text(key, encoding="utf-8")
         yield work
         shutil.rmtree(work)
 
 
 def replace_folder(new: Path, out: Path) -> None:
-    """Put the finished folder `new` in the place of `out`; both on one file system.
+    """Put the finished folder `new` in the place of `out`, on the same file system.
 
-    Where Linux can exchange two names in one step, no reader ever finds `out` missing.
+    The exchange is atomic where Linux offers it; elsewhere `out` is missing for an instant.
     """
     if not out.exists():
         new.rename(out)
         return
-    exchanged = (
-        ctypes.CDLL(None, use_errno=True).renameat2(
-            _AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(out), _RENAME_EXCHANGE
-        )
-        == 0
-    )
-    if exchanged:
+    if exchange_folders(new, out):
         shutil.rmtree(new)
         return
     old = out.with_name(out.name + ".old")

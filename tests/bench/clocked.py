@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor
 
 from lm.engine.engine import Engine, Prefilled
-from lm.engine.kv_tree import TokenRuns, Floats, Ints
+from lm.engine.kv_tree import Floats, Ints, TokenRuns
 from tests.bench.measure import gpt2_flops
 
 N_EMBD, N_LAYER = 768, 12

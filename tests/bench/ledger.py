@@ -117,7 +117,11 @@ def measure(spark: SparkSession, store: Store, total: int) -> dict[str, float]:
 
     def append() -> None:
         rows = spark.read.schema(row_schema(RESULT)).parquet(f"{store.root}/new")
-        parquet.write(spark, parquet.one_sorted_partition(rows, ["key"]), f"{store.ledger('recommend')}/wave={WAVES + 1:08d}-bench")
+        parquet.write(
+            spark,
+            parquet.one_sorted_partition(rows, ["key"]),
+            f"{store.ledger('recommend')}/wave={WAVES + 1:08d}-bench",
+        )
 
     seconds["append of 1%"] = timed(f"append of {new:,}", append)
     seconds["compaction"] = timed("compaction", lambda: compact(spark, store, "recommend", RESULT, "gc"))

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.evaluation.experiment import Comparison, Design, Moments, compare, ratio_mismatch, verdict
+from jobs.evaluation.experiment import Comparison, ExperimentDesign, Moments, compare_groups, ratio_mismatch, verdict
 
 DAYS = 28
-DESIGN = Design(control_share=0.2, horizon_days=DAYS)
+DESIGN = ExperimentDesign(control_share=0.2, horizon_days=DAYS)
 UPLIFTS = (0.0, 0.02, 0.05)
 OUTCOMES = ("repeat_purchase_rate", "days_to_next_purchase", "spend")
 #: Rates of purchase a day are gamma(SHAPE, SCALE days): the mean customer buys every 25 days, most far less often.
@@ -82,7 +82,7 @@ def comparisons(customers: int, uplift: float, seeds: int) -> Iterator[tuple[dic
         found = {}
         for outcome, values in drawn.outcomes.items():
             rows = np.column_stack([values, drawn.before])
-            found[outcome] = compare(Moments.of(rows[~drawn.control]), Moments.of(rows[drawn.control]), DESIGN)
+            found[outcome] = compare_groups(Moments.of(rows[~drawn.control]), Moments.of(rows[drawn.control]), DESIGN)
         controls = int(drawn.control.sum())
         mismatch = ratio_mismatch(customers - controls, controls, DESIGN.control_share)
         yield found, verdict(found["repeat_purchase_rate"], DESIGN, DAYS, mismatch).winner

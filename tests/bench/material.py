@@ -34,10 +34,10 @@ def titles(data: Path | None) -> list[str]:
         with file.open(encoding="utf-8", newline="") as rows:
             named = [row["title"] for row in csv.DictReader(rows) if row["title"]]
         return named[:TITLES]
-    from jobs.sample.catalogue import build
+    from jobs.sample.catalogue import build_catalogue
 
     _say("no beauty/titles.csv: titles are those of the sample shop")
-    return build(TITLES, 365, 0).titles.to_pylist()
+    return build_catalogue(TITLES, 365, 0).titles.to_pylist()
 
 
 def reviews(data: Path | None, count: int) -> list[str]:

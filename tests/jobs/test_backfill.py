@@ -17,7 +17,7 @@ from jobs.backfill import BackfillOptions, run_backfill
 from jobs.config.config import Config
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import ConfigurationError, GateRefused, InputError, StoreBusy, UsageError
-from jobs.store.attempts import attempt, attempts
+from jobs.store.attempts import read_attempts, record_attempt
 from jobs.store.store import Store
 from jobs.tables.runs import Night
 from jobs.tasks.versions import own_config, save_settings, settings_version
@@ -106,7 +106,7 @@ def test_a_stopped_backfill_goes_on_with_what_it_did_not_publish(shop: Shop) -> 
     shop.failing.clear()
     assert shop.backfill(1, 4, reprocess="failed") == [1, 2, 3, 4]
     assert shop.backfill(0, 4, reprocess="failed") == []
-    assert attempts(shop.spark, shop.store) == {}
+    assert read_attempts(shop.spark, shop.store) == {}
 
 
 def test_on_error_continue_runs_the_rest_and_redoes_only_what_failed(shop: Shop) -> None:

@@ -19,7 +19,7 @@ from jobs.commands.summary import show_summary
 from jobs.config.config import load
 from jobs.nightly import Night, run_night
 from jobs.sample import write_sample
-from jobs.sample.personal import personal
+from jobs.sample.personal import draw_personal_data
 from jobs.sample.random import Dice
 from jobs.spark.errors import ConfigurationError
 from tests.models import save_causal, save_classifier
@@ -43,7 +43,7 @@ def shop(tmp_path_factory):
 
 def plant_personal_data(shop: Path, count: int = 120) -> None:
     """A shop so small has a handful of it: as many reviews and searches more, each with one such sentence."""
-    planted = [personal(Dice(seed), seed % 4 == 0) for seed in range(count)]
+    planted = [draw_personal_data(Dice(seed), seed % 4 == 0) for seed in range(count)]
     sentences = [one.sentence for one in planted]
     for name, text in (("reviews", "text"), ("searches", "query")):
         folder = shop / "data" / name

@@ -141,6 +141,7 @@ def test_a_night_unlike_the_others_is_not_published(spark: SparkSession, shop: G
         shop.night(spark, "one-by-one", shop.last, "recommend.k=2", "gate.min_rows=10", "gate.min_dates=1")
     assert shop.digests("one-by-one") == before
     store = Store(str(shop.folder / "one-by-one"))
-    assert read_attempts(spark, store)[shop.last].reason.startswith("The night differs too much from the 1 published dates")
+    reason = read_attempts(spark, store)[shop.last].reason
+    assert reason.startswith("The night differs too much from the 1 published dates")
     metrics = pd.read_parquet(store.date_folder("metrics", shop.last)).set_index(["metric", "slice"])
     assert metrics.n["rows", "recommendations"] == len(shop.table("one-by-one", "recommendations", shop.last))

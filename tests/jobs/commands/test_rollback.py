@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jobs.commands.rollback import rollback
 from jobs.config.config import Config
-from jobs.spark import fault_points, files
+from jobs.spark import fault_points
 from jobs.spark.errors import UsageError
 from jobs.store import date_swap
 from jobs.store.date_swap import Intent
@@ -108,7 +108,7 @@ def test_a_killed_rollback_is_finished(
     store: Store, point: str, exchange: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchange:
-        monkeypatch.setattr(files, "exchange", lambda one, other: False)
+        monkeypatch.setattr(date_swap, "exchange_folders", lambda one, other: False)
     if point == ("swap-moved-out" if exchange else "swap-exchanged"):
         pytest.skip("this way of swapping does not pass there")
     publish(store, "one", DAY, "ab")

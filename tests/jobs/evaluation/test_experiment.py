@@ -1,4 +1,4 @@
-"""The comparison's arithmetic by hand and by statsmodels' definitions, its refusals, and planted uplifts over seeds."""
+"""The comparison against hand-computed values and scipy, its refusals, and planted uplifts over seeds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from jobs.evaluation.experiment import Comparison, Design, Moments, compare, ratio_mismatch, sample_size, verdict
+from jobs.evaluation.experiment import Comparison, ExperimentDesign, Moments, compare_groups, ratio_mismatch, verdict
 from tests.bench.loyalty_uplift import OUTCOMES, UPLIFTS, shop, summary, truth
 
-DESIGN = Design(control_share=0.5, horizon_days=28)
+DESIGN = ExperimentDesign(control_share=0.5, horizon_days=28)
 
 
 def column(*values: float) -> np.ndarray:
@@ -19,7 +19,7 @@ def column(*values: float) -> np.ndarray:
 
 
 def groups(seed: int, customers: int = 400, effect: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (outcome, covariate, covariate) of both groups; the outcome follows the covariates closely."""
+    """Rows (outcome, covariate, covariate) of both groups; the covariates predict most of the outcome."""
     rng = np.random.default_rng(seed)
     before = rng.gamma(2.0, 3.0, (customers, 2))
     outcome = 1.0 + before @ [0.8, 0.3] + rng.normal(0, 1, customers)
@@ -31,7 +31,7 @@ def groups(seed: int, customers: int = 400, effect: float = 0.0) -> tuple[np.nda
 
 def test_without_covariates_it_is_welchs_t_test():
     treated, control = [3.0, 5.0, 4.0, 8.0], [1.0, 2.0, 6.0]
-    found = compare(Moments.of(column(*treated)), Moments.of(column(*control)), DESIGN)
+    found = compare_groups(Moments.of(column(*treated)), Moments.of(column(*control)), DESIGN)
     assert found.adjusted == found.plain
     assert found.plain.difference == 2.0  # 5 - 3
     wanted = stats.ttest_ind(treated, control, equal_var=False)
@@ -42,9 +42,9 @@ def test_without_covariates_it_is_welchs_t_test():
     assert (found.variance_reduction, found.treated, found.control) == (0.0, 5.0, 3.0)
 
 
-def test_cuped_takes_what_the_past_explains_and_keeps_the_effect():
+def test_cuped_removes_explained_variance_and_keeps_the_effect():
     treated, control = groups(seed=1, customers=4000, effect=0.25)
-    found = compare(Moments.of(treated), Moments.of(control), DESIGN)
+    found = compare_groups(Moments.of(treated), Moments.of(control), DESIGN)
     explained = np.corrcoef(control[:, 0], control[:, 1:] @ [0.8, 0.3])[0, 1] ** 2
     assert found.variance_reduction == pytest.approx(explained, abs=0.03)
     assert found.adjusted.low < 0.25 < found.adjusted.high
@@ -58,24 +58,24 @@ def test_cuped_takes_what_the_past_explains_and_keeps_the_effect():
 def test_units_of_covariates_do_not_matter(seed: int, scale: float, shift: float):
     treated, control = groups(seed)
     change = np.array([1.0, scale, 1.0]), np.array([0.0, shift * scale, 0.0])
-    one = compare(Moments.of(treated), Moments.of(control), DESIGN)
-    other = compare(*(Moments.of(rows * change[0] + change[1]) for rows in (treated, control)), DESIGN)
+    one = compare_groups(Moments.of(treated), Moments.of(control), DESIGN)
+    other = compare_groups(*(Moments.of(rows * change[0] + change[1]) for rows in (treated, control)), DESIGN)
     assert other.adjusted.difference == pytest.approx(one.adjusted.difference, rel=1e-6, abs=1e-9)
     assert other.adjusted.standard_error == pytest.approx(one.adjusted.standard_error, rel=1e-6)
 
 
 def test_covariates_that_say_the_same_or_nothing_do_no_harm():
     treated, control = groups(seed=2)
-    wanted = compare(Moments.of(treated), Moments.of(control), DESIGN)
+    wanted = compare_groups(Moments.of(treated), Moments.of(control), DESIGN)
     more = [np.column_stack([rows, rows[:, 1], np.full(len(rows), 7.0)]) for rows in (treated, control)]
-    found = compare(*(Moments.of(rows) for rows in more), DESIGN)
+    found = compare_groups(*(Moments.of(rows) for rows in more), DESIGN)
     assert found.adjusted.difference == pytest.approx(wanted.adjusted.difference, rel=1e-6)
     assert found.adjusted.standard_error == pytest.approx(wanted.adjusted.standard_error, rel=1e-6)
 
 
 def test_an_outcome_that_no_one_has_is_no_effect():
     nothing = Moments.of(np.zeros((10, 2)))
-    found = compare(nothing, nothing, DESIGN)
+    found = compare_groups(nothing, nothing, DESIGN)
     assert (found.plain.difference, found.adjusted.p_value, found.variance_reduction) == (0.0, 1.0, 0.0)
     assert np.isnan(found.adjusted.relative)
     assert found.customers_needed is None
@@ -83,25 +83,16 @@ def test_an_outcome_that_no_one_has_is_no_effect():
 
 def test_one_customer_is_no_group():
     with pytest.raises(ValueError, match="two customers"):
-        compare(Moments(1, np.zeros(1), np.zeros((1, 1))), Moments.of(column(1, 2)), DESIGN)
+        compare_groups(Moments(1, np.zeros(1), np.zeros((1, 1))), Moments.of(column(1, 2)), DESIGN)
 
 
-def test_the_sample_size_of_a_rate_is_the_textbooks():
-    # Two proportions near 10%, uplift of a fifth, 95% and 80%: 7.849 * 2 * 0.09 / 0.02^2 = 3,532 in each group.
-    found = sample_size(0.1, 0.09, Design(0.5, 28, uplift_to_detect=0.2))
-    assert found == pytest.approx(2 * 3532, rel=0.001)
-    assert sample_size(0.1, 0.09, Design(0.5, 28, uplift_to_detect=0.2), 0.5) == pytest.approx(3532, rel=0.001)
-    assert sample_size(0.1, 0.09, Design(0.1, 28, uplift_to_detect=0.2)) == pytest.approx(7064 / 0.36, rel=0.001)
-    with pytest.raises(ValueError, match="control_share"):
-        sample_size(0.1, 0.09, Design(0.0, 28))
-
-
-def test_the_customers_needed_are_those_with_which_the_uplift_is_just_detectable():
-    drawn = shop(20_000, 0.0, seed=0)
-    values = drawn.outcomes["repeat_purchase_rate"][:, None]
-    design = Design(0.2, 28)
-    found = compare(Moments.of(values[~drawn.control]), Moments.of(values[drawn.control]), design)
-    assert found.customers_needed == pytest.approx(sample_size(found.control, values.var(), design), rel=0.05)
+@pytest.mark.parametrize(("treated", "control"), [(50_000, 50_000), (90_000, 10_000)])
+def test_the_customers_needed_for_a_rate_are_the_textbooks(treated: int, control: int):
+    # Two rates near 10%, uplift of a fifth, 95% and 80%: 7.849 * 0.09 / 0.02^2 = 1,766, times 1/share + 1/(1 - share).
+    groups = [Moments(customers, np.array([0.1]), np.array([[0.09]])) for customers in (treated, control)]
+    share = control / (treated + control)
+    found = compare_groups(*groups, ExperimentDesign(share, 28, uplift_to_detect=0.2))
+    assert found.customers_needed == pytest.approx(1766 * (1 / share + 1 / (1 - share)), rel=0.001)
 
 
 def test_a_ratio_mismatch_is_found_by_chi_square():
@@ -112,22 +103,22 @@ def test_a_ratio_mismatch_is_found_by_chi_square():
 
 
 def clear(sign: float = 1.0) -> Comparison:
-    return compare(Moments.of(column(*np.arange(50) + 100 * sign)), Moments.of(column(*np.arange(50))), DESIGN)
+    return compare_groups(Moments.of(column(*np.arange(50) + 100 * sign)), Moments.of(column(*np.arange(50))), DESIGN)
 
 
 def test_no_winner_before_the_horizon_however_clear():
-    early = verdict(clear(), DESIGN, days_seen=27, mismatch=1.0)
+    early = verdict(clear(), DESIGN, days_seen=27, mismatch_p_value=1.0)
     assert early.winner == "none"
     assert "27 of 28" in early.reason
-    assert verdict(clear(), DESIGN, days_seen=28, mismatch=1.0).winner == "treated"
-    assert verdict(clear(-1), DESIGN, days_seen=28, mismatch=1.0).winner == "control"
-    even = compare(Moments.of(column(*np.arange(50))), Moments.of(column(*np.arange(50))), DESIGN)
-    assert verdict(even, DESIGN, days_seen=28, mismatch=1.0).winner == "none"
+    assert verdict(clear(), DESIGN, days_seen=28, mismatch_p_value=1.0).winner == "treated"
+    assert verdict(clear(-1), DESIGN, days_seen=28, mismatch_p_value=1.0).winner == "control"
+    even = compare_groups(Moments.of(column(*np.arange(50))), Moments.of(column(*np.arange(50))), DESIGN)
+    assert verdict(even, DESIGN, days_seen=28, mismatch_p_value=1.0).winner == "none"
 
 
 def test_no_winner_of_a_broken_experiment():
-    assert "sizes" in verdict(clear(), DESIGN, 28, mismatch=1e-4).reason
-    leaking = verdict(clear(), DESIGN, 28, mismatch=1.0, leaked=3)
+    assert "sizes" in verdict(clear(), DESIGN, 28, mismatch_p_value=1e-4).reason
+    leaking = verdict(clear(), DESIGN, 28, mismatch_p_value=1.0, leaked=3)
     assert (leaking.winner, "3 control" in leaking.reason) == ("none", True)
 
 

@@ -1,4 +1,4 @@
-"""`evaluate --loyalty` on a small shop: outcomes counted by hand, moments as numpy has them, and every refusal."""
+"""`evaluate --loyalty` on a small shop: outcomes counted by hand, moments against numpy, and every refusal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.console import Console
 
 from jobs.config.config import load
 from jobs.config.settings import LoyaltySettings
-from jobs.evaluation.experiment import Design, Moments
-from jobs.evaluation.loyalty_uplift import evaluate_loyalty, moments, outcomes
+from jobs.evaluation.experiment import ExperimentDesign, Moments
+from jobs.evaluation.loyalty_uplift import customer_outcomes, evaluate_loyalty, group_moments
 from jobs.spark import parquet
 from jobs.spark.errors import ConfigurationError, InputError, UsageError
 from jobs.store.store import Store
@@ -26,12 +26,12 @@ from tests.rows import frame
 
 START, HORIZON = date(2026, 3, 10), 14
 SETTINGS = LoyaltySettings(control_share=0.4, starts_on=START, horizon_days=HORIZON)
-DESIGN = Design(SETTINGS.control_share, HORIZON)
+DESIGN = ExperimentDesign(SETTINGS.control_share, HORIZON)
 CUSTOMERS = 120
 
 
 def at(days: int, hour: int = 12) -> datetime:
-    """So many days after the start, in the shop's time."""
+    """An hour of the day `days` after the start, in the shop's time zone."""
     day = START + timedelta(days=days)
     return datetime(day.year, day.month, day.day, hour, tzinfo=ZoneInfo("Europe/London"))
 
@@ -60,7 +60,7 @@ def test_outcomes_are_counted_inside_the_window(spark):
         [("ann", at(2).date(), 1.0), ("ann", at(4).date(), 0.5), ("ann", at(0).date(), -1.0)],
         "user_id string, reviewed_on date, score double",
     )
-    rows = outcomes(baseline, purchases, scores, START, HORIZON, DESIGN).collect()
+    rows = customer_outcomes(baseline, purchases, scores, START, HORIZON, DESIGN).collect()
     found = {row.user_id: row for row in rows}
     assert set(found) == {"ann", "bob", "cleo"}, "who opted out has no purchases left and is not judged"
     ann, bob, cleo = found["ann"], found["bob"], found["cleo"]
@@ -76,7 +76,7 @@ def test_moments_are_numpys(spark):
     values = rng.gamma(2.0, 1.0, (200, 3)) * [1, 10, 1000] + [0, 0, 1e6]
     names = [CONTROL if number % 3 else "treated" for number in range(200)]
     rows = [(name, *map(float, row)) for name, row in zip(names, values, strict=True)]
-    found = moments(spark.createDataFrame(rows, "group string, a double, b double, c double"), ("a", "b", "c"))
+    found = group_moments(spark.createDataFrame(rows, "group string, a double, b double, c double"), ("a", "b", "c"))
     for group in ("treated", CONTROL):
         wanted = Moments.of(values[[name == group for name in names]])
         assert found[group].customers == wanted.customers
@@ -86,7 +86,7 @@ def test_moments_are_numpys(spark):
 
 @pytest.fixture(scope="module")
 def shop(spark, tmp_path_factory):
-    """120 customers; within the window every treated one buys again, and every fifth control one."""
+    """A shop of 120 customers: in the window all treated and every fifth control customer buy again."""
     folder = tmp_path_factory.mktemp("shop")
     users = [f"u{number}" for number in range(CUSTOMERS)]
     ids = spark.createDataFrame([(user,) for user in users], "user_id string")
@@ -168,5 +168,5 @@ def test_refusals_say_how_to_go_on(spark, shop):
         evaluated(spark, config, end, "loyalty.control_share=0.0")
     with pytest.raises(InputError, match="regulars nightly --run-date 2026-03-11"):
         evaluated(spark, config, end, "loyalty.starts_on=2026-03-11")
-    with pytest.raises(UsageError, match="nothing of it has been seen"):
+    with pytest.raises(UsageError, match="purchases end on"):
         evaluated(spark, config, START)

@@ -1,4 +1,4 @@
-"""The sentiment figures that are derived by hand, and the baselines on reviews that words decide."""
+"""Sentiment figures derived by hand, and the baselines on reviews whose words decide the label."""
 
 from __future__ import annotations
 
@@ -9,30 +9,27 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.evaluation.reliability import picture
-from jobs.evaluation.sentiment_figures import _confusion, _rivals, _show, _slices, reliability
+from jobs.evaluation.reliability_diagram import reliability_svg
+from jobs.evaluation.sentiment_figures import _baseline_figures, _print_figures, _slices, reliability_bins
+from lm.metrics.metrics import confusion_matrix
 from lm.sentiment.sentiment_baselines import tfidf_logistic_regression, vader
 from lm.sentiment.train_sentiment import classification_figures
 
 
 def test_reliability_is_of_each_tenth_of_confidence():
     p = np.array([[0.95, 0.05, 0], [0.93, 0, 0.07], [0.4, 0.35, 0.25], [0, 0, 1.0]])
-    found = reliability(p, np.array([0, 2, 0, 2]))
+    found = reliability_bins(p, np.array([0, 2, 0, 2]))
     assert [(row["from"], row["reviews"], row["accuracy"]) for row in found] == [(0.4, 1, 1.0), (0.9, 3, 2 / 3)]
     assert found[1]["confidence"] == pytest.approx((0.95 + 0.93 + 1) / 3)
 
 
 def test_the_picture_has_a_bar_as_high_as_the_share_that_was_right():
     bins = [{"from": 0.9, "reviews": 1200, "confidence": 0.95, "accuracy": 0.75}]
-    svg = ElementTree.fromstring(picture(bins, 0.2))
+    svg = ElementTree.fromstring(reliability_svg(bins, 0.2))
     bar = svg.findall("{*}rect")[1]
     assert (bar.get("x"), bar.get("y"), bar.get("height")) == ("418.0", "150.0", "300.0")
     assert "0.750 of 1,200 reviews were right" in bar[0].text
     assert any("1,200 reviews, expected calibration error 0.200" in text.text for text in svg.findall("{*}text"))
-
-
-def test_confusion_has_the_stars_in_rows():
-    assert _confusion(np.array([2, 2, 0]), np.array([0, 2, 0])) == [[1, 0, 1], [0, 0, 0], [0, 0, 1]]
 
 
 def test_slices_by_language_length_and_stars():
@@ -64,11 +61,13 @@ def test_plain_models_learn_words_and_characters_and_vader_knows_english():
 def test_everything_is_shown():
     p, truth = np.eye(3)[[0, 1, 2, 2]] * 0.8 + 0.2 / 3, np.array([0, 1, 2, 0])
     figures = {"as_of": "2026-03-01", "model": "GPT-2", **classification_figures(p, truth, p.argmax(axis=1))}
-    figures |= {"confusion": _confusion(p.argmax(axis=1), truth), "reliability": reliability(p, truth)}
-    learned = ["awful", "fine", "lovely", "great"] * 5
-    figures |= {"slices": {}, "baselines": _rivals(learned, np.tile(truth, 5), ["awful"] * 4, truth, p.argmax(axis=1))}
+    predicted = p.argmax(axis=1)
+    figures |= {"confusion": confusion_matrix(truth, predicted, 3).tolist(), "reliability": reliability_bins(p, truth)}
+    training = ["awful", "fine", "lovely", "great"] * 5
+    baselines = _baseline_figures(training, np.tile(truth, 5), ["awful"] * 4, truth, predicted)
+    figures |= {"slices": {}, "baselines": baselines}
     log = io.StringIO()
-    _show(Console(file=log, width=160), figures)
+    _print_figures(Console(file=log, width=160), figures)
     assert "Sentiment of 4 held-out reviews" in log.getvalue()
     assert "than TF-IDF + logistic regression by +0.2500 (" in log.getvalue()  # which says 0, right of two
     assert "0.8-0.9 ██████████████████████" in log.getvalue()

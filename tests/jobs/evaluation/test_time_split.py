@@ -1,4 +1,4 @@
-"""Judging lists by what was bought next: figures that a reader derives by hand, and the same end to end."""
+"""Lists against later purchases: figures that a reader derives by hand, and the commands end to end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jobs.config.config import load
 from jobs.evaluation.leave_one_out import evaluate_leave_one_out
-from jobs.evaluation.ranking_figures import Judged, compare
+from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.evaluation.time_split import evaluate_time_split, purchases_around
 from jobs.spark.errors import ConfigurationError, InputError
@@ -24,13 +24,13 @@ from tests.rows import frame
 KNOWN = [["tea", "jam"], ["tea", "ink"], ["tea", "jam", "mug"]]
 SELLABLE = ["tea", "jam", "ink", "mug", "pen"]
 JUDGED = [
-    Judged(listed=["jam", "pen"], before=["tea"], after=["ink", "jam", "tea"]),
-    Judged(listed=["mug", "jam"], before=["tea", "ink"], after=["ink"]),
+    JudgedCustomer(listed=["jam", "pen"], before=["tea"], after=["ink", "jam", "tea"]),
+    JudgedCustomer(listed=["mug", "jam"], before=["tea", "ink"], after=["ink"]),
 ]
 
 
 def test_new_items_only():
-    found = compare(JUDGED, KNOWN, SELLABLE, [2], new_only=True)
+    found = compare_with_baselines(JUDGED, KNOWN, SELLABLE, [2], new_only=True)
     assert found["customers"] == 1  # the second bought nothing new
     assert set(found) == {"customers", "model", "co-purchase", "popularity", "slices"}
     assert found["slices"]["0-2 purchases"]["recall@2"] == 1 / 2
@@ -49,7 +49,7 @@ def test_new_items_only():
 
 
 def test_all_items():
-    found = compare(JUDGED, KNOWN, SELLABLE, [1, 2], new_only=False)
+    found = compare_with_baselines(JUDGED, KNOWN, SELLABLE, [1, 2], new_only=False)
     assert found["customers"] == 2
     assert found["model"]["hit@1"]["value"] == 1 / 2
     assert found["model"]["recall@2"]["value"] == pytest.approx((1 / 3 + 0) / 2)
@@ -59,12 +59,12 @@ def test_all_items():
 
 
 def test_what_cannot_be_sold_is_in_no_baseline():
-    found = compare(JUDGED, KNOWN, ["pen"], [2], new_only=False)
+    found = compare_with_baselines(JUDGED, KNOWN, ["pen"], [2], new_only=False)
     assert found["popularity"]["hit@2"]["value"] == 0
 
 
 def test_nobody_to_judge():
-    assert compare(JUDGED[1:], KNOWN, SELLABLE, [2], new_only=True) == {"customers": 0}
+    assert compare_with_baselines(JUDGED[1:], KNOWN, SELLABLE, [2], new_only=True) == {"customers": 0}
 
 
 def at(day: int, hour: int = 12) -> datetime:
@@ -84,7 +84,7 @@ def test_purchases_are_split_at_the_end_of_the_date(spark):
 
 @pytest.fixture
 def shop(spark, tmp_path):
-    """Two customers with lists of 2 March; only one buys afterwards, and a third has no list."""
+    """Two customers with lists of 2 March, of whom one buys afterwards, and a third without a list."""
     rows = [("u", "tea", at(1)), ("u", "jam", at(3)), ("u", "mug", at(20)), ("v", "tea", at(2)), ("w", "ink", at(3))]
     purchases = [dict(zip(("user_id", "item_id", "purchased_at"), row, strict=True)) for row in rows]
     frame(spark, "purchases", purchases).write.parquet(str(tmp_path / "purchases"))

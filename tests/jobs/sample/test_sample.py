@@ -1,4 +1,4 @@
-"""The sample shop's files: the same bytes each time, any size, dirty in known measure, nothing overwritten."""
+"""The sample shop's files: the same bytes each time, any size, known shares of dirty rows, nothing overwritten."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stdnum import iban, luhn
 
 from jobs.config import config
-from jobs.sample import TABLES, write_sample
+from jobs.sample import SAMPLE_TABLES, write_sample
 from jobs.sample.events import PURCHASE_DIRT
 from jobs.sample.opinions import QUESTION_DIRT, REVIEW_DIRT
 from jobs.sample.searches import SEARCH_DIRT
@@ -51,7 +51,7 @@ def test_block_size_changes_no_row(tmp_path: Path) -> None:
     for other in shops[1:]:
         assert other.info.rows == shops[0].info.rows
         assert other.info.planted == shops[0].info.planted
-        for table in TABLES:
+        for table in SAMPLE_TABLES:
             assert sorted_rows(other[table]) == sorted_rows(shops[0][table]), table
         for name in ("contradictions", "personal", "answers"):
             assert sorted_rows(other.truth[name]) == sorted_rows(shops[0].truth[name]), name
@@ -76,7 +76,7 @@ def test_every_size_gives_valid_tables(
 ) -> None:
     shop = Shop(write_sample(tmp_path_factory.mktemp("any"), customers, products, days, seed))
     assert shop["items"].item_id.nunique() == products
-    assert shop.info.rows == {t: len(shop[t]) for t in TABLES}
+    assert shop.info.rows == {t: len(shop[t]) for t in SAMPLE_TABLES}
     assert (shop["items"].title.str.strip() == shop["items"].title).all()
     assert (shop["items"].title != "").all()
     key = ["user_id", "item_id", "purchased_at", "order_id"]
@@ -109,7 +109,7 @@ def test_default_size(shop: Shop) -> None:
 def test_columns_are_the_contracts(shop: Shop) -> None:
     types = {"string": {pa.string()}, "int": {pa.int32()}, "boolean": {pa.bool_()}}
     types |= {"timestamp": {pa.timestamp("us", tz="UTC")}, "decimal(12,2)": {pa.decimal128(12, 2)}}
-    for table in TABLES:
+    for table in SAMPLE_TABLES:
         schema = pq.read_schema(next((shop.info.out / "data" / table).iterdir()))
         assert schema.names == [column.name for column in contract(table).columns]
         for column in contract(table).columns:
@@ -124,7 +124,7 @@ def test_configuration_is_ready_to_run(shop: Shop) -> None:
     assert loaded.store == str(shop.info.out / "store")
     assert loaded.models.recommend == str(shop.info.out / "models" / "recommend")
     assert {table: Path(source.paths[0]) for table, source in loaded.inputs.items()} == {
-        table: shop.info.out / "data" / table for table in TABLES
+        table: shop.info.out / "data" / table for table in SAMPLE_TABLES
     }
 
 

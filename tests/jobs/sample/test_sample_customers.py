@@ -1,4 +1,4 @@
-"""The sample shop is believable, and what comes next can be learnt from what came before."""
+"""The sample shop is plausible, and the next purchase can be predicted from earlier ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from jobs.sample import write_sample
-from jobs.sample.catalogue import FAMILIES, build
+from jobs.sample.catalogue import FAMILIES, build_catalogue
 from jobs.sample.customers import draw_customers, simulate
 from tests.sample_shop import CHINESE, Shop, share
 
@@ -41,7 +41,7 @@ def test_catalogue_has_the_oddities_of_real_ones(shop: Shop) -> None:
 
 @pytest.mark.parametrize("products", [1, 9, 400, 30_000])
 def test_titles_tell_products_apart_in_a_catalogue_of_any_size(products: int) -> None:
-    catalogue = build(products, 60, 0)
+    catalogue = build_catalogue(products, 60, 0)
     titles = Counter(catalogue.titles.to_pylist())
     assert len(titles) >= products - max(1, products // 200)
     assert max(titles.values()) <= 3
@@ -74,7 +74,7 @@ def test_shop_grows_and_loses_customers(clean_purchases: pd.DataFrame) -> None:
 
 
 def test_a_quarter_leaves_and_was_less_happy(shop: Shop) -> None:
-    catalogue = build(400, 60, 0)
+    catalogue = build_catalogue(400, 60, 0)
     people = draw_customers(0, np.arange(2000), 60, catalogue)
     assert people.churned.mean() == pytest.approx(0.25, abs=0.03)
     bought = simulate(catalogue, people)
@@ -100,7 +100,7 @@ def test_orders_hold_several_items_at_one_moment(clean_purchases: pd.DataFrame) 
 
 @pytest.fixture(scope="module")
 def held_out(clean_purchases: pd.DataFrame) -> list[tuple[str, list[str], str, pd.Timestamp]]:
-    """Customer, history and last new item, and its time, of all who bought something new after two purchases."""
+    """Customer, history, last new item and its time, for customers with a new item after two purchases."""
     cases = []
     for user, rows in clean_purchases.groupby("user_id"):
         items = rows.item_id.tolist()

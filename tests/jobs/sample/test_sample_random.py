@@ -1,4 +1,4 @@
-"""The sample shop's clock and chance."""
+"""The sample shop's clock and random numbers."""
 
 from __future__ import annotations
 

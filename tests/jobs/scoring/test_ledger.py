@@ -105,8 +105,8 @@ def test_answers_do_not_depend_on_partitions(spark: SparkSession, tmp_path: Path
     [
         (lambda rows: rows.withColumn("result", F.lit(None).cast(RESULT)), "3 of 3 requests got no result"),
         (lambda rows: rows.withColumn("result", F.lit("a")), "results are of type string, array<struct"),
-        (lambda rows: listing("a")(rows).limit(2), "3 rows were to be written, the files hold 2"),
-        (lambda rows: listing("a")(rows.union(rows)), "3 rows were to be written, the files hold 6"),
+        (lambda rows: listing("a")(rows).limit(2), "3 rows were expected, the files hold 2"),
+        (lambda rows: listing("a")(rows.union(rows)), "3 rows were expected, the files hold 6"),
     ],
 )
 def test_broken_answers_never_reach_the_ledger(

@@ -84,21 +84,6 @@ def test_create_is_exclusive_and_reading_nothing_says_so(session: SparkSession, 
             cast("Callable[[SparkSession, str], object]", read)(session, f"{root}/nothing")
 
 
-def test_exchange_swaps_folders_in_one_step(tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    inodes = {name: (tmp_path / name).stat().st_ino for name in ("old", "new")}
-    if not files.exchange(str(tmp_path / "old"), f"file://{tmp_path}/new"):
-        pytest.skip("this file system cannot exchange folders")
-    assert (tmp_path / "old/file").read_text() == "new"
-    assert (tmp_path / "new/file").read_text() == "old"
-    assert (tmp_path / "old").stat().st_ino == inodes["new"]
-    with pytest.raises(FileNotFoundError):
-        files.exchange(str(tmp_path / "old"), str(tmp_path / "nothing"))
-    assert not files.exchange("hdfs://shop/a", "hdfs://shop/b")
-
-
 def test_paths_are_taken_literally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert files.local("store") == tmp_path / "store"

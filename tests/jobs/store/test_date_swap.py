@@ -21,11 +21,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.spark import fault_points, files
+from jobs.spark import fault_points
 from jobs.store import date_swap
 from jobs.store.date_swap import Intent
 from jobs.store.publish import recover
 from jobs.store.store import Store
+from lm.checkpoint.folder_exchange import exchange_folders
 from tests import ROOT
 from tests.jobs.spark.test_files import NO_SPARK, mount
 
@@ -120,7 +121,7 @@ def test_every_crash_is_finished_by_the_next_command(
     tmp_path: Path, killed: pytest.MonkeyPatch, exchange: bool, point: str
 ) -> None:
     if not exchange:
-        killed.setattr(files, "exchange", lambda one, other: False)
+        killed.setattr(date_swap, "exchange_folders", lambda one, other: False)
     prepare(tmp_path)
     store = Store(str(tmp_path))
     commit_until(point, NO_SPARK, store, killed)
@@ -135,7 +136,7 @@ def test_every_crash_is_finished_by_the_next_command(
 def test_every_fault_point_was_meant(tmp_path: Path, killed: pytest.MonkeyPatch, exchange: bool) -> None:
     """The list of crashes above is complete: a commit passes just these points."""
     if not exchange:
-        killed.setattr(files, "exchange", lambda one, other: False)
+        killed.setattr(date_swap, "exchange_folders", lambda one, other: False)
     prepare(tmp_path)
     killed.setenv(fault_points.VARIABLE, "found-written:99")
     date_swap.commit(NO_SPARK, Store(str(tmp_path)), intent(NO_SPARK, Store(str(tmp_path))))
@@ -171,7 +172,7 @@ def test_a_real_kill_between_two_swaps(tmp_path: Path) -> None:
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert contents(tmp_path) == OLD | {"tables/a": NEW["tables/a"]}
     assert recover(NO_SPARK, Store(str(tmp_path))) == [
-        "finished run run, which had been interrupted while publishing tables/a, tables/b, tables/c"
+        "finished the interrupted publish of run run: tables/a, tables/b, tables/c"
     ]
     assert_all_new(tmp_path)
 
@@ -194,7 +195,7 @@ def test_lost_files_undo_the_run(
 ) -> None:
     """Someone tidied up `staging`, or the disk did: what was swapped goes back, nothing is mixed."""
     if not exchange:
-        killed.setattr(files, "exchange", lambda one, other: False)
+        killed.setattr(date_swap, "exchange_folders", lambda one, other: False)
     prepare(tmp_path)
     store = Store(str(tmp_path))
     commit_until(point, NO_SPARK, store, killed)
@@ -206,7 +207,7 @@ def test_lost_files_undo_the_run(
     else:
         (last / "part-00000.parquet").write_text("NEW C")
     said = recover(NO_SPARK, store)
-    assert said[0].startswith("undid run run, whose staged files are no longer whole")
+    assert said[0].startswith("undid run run, whose staged files are damaged")
     assert contents(tmp_path) == OLD
     assert [
         p for p in tmp_path.rglob("*") if p.is_file() and p.parts[len(tmp_path.parts)] not in ("tables", "ledger")
@@ -301,7 +302,8 @@ def test_readers_see_one_version_while_it_is_replaced(tmp_path: Path, read: Call
         date_swap.commit(NO_SPARK, store, Intent(f"run{version}", [change]))
 
     publish(1)
-    if not files.exchange(str(folder), f"{tmp_path}/staging") or not files.exchange(str(folder), f"{tmp_path}/staging"):
+    other = tmp_path / "staging"
+    if not exchange_folders(folder, other) or not exchange_folders(folder, other):
         pytest.skip("this file system cannot exchange folders: a reader may miss a date for an instant")
     with ThreadPoolExecutor(1) as pool:
         publishing = pool.submit(lambda: [publish(version) for version in versions if version > 1])

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.spark.errors import InputError
 from jobs.store.attempts import read_attempts, record_attempt, record_waiting
-from jobs.store.dates import days_between, known_span, selected, states
+from jobs.store.dates import date_states, dates_to_run, days_between, known_span
 from jobs.store.lock import lock
 from jobs.store.store import Store
 from tests.jobs.spark.test_files import NO_SPARK
@@ -40,7 +40,7 @@ def fail(store: Store, at: date, error: BaseException, run_id: str = "failed-run
 def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert known_span(spark, store) is None
-    assert [one.state for one in states(spark, store, [day(0)], TODAY)] == ["missing"]
+    assert [one.state for one in date_states(spark, store, [day(0)], TODAY)] == ["missing"]
     put(store, day(0), versions=TODAY | {"catalogue": "changes nightly"})
     put(store, day(1), versions=TODAY | {"recommend": "m1", "settings": "t"})
     put(store, day(2), versions=TODAY, status="deadline", rows={"recommend.late": 40, "sentiment.late": 2})
@@ -57,14 +57,14 @@ def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path
     )
     (tmp_path / "attempts/2026-03-11.json.ab12.tmp").write_text("{")
     with lock(spark, store, "now"), record_attempt(spark, store, "now", day(10)):
-        found = states(spark, store, days_between(day(0), day(10)), TODAY)
+        found = date_states(spark, store, days_between(day(0), day(10)), TODAY)
     told = {one.run_date.day - 1: (one.state, one.detail) for one in found}
     assert told[0] == ("published", "")
     assert told[1] == ("stale", "other recommend, settings")
     assert told[2] == ("stale", "42 requests left at the deadline")
     assert told[3] == ("empty", "")
     assert told[4] == ("failed", "inputs.purchases: gone")
-    assert told[5] == ("failed", "Stop, a defect: see the log of the run; older data is published")
+    assert told[5] == ("failed", "Stop, a defect: see the run's log; older data is published")
     assert told[6] == ("failed", "interrupted")
     assert told[7] == ("missing", "")
     assert told[8][0] == "failed"
@@ -75,9 +75,11 @@ def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path
     one = found[0]
     assert (one.rows, one.run.run_id, one.run.wall_seconds) == (3, "2026-03-01-run", 120)
 
-    chosen = {mode: sorted(d.day - 1 for d in selected(found, mode)) for mode in ("missing", "failed", "stale", "all")}
+    chosen = {
+        mode: sorted(d.day - 1 for d in dates_to_run(found, mode)) for mode in ("missing", "failed", "stale", "all")
+    }
     assert chosen == {"missing": [4, 6, 7, 8], "failed": [4, 5, 6, 8], "stale": [1, 2], "all": list(range(10))}
-    assert selected(found, "stale")[day(1)] == "stale: other recommend, settings"
+    assert dates_to_run(found, "stale")[day(1)] == "stale: other recommend, settings"
 
 
 def test_a_killed_run_is_not_running(spark: SparkSession, tmp_path: Path) -> None:
@@ -86,10 +88,10 @@ def test_a_killed_run_is_not_running(spark: SparkSession, tmp_path: Path) -> Non
     record = {"run_id": "killed", "run_date": str(FIRST), "status": "running", "started_at": "2026-03-02T02:00:00"}
     (tmp_path / "attempts").mkdir()
     Path(store.attempt(FIRST)).write_text(json.dumps(record))
-    (one,) = states(spark, store, [FIRST], TODAY)
+    (one,) = date_states(spark, store, [FIRST], TODAY)
     assert (one.state, one.detail) == ("failed", "killed; it ran since 2026-03-02T02:00:00")
     with lock(spark, store, "another"):
-        (one,) = states(spark, store, [FIRST], TODAY)
+        (one,) = date_states(spark, store, [FIRST], TODAY)
     assert one.state == "failed"
 
 

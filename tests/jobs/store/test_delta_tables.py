@@ -81,7 +81,9 @@ def version(lake: DeltaTables, name: str = "recommendations") -> int:
 def test_a_date_is_replaced_in_one_version(store: Store, lake: DeltaTables) -> None:
     put(store, DAY, lists=3)
     put(store, OTHER, lists=2)
-    assert update_delta_tables(NO_SPARK, store, lake) == [f"{t}/{d}" for t in ("recommendations", "runs") for d in (DAY, OTHER)]
+    assert update_delta_tables(NO_SPARK, store, lake) == [
+        f"{t}/{d}" for t in ("recommendations", "runs") for d in (DAY, OTHER)
+    ]
     assert update_delta_tables(NO_SPARK, store, lake) == []
     before = version(lake)
     assert read(lake) == [(DAY, 3, 6), (OTHER, 2, 3)]
@@ -173,7 +175,7 @@ def test_every_table_goes_through_as_it_is(spark: SparkSession, store: Store, tm
 def test_a_storage_that_does_not_answer_is_named(store: Store) -> None:
     put(store, DAY)
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "max_retries": "0"}
-    with pytest.raises(DeltaTablesBehind, match=r"s3://lake/shop could not be brought up to date .* next nightly") as refusal:
+    with pytest.raises(DeltaTablesBehind, match=r"s3://lake/shop could not be brought up to date") as refusal:
         update_delta_tables(NO_SPARK, store, DeltaTables("s3://lake/shop", KEYS | nowhere))
     assert refusal.value.exit_code == 75
 

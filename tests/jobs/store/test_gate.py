@@ -11,7 +11,7 @@ import pytest
 
 from jobs.config.settings import GateSettings
 from jobs.spark.errors import GateRefused
-from jobs.store.gate import LABEL_SHARE, ROWS, Figure, judge, refuse_drift, refuse_short_lists
+from jobs.store.gate import LABEL_SHARE, ROWS, MetricRow, judge, refuse_drift, refuse_short_lists
 from jobs.store.publish import publish
 from jobs.store.store import Store
 from tests.rows import frame
@@ -23,16 +23,16 @@ SETTINGS = GateSettings()
 DAY = date(2026, 3, 1)
 
 
-def night(rows: int = 1000, labels: dict[str, float] | None = None, n: int = 500, **tables: int) -> list[Figure]:
+def night(rows: int = 1000, labels: dict[str, float] | None = None, n: int = 500, **tables: int) -> list[MetricRow]:
     """A night's figures: `rows` lists, and a mix of labels over n reviews."""
     shares = {"negative": 0.2, "neutral": 0.1, "positive": 0.7} if labels is None else labels
     counts = {"recommendations": rows} | tables
-    return [Figure(ROWS, table, float(value), value) for table, value in counts.items()] + [
-        Figure(LABEL_SHARE, label, share, n) for label, share in shares.items()
+    return [MetricRow(ROWS, table, float(value), value) for table, value in counts.items()] + [
+        MetricRow(LABEL_SHARE, label, share, n) for label, share in shares.items()
     ]
 
 
-def refused(tonight: list[Figure], before: list[list[Figure]] | None = None, **settings: float) -> list[str]:
+def refused(tonight: list[MetricRow], before: list[list[MetricRow]] | None = None, **settings: float) -> list[str]:
     limits = SETTINGS.model_copy(update=settings)
     return [f"{r.figure} {r.value} {r.expected}" for r in judge(tonight, before or [night()] * 7, limits)]
 
@@ -63,7 +63,7 @@ def test_a_night_like_the_others_passes() -> None:
         (night()[1:], ["rows of recommendations 0 700 to 2,000"]),
     ],
 )
-def test_a_night_unlike_the_others_is_refused(tonight: list[Figure], says: list[str]) -> None:
+def test_a_night_unlike_the_others_is_refused(tonight: list[MetricRow], says: list[str]) -> None:
     assert refused(tonight) == says
 
 
@@ -97,7 +97,7 @@ def test_a_table_cut_short_by_a_deadline_is_not_judged() -> None:
 @pytest.mark.parametrize(
     "tonight", [night(rows=690), night(rows=0), night(rows=2777), night(labels={"negative": 0.5311, "positive": 0.47})]
 )
-def test_the_suggested_limit_lets_the_night_pass(tonight: list[Figure]) -> None:
+def test_the_suggested_limit_lets_the_night_pass(tonight: list[MetricRow]) -> None:
     for refusal in judge(tonight, [night()] * 7, SETTINGS):
         key = refusal.key.removeprefix("gate.")
         assert refusal.figure not in " ".join(refused(tonight, **{key: refusal.limit + 0.001}))

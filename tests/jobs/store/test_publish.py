@@ -113,7 +113,7 @@ def test_an_empty_date_replaces_its_old_rows(spark: SparkSession, store: Store) 
     [
         ([{"metric": None}], "metric is null: 1 rows"),
         ([{"value": float("nan")}, {"slice": "b"}], r"value is not a number \(value_is_a_number\): 1 rows"),
-        ([{}, {"value": 2.0}, {"value": 3.0}], r"key \(metric, slice\) was there before: 2 rows"),
+        ([{}, {"value": 2.0}, {"value": 3.0}], r"key \(metric, slice\) is repeated: 2 rows"),
     ],
 )
 def test_a_broken_promise_publishes_nothing(
@@ -177,7 +177,7 @@ def test_footers_that_are_not_as_written_are_refused(
     says = {
         "cut": "part-00000.parquet",
         "foreign": "m.* instead of .*n",
-        "emptied": "2 rows were to be written.* hold 1",
+        "emptied": "2 rows were expected.* hold 1",
     }
     with pytest.raises(parquet.UnreadableParquet, match=says[harm]):
         publish(spark, store, "one", DAY, {"metrics": frame(spark, "metrics", [{}, {"slice": "b"}])})
@@ -209,6 +209,6 @@ def test_a_driver_killed_between_two_swaps(spark: SparkSession, store: Store) ->
     assert duckdb.sql(f"SELECT metric FROM '{metrics}'").fetchall() == [("x",)]
     assert published_dates(spark, store, "prompts") == []
     (said,) = recover(spark, store)
-    assert said.startswith("finished run killed")
+    assert said.startswith("finished the interrupted publish of run killed")
     assert duckdb.sql(f"SELECT metric FROM '{metrics}'").fetchall() == [("x",)]
     assert duckdb.sql(f"SELECT user_id FROM '{prompts}'").fetchall() == [("x",)]

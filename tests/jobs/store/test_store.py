@@ -140,7 +140,7 @@ def test_elsewhere_a_stale_lock_is_taken_over(
     spark: SparkSession, tmp_path: Path, host: str, alive: bool, age: float, taken_over: bool
 ) -> None:
     store = Store(mount(spark, tmp_path))
-    owner = asdict(lock.Owner.of_this_process("old"))
+    owner = asdict(lock.LockOwner.of_this_process("old"))
     owner["host"] = socket.gethostname() if host == "here" else "elsewhere"
     if not alive:
         gone = subprocess.Popen(["true"])

@@ -35,7 +35,7 @@ def golden(spark: SparkSession, store: Store) -> None:
 def test_the_first_releases_store_is_read_and_what_changed_is_told_once(spark: SparkSession, store: Store) -> None:
     golden(spark, store)
     (said,) = check_format(spark, store)
-    assert "is of form 1, of an earlier release; it is read as it is. Since form 2: the ledger also keeps" in said
+    assert "has layout version 1, of an earlier release, and stays readable. Version 2: the ledger also stores" in said
     assert check_format(spark, store) == []
     tomorrow = DAY + timedelta(days=1)
     found = ledger.results(spark, store, terms("new", tomorrow), requests(spark, ["tea"]), never)
@@ -50,7 +50,9 @@ def test_a_new_store_says_nothing(spark: SparkSession, store: Store) -> None:
     assert json.loads(Path(store.root, "format.json").read_text()) == {"format": FORMAT}
 
 
-@pytest.mark.parametrize(("text", "says"), [('{"format": 99}', "written by a later Regulars"), ("{", "Make it ")])
+@pytest.mark.parametrize(
+    ("text", "says"), [('{"format": 99}', "written by a later Regulars"), ("{", "set its content to ")]
+)
 def test_what_is_not_understood_is_left_alone(spark: SparkSession, store: Store, text: str, says: str) -> None:
     Path(store.root).mkdir()
     Path(store.root, "format.json").write_text(text)

@@ -1,4 +1,4 @@
-"""Lists carried forward: what can still be recommended of them, marked, with ranks from 1."""
+"""Carried lists keep the items that can still be recommended, are marked, and have ranks from 1."""
 
 from __future__ import annotations
 

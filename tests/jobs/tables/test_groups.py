@@ -1,4 +1,4 @@
-"""The control group is the same whatever happens, as large as configured, and gets no published lists."""
+"""The control group is stable, has the configured size, and gets no published lists."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs.config.settings import LoyaltySettings
-from jobs.tables.groups import CONTROL, TREATED, group_of, published_lists, switched
+from jobs.tables.groups import CONTROL, TREATED, count_group_changes, group_of, published_lists
 from tests.rows import frame
 
 STARTS_ON = date(2026, 3, 1)
@@ -63,10 +63,10 @@ def test_lists_of_the_control_group_are_withheld_from_the_start_on(spark):
 def test_customers_whom_a_changed_configuration_would_move_are_counted(spark):
     ids = [f"u{number}" for number in range(200)]
     rows = frame(spark, "loyalty", [{"user_id": i, "group": g} for i, g in groups(spark, ids, settings()).items()])
-    assert switched(rows, settings()) == 0
-    moved = switched(rows, settings(0.2, "another"))
+    assert count_group_changes(rows, settings()) == 0
+    moved = count_group_changes(rows, settings(0.2, "another"))
     assert 30 < moved < 100
-    assert switched(rows, settings(0.5)) > 0
+    assert count_group_changes(rows, settings(0.5)) > 0
 
 
 def test_a_control_group_needs_its_start():

@@ -1,4 +1,4 @@
-"""Histories: newest events kept, one total order, and nothing that depends on partitions or input order."""
+"""Histories keep the newest events in a total order, whatever the partitions and the input order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def used(spark: SparkSession, **rows: list[dict[str, Any]]) -> dict[str, DataFra
 
 
 def collected(df: DataFrame) -> dict[str, Row]:
-    """Customers' rows, times as minutes after START."""
+    """Rows of customers, with times in minutes after START."""
     minutes = f"CAST((unix_timestamp(e.at) - {int(START.timestamp())}) / 60 AS int)"
     events = f"transform(events, e -> struct({minutes} AS at, e.kind, e.item_id, e.title, e.text, e.rating)) AS events"
     last = f"CAST((unix_timestamp(last_event_at) - {int(START.timestamp())}) / 60 AS int) AS last_event_at"
@@ -151,8 +151,8 @@ def test_a_plain_model_agrees_whatever_the_partitions_and_the_order(spark: Spark
     assert again == first
 
 
-def test_a_customer_with_many_events_is_bounded_before_the_shuffle(spark: SparkSession) -> None:
-    """200,000 events of one customer: what crosses the shuffle is the newest few, whatever came before."""
+def test_a_customer_with_many_events_keeps_the_newest_few(spark: SparkSession) -> None:
+    """200,000 events of one customer; the result has the newest few."""
     many = spark.range(200_000).selectExpr(
         "'a' AS user_id",
         "CAST(id % 5 AS string) AS item_id",

@@ -1,4 +1,4 @@
-"""The measures of loyalty on histories that a reader can count, and the night's rules about what may change them."""
+"""Loyalty measures on histories that a reader can count, and what may change them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pyspark.testing import assertDataFrameEqual
 import schemas
 from jobs.config.settings import LoyaltySettings
 from jobs.spark import parquet
-from jobs.spark.contracts import check_rows, enforce
+from jobs.spark.contracts import enforce
 from jobs.store.store import Store
 from jobs.tables import bgnbd, loyalty
 from schemas.loyalty import SEGMENTS
-from tests.rows import frame
+from tests.rows import check_rows, frame
 
 RUN_DATE = date(2026, 3, 31)
 SETTINGS = LoyaltySettings(control_share=0.3, starts_on=date(2026, 3, 1), min_repeat_customers=5)
@@ -105,7 +105,7 @@ def test_labels_come_from_nights_up_to_the_date_and_the_newest_counts(spark, tmp
 
 
 def shop(spark, customers: int = 60):
-    """Customers with 1 to 6 purchase days, the more the later their last one."""
+    """Customers with 1 to 6 purchase days; more days come with a later last one."""
     purchases = [
         bought(f"u{number:03d}", at(1 + step % 3, 1 + (number * 7 + step * 3) % 28), f"{5 + number}.00")
         for number in range(customers)

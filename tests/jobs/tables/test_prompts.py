@@ -1,4 +1,4 @@
-"""The rows that the prompts job makes of a batch, in the types in which Spark hands histories to Python."""
+"""Rows that the prompts job renders from a batch in the types that Spark hands to Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EVENT = pa.struct(
 
 
 def batch(histories: list[list[Event]], excluded: list[list[str]]) -> pa.RecordBatch:
-    """Of customers c0, c1, ...; lists without nulls, as collect_set and transform make them."""
+    """A batch of customers c0, c1, ...; its lists are declared without nulls, as collect_set declares them."""
     at = datetime(2026, 3, 1, tzinfo=UTC)
     events = [[{"at": at, **event._asdict()} for event in history] for history in histories]
     return pa.RecordBatch.from_arrays(

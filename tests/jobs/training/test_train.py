@@ -15,8 +15,9 @@ from jobs.config.config import load
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.sample import write_sample
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
+from jobs.spark.progress import ProgressBars
 from jobs.training import train_sentiment, training_data
-from jobs.training.train import _Bar, _explained, _table, train
+from jobs.training.train import _explained, _show, _table, train
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import read_manifest
 from lm.text.prompt import Event
@@ -61,7 +62,8 @@ def test_writes_both_models_and_says_how_good_they_are(trained):
 def test_a_stage_without_epochs_shows_how_much_of_it_is_done():
     log = io.StringIO()
     for step, left in ((0, math.nan), (7, 60)):
-        _Bar(Console(file=log, width=160), "sentiment").update(TrainingProgress("n-grams", 0, 1, step, 14, math.nan, left, {}))
+        bars = ProgressBars(Console(file=log, width=160))
+        _show(bars, "sentiment", TrainingProgress("n-grams", 0, 1, step, 14, math.nan, left, {}))
     assert log.getvalue() == "  sentiment n-grams: 0/14\n  sentiment n-grams: 7/14, at most 1.0 minutes left\n"
 
 
@@ -132,7 +134,7 @@ def test_customers_are_in_order_with_the_shops_days(spark):
 
 
 def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch):
-    monkeypatch.setattr(training_data, "CUSTOMERS", 3)
+    monkeypatch.setattr(training_data, "MAX_CUSTOMERS", 3)
     rows = [{"user_id": f"u{i}", "item_id": "ab"[i % 2]} for i in range(8)]
     one, other = (training_data.collect_customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
     assert one == other

@@ -1,4 +1,4 @@
-"""lm.engine.gpt2 and its engine against Hugging Face's GPT-2, and against themselves in other company."""
+"""lm.engine.gpt2 and its engine equal Hugging Face's GPT-2, and their results do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from lm.engine import device, gpt2, vocabulary_head
-from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, rows_within_budget, pack, round_up
+from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, pack, round_up, rows_within_budget
 from lm.engine.engine import load_engine
 from lm.engine.gpt2_engine import GPT2Engine
 from lm.engine.kv_tree import ROOT, KVTree
-from lm.engine.weights import from_huggingface
-from tests.engines import SIZES, chains, huggingface, reference, some_prompts
+from tests.engines import SIZES, huggingface, our_gpt2, reference, some_prompts, token_runs
 from tests.models import save_causal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,7 +31,7 @@ def all_logits(engine: GPT2Engine, states: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("sizes", SIZES, ids=lambda s: f"{s['n_embd']}x{s['n_layer']}x{s['n_head']}")
 def test_prefill_and_extend_equal_huggingface(sizes: dict[str, object]) -> None:
     model = huggingface(**sizes)
-    engine = GPT2Engine(from_huggingface(model))
+    engine = GPT2Engine(our_gpt2(model))
     prompts = some_prompts([41, 40, 33, 8, 7, 1])
     state = engine.prefill(prompts, slots=16)
     logits = all_logits(engine, state.states)
@@ -41,13 +40,15 @@ def test_prefill_and_extend_equal_huggingface(sizes: dict[str, object]) -> None:
 
     # A tree of answers: 0: a(b c), a-d; 2: one token; 5: two runs from the prompt. Slot 0 is a, 1 b, 2 c.
     hidden, last = state.extend(
-        chains((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True), (5, ROOT, [1, 2], False), (5, ROOT, [3], True))
+        token_runs((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True), (5, ROOT, [1, 2], False), (5, ROOT, [3], True))
     )
     assert last.tolist() == [2, 0, 2, 0]
     paths = [(0, [5]), (0, [5, 6]), (0, [5, 6, 7]), (2, [9]), (5, [1]), (5, [1, 2]), (5, [3])]
     check_paths(model, engine, prompts, paths, hidden)
     hidden, last = state.extend(
-        chains((0, 0, [8], True), (0, 2, [9, 10], False), (0, 1, [11], False), (2, 0, [4, 4], True), (5, 0, [12], True))
+        token_runs(
+            (0, 0, [8], True), (0, 2, [9, 10], False), (0, 1, [11], False), (2, 0, [4, 4], True), (5, 0, [12], True)
+        )
     )
     paths = [(0, [5, 8]), (0, [5, 6, 7, 9]), (0, [5, 6, 7, 9, 10]), (0, [5, 6, 11])]
     paths += [(2, [9, 4]), (2, [9, 4, 4]), (5, [3, 12])]
@@ -69,8 +70,10 @@ def check_paths(
 
 def test_log_probs_are_those_of_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
     model = huggingface()
-    engine = GPT2Engine(from_huggingface(model))
-    monkeypatch.setattr(vocabulary_head, "TILE", 16)  # several tiles of states and several chunks of the vocabulary
+    engine = GPT2Engine(our_gpt2(model))
+    monkeypatch.setattr(
+        vocabulary_head, "STATES_PER_TILE", 16
+    )  # several tiles of states and several chunks of the vocabulary
     monkeypatch.setattr(engine.head, "_chunk", 50)
     prompts = some_prompts([5] * 40)
     state = engine.prefill(prompts, slots=0)
@@ -81,7 +84,7 @@ def test_log_probs_are_those_of_the_whole_vocabulary(monkeypatch: pytest.MonkeyP
 
 
 def test_logits_of_a_slice_of_the_vocabulary() -> None:
-    engine = GPT2Engine(from_huggingface(huggingface()))
+    engine = GPT2Engine(our_gpt2(huggingface()))
     states = engine.prefill(some_prompts([5, 4]), slots=0).states
     whole = all_logits(engine, states)
     engine.head._chunk = 20
@@ -92,9 +95,9 @@ def test_logits_of_a_slice_of_the_vocabulary() -> None:
 
 @pytest.mark.parametrize(("threads", "tried"), [(1, 64), (2, 3)])
 def test_rows_have_the_same_bits_in_any_company(threads: int, tried: int) -> None:
-    """A prompt alone, among 8 and among 65 of other lengths: states, answers and logits."""
+    """States, answers and logits of a prompt are the same alone, among 8 and among 65 prompts."""
     torch.set_num_threads(threads)
-    engine = GPT2Engine(from_huggingface(huggingface(n_embd=64, n_head=4)))
+    engine = GPT2Engine(our_gpt2(huggingface(n_embd=64, n_head=4)))
     prompts = some_prompts([int(n) for n in np.random.default_rng(1).integers(1, 70, 65)])
 
     def answers(batch: list[int]) -> dict[int, tuple[torch.Tensor, torch.Tensor]]:
@@ -102,9 +105,9 @@ def test_rows_have_the_same_bits_in_any_company(threads: int, tried: int) -> Non
         state = engine.prefill([prompts[i] for i in batch], slots=12)
         first = state.states.clone()
         runs = [(b, ROOT, [i, 2 * i, 3][: 1 + i % 3], True) for b, i in enumerate(batch)]
-        _, last = state.extend(chains(*runs))
+        _, last = state.extend(token_runs(*runs))
         runs = [(b, int(last[b]), [t, i], False) for b, i in enumerate(batch) for t in range(i % 4 + 1)]
-        hidden, _ = state.extend(chains(*runs))
+        hidden, _ = state.extend(token_runs(*runs))
         logits = all_logits(engine, hidden)
         ends = np.cumsum([0] + [2 * (i % 4 + 1) for i in batch])
         return {i: (first[b], logits[s:e]) for b, (i, (s, e)) in enumerate(zip(batch, pairwise(ends), strict=True))}
@@ -125,10 +128,10 @@ def test_fixed_tiles_where_rows_depend_on_their_number() -> None:
     assert choose_tiles([(lambda x: x.sum(1), 8)], 512).tile == 512
 
     model = huggingface()
-    engine = GPT2Engine(from_huggingface(model), RowTiles(FIXED_TILE, FIXED_TILE))
+    engine = GPT2Engine(our_gpt2(model), RowTiles(FIXED_TILE, FIXED_TILE))
     prompts = some_prompts([50, 50, 50, 9])
     state = engine.prefill(prompts, slots=4)
-    hidden, _ = state.extend(chains((1, ROOT, [5, 6], True)))
+    hidden, _ = state.extend(token_runs((1, ROOT, [5, 6], True)))
     check_paths(model, engine, prompts, [(1, [5]), (1, [5, 6])], hidden)
 
 
@@ -141,16 +144,16 @@ def test_bfloat16_is_near_float32(tmp_path: Path) -> None:
     state = near.prefill(prompts, 4)
     assert state.states.dtype == torch.bfloat16
     np.testing.assert_allclose(near.log_probs(state.states, np.array([0, 1]), token), expected, atol=0.1)
-    assert state.extend(chains((0, ROOT, [7, 8], True)))[0].shape == (2, 32)
+    assert state.extend(token_runs((0, ROOT, [7, 8], True)))[0].shape == (2, 32)
 
 
 def test_a_tree_reuses_slots_and_makes_more() -> None:
     tree = KVTree(2, 3)
     assert tree.slots == 32
-    tree.place(chains((1, ROOT, [1] * 30, True)))
-    assert tree.place(chains((1, 29, [1], False))).slot.tolist() == [30]
-    assert tree.place(chains((1, 29, [2], False))).slot.tolist() == [30]  # not kept, so used again
-    placement = tree.place(chains((1, 4, [1, 2, 3], True)))
+    tree.place(token_runs((1, ROOT, [1] * 30, True)))
+    assert tree.place(token_runs((1, 29, [1], False))).slot.tolist() == [30]
+    assert tree.place(token_runs((1, 29, [2], False))).slot.tolist() == [30]  # not kept, so used again
+    placement = tree.place(token_runs((1, 4, [1, 2, 3], True)))
     assert tree.slots == 64
     assert [np.flatnonzero(row).tolist() for row in placement.sees] == [
         [0, 1, 2, 3, 4, 30],
@@ -162,16 +165,16 @@ def test_a_tree_reuses_slots_and_makes_more() -> None:
 
 def test_more_slots_than_reserved() -> None:
     model = huggingface()
-    engine = GPT2Engine(from_huggingface(model))
+    engine = GPT2Engine(our_gpt2(model))
     prompts = some_prompts([20, 20, 5])
     state = engine.prefill(prompts, slots=1)
     for step in range(40):
         parent = step - 1 if step else ROOT
-        hidden, _ = state.extend(chains(*((p, parent, [step + p], True) for p in range(3))))
+        hidden, _ = state.extend(token_runs(*((p, parent, [step + p], True) for p in range(3))))
         if step % 13 == 0:
             check_paths(model, engine, prompts, [(p, [s + p for s in range(step + 1)]) for p in range(3)], hidden)
     with pytest.raises(ValueError, match="0 slots"):
-        engine.prefill(prompts, slots=0).extend(chains((0, ROOT, [1], True)))
+        engine.prefill(prompts, slots=0).extend(token_runs((0, ROOT, [1], True)))
 
 
 @pytest.mark.parametrize("name", sorted(gpt2.ACTIVATIONS))
@@ -219,7 +222,7 @@ def test_pack_bounds_tokens_and_sorts_by_length() -> None:
 def test_the_hidden_layer_is_the_product_and_its_activation(
     activation: str, dtype: torch.dtype, tolerance: float
 ) -> None:
-    model = from_huggingface(huggingface(activation_function=activation).to(dtype))
+    model = our_gpt2(huggingface(activation_function=activation).to(dtype))
     block = model.blocks[0]
     h = torch.randn(24, model.n_embd, generator=torch.Generator().manual_seed(0)).to(dtype)
     room = [torch.empty(24, model.inner, dtype=dtype) for _ in range(2)]

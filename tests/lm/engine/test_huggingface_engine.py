@@ -1,4 +1,4 @@
-"""Architectures that our own engine does not know run through transformers and give the same answers."""
+"""Other architectures run through transformers and give the answers of one forward pass."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from lm.engine.engine import load_engine
 from lm.engine.huggingface_engine import HuggingFaceEngine
 from lm.engine.kv_tree import ROOT
-from tests.engines import VOCABULARY, chains, reference, some_prompts
+from tests.engines import VOCABULARY, reference, some_prompts, token_runs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("family", ["gpt_neo", "llama", "bloom", "gpt2", "mamba"])
 def test_other_architectures_through_transformers(family: str, tmp_path: Path) -> None:
-    """The adapter gives what one forward over prompt and answer gives, with and without a copyable cache."""
+    """The engine equals one forward pass over prompt and answer, with and without a copyable cache."""
     torch.manual_seed(0)
     shapes = {
         "gpt_neo": {"hidden_size": 32, "num_layers": 2, "attention_types": [[["global", "local"], 1]], "num_heads": 2},
@@ -36,9 +36,9 @@ def test_other_architectures_through_transformers(family: str, tmp_path: Path) -
     state = engine.prefill(prompts, slots=8)
     for prompt, row in zip(prompts, state.states, strict=True):
         torch.testing.assert_close(row, reference(model, prompt)[-1], atol=1e-4, rtol=1e-4)
-    _, last = state.extend(chains((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True)))
+    _, last = state.extend(token_runs((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True)))
     hidden, _ = state.extend(
-        chains((0, int(last[0]), [8], True), (0, 1, [9, 10], False), (2, ROOT, [4], False), (2, 0, [3], True))
+        token_runs((0, int(last[0]), [8], True), (0, 1, [9, 10], False), (2, ROOT, [4], False), (2, 0, [3], True))
     )
     paths = [(0, [5, 6, 7, 8]), (0, [5, 6, 9]), (0, [5, 6, 9, 10]), (2, [4]), (2, [9, 3])]
     for (prompt, path), row in zip(paths, hidden, strict=True):

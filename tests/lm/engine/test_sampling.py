@@ -1,4 +1,4 @@
-"""Free sampling: Hugging Face's distributions, stopping, and texts that are the same in any company."""
+"""Sampling follows Hugging Face's distributions, stops where it must, and does not depend on the batch."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_edges_and_mistakes(sampler: Sampler) -> None:
     with pytest.raises(ValueError, match="stop sequence is empty"):
         sampler.sample(["x"], stop_sequences=[""])
     for wrong in ({"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"repetition_penalty": 0.0}):
-        with pytest.raises(ValueError, match="are needed"):
+        with pytest.raises(ValueError, match="use temperature"):
             Sampling(**wrong)
 
 
@@ -235,5 +235,5 @@ def test_prompts_as_token_ids_and_a_constraint_for_each(sampler: Sampler):
     assert [[sample.tokens for sample in samples] for samples in found] == [
         [[100 + 10 * number + step for step in range(6)]] * 3 for number in range(3)
     ]
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="use one kind"):
         sampler.sample([PROMPTS[0], ids[0]])

@@ -82,7 +82,7 @@ def test_pairs_are_counted_the_same_in_small_chunks(monkeypatch):
     rng = random.Random(0)
     histories = [rng.choices("abcdefghij", k=5) for _ in range(40)]
     whole = baselines.CoPurchases.fit(histories)
-    monkeypatch.setattr(baselines, "_CHUNK", 7)
+    monkeypatch.setattr(baselines, "_PAIRS_AT_ONCE", 7)
     parts = baselines.CoPurchases.fit(histories)
     assert whole.cosines.tolist() == parts.cosines.tolist()
     assert whole.columns.tolist() == parts.columns.tolist()

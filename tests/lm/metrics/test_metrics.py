@@ -46,7 +46,7 @@ def test_coverage_and_popularity():
 def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="without relevant items"):
         metrics.recall_at_k([["a"]], [set()], 1)
-    with pytest.raises(ValueError, match="names an item twice"):
+    with pytest.raises(ValueError, match="holds an item twice"):
         metrics.hit_at_k([["a", "a"]], [{"a"}], 2)
     with pytest.raises(ValueError, match="2 lists but 1 sets"):
         metrics.hit_at_k([["a"], ["b"]], [{"a"}], 2)

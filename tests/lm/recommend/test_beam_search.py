@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm.engine.engine import Engine
-from lm.engine.kv_tree import ROOT, TokenRuns, Ints, KVTree
+from lm.engine.kv_tree import ROOT, Ints, KVTree, TokenRuns
 from lm.recommend import beam_search, recommender
 from lm.recommend.beam_search import Search
 from lm.recommend.trie import Trie

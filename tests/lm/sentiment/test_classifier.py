@@ -44,7 +44,7 @@ def test_probabilities_are_huggingfaces(temperature: float, tmp_path: Path) -> N
     assert found.dtype == np.float64
     np.testing.assert_allclose(found.sum(axis=1), 1)
     for text, row in zip(TEXTS, found, strict=True):
-        ids, _ = model.encoder.encode_review(text, 64)
+        ids, _ = model.encoder.encode_reviews([text], 64)[0]
         np.testing.assert_allclose(row, huggingface(path, ids, temperature), atol=1e-5)
     assert np.ptp(found, axis=0).max() > 0.05  # the texts do differ
 
@@ -81,7 +81,7 @@ def test_other_architectures(tmp_path: Path) -> None:
         (path / file).write_bytes((plain / file).read_bytes())
     model = SentimentClassifier.load(path, dtype="float32")
     for text, row in zip(TEXTS, model.classify(TEXTS, 64), strict=True):
-        ids, _ = model.encoder.encode_review(text, 64)
+        ids, _ = model.encoder.encode_reviews([text], 64)[0]
         np.testing.assert_allclose(row, huggingface(path, ids, 1.0), atol=1e-5)
 
 

@@ -19,8 +19,9 @@ from lm.checkpoint.tokenizer import PADDING
 from lm.sentiment import sentiment_head
 from lm.sentiment.calibration import softmax
 from lm.sentiment.classifier import SentimentClassifier
+from lm.sentiment.labels import UNRATED
 from lm.sentiment.ngrams import Ngrams
-from lm.sentiment.rated_reviews import UNRATED, Rated
+from lm.sentiment.rated_reviews import Rated
 from lm.sentiment.review_parts import Parts
 from lm.sentiment.train_sentiment import SentimentSettings, _Classification, train_sentiment
 from lm.text.prompt import PromptEncoder

@@ -282,7 +282,7 @@ def test_a_megabyte_costs_no_more_than_what_is_used_of_it():
     history = [Event("searched", text="ink 1234567 " * 100_000), Event("bought", "a", "printer " * 200_000)]
     history += [Event("reviewed", "a", "<| " * 400_000, "a@b.c " * 200_000, 5)]
     assert [enc.render([event], 256).events_used for event in history] == [1, 1, 1]
-    assert enc.encode_review("a@b.c 07911 123456 " * 60_000, 64)[1]
+    assert enc.encode_reviews(["a@b.c 07911 123456 " * 60_000], 64)[0][1]
 
 
 def test_a_full_cache_starts_anew_and_changes_nothing(monkeypatch):

@@ -1,4 +1,4 @@
-"""Reviews as the classifier reads them: head and tail of long ones, no personal data, within the limit."""
+"""Reviews are encoded redacted, within the limit, with head and tail of long ones."""
 
 import re
 
@@ -17,17 +17,17 @@ ENCODER = PromptEncoder(TOKENIZER, Manifest())
 
 def test_reviews_end_with_the_end_token_and_are_never_empty():
     end = TOKENIZER.token_to_id("<|endoftext|>")
-    assert ENCODER.encode_review("", 8) == ([end], False)
-    ids, shortened = ENCODER.encode_review("smells lovely", 64)
+    assert ENCODER.encode_reviews([""], 8)[0] == ([end], False)
+    ids, shortened = ENCODER.encode_reviews(["smells lovely"], 64)[0]
     assert (TOKENIZER.decode(ids[:-1]), ids[-1], shortened) == ("smells lovely", end, False)
     with pytest.raises(ValueError, match="at least 1"):
-        ENCODER.encode_review("x", 0)
+        ENCODER.encode_reviews(["x"], 0)
 
 
 @given(TEXTS, st.integers(1, 70))
 @settings(max_examples=150, deadline=None)
 def test_reviews_fit_and_do_not_depend_on_their_neighbours(text, max_tokens):
-    ids, shortened = ENCODER.encode_review(text, max_tokens)
+    ids, shortened = ENCODER.encode_reviews([text], max_tokens)[0]
     assert 1 <= len(ids) <= max_tokens
     assert ENCODER.encode_reviews(["other", text, "x " * 999], max_tokens)[1] == (ids, shortened)
     if shortened:
@@ -36,7 +36,7 @@ def test_reviews_fit_and_do_not_depend_on_their_neighbours(text, max_tokens):
 
 @pytest.mark.parametrize("middle", [200, 1_000_000])
 def test_long_reviews_keep_head_and_tail(middle):
-    ids, shortened = ENCODER.encode_review("awful cartridge " + "so " * middle + "lovely shampoo", 32)
+    ids, shortened = ENCODER.encode_reviews(["awful cartridge " + "so " * middle + "lovely shampoo"], 32)[0]
     text = TOKENIZER.decode(ids[:-1])
     assert shortened
     assert len(ids) == 32
@@ -45,7 +45,7 @@ def test_long_reviews_keep_head_and_tail(middle):
 
 
 def test_reviews_are_redacted_at_both_ends():
-    ids, _ = ENCODER.encode_review("a.b@example.com " + "so " * 5000 + "07911 123456", 64)
+    ids, _ = ENCODER.encode_reviews(["a.b@example.com " + "so " * 5000 + "07911 123456"], 64)[0]
     text = TOKENIZER.decode(ids)
     assert "EMAIL" in text
     assert "PHONE" in text
@@ -57,10 +57,10 @@ def test_no_half_of_a_secret_begins_the_tail_of_a_review(after):
     # 32 tokens look at the last 32 * 8 + 256 characters; one token here is 64 characters.
     encoder = PromptEncoder(train_tokenizer(["=" * 64] * 99), Manifest())
     text = "a" * 1000 + " ring 07911 123456 or john.smith@example.com " + "=" * after
-    ids, shortened = encoder.encode_review(text, 32)
+    ids, shortened = encoder.encode_reviews([text], 32)[0]
     assert shortened
     assert not re.search(r"\d|@|\.com|smith", encoder.tokenizer.decode(ids))
 
 
 def test_reviews_never_exceed_the_context():
-    assert len(PromptEncoder(TOKENIZER, Manifest(), context_tokens=16).encode_review("word " * 100, 256)[0]) == 16
+    assert len(PromptEncoder(TOKENIZER, Manifest(), context_tokens=16).encode_reviews(["word " * 100], 256)[0][0]) == 16

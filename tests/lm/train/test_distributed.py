@@ -1,4 +1,4 @@
-"""A training in two processes through Spark: the same loss curve as in one, and what it says when it fails."""
+"""A training in two processes through Spark has the loss curve of one, and reports its failure."""
 
 from __future__ import annotations
 

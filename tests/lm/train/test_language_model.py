@@ -1,4 +1,4 @@
-"""The parts of both trainings that know a model: the sliced loss, starting models, writing folders."""
+"""Model steps shared by all trainings: the sliced loss, initialisation, the model folder."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lm.checkpoint.checkpoint import END_OF_TEXT, load_tokenizer
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.engine.huggingface_model import load_model
-from lm.train.language_model import TrainingSettings, cross_entropy_sum, hidden_states, output_rows, start_model, write_model_folder
+from lm.train.language_model import (
+    TrainingSettings,
+    cross_entropy_sum,
+    hidden_states,
+    output_rows,
+    start_model,
+    write_model_folder,
+)
 from tests.models import save_causal, train_tokenizer
 
 
 @pytest.mark.parametrize("slice_size", [1, 7, 10_000])
 def test_loss_and_gradients_are_those_of_autograd(monkeypatch, slice_size):
-    monkeypatch.setattr("lm.train.language_model._LOGITS", {"cpu": slice_size * 11})
+    monkeypatch.setattr("lm.train.language_model._LOGITS_AT_ONCE", {"cpu": slice_size * 11})
     torch.manual_seed(0)
     states, rows = (torch.randn(n, 6, requires_grad=True) for n in (9, 11))
     bias = torch.randn(11)
@@ -48,7 +55,9 @@ def test_starts_a_gpt2_of_the_settings_shape_seeded():
 @pytest.mark.parametrize("stock", [True, False])
 def test_starting_from_a_folder_computes_what_hugging_face_does(tmp_path, stock):
     path = save_causal(tmp_path / "model", stock=stock)
-    model = start_model(TrainingSettings(init=str(path), dropout=0.3), load_tokenizer(path), "causal", positions=999).eval()
+    model = start_model(
+        TrainingSettings(init=str(path), dropout=0.3), load_tokenizer(path), "causal", positions=999
+    ).eval()
     tokens = torch.tensor([[5, 9, 300, 7], [8, 2, 0, 0]])
     reference = AutoModelForCausalLM.from_pretrained(path).eval()
     with torch.inference_mode():

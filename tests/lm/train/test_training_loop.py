@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from lm.train import training_loop
-from lm.train.training_loop import TrainingProgress, Schedule, TrainingTask, fit, length_batches, pad
-from lm.train.training_state import TrainingError, training_key, replace_folder, work_folder
+from lm.train.training_loop import Schedule, TrainingProgress, TrainingTask, fit, length_batches, pad
+from lm.train.training_state import TrainingError, replace_folder, training_key, work_folder
 from tests import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -83,7 +83,7 @@ def test_a_loss_that_is_not_finite_ends_with_the_mend(tmp_path):
 def test_nothing_to_train_on_is_said(tmp_path):
     task = parabola()
     empty = TrainingTask(task.model, lambda epoch: [], task.loss)
-    with pytest.raises(TrainingError, match="nothing to train on"):
+    with pytest.raises(TrainingError, match="no training examples"):
         fit(empty, Schedule("finetune", 3, learning_rate=0.1), tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_a_state_of_other_data_or_settings_is_not_resumed(tmp_path):
     out = tmp_path / "model"
 
     def cut(of: str) -> bool:
-        """Begin, say whether there was a state, leave one, and be cut."""
+        """Start a training, save a state, be interrupted, and return whether there was a state before."""
         with suppress(KeyboardInterrupt), work_folder(out, of) as work:
             found = (work / "finetune.safetensors").exists()
             (work / "finetune.safetensors").write_bytes(b"state")
@@ -185,7 +185,7 @@ def test_two_trainings_of_one_model_do_not_mix(tmp_path):
         pass
 
 
-def test_fingerprint_tells_settings_and_data_apart():
+def test_training_key_tells_settings_and_data_apart():
     base = training_key({"seed": 0}, [b"ab", b"c"])
     assert base == training_key({"seed": 0}, [b"ab", b"c"])
     assert len({base, training_key({"seed": 1}, [b"ab", b"c"]), training_key({"seed": 0}, [b"a", b"bc"])}) == 3
@@ -194,7 +194,7 @@ def test_fingerprint_tells_settings_and_data_apart():
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_finished_folder_takes_the_old_ones_place(tmp_path, monkeypatch, exchange):
     if not exchange:  # a file system without an atomic exchange
-        monkeypatch.setattr("lm.train.training_state._RENAME_EXCHANGE", 1 << 30)
+        monkeypatch.setattr("lm.train.training_state.exchange_folders", lambda new, out: False)
     for name in ("first", "second"):
         new = tmp_path / "model.new"
         new.mkdir()

@@ -1,4 +1,4 @@
-"""Draws how far probabilities mean what they say, as an SVG: for whoever decides from which confidence to trust them.
+"""Draws a reliability diagram as an SVG: for whoever decides from which confidence to trust the labels.
 
 Part of `regulars evaluate --task sentiment --picture reliability.svg`.
 """
@@ -22,17 +22,18 @@ _PAGE = Template(
 )
 
 
-def picture(bins: Sequence[Mapping[str, float]], error: float) -> str:
-    """An SVG with a bar for each bin of confidence: `from`, `reviews`, mean `confidence`, `accuracy` (Guo et al. 2017).
+def reliability_svg(bins: Sequence[Mapping[str, float]], error: float) -> str:
+    """Draw one bar per confidence bin (Guo et al. 2017) and return the SVG text.
 
-    A bar stands at its mean confidence; one whose top is on the diagonal is calibrated. Hovering tells its numbers.
+    Each bin has `reviews`, its mean `confidence` and its `accuracy`; `error` is the expected calibration error.
+    A bar stands at its mean confidence. Its top lies on the diagonal when the bin is calibrated.
     """
     bars = [
-        f'<rect x="{_MARGIN + found["confidence"] * _SIDE - 12:.1f}" '
-        f'y="{_MARGIN + (1 - found["accuracy"]) * _SIDE:.1f}" width="24" height="{found["accuracy"] * _SIDE:.1f}" '
-        f'fill="steelblue"><title>{found["accuracy"]:.3f} of {found["reviews"]:,.0f} reviews were right, '
-        f"mean confidence {found['confidence']:.3f}</title></rect>"
-        for found in bins
+        f'<rect x="{_MARGIN + one["confidence"] * _SIDE - 12:.1f}" '
+        f'y="{_MARGIN + (1 - one["accuracy"]) * _SIDE:.1f}" width="24" height="{one["accuracy"] * _SIDE:.1f}" '
+        f'fill="steelblue"><title>{one["accuracy"]:.3f} of {one["reviews"]:,.0f} reviews were right, '
+        f"mean confidence {one['confidence']:.3f}</title></rect>"
+        for one in bins
     ]
-    reviews = sum(found["reviews"] for found in bins)
+    reviews = sum(one["reviews"] for one in bins)
     return _PAGE.substitute(bars="\n".join(bars), reviews=f"{reviews:,.0f}", error=f"{error:.3f}")

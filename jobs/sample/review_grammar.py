@@ -1,4 +1,4 @@
-"""The grammar of the sample shop's reviews: words that fit the stars, with negation, concessions and typos."""
+"""The grammar of the sample shop's reviews: phrases that fit the stars, with negation, concessions and typos."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jobs.sample.random import Dice
 NEGATIVE, NEUTRAL, POSITIVE = 0, 1, 2
 
 
-class Matters(NamedTuple):
-    """What customers of one group of products write about."""
+class Topics(NamedTuple):
+    """What customers write about one group of products."""
 
     aspects: tuple[str, ...]
     praise: tuple[str, ...]
@@ -18,8 +18,10 @@ class Matters(NamedTuple):
 
 
 class Phrases(NamedTuple):
-    """One language. Of three tuples the first is for negative, the second for neutral, the third for positive texts;
-    `openings` has one tuple for each number of stars."""
+    """The phrases of one language.
+
+    Tuples of three are for negative, neutral and positive texts; `openings` has one tuple per number of stars.
+    """
 
     short: tuple[tuple[str, ...], ...]
     openings: tuple[tuple[str, ...], ...]
@@ -33,16 +35,16 @@ class Phrases(NamedTuple):
     very: tuple[str, ...]
     people: tuple[str, ...]
     joiner: str
-    matters: dict[str, Matters]
+    topics: dict[str, Topics]
 
 
 def sentiment_of(stars: int) -> int:
-    """Negative for 1 and 2 stars, neutral for 3, positive for 4 and 5."""
+    """Return NEGATIVE for 1 and 2 stars, NEUTRAL for 3, POSITIVE for 4 and 5."""
     return NEGATIVE if stars <= 2 else NEUTRAL if stars == 3 else POSITIVE
 
 
 def review_text(dice: Dice, phrases: Phrases, stars: int, group: str, thing: str) -> str:
-    """A review of a `thing` of the product group, in the words of someone who gives so many stars."""
+    """Write a review of a `thing` of the product group whose words fit the stars."""
     sentiment = sentiment_of(stars)
     if dice.chance(16):
         return dice.pick(phrases.short[sentiment])
@@ -59,7 +61,7 @@ def review_text(dice: Dice, phrases: Phrases, stars: int, group: str, thing: str
 
 
 def long_review_text(dice: Dice, phrases: Phrases, stars: int, group: str, thing: str, characters: int) -> str:
-    """One that goes on for at least so many characters."""
+    """Write a review of at least `characters` characters."""
     parts: list[str] = []
     while sum(map(len, parts)) < characters:
         parts.append(review_text(dice, phrases, stars, group, thing))
@@ -69,7 +71,7 @@ def long_review_text(dice: Dice, phrases: Phrases, stars: int, group: str, thing
 def _filled(dice: Dice, phrases: Phrases, sentence: str, group: str, thing: str) -> str:
     if "{" not in sentence:
         return sentence
-    aspects, praise, gripes = phrases.matters[group]
+    aspects, praise, gripes = phrases.topics[group]
     first = dice.below(len(aspects))
     other = (first + 1 + dice.below(len(aspects) - 1)) % len(aspects)
     return sentence.format(
@@ -88,7 +90,7 @@ def _filled(dice: Dice, phrases: Phrases, sentence: str, group: str, thing: str)
 
 
 def _as_typed(dice: Dice, text: str) -> str:
-    """Some people do not use capitals, shout, or hit the wrong key first."""
+    """Write some texts in lower case, with exclamation marks or with a typo."""
     habit = dice.below(100)
     if habit < 10:
         return text.lower()
@@ -100,7 +102,7 @@ def _as_typed(dice: Dice, text: str) -> str:
 
 
 def with_typo(dice: Dice, text: str) -> str:
-    """Two neighbouring letters swapped somewhere after the first."""
+    """Swap two neighbouring letters somewhere after the first one."""
     if len(text) < 4:
         return text
     at = 1 + dice.below(len(text) - 2)

@@ -1,0 +1,21 @@
+"""Two folders take each other's names in one step."""
+
+from __future__ import annotations
+
+import pytest
+
+from lm.checkpoint.folder_exchange import exchange_folders
+
+
+def test_exchange_swaps_folders_in_one_step(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    inodes = {name: (tmp_path / name).stat().st_ino for name in ("old", "new")}
+    if not exchange_folders(tmp_path / "old", tmp_path / "new"):
+        pytest.skip("this file system cannot exchange folders")
+    assert (tmp_path / "old/file").read_text() == "new"
+    assert (tmp_path / "new/file").read_text() == "old"
+    assert (tmp_path / "old").stat().st_ino == inodes["new"]
+    with pytest.raises(FileNotFoundError):
+        exchange_folders(tmp_path / "old", tmp_path / "nothing")
