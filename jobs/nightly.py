@@ -55,7 +55,7 @@ def run_night(
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
         for line in [*store_format.opened(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
-        groups.refuse_switches(spark, store, config.loyalty)
+        groups.refuse_group_changes(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts, night.quarantined = inputs.accounts, inputs.by_rule
@@ -97,10 +97,10 @@ def _loyalty(
     if "reviews" in used:
         published = loyalty.labels_as_of(spark, night.store, night.run_date, labels)
         scores = loyalty.review_scores(used["reviews"], published)
-    measures = loyalty.measures(used["purchases"], scores, night.run_date)
+    measures = loyalty.measure_customers(used["purchases"], scores, night.run_date)
     measured = night.keep(spark, measures, "measures")
-    model = loyalty.learn(measured, config.loyalty)
-    return night.keep(spark, loyalty.score(measured, model, config.loyalty), "loyalty"), model
+    model = loyalty.fit_model(measured, config.loyalty)
+    return night.keep(spark, loyalty.score_customers(measured, model, config.loyalty), "loyalty"), model
 
 
 def _metrics(

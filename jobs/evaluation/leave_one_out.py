@@ -91,9 +91,9 @@ def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split
 
     work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
     try:
-        used = read_inputs(spark, config, as_of, work, training_data.TABLES).used
-        customers = training_data.customers(used).customers
-        titles = training_data.titles(used)
+        used = read_inputs(spark, config, as_of, work, training_data.HISTORY_TABLES).used
+        customers = training_data.collect_customers(used).customers
+        titles = training_data.collect_titles(used)
         sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
     finally:
         files.delete(spark, work)

@@ -33,7 +33,7 @@ from jobs.spark import files
 from jobs.spark.errors import InputError, UsageError
 from jobs.store.store import Store, published_dates
 from jobs.tables import loyalty
-from jobs.tables.groups import CONTROL, TREATED, refuse_switches
+from jobs.tables.groups import CONTROL, TREATED, refuse_group_changes
 
 #: The outcome that decides. It is fixed in code, so nobody chooses it after seeing the figures.
 PRIMARY_OUTCOME = "repeat_purchase_rate"
@@ -82,7 +82,7 @@ def evaluate_loyalty(
             "window"
         )
     baseline = _baseline(spark, store, starts_on)
-    refuse_switches(spark, store, settings)
+    refuse_group_changes(spark, store, settings)
     design = ExperimentDesign(
         settings.control_share, settings.horizon_days, settings.confidence, settings.power, settings.uplift_to_detect
     )

@@ -133,7 +133,7 @@ def _read_reviews(
             old = is_before(end_of(after, config.timezone), "reviewed_at")
             used = {**used, "reviews": used["reviews"].where(~old)}
         stars = config.sentiment
-        return training_data.reviews(used, stars.negative_stars, stars.positive_stars)
+        return training_data.collect_reviews(used, stars.negative_stars, stars.positive_stars)
     finally:
         files.delete(spark, work)
 

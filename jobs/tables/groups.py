@@ -47,7 +47,7 @@ def count_group_changes(before: DataFrame, settings: LoyaltySettings) -> int:
     return before.where(F.col("group") != group_of(F.col("user_id"), settings)).count()
 
 
-def refuse_switches(spark: SparkSession, store: Store, settings: LoyaltySettings) -> None:
+def refuse_group_changes(spark: SparkSession, store: Store, settings: LoyaltySettings) -> None:
     """Raise ConfigurationError if `settings` change the group of a customer in the newest table since the start."""
     if settings.starts_on is None:
         return

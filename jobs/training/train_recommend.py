@@ -25,7 +25,7 @@ OPTIONAL = False
 
 def tables(config: Config) -> Sequence[str]:
     """All tables of customers' events."""
-    return training_data.TABLES
+    return training_data.HISTORY_TABLES
 
 
 def train(context: TrainingContext) -> Figures:
@@ -44,9 +44,9 @@ def train(context: TrainingContext) -> Figures:
         protocol=options.protocol,  # type: ignore[arg-type]
     )
     with Stages(context.console).stage("recommend: histories"):
-        collected = training_data.customers(context.used)
+        collected = training_data.collect_customers(context.used)
     window = {"as_of": context.as_of.isoformat(), **collected.window}
-    items = training_data.titles(context.used)
+    items = training_data.collect_titles(context.used)
     processes = config.train.recommend.processes
     into = out.with_name(out.name + ".candidate") if options.promote else out
     if processes > 1:

@@ -30,7 +30,7 @@ def train(context: TrainingContext) -> Figures:
         **config.train.sentiment.model_dump(), seed=config.train.seed, language=config.recommend.language
     )
     stars = config.sentiment
-    texts, labels, categories = training_data.reviews(context.used, stars.negative_stars, stars.positive_stars)
+    texts, labels, categories = training_data.collect_reviews(context.used, stars.negative_stars, stars.positive_stars)
     return train_sentiment(
         texts,
         labels,

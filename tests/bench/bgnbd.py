@@ -144,7 +144,7 @@ def scoring_seconds(customers: int) -> float:
             "monetary_value": [10.0, 20.0, 30.0, 40.0],
         },
     )
-    scored = loyalty.score(measured, model, LoyaltySettings())
+    scored = loyalty.score_customers(measured, model, LoyaltySettings())
     scored.limit(1000).collect()  # starts the Python workers
     started = time.perf_counter()
     scored.write.format("noop").mode("overwrite").save()

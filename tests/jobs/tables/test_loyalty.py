@@ -35,7 +35,7 @@ def bought(user: str, when: datetime, price: str | None = "10.00", quantity: int
 
 def measured(spark, purchases, reviews=(), labels=None):
     scores = loyalty.review_scores(frame(spark, "reviews", reviews), labels)
-    return loyalty.measures(frame(spark, "purchases", purchases), scores, RUN_DATE)
+    return loyalty.measure_customers(frame(spark, "purchases", purchases), scores, RUN_DATE)
 
 
 def by_user(rows) -> dict:
@@ -116,9 +116,9 @@ def shop(spark, customers: int = 60):
 
 def test_scored_rows_keep_the_contract_and_agree_with_the_model(spark):
     rows = shop(spark)
-    model = loyalty.learn(rows, SETTINGS)
+    model = loyalty.fit_model(rows, SETTINGS)
     assert model.parameters is not None
-    scored = enforce(loyalty.score(rows, model, SETTINGS), schemas.contract("loyalty"))
+    scored = enforce(loyalty.score_customers(rows, model, SETTINGS), schemas.contract("loyalty"))
     assert check_rows(scored, schemas.contract("loyalty")) == 60
     found = scored.toPandas()
     counts = [found[name].to_numpy(float) for name in ("frequency", "recency", "age_days")]
@@ -133,24 +133,24 @@ def test_scored_rows_keep_the_contract_and_agree_with_the_model(spark):
 
 def test_rows_do_not_depend_on_partitions_or_order(spark):
     rows = shop(spark)
-    one = loyalty.score(rows, loyalty.learn(rows, SETTINGS), SETTINGS)
+    one = loyalty.score_customers(rows, loyalty.fit_model(rows, SETTINGS), SETTINGS)
     spread = rows.repartition(7).orderBy("monetary_value", ascending=False)
-    other = loyalty.score(spread, loyalty.learn(spread, SETTINGS), SETTINGS)
+    other = loyalty.score_customers(spread, loyalty.fit_model(spread, SETTINGS), SETTINGS)
     assert sorted(one.collect()) == sorted(other.collect())  # to the last bit, not approximately
 
 
 def test_too_few_returning_customers_leave_the_probabilities_null(spark):
     rows = shop(spark, 12)
-    model = loyalty.learn(rows, SETTINGS.model_copy(update={"min_repeat_customers": 1000}))
+    model = loyalty.fit_model(rows, SETTINGS.model_copy(update={"min_repeat_customers": 1000}))
     assert model.parameters is None
-    scored = loyalty.score(rows, model, SETTINGS)
+    scored = loyalty.score_customers(rows, model, SETTINGS)
     assert scored.where("p_alive IS NOT NULL OR expected_purchases IS NOT NULL").count() == 0
     assert check_rows(scored, schemas.contract("loyalty")) == 12
 
 
 def test_a_shop_without_prices_has_no_value_and_no_score_of_it(spark):
     rows = measured(spark, [bought("ann", at(3, 1), None), bought("bob", at(3, 2), None)])
-    scored = loyalty.score(rows, loyalty.learn(rows, SETTINGS), SETTINGS)
+    scored = loyalty.score_customers(rows, loyalty.fit_model(rows, SETTINGS), SETTINGS)
     assert {(row.monetary_value, row.monetary_score) for row in scored.collect()} == {(None, None)}
     check_rows(scored, schemas.contract("loyalty"))
 
@@ -166,8 +166,8 @@ def test_every_pair_of_scores_has_a_segment_and_every_segment_a_pair(spark):
 
 def test_metrics_tell_the_model_and_the_segments(spark):
     rows = shop(spark)
-    model = loyalty.learn(rows, SETTINGS)
-    found = loyalty.model_metrics(spark, model, loyalty.score(rows, model, SETTINGS))
+    model = loyalty.fit_model(rows, SETTINGS)
+    found = loyalty.model_metrics(spark, model, loyalty.score_customers(rows, model, SETTINGS))
     assertDataFrameEqual(enforce(found, schemas.contract("metrics")).limit(0), found.limit(0))
     values = {(row.metric, row["slice"]): row.value for row in found.collect()}
     assert values["bgnbd", "alpha"] == model.parameters.alpha

@@ -65,7 +65,7 @@ def test_from_the_catalogue_to_the_label(spark, tmp_path, monkeypatch):
     (tmp_path / "regulars.yaml").write_text(yaml.safe_dump(content))
     config = load(tmp_path / "regulars.yaml")
 
-    texts, labels, categories = training_data.reviews(used, negative=[1, 2], positive=[4, 5])
+    texts, labels, categories = training_data.collect_reviews(used, negative=[1, 2], positive=[4, 5])
     train_sentiment(texts, labels, SETTINGS, tmp_path / "models/sentiment", categories=categories)
 
     log = io.StringIO()

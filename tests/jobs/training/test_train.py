@@ -100,7 +100,7 @@ def at(text: str) -> datetime:
 
 
 def test_customers_are_in_order_with_the_shops_days(spark):
-    found = training_data.customers(
+    found = training_data.collect_customers(
         used(
             spark,
             [
@@ -134,7 +134,7 @@ def test_customers_are_in_order_with_the_shops_days(spark):
 def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch):
     monkeypatch.setattr(training_data, "MAX_CUSTOMERS", 3)
     rows = [{"user_id": f"u{i}", "item_id": "ab"[i % 2]} for i in range(8)]
-    one, other = (training_data.customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
+    one, other = (training_data.collect_customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
     assert one == other
     assert len(one.customers) == 3
 
@@ -146,7 +146,7 @@ def test_reviews_are_labelled_by_stars(spark):
     ]
     items = [{"item_id": "i1", "category": "lamps"}, {"item_id": "i2", "category": None}]
     tables = {"reviews": frame(spark, "reviews", reviews), "items": frame(spark, "items", items)}
-    found = training_data.reviews(tables, negative=[1], positive=[5])
+    found = training_data.collect_reviews(tables, negative=[1], positive=[5])
     assert found.categories == ["", "lamps", "", "", "", ""]
     assert found.texts == [f"text {i}" for i in range(6)]
     assert found.labels == [2, -1, 0, 1, 1, 1]
