@@ -51,7 +51,7 @@ class LoyaltyModel:
     quintiles: Mapping[str, Sequence[float]]
 
 
-def measures(purchases: DataFrame, scores: DataFrame | None, run_date: date) -> DataFrame:
+def measure_customers(purchases: DataFrame, scores: DataFrame | None, run_date: date) -> DataFrame:
     """Return one row per customer with a purchase: counts, time spans, value and sentiment as of `run_date`.
 
     `scores` is the result of `review_scores`, or None in a shop without reviews.
@@ -111,7 +111,7 @@ def labels_as_of(spark: SparkSession, store: Store, run_date: date, tonight: Dat
     return newest.select("review_id", "newest.p_negative", "newest.p_positive")
 
 
-def learn(measured: DataFrame, settings: LoyaltySettings) -> LoyaltyModel:
+def fit_model(measured: DataFrame, settings: LoyaltySettings) -> LoyaltyModel:
     """Fit BG/NBD and the quintiles on at most `fit_customers` customers, the same ones in every run."""
     columns = ["frequency", "recency", "age_days", "days_since_purchase", "monetary_value"]
     # The hash of the id draws a sample that is the same on every cluster and in every re-run.
@@ -123,7 +123,7 @@ def learn(measured: DataFrame, settings: LoyaltySettings) -> LoyaltyModel:
     )
 
 
-def score(measured: DataFrame, model: LoyaltyModel, settings: LoyaltySettings) -> DataFrame:
+def score_customers(measured: DataFrame, model: LoyaltyModel, settings: LoyaltySettings) -> DataFrame:
     """Add the model's columns to every customer and return the `loyalty` contract's columns."""
     # Few days since the last purchase are good, so the recency score counts its quintiles downwards.
     recency_score = 6 - _quintile_of("days_since_purchase", model)

@@ -1,6 +1,6 @@
 """Trains the answers model on past questions, the staff's answers, and each customer's data as of the question.
 
-Part of `regulars train --task answers`. Driver memory is bounded: a hash of the ids draws at most 50,000 questions.
+Part of `regulars train --task answers`. The driver reads at most MAX_PAST_QUESTIONS, drawn by a hash of their ids.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ from lm.text.prompt import Event
 if TYPE_CHECKING:
     from lm.recommend.training_examples import CustomerEvents
 
-#: Input tables that a training reads; the training of sentiment reads `tables_of_reviews`.
-TABLES = ("purchases", "items", "searches", "reviews", "optouts")
+#: Input tables that histories, titles and the sample of customers are read from.
+HISTORY_TABLES = ("purchases", "items", "searches", "reviews", "optouts")
 MAX_CUSTOMERS = 200_000
 MAX_REVIEWS = 500_000
 #: The most events of one customer and of all customers; an event takes some 100 bytes on the driver.
@@ -36,7 +36,7 @@ class CustomerHistories(NamedTuple):
     window: dict[str, Any]
 
 
-def customers(used: Mapping[str, DataFrame]) -> CustomerHistories:
+def collect_customers(used: Mapping[str, DataFrame]) -> CustomerHistories:
     """Collect the customers with a purchase: their newest events, with the day of each in the shop's time zone."""
     from lm.recommend.training_examples import CustomerEvents
 
@@ -84,7 +84,7 @@ def _histories_with_days(rows: DataFrame) -> DataFrame:
     ).orderBy("user_id")
 
 
-def titles(used: Mapping[str, DataFrame]) -> dict[str, str]:
+def collect_titles(used: Mapping[str, DataFrame]) -> dict[str, str]:
     """Collect `item_id -> title` of the whole catalogue, sorted by id; histories name unavailable items too."""
     table = used["items"].select("item_id", "title").orderBy("item_id").toArrow()
     return dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True))
@@ -107,7 +107,7 @@ class LabelledReviews(NamedTuple):
     categories: list[str]
 
 
-def reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Sequence[int]) -> LabelledReviews:
+def collect_reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Sequence[int]) -> LabelledReviews:
     """Collect the reviews, labelled by their stars: those in `negative`, those in `positive`, all others neutral."""
     rating = F.col("rating")
     label = (
