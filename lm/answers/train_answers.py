@@ -115,7 +115,9 @@ def train_answers(
     if not learned or not judged:
         raise TrainingError("no past answer is supported by its article: check questions.article_id")
     begun_from = {"from": settings.init and model_fingerprint(checkpoint.resolve(settings.init))}
-    training_id = training_key(asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged])
+    training_id = training_key(
+        asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged]
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, training_id) as work:
         tuning = AnswerTuning(model, learned, judged, settings)

@@ -72,7 +72,9 @@ class CoPurchaseFeatures:
     def save(self, folder: Path) -> None:
         """Write the cosines into a model's folder; the manifest holds the weights."""
         names = ("indptr", "indices", "data")
-        save_file({name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}, folder / CO_PURCHASE_FILE)
+        save_file(
+            {name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}, folder / CO_PURCHASE_FILE
+        )
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> CoPurchaseFeatures | None:

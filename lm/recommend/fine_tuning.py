@@ -95,7 +95,9 @@ class ItemTokenTuning:
         barred = [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held]
         self.hybrid = fit_hybrid(counted, torch.stack(rows), purchases, wanted, barred, settings.seed)
 
-    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> TrainingTask[list[PurchaseExample]]:
+    def task(
+        self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]
+    ) -> TrainingTask[list[PurchaseExample]]:
         """The training task: each epoch draws new nights of `customers`; NDCG@10 on `validation` decides when to stop.
 
         Without `validation` there is no early stopping.
@@ -195,7 +197,9 @@ class TitleTuning:
         self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
         self.hybrid = Hybrid()
 
-    def task(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> TrainingTask[list[PurchaseExample]]:
+    def task(
+        self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]
+    ) -> TrainingTask[list[PurchaseExample]]:
         """The training task on `customers`; the likelihood of the right titles on `validation` says when to stop."""
         nights = [
             [(customer.events[: target.events], target.items) for target in found if target.weight == 1.0]
