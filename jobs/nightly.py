@@ -58,7 +58,7 @@ def run_night(
         groups.refuse_switches(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
-            night.accounts, night.quarantined = inputs.accounts, inputs.by_rule
+            night.accounts, night.quarantined = inputs.accounts, inputs.rejected_by_rule
         for note in inputs.notes:
             warn(console, note)
         done: dict[str, TaskOutcome] = {}

@@ -1,1 +1,1 @@
-"""`regulars.yaml`: every key, its type, its default, and how the file is read."""
+"""The configuration file `regulars.yaml`: its keys, their types and defaults, and how it is read."""

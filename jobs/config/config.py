@@ -1,6 +1,6 @@
-"""Reads `regulars.yaml` into a `Config` (its keys are in `jobs/config/settings.py`).
+"""Reads `regulars.yaml` into a `Config`, whose keys are in `jobs/config/settings.py`.
 
-For the data engineer: every mistake ends with one message that names the key, the file and the mend (exit code 2).
+For the data engineer: every mistake gives one message that names the key, the file and the remedy (exit code 2).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.config.input_settings import Input
+from jobs.config.input_settings import InputSettings
 from jobs.config.settings import Config, did_you_mean
 from jobs.config.strict_model import Section
 from jobs.spark.errors import ConfigurationError
 
-__all__ = ["Config", "Input", "load"]
+__all__ = ["Config", "InputSettings", "load"]
 
-#: What a value should have been, by pydantic's name of the mistake.
-_SHOULD_BE = {
+#: The expected type in words, by pydantic's name of the mistake.
+_EXPECTED = {
     "bool_type": "true or false",
     "dict_type": "a mapping of keys to values",
     "float_type": "a number",
@@ -34,55 +34,58 @@ _SHOULD_BE = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as people mean it: 1e-3 is a number (YAML 1.1 wants 1.0e-3), and a key written twice is a mistake."""
+    """Loads YAML with two changes: 1e-3 is a number (YAML 1.1 requires 1.0e-3), and a repeated key is an error."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Make a value; one that its type refuses, such as the date 2026-02-30, is a mistake at its line."""
+        """Construct a value; an impossible one, such as the date 2026-02-30, is an error at its line."""
         try:
             return super().construct_object(node, deep)
         except (ValueError, AttributeError):
             kind = node.tag.rpartition(":")[2]
-            raise yaml.constructor.ConstructorError(None, None, f"no {kind}: quote it", node.start_mark) from None
+            raise yaml.constructor.ConstructorError(
+                None, None, f"this is no {kind}: put it in quotes", node.start_mark
+            ) from None
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
         if key_node.tag == "tag:yaml.org,2002:merge":
-            continue  # `<<: *other` may come with keys of its own: they replace the other's
+            continue  # `<<: *other` takes over another mapping; keys beside it replace the other's
         if not isinstance(key_node, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a single value", key_node.start_mark)
         key = loader.construct_object(key_node)
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key} is there twice", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key} is written twice", key_node.start_mark)
         seen.add(key)
     return loader.construct_mapping(node)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read the file, apply `--set a.b=c` overrides (c is YAML), check all and make relative paths absolute.
+    """Read the file, apply the `--set a.b=c` overrides (c is YAML), check everything and make paths absolute.
 
-    Relative paths, those in overrides too, are relative to the file's folder; URIs with a scheme and hub ids stay
-    as they are. Raises ConfigurationError naming the key, the file and the mend.
+    Relative paths, also in overrides, are relative to the file's folder. URIs with a scheme and hub ids stay as they
+    are. Raises ConfigurationError that names the key, the file and the remedy.
     """
     path = Path(path)
     content = _read(path)
     for override in overrides:
-        _apply(content, override)
+        _apply_override(content, override)
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
         problems = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
         raise ConfigurationError(
-            f"{path} is not a right configuration:\n{problems}\nMend the file (or --set), then run the command again."
+            f"{path} is not a valid configuration:\n{problems}\n"
+            "Correct the file (or --set), then run the command again."
         ) from None
-    return _resolved(config, path.absolute().parent)
+    return _with_absolute_paths(config, path.absolute().parent)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -91,52 +94,56 @@ def _read(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigurationError(
             f"there is no configuration file {path}: name yours with --config FILE, "
-            "or make a sample shop with one by: regulars sample --out demo"
+            "or write a sample shop with one: regulars sample --out demo"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} cannot be read ({error}): give a readable text file in UTF-8") from None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not YAML: {_place(error)}. Mend that line, then run it again.") from None
+        raise ConfigurationError(
+            f"{path} is not YAML: {_yaml_problem(error)}. Correct that line, then run the command again."
+        ) from None
     except RecursionError:
-        raise ConfigurationError(f"{path} has brackets in brackets without end: give plain keys and values") from None
+        raise ConfigurationError(f"{path} is nested too deeply: write plain keys and values") from None
     if not isinstance(content, dict):
         raise ConfigurationError(f"{path} holds no keys: it needs at least store, timezone and inputs")
     return content
 
 
-def _place(error: yaml.YAMLError | RecursionError) -> str:
-    """Say where, without YAML's excerpt of the file (it may hold a password)."""
+def _yaml_problem(error: yaml.YAMLError | RecursionError) -> str:
+    """Name the line and the problem, without YAML's excerpt of the file, which may hold a password."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
     return str(error).splitlines()[0]
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def _apply_override(content: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
-    keys = _split(dotted.strip())
+    keys = _split_key(dotted.strip())
     if not equals or not all(keys):
         raise ConfigurationError(f"--set {dotted}: write it as --set a.b=c, for example --set recommend.k=20")
     try:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise ConfigurationError(f"--set {dotted}: its value is not YAML: {_place(error)}; quote it") from None
+        raise ConfigurationError(
+            f"--set {dotted}: its value is not YAML: {_yaml_problem(error)}; put it in quotes"
+        ) from None
     section = content
     for depth, key in enumerate(keys[:-1], start=1):
         section = section.setdefault(key, {})
         if not isinstance(section, dict):
-            raise ConfigurationError(f"--set {dotted}: {'.'.join(keys[:depth])} is a single value, it has no keys")
+            raise ConfigurationError(f"--set {dotted}: {'.'.join(keys[:depth])} is a single value without keys")
     section[keys[-1]] = value
 
 
-def _split(dotted: str) -> list[str]:
-    """Split at dots, except inside names that have dots themselves: Spark settings and readers' options."""
+def _split_key(dotted: str) -> list[str]:
+    """Split a key at its dots, but not inside the names of Spark settings and reader options."""
     keys = dotted.split(".")
-    free = 1 if keys[0] == "spark" else 3 if keys[0] == "inputs" and keys[2:3] == ["options"] else len(keys)
-    return keys[:free] + ([".".join(keys[free:])] if keys[free:] else [])
+    levels = 1 if keys[0] == "spark" else 3 if keys[0] == "inputs" and keys[2:3] == ["options"] else len(keys)
+    return keys[:levels] + ([".".join(keys[levels:])] if keys[levels:] else [])
 
 
 def _explain(detail: ErrorDetails) -> str:
-    """One line about one mistake: key, what is wrong, mend. Values stay out (they may be passwords)."""
+    """Describe one mistake in one line: key, problem, remedy. Values are left out: they may be passwords."""
     location = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join(location)
     kind = detail["type"]
@@ -146,23 +153,23 @@ def _explain(detail: ErrorDetails) -> str:
     if kind == "missing":
         section = _section_at(location[:-1])
         return f"{key} is missing: {section.model_fields[location[-1]].description or 'add it'}"
-    if kind in _SHOULD_BE:
-        return f"{key} must be {_SHOULD_BE[kind]}, it is {_kind_of(detail['input'])}"
+    if kind in _EXPECTED:
+        return f"{key} must be {_EXPECTED[kind]}, it is {_type_in_words(detail['input'])}"
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
     return f"{key}: {message}" if key and not message.startswith(key) else message
 
 
-def _kind_of(value: object) -> str:
+def _type_in_words(value: object) -> str:
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
     return "empty" if value is None else names.get(type(value), "a mapping of keys" if value else "an empty mapping")
 
 
 def _section_at(location: Sequence[str]) -> type[BaseModel]:
-    """Find the section that a key path lies in; `inputs.<table>` counts as one step."""
+    """Return the section that contains a key path; `inputs.<table>` is one step of it."""
     section: type[BaseModel] = Config
     for part in location:
         if section is Config and part == "inputs":
-            section = Input
+            section = InputSettings
         elif part in section.model_fields:
             annotation = section.model_fields[part].annotation
             if isinstance(annotation, type) and issubclass(annotation, Section):
@@ -170,20 +177,20 @@ def _section_at(location: Sequence[str]) -> type[BaseModel]:
     return section
 
 
-def _resolved(config: Config, folder: Path) -> Config:
+def _with_absolute_paths(config: Config, folder: Path) -> Config:
     inputs = {
         table: source.model_copy(
             update={
-                "path": _path(source.path, folder)
+                "path": _absolute_path(source.path, folder)
                 if isinstance(source.path, str)
-                else [_path(path, folder) for path in source.path]
+                else [_absolute_path(path, folder) for path in source.path]
             }
         )
         for table, source in config.inputs.items()
     }
-    models = {task: name and _model(name, folder) for task, name in config.models.model_dump().items()}
+    models = {task: name and _model_path(name, folder) for task, name in config.models.model_dump().items()}
     training = {
-        task: section.model_copy(update={"init": _model(section.init, folder)})
+        task: section.model_copy(update={"init": _model_path(section.init, folder)})
         for task, section in (
             ("recommend", config.train.recommend),
             ("sentiment", config.train.sentiment),
@@ -192,26 +199,28 @@ def _resolved(config: Config, folder: Path) -> Config:
         if section.init is not None
     }
     changed: Mapping[str, Any] = {
-        "store": _path(config.store, folder),
+        "store": _absolute_path(config.store, folder),
         "inputs": inputs,
         "models": config.models.model_copy(update=models),
         "train": config.train.model_copy(update=training),
-        "publish": config.publish.model_copy(update={"to": config.publish.to and _path(config.publish.to, folder)}),
+        "publish": config.publish.model_copy(
+            update={"to": config.publish.to and _absolute_path(config.publish.to, folder)}
+        ),
     }
     return config.model_copy(update=changed)
 
 
-def _path(path: str, folder: Path) -> str:
-    """Make a path absolute; a URI such as hdfs://host/x or file:/x stays."""
+def _absolute_path(path: str, folder: Path) -> str:
+    """Make a path absolute; a URI such as hdfs://host/x or file:/x stays as it is."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", path):
         return path
     return str(folder / Path(path).expanduser())
 
 
-def _model(name: str, folder: Path) -> str:
-    """Tell folders from hub ids: gpt2 is a hub id unless it is a folder here; org/name is one as hf://org/name."""
+def _model_path(name: str, folder: Path) -> str:
+    """Resolve the name of a model: gpt2 is a hub id unless such a folder exists, hf://org/name always is one."""
     if name.startswith("hf://"):
         return name.removeprefix("hf://")
     if re.fullmatch(r"\w[\w.-]*", name) and not (folder / name).exists():
         return name
-    return _path(name, folder)
+    return _absolute_path(name, folder)

@@ -1,4 +1,4 @@
-"""The keys of one input table: where it lies, how Spark reads it, and how its columns are made of the source's."""
+"""The keys of one input table: where its source is, how Spark reads it, and how its columns are computed."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from datetime import date
 
 from pydantic import Field, field_validator
 
-from jobs.config.strict_model import Section, literal, scalars
+from jobs.config.strict_model import Section, require_scalars, scalar_text
 
-#: Column that purchases may map beyond its contract: items are derived from it where no items table exists.
+#: Column that purchases may map besides its contract: without an items table, the catalogue is derived from it.
 TITLE = "title"
 
 
-class Input(Section):
-    """Where one input table comes from and how its columns are made of the source's."""
+class InputSettings(Section):
+    """The source of one input table and the mapping of its columns."""
 
     path: str | list[str] = Field(
-        description="file, folder, glob or URI that Spark reads, or a list of them; {run_date} in it becomes the date "
-        "of the night, for sources that are kept as one snapshot a date, such as items"
+        description="file, folder, glob or URI that Spark reads, or a list of them; {run_date} stands for the date of "
+        "the night, for sources with one snapshot per date, such as items"
     )
     format: str = Field(default="parquet", description="Spark data source: parquet, csv, json, orc, ...")
     options: dict[str, str | bool | int | float] = Field(
@@ -25,19 +25,17 @@ class Input(Section):
     )
     where: str | None = Field(
         default=None,
-        description="Spark SQL over the source; other rows are left out before anything is read or counted",
+        description="Spark SQL condition on the source; other rows are dropped before anything is counted",
     )
     columns: dict[str, str] | None = Field(
         default=None,
-        description="contract column: a column of the source, or a Spark SQL expression over it; "
-        "without this key the source's columns have the contract's names",
+        description="contract column: a column of the source, or a Spark SQL expression; "
+        "without this key the source's columns must have the contract's names",
     )
-
     max_bad_files: int = Field(
         default=0,
         ge=0,
-        description="files that are truncated, damaged, empty or of another format and may be left out, each named in "
-        "quarantine; one more ends the night",
+        description="unreadable files that a night may skip, each named in quarantine; one more ends the night",
     )
 
     @field_validator("path", mode="before")
@@ -51,32 +49,32 @@ class Input(Section):
     @field_validator("options", mode="before")
     @classmethod
     def _scalar_options(cls, value: object) -> object:
-        return scalars(value, "option: value, such as {header: true}")
+        return require_scalars(value, "option: value, such as {header: true}")
 
     @field_validator("columns", mode="before")
     @classmethod
     def _expressions(cls, value: object) -> object:
         if value is None:
             return None
-        given = scalars(value, "contract column: Spark SQL expression")
-        return {name: literal(expression) for name, expression in given.items()}
+        given = require_scalars(value, "contract column: Spark SQL expression")
+        return {name: scalar_text(expression) for name, expression in given.items()}
 
     @property
     def paths(self) -> list[str]:
-        """The path or paths, as a list."""
+        """The paths as a list."""
         return [self.path] if isinstance(self.path, str) else list(self.path)
 
     @property
-    def shown(self) -> str:
-        """The same for a message."""
+    def paths_text(self) -> str:
+        """The paths as text for a message."""
         return ", ".join(self.paths)
 
     @property
     def names_encoding(self) -> bool:
-        """Whether the options say in which character set it is written."""
+        """Whether the options name the character set of the source."""
         return any(name.lower() in ("encoding", "charset") for name in self.options)
 
-    def on(self, run_date: date) -> Input:
-        """The source as the night of `run_date` reads it."""
+    def for_date(self, run_date: date) -> InputSettings:
+        """Return the settings with `run_date` in place of {run_date} in every path."""
         paths = [path.replace("{run_date}", run_date.isoformat()) for path in self.paths]
         return self.model_copy(update={"path": paths})

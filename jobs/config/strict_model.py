@@ -1,4 +1,4 @@
-"""What every section of the configuration file is, and the kinds of numbers that sections have."""
+"""The base class of every section of the configuration file, and the number types that sections share."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+#: A share of a whole, from 0 to below 1.
 Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """A part of the file: unknown keys are errors, types are taken literally, values do not change later."""
+    """A section of the file: unknown keys are errors, types are not converted, values never change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def scalars(value: object, what: str) -> dict[str, Any]:
-    """`value`, which has to be a mapping of YAML scalars: else ValueError asks for a mapping of `what`."""
+def require_scalars(value: object, what: str) -> dict[str, Any]:
+    """Return `value` if it maps keys to YAML scalars; else raise ValueError that asks for a mapping of `what`."""
     if not isinstance(value, dict) or not all(isinstance(v, str | bool | int | float) for v in value.values()):
         raise ValueError(f"give a mapping of {what}")
     return value
 
 
-def literal(value: object) -> str:
-    """Write a YAML scalar as Spark text: `true` for True, `1` for 1."""
+def scalar_text(value: object) -> str:
+    """Write a YAML scalar as Spark expects its text: `true` for True, `1` for 1."""
     return str(value).lower() if isinstance(value, bool) else str(value)

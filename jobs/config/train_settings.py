@@ -6,18 +6,18 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from jobs.config.strict_model import Positive, Section, Share
+from jobs.config.strict_model import PositiveInt, Section, Share
 
 
 class TrainSection(Section):
-    """What the trainings of both models have in common: GPT-2's shape and the optimiser."""
+    """The keys that all trainings share: GPT-2's shape and the optimiser."""
 
     init: str | None = Field(
         default=None, description="checkpoint to start from; default: a new model of the shape below"
     )
-    n_embd: Positive = Field(default=64, description="width")
-    n_layer: Positive = Field(default=2, description="blocks")
-    n_head: Positive = Field(default=2, description="attention heads; divides n_embd")
+    n_embd: PositiveInt = Field(default=64, description="width")
+    n_layer: PositiveInt = Field(default=2, description="blocks")
+    n_head: PositiveInt = Field(default=2, description="attention heads; divides n_embd")
     vocab_size: int = Field(
         default=4000, ge=300, description="size of the tokenizer that is trained on the shop's text"
     )
@@ -25,9 +25,9 @@ class TrainSection(Section):
     dropout: Share = Field(default=0.2, description="dropout of embeddings and residuals")
     learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
     weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
-    batch_tokens: Positive = Field(default=8192, description="tokens in one optimiser step")
-    max_epochs: Positive = Field(default=30, description="passes over the fine-tuning data, at most")
-    patience: Positive = Field(default=3, description="epochs without a better validation metric before it stops")
+    batch_tokens: PositiveInt = Field(default=8192, description="tokens in one optimiser step")
+    max_epochs: PositiveInt = Field(default=30, description="passes over the fine-tuning data, at most")
+    patience: PositiveInt = Field(default=3, description="epochs without a better validation metric before it stops")
     pretrain_epochs: int = Field(default=1, ge=0, description="passes over the shop's own text before fine-tuning")
 
     @model_validator(mode="after")
@@ -60,10 +60,10 @@ class TrainRecommend(TrainSection):
     learning_rate: float = Field(
         default=2e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
-    batch_tokens: Positive = Field(default=4096, description="tokens in one optimiser step, at most")
-    max_epochs: Positive = Field(default=12, description="passes over the fine-tuning data, at most")
-    patience: Positive = Field(default=4, description="epochs without a better validation metric before it stops")
-    processes: Positive = Field(
+    batch_tokens: PositiveInt = Field(default=4096, description="tokens in one optimiser step, at most")
+    max_epochs: PositiveInt = Field(default=12, description="passes over the fine-tuning data, at most")
+    patience: PositiveInt = Field(default=4, description="epochs without a better validation metric before it stops")
+    processes: PositiveInt = Field(
         default=1,
         description="Spark tasks that train together; models.recommend is on a file system that all executors mount",
     )
@@ -83,8 +83,8 @@ class TrainRecommend(TrainSection):
 class TrainSentiment(TrainSection):
     """Training of the sentiment classifier."""
 
-    n_embd: Positive = Field(default=128, description="width")
-    n_head: Positive = Field(default=4, description="attention heads; divides n_embd")
+    n_embd: PositiveInt = Field(default=128, description="width")
+    n_head: PositiveInt = Field(default=4, description="attention heads; divides n_embd")
     vocab_size: int = Field(
         default=8000, ge=300, description="size of the tokenizer that is trained on the shop's reviews"
     )
@@ -93,13 +93,13 @@ class TrainSentiment(TrainSection):
     learning_rate: float = Field(
         default=2e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
-    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step")
+    batch_tokens: PositiveInt = Field(default=2048, description="tokens in one optimiser step")
     pretrain_epochs: int = Field(
         default=3,
         ge=0,
         description="passes over the text of all reviews before fine-tuning; default: 3, after `init` 1",
     )
-    max_epochs: Positive = Field(default=3, description="passes over the rated reviews, at most")
+    max_epochs: PositiveInt = Field(default=3, description="passes over the rated reviews, at most")
     min_steps: int = Field(
         default=150, ge=0, description="optimiser steps, unless it stops early: few reviews are passed more often"
     )
@@ -128,8 +128,8 @@ class TrainSentiment(TrainSection):
 class TrainAnswers(TrainSection):
     """Training of the answers' model."""
 
-    n_embd: Positive = Field(default=192, description="width")
-    n_head: Positive = Field(default=6, description="attention heads; divides n_embd")
+    n_embd: PositiveInt = Field(default=192, description="width")
+    n_head: PositiveInt = Field(default=6, description="attention heads; divides n_embd")
     vocab_size: int = Field(
         default=4000, ge=400, description="size of the tokenizer that is trained on the shop's answers and articles"
     )
@@ -137,8 +137,8 @@ class TrainAnswers(TrainSection):
     learning_rate: float = Field(
         default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
     )
-    batch_tokens: Positive = Field(default=2048, description="tokens in one optimiser step, at most")
-    max_epochs: Positive = Field(default=12, description="passes over the past answers, at most")
+    batch_tokens: PositiveInt = Field(default=2048, description="tokens in one optimiser step, at most")
+    max_epochs: PositiveInt = Field(default=12, description="passes over the past answers, at most")
     min_steps: int = Field(
         default=1000, ge=0, description="optimiser steps, at least: few answers are passed more often"
     )

@@ -24,7 +24,7 @@ from rich.table import Table
 from jobs.config.config import Config
 from jobs.evaluation.reliability_diagram import reliability_svg
 from jobs.inputs.reader import read_inputs
-from jobs.inputs.row_accounting import end_of, is_before
+from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.scoring import models
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError
@@ -130,7 +130,7 @@ def _read_reviews(
     try:
         used = read_inputs(spark, config, as_of, work, training_data.tables_of_reviews(config.inputs)).used
         if after is not None:
-            old = is_before(end_of(after, config.timezone), "reviewed_at")
+            old = is_before(end_of_date(after, config.timezone), "reviewed_at")
             used = {**used, "reviews": used["reviews"].where(~old)}
         stars = config.sentiment
         return training_data.reviews(used, stars.negative_stars, stars.positive_stars)

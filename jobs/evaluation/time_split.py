@@ -23,7 +23,7 @@ from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.inputs.reader import read_inputs
-from jobs.inputs.row_accounting import end_of, is_before
+from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.spark import files
 from jobs.spark.errors import InputError
 from jobs.store.store import Store
@@ -56,7 +56,7 @@ def evaluate_time_split(
     work = Store(config.store).work(f"evaluate-{run_date}-{uuid.uuid4().hex[:8]}")
     try:
         used = read_inputs(spark, config, last, work, ("purchases", "items", "optouts")).used
-        bought = purchases_around(used["purchases"], is_before(end_of(run_date, config.timezone), "purchased_at"))
+        bought = purchases_around(used["purchases"], is_before(end_of_date(run_date, config.timezone), "purchased_at"))
         judged = _judged_customers(bought, published)
         known = _known_purchases(bought)
         sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()

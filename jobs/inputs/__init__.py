@@ -1,1 +1,1 @@
-"""The shop's tables: opened, mapped, validated, deduplicated, and every row accounted for."""
+"""Opens, maps, validates and deduplicates the shop's tables, and counts what became of every row."""

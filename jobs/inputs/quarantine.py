@@ -1,6 +1,7 @@
-"""Writes `quarantine`: each input row that broke a rule and each file that could not be read, without their values.
+"""Builds the rows of `quarantine`: rejected input rows and unreadable files, without their values.
 
-Runs inside the night: `regulars nightly --run-date D`; what the models failed on comes from `jobs/scoring/failures.py`.
+Runs inside the night: `regulars nightly --run-date D`. `jobs/scoring/failures.py` adds the rows on which a model
+failed.
 """
 
 from __future__ import annotations
@@ -9,39 +10,68 @@ from collections.abc import Mapping, Sequence
 from functools import reduce
 from hashlib import sha256
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import schemas
-from jobs.inputs.validation import RULE, details
-from jobs.spark.contracts import enforce, struct_type
+from jobs.inputs.validation import RULE, rule_details
+from jobs.spark.contracts import enforce
 
 #: Rule of `quarantine` for a whole file.
 FILE_UNREADABLE = "file_unreadable"
-_FILE_DETAIL = "the file is truncated, damaged, empty or of another format: none of its rows is in the account"
+_FILE_DETAILS = {
+    FILE_UNREADABLE: "the file is truncated, damaged, empty or of another format; its rows are not counted",
+}
+_FILE_COLUMNS = "table string, rule string, key_hash string, source_file string"
 
 
-def rejections(
-    spark: SparkSession, tables: Mapping[str, DataFrame], left_out: Mapping[str, Sequence[str]]
+def quarantine_rows(
+    rejected: DataFrame,
+    table: Column,
+    details: Mapping[str, str],
+    *,
+    rule: Column,
+    key_hash: Column,
+    source_file: Column | None = None,
+    error: Column | None = None,
 ) -> DataFrame:
-    """Gather the rejected rows of the tables as they were written, and the files (URIs) that were left out."""
-    agreed = schemas.contract("quarantine")
+    """Select the columns of `quarantine` from `rejected`, one row per rejected row of an input table.
+
+    `rule` is the broken rule; `details` says in words what each rule means; `error` adds the kind of error, if any.
+    Without `source_file` the column is empty.
+    """
+    words = F.create_map(*(F.lit(text) for pair in details.items() for text in pair))
+    detail = F.element_at(words, rule)
+    rows = rejected.select(
+        table.alias("table"),
+        rule.alias("rule"),
+        key_hash.alias("key_hash"),
+        (F.lit("") if source_file is None else source_file).alias("source_file"),
+        (detail if error is None else F.concat_ws(": ", detail, error)).alias("detail"),
+    )
+    return enforce(rows, schemas.contract("quarantine"))
+
+
+def collect_quarantine(
+    spark: SparkSession, tables: Mapping[str, DataFrame], excluded_files: Mapping[str, Sequence[str]]
+) -> DataFrame:
+    """Collect the rejected rows of the written `tables`, and one row per excluded file (URI) of each table."""
     files = [
-        (table, FILE_UNREADABLE, sha256(file.encode()).hexdigest(), file.rpartition("/")[2], _FILE_DETAIL)
-        for table, uris in left_out.items()
+        (table, FILE_UNREADABLE, sha256(file.encode()).hexdigest(), file.rpartition("/")[2])
+        for table, uris in excluded_files.items()
         for file in uris
     ]
-    rejected = [
-        rows.where(F.col(RULE).isNotNull()).select(
-            F.lit(table).alias("table"),
-            F.col(RULE).alias("rule"),
-            "key_hash",
-            "source_file",
-            F.element_at(
-                F.create_map(*(F.lit(text) for pair in details(table).items() for text in pair)), F.col(RULE)
-            ).alias("detail"),
-        )
-        for table, rows in tables.items()
+    found = [
+        _described(spark.createDataFrame(files, _FILE_COLUMNS), F.col("table"), _FILE_DETAILS),
+        *(_described(_rejected(rows), F.lit(table), rule_details(table)) for table, rows in tables.items()),
     ]
-    rejected.append(spark.createDataFrame(files, struct_type(agreed)))
-    return enforce(reduce(DataFrame.unionByName, rejected), agreed)
+    return reduce(DataFrame.unionByName, found)
+
+
+def _described(rejected: DataFrame, table: Column, details: Mapping[str, str]) -> DataFrame:
+    names = ("rule", "key_hash", "source_file")
+    return quarantine_rows(rejected, table, details, **{name: F.col(name) for name in names})
+
+
+def _rejected(rows: DataFrame) -> DataFrame:
+    return rows.where(F.col(RULE).isNotNull()).withColumnRenamed(RULE, "rule")

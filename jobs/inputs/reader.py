@@ -1,7 +1,7 @@
-"""Reads the shop's tables for one run_date: validated, deduplicated, opted-out customers gone, every row accounted for.
+"""Reads the shop's tables for one run_date: valid rows, once each, without opted-out customers, all rows counted.
 
-Each source is scanned once; its surviving and its rejected rows are written once, below the run's work folder, and
-everything later reads them from there. Runs inside the night: `regulars nightly --run-date D`.
+Each source is scanned once. Its used and rejected rows are written once, below the run's work folder; every later
+step reads them there. Runs inside the night: `regulars nightly --run-date D`.
 """
 
 from __future__ import annotations
@@ -15,183 +15,193 @@ from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 import schemas
-from jobs.config.input_settings import TITLE, Input
+from jobs.config.input_settings import TITLE, InputSettings
 from jobs.config.settings import Config
-from jobs.inputs.charsets import has_lost_text, refuse_lost_text
-from jobs.inputs.quarantine import FILE_UNREADABLE, rejections
+from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
+from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
 from jobs.inputs.row_accounting import (
-    Account,
-    Table,
-    end_of,
+    ReadTable,
+    RowAccount,
+    decide_outcome,
+    end_of_date,
     is_copy,
+    keep_written_rows,
+    mark_opted_out,
+    number_copies,
     refuse_imbalance,
-    with_copy_number,
-    with_opted_out,
-    with_outcome,
-    with_unknown_ids,
-    without_outcome,
+    reject_unknown_ids,
 )
-from jobs.inputs.source_errors import explained
-from jobs.inputs.sources import input_columns, mapped, open_source, refuse_drift, values_missing_from_files
-from jobs.inputs.validation import RULE, details, validated
+from jobs.inputs.source_errors import translating_errors
+from jobs.inputs.sources import input_columns, map_columns, open_source, refuse_schema_drift, warn_of_empty_columns
+from jobs.inputs.validation import RULE, rule_details, validate_rows
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import BadFile, ConfigurationError, InputError
 
-#: What is held against the tables of an earlier step; those of one step are read at once, for planning one leaves
-#: cores idle. Without a catalogue it is made of the purchases.
+#: Tables are checked against those of earlier steps. The tables of one step are read at the same time, because
+#: planning a single one leaves cores idle. Without an items table the catalogue is derived from the purchases.
 _EVENTS = ("purchases", "searches", "reviews", "questions", "articles")
 _STEPS = (("optouts", "items"), _EVENTS)
 _STEPS_WITHOUT_ITEMS = (("optouts",), _EVENTS[:1], _EVENTS[1:])
-_AT_ONCE = 4
+_THREADS = 4
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The night's input: `used` holds contract columns per table, `quarantine` one row per rejected row."""
+    """The night's input tables, their rejected rows and the counts of both."""
 
+    #: Used rows by table, in the contract's columns.
     used: dict[str, DataFrame]
+    #: One row per rejected row or unreadable file.
     quarantine: DataFrame
-    accounts: dict[str, Account]
-    by_rule: dict[tuple[str, str], int]
-    #: What the operator should know of the sources: one line each.
+    accounts: dict[str, RowAccount]
+    #: Rejected rows by (table, rule).
+    rejected_by_rule: dict[tuple[str, str], int]
+    #: Warnings for the operator, one line each.
     notes: list[str]
 
 
 def read_inputs(
     spark: SparkSession, config: Config, run_date: date, work: str, wanted: Collection[str] = schemas.INPUTS
 ) -> Inputs:
-    """Read the `wanted` tables that are configured as of the end of `run_date` in the shop's time zone, writing below
-    `work`.
+    """Read the `wanted` and configured tables as of the end of `run_date` in the shop's time zone.
 
-    Each row has exactly one outcome (`jobs.inputs.row_accounting`).
+    The rows are written below the folder `work`. Each row has exactly one outcome (`jobs.inputs.row_accounting`).
     Raises ConfigurationError (purchases are wanted and not configured), InputError (a source is missing, unreadable,
-    empty or does not fit) and GateRefused (the outcomes do not add up to the rows read).
+    empty or does not fit its mapping) and GateRefused (the outcomes do not add up to the rows read). Raises
+    ValueError if the session has another time zone than the shop.
     """
     if "purchases" in wanted and "purchases" not in config.inputs:
         raise ConfigurationError(
-            "inputs.purchases is missing: name the table of what customers bought, with its path; with reviews alone "
-            "there are train and evaluate with --task sentiment"
+            "inputs.purchases is missing: name the table of what customers bought, with its path. Reviews alone are "
+            "enough for train and evaluate with --task sentiment"
         )
     zone = spark.conf.get("spark.sql.session.timeZone")
     if zone != config.timezone:
         raise ValueError(f"the session's time zone is {zone}, the shop's is {config.timezone}")
-    end = end_of(run_date, config.timezone)
-    tables: dict[str, Table] = {}
+    end = end_of_date(run_date, config.timezone)
+    tables: dict[str, ReadTable] = {}
 
-    def read(table: str) -> Table:
-        source = config.inputs[table].on(run_date)
+    def read(table: str) -> ReadTable:
+        source = config.inputs[table].for_date(run_date)
         found = read_table(spark, table, source, tables, end, f"{work}/{table}")
         if table in ("items", "purchases") or (table == "reviews" and "purchases" not in wanted):
             _refuse_empty(table, source, found, run_date)
         return found
 
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         for step in _STEPS if "items" in config.inputs else _STEPS_WITHOUT_ITEMS:
-            there = [table for table in step if table in config.inputs and table in wanted]
-            tables |= dict(zip(there, pool.map(read, there), strict=True))
+            configured = [table for table in step if table in config.inputs and table in wanted]
+            tables |= dict(zip(configured, pool.map(read, configured), strict=True))
             if "purchases" in tables and "items" not in tables:
                 tables["items"] = _derive_items(spark, tables["purchases"].used, f"{work}/items")
     return Inputs(
         used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != "optouts"},
-        quarantine=rejections(
+        quarantine=collect_quarantine(
             spark,
             {t: tables[t].written for t in tables if t in config.inputs},
-            {t: tables[t].left_out for t in tables if t in config.inputs},
+            {t: tables[t].excluded_files for t in tables if t in config.inputs},
         ),
         accounts={t: read.account for t, read in tables.items()},
-        by_rule={(t, rule): n for t, read in tables.items() for rule, n in sorted(read.by_rule.items())},
+        rejected_by_rule={
+            (t, rule): n for t, read in tables.items() for rule, n in sorted(read.rejected_by_rule.items())
+        },
         notes=[note for read in tables.values() for note in read.notes],
     )
 
 
 def read_table(
-    spark: SparkSession, table: str, source: Input, tables: Mapping[str, Table], end: datetime, path: str
-) -> Table:
-    """Scan one source once, write its used and rejected rows to `path`, and settle its account.
+    spark: SparkSession,
+    table: str,
+    source: InputSettings,
+    tables: Mapping[str, ReadTable],
+    end: datetime,
+    path: str,
+) -> ReadTable:
+    """Scan one source once, write its used and rejected rows to `path`, and count every row's outcome.
 
-    `tables` are those read before it: the catalogue and the opted-out customers that its rows are held against.
-    A file that cannot be read is left out and the scan begun again, up to `max_bad_files` times; BadFile beyond.
+    `tables` were read before: the catalogue and the opted-out customers. An unreadable file is excluded and the scan
+    starts again, up to `max_bad_files` times. Raises BadFile beyond that, and the errors of `read_inputs`.
     """
-    left_out: list[str] = []
+    excluded_files: list[str] = []
     while True:
         try:
-            return _scan(spark, table, source, tables, end, path, left_out)
+            return _scan(spark, table, source, tables, end, path, excluded_files)
         except BadFile as bad:
-            if len(left_out) >= source.max_bad_files or bad.file in left_out:
+            if len(excluded_files) >= source.max_bad_files or bad.file in excluded_files:
                 raise
-            left_out.append(bad.file)
+            excluded_files.append(bad.file)
 
 
 def _scan(
     spark: SparkSession,
     table: str,
-    source: Input,
-    tables: Mapping[str, Table],
+    source: InputSettings,
+    tables: Mapping[str, ReadTable],
     end: datetime,
     path: str,
-    left_out: Sequence[str],
-) -> Table:
+    excluded_files: Sequence[str],
+) -> ReadTable:
     with_title = table == "purchases" and "items" not in tables
     columns = input_columns(table, with_title)
     names = [column.name for column in columns]
     read, decided, copies = Observation(), Observation(), Observation()
 
-    opened = open_source(spark, table, source, left_out)
-    notes = refuse_drift(spark, table, source, opened)
-    raw = mapped(opened.df, table, source, with_title)
-    notes += values_missing_from_files(table, source, raw)
-    raw = raw.observe(read, _rows().alias("rows"), F.count_if(has_lost_text(raw)).alias("lost"))
-    rows = validated(raw, table, columns)
-    rows = with_unknown_ids(rows, table, tables)
-    rows = with_opted_out(rows, table, tables)
-    rows = with_outcome(rows, table, end).observe(
+    opened = open_source(spark, table, source, excluded_files)
+    notes = refuse_schema_drift(spark, table, source, opened)
+    raw = map_columns(opened.rows, table, source, with_title)
+    notes += warn_of_empty_columns(table, source, raw)
+    raw = raw.observe(read, _count_rows().alias("rows"), F.count_if(has_undecoded_text(raw)).alias("undecoded"))
+    rows = validate_rows(raw, table, columns)
+    rows = reject_unknown_ids(rows, table, tables)
+    rows = mark_opted_out(rows, table, tables)
+    rows = decide_outcome(rows, table, end).observe(
         decided, *(F.count_if(F.col("__outcome") == o).alias(o) for o in ("opted_out", "outside_window"))
     )
-    rows = without_outcome(rows, table, names)
-    rows = with_copy_number(rows, table, names).observe(copies, F.count_if(is_copy()).alias("duplicates"))
+    rows = keep_written_rows(rows, table, names)
+    rows = number_copies(rows, table, names).observe(copies, F.count_if(is_copy()).alias("duplicates"))
     rows = rows.where(~is_copy()).select(*names, RULE, "key_hash", "source_file")
 
-    with explained(table, source, f"inputs.{table}", scan=True):
+    with translating_errors(table, source, f"inputs.{table}", scan=True):
         rows.write.mode("overwrite").parquet(path)
     written = spark.read.schema(rows.schema).parquet(path)
     counts = {row[RULE]: int(row["count"]) for row in written.groupBy(RULE).count().collect()}
     used = counts.pop(None, 0)
-    account = Account(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
+    account = RowAccount(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
     refuse_imbalance(table, account)
-    notes += refuse_lost_text(table, source, account.read, int(read.get["lost"]))
-    by_rule = counts | ({FILE_UNREADABLE: len(left_out)} if left_out else {})
-    return Table(written, account, by_rule, tuple(left_out), notes)
+    notes += refuse_undecoded_text(table, source, account.read, int(read.get["undecoded"]))
+    rejected_by_rule = counts | ({FILE_UNREADABLE: len(excluded_files)} if excluded_files else {})
+    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes)
 
 
-def _rows() -> Column:
+def _count_rows() -> Column:
     return F.count(F.lit(1))
 
 
-def _refuse_empty(table: str, source: Input, read: Table, run_date: date) -> None:
-    """Without one usable purchase and one product there is no night, nor sentiment without a review."""
+def _refuse_empty(table: str, source: InputSettings, read: ReadTable, run_date: date) -> None:
+    """Raise InputError if no row of a table that the command needs can be used."""
     if read.account.used:
         return
     if not read.account.read:
-        left = " after inputs.{table}.where" if source.where else ""
-        raise InputError(
-            f"inputs.{table}: {source.shown} has no rows{left.format(table=table)}. Give a table with rows."
-        )
-    worst = "".join(f"; {n} broke {rule} ({details(table).get(rule)})" for rule, n in read.by_rule.items())
+        left = f" after inputs.{table}.where" if source.where else ""
+        raise InputError(f"inputs.{table}: {source.paths_text} has no rows{left}. Give a table with rows.")
+    reasons = "".join(
+        f"; {n} broke {rule} ({rule_details(table).get(rule)})" for rule, n in read.rejected_by_rule.items()
+    )
     raise InputError(
-        f"inputs.{table}: no row of {source.shown} can be used as of {run_date}: {read.account}{worst}. "
-        "Mend the mapping or the data, or run a date from which on there are rows."
+        f"inputs.{table}: no row of {source.paths_text} can be used as of {run_date}: {read.account}{reasons}. "
+        "Correct the mapping or the data, or run a later date that has rows."
     )
 
 
-def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> Table:
-    """Make the catalogue of what was bought: each item's most frequent title, ties by text, else its id."""
+def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> ReadTable:
+    """Derive the catalogue from the purchases: each item's most frequent title, ties by text; without one its id."""
     title = F.btrim(F.col(TITLE))
     counted = (
         purchases.select("item_id", F.when(title != "", title).alias("title"))
         .groupBy("item_id", "title")
-        .agg(_rows().alias("rows"))
+        .agg(_count_rows().alias("rows"))
     )
-    # A null order is passed over, so rows without a title decide nothing.
+    # min_by ignores rows whose order is null: rows without a title.
     order = F.when(F.col("title").isNotNull(), F.struct(-F.col("rows"), "title"))
     best = counted.groupBy("item_id").agg(F.min_by("title", order).alias("title"))
     items = best.select(
@@ -205,4 +215,4 @@ def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> Table
     items.write.mode("overwrite").parquet(path)
     written = spark.read.schema(items.schema).parquet(path)
     n = written.count()
-    return Table(written, Account(read=n, used=n), {})
+    return ReadTable(written, RowAccount(read=n, used=n), {})

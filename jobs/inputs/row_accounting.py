@@ -1,7 +1,7 @@
-"""What becomes of each row of a source: used, or one reason why not; nothing else is decided here.
+"""Decides the one outcome of each source row: used, or one reason why not.
 
-The outcomes are checked in one order, so that each row has exactly one: quarantined (unless it happened after the
-window), opted out, outside the window, duplicate, used.
+The reasons are checked in one order: quarantined (unless the row happened after the window), opted out, outside the
+window, duplicate. A row with none of them is used.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.inputs.sources import SOURCE_FILE
-from jobs.inputs.validation import RULE, raw_name, unknown
+from jobs.inputs.validation import RULE, raw_name, unknown_id_rule
 from jobs.spark.errors import GateRefused
 
-#: Above this many products the catalogue's ids are no longer broadcast to every executor.
-_BROADCAST_ITEMS = 3_000_000
-_FIELD = "\x1f"
+#: A catalogue with more products than this is not broadcast to every executor.
+_MAX_BROADCAST_ITEMS = 3_000_000
+_KEY_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True)
-class Account:
-    """What became of each row of one table; `read` is counted at the source, the rest where it is decided."""
+class RowAccount:
+    """Row counts of one table by outcome; `read` is counted at the source, the others where they are decided."""
 
     read: int
     used: int
@@ -40,62 +40,63 @@ class Account:
 
 
 @dataclass(frozen=True)
-class Table:
-    """One table as written: used rows (RULE is null) and rejected ones."""
+class ReadTable:
+    """One table as written: used rows (RULE is null) and rejected rows, with their counts."""
 
     written: DataFrame
-    account: Account
-    by_rule: dict[str, int]
-    #: URIs of the files that could not be read, and what else there is to say of the source.
-    left_out: Sequence[str] = ()
+    account: RowAccount
+    rejected_by_rule: dict[str, int]
+    #: URIs of the unreadable files.
+    excluded_files: Sequence[str] = ()
+    #: Warnings for the operator, one line each.
     notes: Sequence[str] = ()
 
     @property
     def used(self) -> DataFrame:
-        """The rows that go on into the night."""
+        """The used rows, with the columns that were written."""
         return self.written.where(F.col(RULE).isNull())
 
 
-def end_of(run_date: date, timezone: str) -> datetime:
-    """The first instant after `run_date` in `timezone`: events before it are seen."""
+def end_of_date(run_date: date, timezone: str) -> datetime:
+    """Return the first instant after `run_date` in `timezone`; a run sees the events before it."""
     return datetime.combine(run_date + timedelta(days=1), time(), ZoneInfo(timezone))
 
 
 def is_before(instant: datetime, column: str) -> Column:
-    """`column` (timestamp) lies before `instant`, exact to the microsecond in any session time zone."""
+    """Whether `column` (timestamp) lies before `instant`, to the microsecond, in any session time zone."""
     return F.col(column) < F.timestamp_micros(F.lit(round(instant.timestamp()) * 1_000_000))
 
 
-def with_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, Table]) -> DataFrame:
-    """Reject rows whose item is not in the catalogue; a derived catalogue holds every item by construction."""
+def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTable]) -> DataFrame:
+    """Set RULE in rows whose id is not in the table that the contract relates it to, if that table was read."""
     for relation in schemas.contract(table).relations:
         if relation.table not in tables:
             continue
         ids = tables[relation.table].used.select(F.col(relation.references).alias("__known"))
-        if tables[relation.table].account.used <= _BROADCAST_ITEMS:
+        if tables[relation.table].account.used <= _MAX_BROADCAST_ITEMS:
             ids = F.broadcast(ids)
         is_unknown = F.col(RULE).isNull() & F.col("__known").isNull()
         rows = (
             rows.join(ids, on=F.col(relation.column) == F.col("__known"), how="left")
-            .withColumn(RULE, F.when(is_unknown, F.lit(unknown(relation))).otherwise(F.col(RULE)))
+            .withColumn(RULE, F.when(is_unknown, F.lit(unknown_id_rule(relation))).otherwise(F.col(RULE)))
             .drop("__known")
         )
     return rows
 
 
-def with_opted_out(rows: DataFrame, table: str, tables: Mapping[str, Table]) -> DataFrame:
-    """Mark rows of customers who opted out."""
+def mark_opted_out(rows: DataFrame, table: str, tables: Mapping[str, ReadTable]) -> DataFrame:
+    """Add `__opted_out`, which is not null in the rows of customers who opted out."""
     if "optouts" not in tables or "user_id" not in rows.columns:
         return rows.withColumn("__opted_out", F.lit(None).cast("string"))
-    gone = tables["optouts"].used.select(F.col("user_id").alias("__opted_out"))
-    return rows.join(gone, on=F.col("user_id") == F.col("__opted_out"), how="left")
+    opted_out = tables["optouts"].used.select(F.col("user_id").alias("__opted_out"))
+    return rows.join(opted_out, on=F.col("user_id") == F.col("__opted_out"), how="left")
 
 
-def with_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
-    """The first outcome that applies, or null for rows that are used unless they repeat another.
+def decide_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
+    """Add `__outcome`: the first reason that applies, or null for rows that are used unless they repeat another.
 
-    A rejected row that happened after the window is outside it: on its own date it was not there yet, and a date that
-    is repeated later must reject just the same rows.
+    A rejected row that happened at or after `end` is outside the window: on the run's date it did not exist yet.
+    A date that is repeated later therefore rejects the same rows.
     """
     time_column = schemas.contract(table).time_column
     is_later = F.lit(False) if time_column is None else F.coalesce(~is_before(end, time_column), F.lit(False))
@@ -108,12 +109,15 @@ def with_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
     return rows.withColumn(RULE, F.when(F.col("__outcome") == "quarantined", F.col(RULE)))
 
 
-def without_outcome(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
-    """Keep rows that will be written, rejected ones with their origin: what is dropped here needs no shuffle."""
+def keep_written_rows(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
+    """Keep the rows that will be written, before the shuffle; rejected rows keep the hash of their key and their file.
+
+    Returns `names`, RULE, `key_hash` and `source_file`; the last two are null in rows that are not rejected.
+    """
     is_rejected = F.col(RULE).isNotNull()
     texts = [F.col(raw_name(name)).cast("string") for name in schemas.contract(table).key]
-    key = F.concat_ws(_FIELD, *(F.coalesce(text, F.lit("")) for text in texts))
-    # The file's name, with the partition folders above it where the source has them.
+    key = F.concat_ws(_KEY_SEPARATOR, *(F.coalesce(text, F.lit("")) for text in texts))
+    # The file's name, with its partition folders if it has any.
     file = F.regexp_extract(SOURCE_FILE, "(?:[^/=]+=[^/]*/)*[^/]+$", 0)
     return rows.where(F.col("__outcome").isNull() | is_rejected).select(
         *names,
@@ -123,33 +127,34 @@ def without_outcome(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
     )
 
 
-def with_copy_number(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
-    """Number the rows of one key, newest first, then by every other column, so that the first is always the same.
+def number_copies(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
+    """Add `__copy`: the number of a row among those with its key, newest first, then by all other columns.
 
-    One shuffle: rows of a customer land in one file, which lets histories aggregate before their own shuffle.
+    The order is total, so the first row never depends on partitions. The one shuffle also puts all rows of a customer
+    into one file; histories can then aggregate before their own shuffle.
     """
     contract = schemas.contract(table)
-    home = ["user_id"] if "user_id" in contract.key else list(contract.key)
-    rest = [name for name in names if name not in contract.key]
-    newest = [F.col(contract.time_column).desc()] if contract.time_column in rest else []
-    # Rejected rows (of any key, or none) are spread by their whole content: no task gets all rows without a customer.
-    bucket = F.when(F.col(RULE).isNull(), F.xxhash64(*home)).otherwise(F.xxhash64(*names, RULE))
+    bucket_key = ["user_id"] if "user_id" in contract.key else list(contract.key)
+    others = [name for name in names if name not in contract.key]
+    newest = [F.col(contract.time_column).desc()] if contract.time_column in others else []
+    # Rejected rows are spread by their whole content: no task gets all the rows without a customer.
+    bucket = F.when(F.col(RULE).isNull(), F.xxhash64(*bucket_key)).otherwise(F.xxhash64(*names, RULE))
     copies = (
         Window.partitionBy("__bucket", *contract.key)
-        # The key comes last: a table without further columns needs some order too.
-        .orderBy(*newest, *(F.col(n).asc_nulls_last() for n in rest if n != contract.time_column), *contract.key)
+        # The key comes last: a table without other columns also needs an order.
+        .orderBy(*newest, *(F.col(n).asc_nulls_last() for n in others if n != contract.time_column), *contract.key)
         .rowsBetween(Window.unboundedPreceding, Window.currentRow)
     )
     return rows.withColumn("__bucket", bucket).repartition("__bucket").withColumn("__copy", F.row_number().over(copies))
 
 
 def is_copy() -> Column:
-    """Whether a row repeats one that is used."""
+    """Whether a numbered row repeats one that is used."""
     return F.col(RULE).isNull() & (F.col("__copy") > 1)
 
 
-def refuse_imbalance(table: str, account: Account) -> None:
-    """Raises GateRefused where the outcomes do not add up to the rows read."""
+def refuse_imbalance(table: str, account: RowAccount) -> None:
+    """Raise GateRefused if the outcomes do not add up to the rows read."""
     if account.read != sum(getattr(account, f.name) for f in fields(account)) - account.read:
         raise GateRefused(
             f"the rows of {table} do not add up: {account}. Was the source written to while it was read? "

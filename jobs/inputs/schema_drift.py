@@ -1,9 +1,9 @@
-"""Columns that some files of a source have and others have not: a new export with a renamed column, for one.
+"""Finds columns that some files of a source have and others lack, for example after a renamed export column.
 
-Spark takes a Parquet folder's columns from one of its files and fills what another lacks with nulls, in silence: the
-rows of a whole week would be quarantined, or lose their ratings, and nobody would know why. So the footers of all files
-are read, and the mapping is held against each form of file that is among them. JSON has no such thing: there a file
-whose rows all lack what the rows of other files have is told.
+Spark takes the columns of a Parquet folder from one of its files. It fills the columns that other files lack with
+nulls and says nothing. A renamed column would then quarantine the rows of a whole week, or lose their ratings. This
+module therefore reads the footers of all files; the mapping is checked against every schema among them. JSON files
+have no footer: a file is reported if all its rows lack a value that the rows of other files have.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructField, StructType
 
-#: With more files than this a look at each footer takes minutes: Spark's own schema is taken then.
-MOST_FILES = 5_000
+#: Reading more footers than this takes minutes; then Spark's own schema is used.
+MAX_FILES = 5_000
 _THREADS = 8
-#: A file lacks a column's values by chance less often than this, if its rows are like those of the other files.
-_CHANCE = 1e-6
-_WIDER = {("int", "bigint"), ("int", "double"), ("float", "double"), ("smallint", "int"), ("tinyint", "int")}
+#: A file is reported if a random sample of rows would lack the value less often than this.
+_MAX_PROBABILITY = 1e-6
+_WIDER_TYPES = {("int", "bigint"), ("int", "double"), ("float", "double"), ("smallint", "int"), ("tinyint", "int")}
 
 
-def forms(spark: SparkSession, paths: Sequence[str]) -> dict[str, StructType]:
-    """The different schemas among Parquet files, each by the first file in name order that has it.
+def distinct_schemas(spark: SparkSession, paths: Sequence[str]) -> dict[str, StructType]:
+    """Return the distinct schemas among Parquet files, each under the first file (by name) that has it.
 
-    Files that cannot be read are left out: whoever scans them says so.
+    Unreadable files are skipped: the scan reports them.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda path: _footer(spark, path), sorted(paths)))
+        found = list(pool.map(lambda path: _footer_schema(spark, path), sorted(paths)))
     firsts: dict[str, tuple[str, Any]] = {}
     for path, message in zip(sorted(paths), found, strict=True):
         if message is not None:
@@ -49,50 +49,51 @@ def forms(spark: SparkSession, paths: Sequence[str]) -> dict[str, StructType]:
     return schemas
 
 
-def united(schemas: Sequence[StructType]) -> StructType:
-    """All columns of all schemas, names without regard to case, the first spelling kept, numbers as the wider type.
+def merge_schemas(schemas: Sequence[StructType]) -> StructType:
+    """Merge the columns of all schemas: names ignore case, the first spelling stays, numbers take the wider type.
 
-    Where two types have nothing in common the first is taken: the scan names the file, if the column is read at all.
+    Of two incompatible types the first stays: the scan names the file if the column is read at all.
     """
     fields: dict[str, StructField] = {}
     for schema in schemas:
         for field in schema.fields:
             known = fields.get(field.name.lower())
-            data_type = field.dataType if known is None else _common(known.dataType, field.dataType)
+            data_type = field.dataType if known is None else _common_type(known.dataType, field.dataType)
             name = field.name if known is None else known.name
             fields[field.name.lower()] = StructField(name, data_type, nullable=True)
     return StructType(list(fields.values()))
 
 
-def lacking(schemas: Mapping[str, StructType], columns: Sequence[str]) -> dict[str, str]:
-    """Of these columns those that some files have and others have not: column to the first file without it."""
+def columns_missing_from_some(schemas: Mapping[str, StructType], columns: Sequence[str]) -> dict[str, str]:
+    """Map each of `columns` that some files have and others lack to the first file that lacks it."""
     missing: dict[str, str] = {}
     for column in columns:
         has = {path: column.lower() in {name.lower() for name in schema.names} for path, schema in schemas.items()}
         if any(has.values()) and not all(has.values()):
-            missing[column] = next(path for path, there in has.items() if not there)
+            missing[column] = next(path for path, is_there in has.items() if not is_there)
     return missing
 
 
-def without_values(rows: DataFrame, file: str, columns: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Of these columns those that one file has no value of, however many the others have: column to file and its rows.
+def columns_without_values(rows: DataFrame, file: str, columns: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """Map each of `columns` that one file never fills, though others do, to the first such file and its row count.
 
-    One scan; `file` is the column with each row's file. Told is the first such file in name order.
+    `file` is the column with each row's file. The rows are scanned once. A file is reported only if chance hardly
+    explains its nulls.
     """
     counts = [F.count(column).alias(column) for column in columns]
     found = rows.groupBy(file).agg(F.count(F.lit(1)).alias("__rows"), *counts).orderBy(file).collect()
     empty: dict[str, tuple[str, int]] = {}
     for column in columns:
         with_rows, values = sum(row["__rows"] for row in found if row[column]), sum(row[column] for row in found)
-        share = values / (with_rows + 1)  # in the files that have any; plus 1, as one row without it may come yet
+        share = values / (with_rows + 1)  # plus 1: the next row may lack the value although none did so far
         for row in found:
-            if not row[column] and values and (1 - share) ** row["__rows"] < _CHANCE:
+            if not row[column] and values and (1 - share) ** row["__rows"] < _MAX_PROBABILITY:
                 empty.setdefault(column, (row[file], row["__rows"]))
     return empty
 
 
-def frames(spark: SparkSession, df: DataFrame, schemas: Mapping[str, StructType]) -> dict[str, DataFrame]:
-    """Per form's file an empty frame of its columns and of the source's partition columns."""
+def empty_frames(spark: SparkSession, df: DataFrame, schemas: Mapping[str, StructType]) -> dict[str, DataFrame]:
+    """Return for each schema's file an empty frame of its columns and of the partition columns of `df`."""
     in_files = {name.lower() for schema in schemas.values() for name in schema.names}
     partitions = [field for field in df.schema.fields if field.name.lower() not in in_files]
     return {
@@ -100,26 +101,26 @@ def frames(spark: SparkSession, df: DataFrame, schemas: Mapping[str, StructType]
     }
 
 
-def names_in(df: DataFrame) -> set[str]:
-    """The columns, in lower case, that the expressions of a `select` are made of."""
+def referenced_columns(df: DataFrame) -> set[str]:
+    """Return the columns, in lower case, that the expressions of a `select` refer to."""
     found: Any = df._jdf.queryExecution().analyzed().references().toSeq()
     return {str(found.apply(number).name()).lower() for number in range(found.size())}
 
 
-def _common(one: DataType, other: DataType) -> DataType:
+def _common_type(one: DataType, other: DataType) -> DataType:
     if isinstance(one, StructType) and isinstance(other, StructType):
-        return united([one, other])
-    return other if (one.simpleString(), other.simpleString()) in _WIDER else one
+        return merge_schemas([one, other])
+    return other if (one.simpleString(), other.simpleString()) in _WIDER_TYPES else one
 
 
-def _footer(spark: SparkSession, path: str) -> Any:
-    """A file's own schema, or None where it has no footer."""
+def _footer_schema(spark: SparkSession, path: str) -> Any:
+    """Return the Parquet schema (a JVM object) of a file, or None if it has no readable footer."""
     jvm: Any = spark._jvm
     reader = jvm.org.apache.parquet.hadoop.ParquetFileReader
     source = jvm.org.apache.parquet.hadoop.util.HadoopInputFile
     try:
-        where = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(path))
-        opened = reader.open(source.fromPath(where, spark._jsc.hadoopConfiguration()))
+        hadoop_path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(path))
+        opened = reader.open(source.fromPath(hadoop_path, spark._jsc.hadoopConfiguration()))
     except Py4JJavaError:
         return None
     try:

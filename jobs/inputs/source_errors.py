@@ -1,4 +1,4 @@
-"""What Spark says of a source, as an error that names the key, the file and the mend."""
+"""Translates Spark's errors about a source into errors that name the key, the file and the remedy."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from jobs.config.input_settings import Input
-from jobs.inputs.charsets import ENCODING_HINT, is_lost
+from jobs.config.input_settings import InputSettings
+from jobs.inputs.charsets import ENCODING_HINT, is_undecoded
 from jobs.spark.errors import BadFile, InputError
 
 _LISTED_COLUMNS = 30
@@ -21,11 +21,13 @@ _SQLSTATE = re.compile(r"\s*SQLSTATE: \w+.*")
 
 
 @contextmanager
-def explained(table: str, source: Input, key: str, df: DataFrame | None = None, scan: bool = False) -> Iterator[None]:
-    """Turn what Spark says of the source into an InputError naming `key`.
+def translating_errors(
+    table: str, source: InputSettings, key: str, df: DataFrame | None = None, scan: bool = False
+) -> Iterator[None]:
+    """Turn Spark's errors about the source into an InputError that names `key`; BadFile names the file too.
 
-    While rows are scanned (`scan`) only errors of files and expressions are the source's; others pass through.
-    Messages about rows stay out (they quote values); those about files, columns and SQL text are given.
+    During a scan (`scan`) only errors of files and expressions belong to the source; others pass through.
+    Messages about rows are left out because they quote values. Messages about files, columns and SQL text are kept.
     """
     try:
         yield
@@ -38,13 +40,13 @@ def explained(table: str, source: Input, key: str, df: DataFrame | None = None, 
 
 
 def _explanation(
-    error: PySparkException | Py4JJavaError, key: str, source: Input, df: DataFrame | None, scan: bool
+    error: PySparkException | Py4JJavaError, key: str, source: InputSettings, df: DataFrame | None, scan: bool
 ) -> str | None:
-    condition, parameters, message = _condition(error)
+    condition, parameters, message = _spark_condition(error)
     if condition == "PATH_NOT_FOUND":
-        return f"there is no {parameters.get('path', source.shown)}. Mend the path or bring the file"
+        return f"there is no {parameters.get('path', source.paths_text)}. Correct the path or bring the file"
     if condition == "UNABLE_TO_INFER_SCHEMA":
-        return f"{source.shown} is an empty folder, or files of zero bytes. Mend the path or bring the data"
+        return f"{source.paths_text} is an empty folder, or files of zero bytes. Correct the path or bring the data"
     if condition in ("DATA_SOURCE_NOT_FOUND", "INVALID_DATA_SOURCE"):
         return f"Spark knows no format {source.format}; use parquet, csv, json, orc"
     if condition == "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
@@ -59,28 +61,31 @@ def _explanation(
         )
     if condition == "PARQUET_TYPE_ILLEGAL":
         return (
-            f"a column of {source.shown} has the type {parameters.get('parquetType')}, which Spark does not read. "
+            f"a column of {source.paths_text} has the type {parameters.get('parquetType')}, which Spark cannot read. "
             'Write timestamps in microseconds (pandas: to_parquet(..., coerce_timestamps="us"))'
         )
-    if condition == "INVALID_IDENTIFIER" and df is not None:  # not of ASCII letters, and no column is so called
+    if condition == "INVALID_IDENTIFIER" and df is not None:  # letters outside ASCII, and no column has the name
         name = parameters.get("ident", "").strip("`")
-        return f"{source.shown} has no column {name}. {columns_of(df)} Mend {key}; in an expression write `{name}`"
+        return (
+            f"{source.paths_text} has no column {name}. {describe_columns(df)} Correct {key}; in an expression write "
+            f"`{name}`"
+        )
     if condition.startswith("UNRESOLVED_COLUMN") and df is not None:
-        return f"{source.shown} has no column {parameters.get('objectName')}. {columns_of(df)} Mend {key}"
+        return f"{source.paths_text} has no column {parameters.get('objectName')}. {describe_columns(df)} Correct {key}"
     if condition == "INVALID_PARAMETER_VALUE.CHARSET":
-        return f"Java knows no such character set as its options say. Write {ENCODING_HINT}"
+        return f"Java does not know the character set in the options. Write {ENCODING_HINT}"
     state = error.getSqlState() if isinstance(error, PySparkException) else ""
-    if (state or "").startswith(("22", "P0")):  # data exceptions, and errors that SQL raised on purpose
+    if (state or "").startswith(("22", "P0")):  # data exceptions, and errors that the SQL raises on purpose
         return f"an expression fails on some row ({condition}): use the try_ form of that function"
     if scan:
         return None
     is_text = condition.startswith("DATATYPE_MISMATCH") and source.format.lower() in ("csv", "json")
     hint = f" {source.format.upper()} gives text: CAST(... AS BIGINT) makes a number of it." if is_text else ""
-    return f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])}{hint} Mend {key}"
+    return f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])}{hint} Correct {key}"
 
 
-def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:
-    """Name, parameters and text of the error; of a failed job those of the unreadable file beneath it."""
+def _spark_condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:
+    """Return condition, parameters and text of the error; a failed job gives those of its unreadable file."""
     if isinstance(error, PySparkException):
         text = str(error).strip().removeprefix(f"[{error.getCondition()}] ")
         return error.getCondition() or "", dict(error.getMessageParameters() or {}), text
@@ -96,29 +101,29 @@ def _condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, 
 
 
 def _is_spark_throwable(exception: JavaObject) -> bool:
-    context = SparkContext.getOrCreate()  # tables are read in threads of their own, which have no active session
+    context = SparkContext.getOrCreate()  # the threads that read tables have no active session
     return bool(is_instance_of(context._gateway, exception, "org.apache.spark.SparkThrowable"))
 
 
 def _bad_file(error: PySparkException | Py4JJavaError) -> str | None:
-    """The URI of the file that cannot be read at all."""
-    condition, parameters, _ = _condition(error)
+    """Return the URI of the file that cannot be read at all, if the error names one."""
+    condition, parameters, _ = _spark_condition(error)
     if condition.startswith("FAILED_READ_FILE") and not condition.endswith("COLUMN_DATA_TYPE_MISMATCH"):
         return parameters.get("path")
     return None
 
 
-def columns_of(df: DataFrame) -> str:
-    """What columns there are, for whoever names one that is not."""
+def describe_columns(df: DataFrame) -> str:
+    """List the columns of `df` in one sentence, for a message about a column that it lacks."""
     names = df.columns
     if not names:
         return "It has no columns: is the file empty?"
     if names == ["_corrupt_record"]:
         return (
-            "None of its lines is JSON in UTF-8: where a file is one JSON text say so with options: {multiLine: true}, "
-            f"where it is in another character set with {ENCODING_HINT}."
+            "None of its lines is JSON in UTF-8. If the file is one JSON text, write options: {multiLine: true}; "
+            f"if it is in another character set, write {ENCODING_HINT}."
         )
-    if any(is_lost(name) for name in names):
-        return f"Its names are not in UTF-8: say so with {ENCODING_HINT}."
+    if any(is_undecoded(name) for name in names):
+        return f"Its names are not in UTF-8: write {ENCODING_HINT}."
     more = f" and {len(names) - _LISTED_COLUMNS} more" if len(names) > _LISTED_COLUMNS else ""
     return f"It has {', '.join(names[:_LISTED_COLUMNS])}{more}."

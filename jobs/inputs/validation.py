@@ -1,7 +1,7 @@
-"""Row validation: raw values to the contract's types, and the first rule that a row breaks.
+"""Validates rows: casts raw values to the contract's types and finds the first rule that a row breaks.
 
-A dirty row never ends a night: every cast gives null where it fails, and the row goes to `quarantine` with a rule's
-name, never with the value (it may be personal data).
+A dirty row never ends a night: a failed cast gives null, and the row goes to `quarantine`. Quarantine names the rule
+but never the value, which may be personal data.
 """
 
 from __future__ import annotations
@@ -28,42 +28,42 @@ import schemas
 from jobs.spark.contracts import is_true
 from jobs.spark.errors import InputError
 
-#: Name of the column with the first broken rule; null in right rows.
+#: Name of the column with the first broken rule; null in valid rows.
 RULE = "__rule"
 
-#: Space of any kind around ids, with the marks that files and spreadsheets leave there.
+#: White space of every kind, and the invisible marks that files and spreadsheets leave around ids.
 _SPACE = "".join(map(chr, (*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C)))) + (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
-#: Only texts that start with a date are times: Spark would read 08:26 as today's.
-_DATE = r"^\s*\d{4}-\d{1,2}-\d{1,2}"
+#: A time must start with a date: Spark would read 08:26 as a time of today.
+_DATE_START = r"^\s*\d{4}-\d{1,2}-\d{1,2}"
 
-_READABLE: dict[str, tuple[type[DataType], ...]] = {
+_ACCEPTED_TYPES: dict[str, tuple[type[DataType], ...]] = {
     "string": (AtomicType,),
     "int": (StringType, NumericType),
     "decimal(12,2)": (StringType, NumericType),
     "boolean": (StringType, BooleanType, IntegralType),
     "timestamp": (StringType, TimestampType, TimestampNTZType, DateType),
 }
-_HINTS = {
+_TYPE_HINTS = {
     ("timestamp", NumericType): "say what it counts: timestamp_seconds(...) or timestamp_millis(...)",
 }
 
 
-def validated(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> DataFrame:
-    """Replace `columns` by their values in the contract's types, and add RULE.
+def validate_rows(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> DataFrame:
+    """Cast `columns` to the contract's types and add RULE, the first broken rule or null.
 
-    Columns of `raw` beyond `columns` pass through; the raw values of the key are kept under `raw_name`. Raises
-    InputError where a source column is of a type that cannot be read as the contract's.
+    Other columns of `raw` pass through. The raw values of the key stay under `raw_name`. Raises InputError if a
+    source column has a type that cannot be cast to the contract's.
     """
     types = {field.name: field.dataType for field in raw.schema.fields}
     for column in columns:
-        _refuse_unreadable(table, column, types[column.name])
+        _refuse_wrong_type(table, column, types[column.name])
     names = [column.name for column in columns]
     contract = schemas.contract(table)
-    # Values are made in one projection and judged in the next, so that Spark computes each of them once.
+    # One projection casts and the next one checks, so Spark computes each value once.
     typed = raw.select(
-        *(_typed(column, types[column.name]).alias(column.name) for column in columns),
+        *(_with_default(column, types[column.name]).alias(column.name) for column in columns),
         *(F.col(name).alias(raw_name(name)) for name in names),
         *(name for name in raw.columns if name not in names),
     )
@@ -79,31 +79,31 @@ def validated(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> 
 
 
 def raw_name(column: str) -> str:
-    """Name under which the source's own value of a key column is kept."""
+    """Return the name of the column that keeps the source's own value of a key column."""
     return f"__raw_{column}"
 
 
-def details(table: str) -> dict[str, str]:
-    """What each rule of the table says of a row that breaks it: column and reason."""
+def rule_details(table: str) -> dict[str, str]:
+    """Describe each rule of the table, by name: the column and why a row breaks the rule, without any value."""
     contract = schemas.contract(table)
     return {
         **{f"{c.name}_unparsable": f"{c.name} cannot be read as {c.type}" for c in contract.columns},
         **{f"{c.name}_not_null": f"{c.name} is null or empty" for c in contract.columns if not c.nullable},
         **{rule.name: rule.message for rule in contract.rules},
-        **{unknown(r): f"{r.column} is not in {r.table}" for r in contract.relations},
+        **{unknown_id_rule(r): f"{r.column} is not in {r.table}" for r in contract.relations},
     }
 
 
-def unknown(relation: schemas.Relation) -> str:
-    """Name of the rule that a relation makes: unknown_item."""
+def unknown_id_rule(relation: schemas.Relation) -> str:
+    """Return the name of the rule that a relation implies, such as unknown_item."""
     return f"unknown_{relation.column.removesuffix('_id')}"
 
 
-def _refuse_unreadable(table: str, column: schemas.Column, found: DataType) -> None:
-    if isinstance(found, (NullType, *_READABLE[column.type])):
+def _refuse_wrong_type(table: str, column: schemas.Column, found: DataType) -> None:
+    if isinstance(found, (NullType, *_ACCEPTED_TYPES[column.type])):
         return
     hint = next(
-        (hint for (target, source), hint in _HINTS.items() if target == column.type and isinstance(found, source)),
+        (hint for (target, source), hint in _TYPE_HINTS.items() if target == column.type and isinstance(found, source)),
         f"write an expression that gives {column.type}",
     )
     raise InputError(
@@ -112,7 +112,7 @@ def _refuse_unreadable(table: str, column: schemas.Column, found: DataType) -> N
     )
 
 
-def _typed(column: schemas.Column, found: DataType) -> Column:
+def _with_default(column: schemas.Column, found: DataType) -> Column:
     value = _cast(column, found)
     if column.default is None:
         return value
@@ -125,7 +125,7 @@ def _cast(column: schemas.Column, found: DataType) -> Column:
     if column.type == "string":
         return _text(raw.cast("string"), is_id=column.name.endswith("_id"))
     if column.type == "timestamp" and isinstance(found, StringType):
-        return F.when(raw.rlike(_DATE), raw.try_cast("timestamp"))
+        return F.when(raw.rlike(_DATE_START), raw.try_cast("timestamp"))
     if column.type == "int" and isinstance(found, StringType):
         number = raw.try_cast("decimal(38,18)")
         return F.coalesce(raw.try_cast("int"), F.when(number == F.floor(number), number.try_cast("int")))
@@ -135,13 +135,13 @@ def _cast(column: schemas.Column, found: DataType) -> Column:
 
 
 def _text(text: Column, is_id: bool) -> Column:
-    """Valid UTF-8 without NUL; an id also without space around it, and null where nothing is left."""
+    """Return valid UTF-8 without NUL. Ids also lose the white space around them and are null if nothing is left."""
     clean = F.replace(F.make_valid_utf8(text), F.lit("\0"))
     return F.nullif(F.btrim(clean, F.lit(_SPACE)), F.lit("")) if is_id else clean
 
 
 def _is_blank(column: schemas.Column, found: DataType, name: str) -> Column:
-    """The source gives nothing: null, NaN, or (where the contract wants no text) an empty text."""
+    """Whether the source gives no value: null, NaN or, unless the contract's type is string, an empty text."""
     raw = F.col(name)
     if isinstance(found, StringType) and column.type != "string":
         return raw.isNull() | (F.btrim(raw, F.lit(_SPACE)) == "")

@@ -18,6 +18,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.inputs.quarantine import quarantine_rows
 from jobs.spark.errors import GateRefused
 from jobs.spark.pandas_udfs import pandas_udf
 
@@ -116,13 +117,13 @@ def rejected(table: str, key: str, asked: DataFrame, failed: DataFrame) -> tuple
     `table` and `key` are what `quarantine` names the rows by.
     """
     rule = F.substring_index("failure", " ", 1)
-    detail = F.concat_ws(": ", F.create_map(*(F.lit(text) for pair in DETAILS.items() for text in pair))[rule], _kind())
-    rows = asked.join(failed, on="key", how="inner").select(
-        F.lit(table).alias("table"),
-        rule.alias("rule"),
-        F.sha2(F.col(key), 256).alias("key_hash"),
-        F.lit("").alias("source_file"),
-        detail.alias("detail"),
+    rows = quarantine_rows(
+        asked.join(failed, on="key", how="inner"),
+        F.lit(table),
+        DETAILS,
+        rule=rule,
+        key_hash=F.sha2(F.col(key), 256),
+        error=_kind(),
     )
     return rows, {row["rule"]: row["count"] for row in rows.groupBy("rule").count().collect()}
 

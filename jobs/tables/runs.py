@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime
 from pyspark.sql import DataFrame, SparkSession
 
 import schemas
-from jobs.inputs.row_accounting import Account
+from jobs.inputs.row_accounting import RowAccount
 from jobs.spark import files, parquet
 from jobs.spark.contracts import struct_type
 from jobs.spark.deadline import Deadline
@@ -37,7 +37,7 @@ class Night:
     store: Store
     deadline: Deadline | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    accounts: dict[str, Account] = field(default_factory=dict)
+    accounts: dict[str, RowAccount] = field(default_factory=dict)
     quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Rows whose requests the model failed on, in the `quarantine` contract.
     rejected: list[DataFrame] = field(default_factory=list)

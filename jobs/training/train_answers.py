@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config.config import Config
-from jobs.inputs.row_accounting import end_of, is_before
+from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.tables.answers import with_customer
 from jobs.training import training_data
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext
@@ -82,7 +82,7 @@ def past_questions(used: Mapping[str, DataFrame], as_of: date, timezone: str) ->
 
     answered_at = F.coalesce("answered_at", "asked_at")
     answered = used["questions"].withColumn("answered_at", answered_at).where("trim(answer) <> ''")
-    known = answered.where(is_before(end_of(as_of, timezone), "answered_at"))
+    known = answered.where(is_before(end_of_date(as_of, timezone), "answered_at"))
     sample = known.orderBy(F.xxhash64("question_id"), "question_id").limit(MAX_PAST_QUESTIONS)
     rows = with_customer(sample, used).orderBy("question_id").toArrow().to_pylist()
     return [

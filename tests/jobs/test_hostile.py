@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from jobs.config.config import Config
-from jobs.inputs.row_accounting import Account
+from jobs.inputs.row_accounting import RowAccount
 from jobs.nightly import run_night
 from tests.growing_shop import use_stub
 from tests.models import save_causal, save_classifier
@@ -111,7 +111,7 @@ def test_two_hundred_thousand_fuzzed_rows_make_a_night(
     )
     night = run_night(spark, config, DAY, Console(quiet=True), "regulars.yaml")
     for table, rows in written.items():
-        account: Account = night.accounts[table]
+        account: RowAccount = night.accounts[table]
         assert account.read == rows
         assert account.used > rows / 2 if table != "items" else account.used > 50
         assert rows == account.used + account.quarantined + account.duplicates + account.outside_window

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from jobs.inputs.row_accounting import end_of, is_before
+from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.tables.sentiments import reviews_of
 from tests.nights import Shop, tables
 from tests.rows import frame
@@ -33,10 +33,10 @@ DAYS = [
 @pytest.mark.parametrize(("zone", "day"), DAYS)
 def test_each_event_is_in_exactly_one_date(spark: SparkSession, zone: str, day: date) -> None:
     """Every half hour around the day, and both sides of each midnight to the microsecond."""
-    first = end_of(day - timedelta(days=2), zone).astimezone(UTC)
+    first = end_of_date(day - timedelta(days=2), zone).astimezone(UTC)
     moments = [first + timedelta(minutes=30) * n for n in range(3 * 48)]
     moments += [
-        end_of(day + timedelta(days=n), zone).astimezone(UTC) + timedelta(microseconds=m)
+        end_of_date(day + timedelta(days=n), zone).astimezone(UTC) + timedelta(microseconds=m)
         for n in (-1, 0)
         for m in (-1, 0)
     ]
@@ -48,7 +48,7 @@ def test_each_event_is_in_exactly_one_date(spark: SparkSession, zone: str, day: 
         dates: Counter[str] = Counter()
         seen: dict[str, date] = {}
         for one in (day + timedelta(days=n) for n in (-1, 0, 1, 2)):
-            visible = events.where(is_before(end_of(one, zone), "reviewed_at"))
+            visible = events.where(is_before(end_of_date(one, zone), "reviewed_at"))
             due = [row.review_id for row in reviews_of(visible, one, 0).collect()]
             dates.update(due)
             seen |= dict.fromkeys(due, one)

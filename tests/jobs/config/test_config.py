@@ -1,4 +1,4 @@
-"""The configuration file: what is right is read exactly, what is wrong names key, file and mend."""
+"""The configuration file: what is right is read exactly, what is wrong names key, file and remedy."""
 
 from __future__ import annotations
 
@@ -194,11 +194,11 @@ def test_scalars_in_columns_are_sql_literals(tmp_path: Path) -> None:
         ({"spark": {"a": [1]}}, "spark: give a mapping of Spark setting: value"),
     ],
 )
-def test_mistakes_name_key_file_and_mend(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
+def test_mistakes_name_key_file_and_remedy(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     message = error_of(tmp_path, RIGHT | changes)
     assert says in message
     assert str(tmp_path / "regulars.yaml") in message
-    assert message.endswith("Mend the file (or --set), then run the command again.")
+    assert message.endswith("Correct the file (or --set), then run the command again.")
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_wrong_overrides(tmp_path: Path, override: str, says: str) -> None:
     [
         ("", "holds no keys: it needs at least store, timezone and inputs"),
         ("- a", "holds no keys"),
-        ("store: a\nstore: b", "line 2, column 1: the key store is there twice"),
+        ("store: a\nstore: b", "line 2, column 1: the key store is written twice"),
         ("store: [", "is not YAML: line 1"),
     ],
 )

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config.input_settings import Input
+from jobs.config.input_settings import InputSettings
 from jobs.inputs.reader import read_table
 from jobs.spark.errors import InputError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from jobs.inputs.row_accounting import Table
+    from jobs.inputs.row_accounting import ReadTable
 
 END = datetime(2026, 4, 1, tzinfo=UTC)
 HEADER = "user_id,query,searched_at\n"
@@ -27,10 +27,10 @@ ROWS = "".join(f"u{i},红茶 {i},2026-03-01\n" for i in range(20))
 LINES = "".join(f'{{"user_id": "u{i}", "query": "红茶 {i}", "searched_at": "2026-03-01"}}\n' for i in range(20))
 
 
-def table_of(spark: SparkSession, folder: Path, data: bytes, kind: str, **source: Any) -> Table:
+def table_of(spark: SparkSession, folder: Path, data: bytes, kind: str, **source: Any) -> ReadTable:
     path = folder / f"s.{kind}"
     path.write_bytes(data)
-    parsed = Input.model_validate({"path": str(path), "format": kind, **source})
+    parsed = InputSettings.model_validate({"path": str(path), "format": kind, **source})
     return read_table(spark, "searches", parsed, {}, END, str(folder / "work"))
 
 
@@ -60,14 +60,14 @@ def test_what_says_its_character_set_is_read(
 @pytest.mark.parametrize(
     ("text", "written", "kind", "source", "says"),
     [
-        (HEADER + ROWS, "gb18030", "csv", {}, "20 of the 20 rows of {path} have characters that could not be read"),
+        (HEADER + ROWS, "gb18030", "csv", {}, "20 of the 20 rows of {path} have characters that could not be decoded"),
         (CHINESE_HEADER + ROWS, "gb18030", "csv", {"columns": CHINESE_COLUMNS}, "no column 用户. Its names are not in"),
         (HEADER + ROWS, "utf-16", "csv", {}, "Its names are not in UTF-8"),
         (LINES, "gb18030", "json", {}, "None of its lines is JSON in UTF-8"),
-        (HEADER + ROWS, "gb18030", "csv", {"options": {"encoding": "GB18031"}}, "Java knows no such character set"),
+        (HEADER + ROWS, "gb18030", "csv", {"options": {"encoding": "GB18031"}}, "Java does not know the character set"),
     ],
 )
-def test_what_does_not_say_it_is_refused_with_the_mend(
+def test_what_does_not_say_it_is_refused_with_the_remedy(
     spark: SparkSession, tmp_path: Path, text: str, written: str, kind: str, source: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -90,7 +90,7 @@ def test_lost_characters_are_told_where_they_are_few_or_meant(spark: SparkSessio
     pq.write_table(
         pa.table({"user_id": ["u1"], "query": ["\ufffd\ufffd"], "searched_at": ["2026-03-01"]}), tmp_path / "p"
     )
-    parsed = Input.model_validate({"path": str(tmp_path / "p")})
+    parsed = InputSettings.model_validate({"path": str(tmp_path / "p")})
     lost = read_table(spark, "searches", parsed, {}, END, str(tmp_path / "work"))
     assert lost.account.used == 1
-    assert "whatever wrote them lost them" in lost.notes[0]
+    assert "the program that wrote the files lost them" in lost.notes[0]

@@ -15,7 +15,7 @@ import pytest
 
 from jobs.config.settings import Config
 from jobs.inputs.reader import Inputs, read_inputs
-from jobs.inputs.row_accounting import Account, end_of, refuse_imbalance
+from jobs.inputs.row_accounting import RowAccount, end_of_date, refuse_imbalance
 from jobs.spark.errors import ConfigurationError, GateRefused, InputError
 from jobs.training.training_data import tables_of_reviews
 from schemas import contract
@@ -100,17 +100,17 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Input
 
 def test_accounts(shop: Inputs) -> None:
     assert shop.accounts == {
-        "purchases": Account(13, used=3, quarantined=4, opted_out=2, duplicates=1, outside_window=3),
-        "reviews": Account(7, used=2, quarantined=2, opted_out=1, duplicates=1, outside_window=1),
-        "items": Account(3, used=2, quarantined=1),
-        "optouts": Account(3, used=1, quarantined=1, duplicates=1),
-        "searches": Account(4, used=2, quarantined=1, duplicates=1),
-        "questions": Account(2, used=1, opted_out=1),
+        "purchases": RowAccount(13, used=3, quarantined=4, opted_out=2, duplicates=1, outside_window=3),
+        "reviews": RowAccount(7, used=2, quarantined=2, opted_out=1, duplicates=1, outside_window=1),
+        "items": RowAccount(3, used=2, quarantined=1),
+        "optouts": RowAccount(3, used=1, quarantined=1, duplicates=1),
+        "searches": RowAccount(4, used=2, quarantined=1, duplicates=1),
+        "questions": RowAccount(2, used=1, opted_out=1),
     }
 
 
 def test_rules(shop: Inputs) -> None:
-    assert shop.by_rule == {
+    assert shop.rejected_by_rule == {
         ("purchases", "purchased_at_unparsable"): 1,
         ("purchases", "quantity_positive"): 1,
         ("purchases", "unknown_item"): 1,
@@ -140,7 +140,7 @@ def test_used_rows_fit_their_contracts(shop: Inputs) -> None:
 def test_quarantine_names_the_row_without_quoting_it(shop: Inputs) -> None:
     assert shop.quarantine.columns == list(contract("quarantine").column_names)
     rows = shop.quarantine.collect()
-    assert len(rows) == sum(shop.by_rule.values())
+    assert len(rows) == sum(shop.rejected_by_rule.values())
     stars = next(row for row in rows if row.rule == "rating_unparsable")
     assert stars.table == "reviews"
     assert stars.source_file == "part-0.json"
@@ -159,7 +159,7 @@ def test_no_opted_out_customer_is_left(shop: Inputs) -> None:
             assert df.where("user_id = 'gone'").count() == 0
 
 
-def outcomes(rows: list[dict[str, Any]], gone: set[str]) -> tuple[Account, dict[str, int], set[tuple[str, ...]]]:
+def outcomes(rows: list[dict[str, Any]], gone: set[str]) -> tuple[RowAccount, dict[str, int], set[tuple[str, ...]]]:
     """A plain model of the purchases rules: account, rows by rule, keys of the used rows."""
     counts = dict.fromkeys(("quarantined", "opted_out", "duplicates", "outside_window"), 0)
     rules: dict[str, int] = {}
@@ -185,7 +185,7 @@ def outcomes(rows: list[dict[str, Any]], gone: set[str]) -> tuple[Account, dict[
             counts["duplicates"] += 1
         else:
             used.add(key)
-    return Account(len(rows), len(used), **counts), rules, used
+    return RowAccount(len(rows), len(used), **counts), rules, used
 
 
 def test_many_rows_agree_with_a_plain_model_in_any_order_and_partitioning(spark: SparkSession, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_many_rows_agree_with_a_plain_model_in_any_order_and_partitioning(spark:
 
     first = read(spark, tmp_path / "a", {"purchases": rows, **tables})
     assert first.accounts["purchases"] == account
-    assert first.by_rule == {("purchases", rule): n for rule, n in rules.items()}
+    assert first.rejected_by_rule == {("purchases", rule): n for rule, n in rules.items()}
     keys = first.used["purchases"].selectExpr("user_id", "item_id", "CAST(purchased_at AS string)").collect()
     assert {tuple(key) for key in keys} == used
 
@@ -258,8 +258,8 @@ def test_items_are_derived_from_titled_purchases(spark: SparkSession, tmp_path: 
         ("c", "c", True),  # none: the id
         ("d", "Only once", True),  # a title, however rare, is better than none
     ]
-    assert got.accounts["items"] == Account(4, used=4)
-    assert got.by_rule == {("reviews", "unknown_item"): 1}
+    assert got.accounts["items"] == RowAccount(4, used=4)
+    assert got.rejected_by_rule == {("reviews", "unknown_item"): 1}
     assert got.used["purchases"].columns == list(contract("purchases").column_names)
 
 
@@ -275,13 +275,13 @@ def test_items_are_derived_from_titled_purchases(spark: SparkSession, tmp_path: 
     ],
 )
 def test_end_of_a_date_in_the_shops_zone(zone: str, day: date, instant: datetime) -> None:
-    assert end_of(day, zone).timestamp() == instant.timestamp()
+    assert end_of_date(day, zone).timestamp() == instant.timestamp()
 
 
 def test_an_account_that_does_not_add_up_ends_the_night() -> None:
-    refuse_imbalance("purchases", Account(10, used=5, quarantined=1, opted_out=1, duplicates=1, outside_window=2))
+    refuse_imbalance("purchases", RowAccount(10, used=5, quarantined=1, opted_out=1, duplicates=1, outside_window=2))
     with pytest.raises(GateRefused, match="rows of purchases do not add up: 10 read, 5 used, 4 quarantined") as caught:
-        refuse_imbalance("purchases", Account(10, used=5, quarantined=4))
+        refuse_imbalance("purchases", RowAccount(10, used=5, quarantined=4))
     assert caught.value.exit_code == 4
 
 
@@ -307,4 +307,4 @@ def test_gzip_is_read(spark: SparkSession, tmp_path: Path) -> None:
     text = "\n".join(json.dumps({**RIGHT["purchases"], "order_id": str(n)}) for n in range(3))
     (tmp_path / "purchases" / "part-0.json").unlink()
     (tmp_path / "purchases" / "part-0.json.gz").write_bytes(gzip.compress(text.encode()))
-    assert read_inputs(spark, config, RUN_DATE, str(tmp_path / "work")).accounts["purchases"] == Account(3, used=3)
+    assert read_inputs(spark, config, RUN_DATE, str(tmp_path / "work")).accounts["purchases"] == RowAccount(3, used=3)

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config.input_settings import Input
-from jobs.inputs.quarantine import rejections
+from jobs.config.input_settings import InputSettings
+from jobs.inputs.quarantine import collect_quarantine
 from jobs.inputs.reader import read_table
-from jobs.inputs.row_accounting import Account, Table
-from jobs.inputs.schema_drift import united
+from jobs.inputs.row_accounting import ReadTable, RowAccount
+from jobs.inputs.schema_drift import merge_schemas
 from jobs.spark.errors import BadFile, InputError
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def reviews(names: str = "", **columns: Any) -> pa.Table:
     return pa.table({name: value for name, value in (values | columns).items() if value is not None})
 
 
-def read(spark: SparkSession, folder: Path, **source: Any) -> Table:
-    parsed = Input.model_validate({"path": str(folder / "reviews"), **source})
+def read(spark: SparkSession, folder: Path, **source: Any) -> ReadTable:
+    parsed = InputSettings.model_validate({"path": str(folder / "reviews"), **source})
     return read_table(spark, "reviews", parsed, {}, END, str(folder / "work"))
 
 
@@ -81,7 +81,7 @@ def test_a_nested_column_that_moved_is_refused(spark: SparkSession, tmp_path: Pa
     names = {name: name for name in ("review_id", "user_id", "item_id", "reviewed_at")}
     with pytest.raises(InputError, match=r"inputs\.reviews\.columns\.text: .*`text`") as caught:
         read(spark, tmp_path, columns=names | {"text": "body.text"})
-    assert "Mend inputs.reviews.columns.text" in str(caught.value)
+    assert "Correct inputs.reviews.columns.text" in str(caught.value)
 
 
 def test_a_retyped_column_is_refused_by_column_and_file(spark: SparkSession, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_schemas_are_united_without_regard_to_case() -> None:
     from pyspark.sql.types import _parse_datatype_string as parsed
 
     one, other = parsed("a int, b struct<x:int>, c string"), parsed("A bigint, b struct<y:string>, c int")
-    assert united([one, other]).simpleString() == "struct<a:bigint,b:struct<x:int,y:string>,c:string>"
+    assert merge_schemas([one, other]).simpleString() == "struct<a:bigint,b:struct<x:int,y:string>,c:string>"
 
 
 def test_a_renamed_key_of_json_is_told_and_a_rare_one_is_not(spark: SparkSession, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_renamed_key_of_json_is_told_and_a_rare_one_is_not(spark: SparkSession
         rows = [common | {"review_id": f"{name}{n}", "text": f"good {n}"} for n in range(count)]
         (tmp_path / f"reviews/{name}.json").write_text("\n".join(map(json.dumps, rows)))
     found = read(spark, tmp_path, format="json")
-    assert found.account == Account(81, used=81)
+    assert found.account == RowAccount(81, used=81)
     (note,) = found.notes  # none of c: one row may lack what most have
     assert re.fullmatch(
         r"inputs\.reviews: file:.*/b\.json has no rating in any of its 40 rows, which other files have", note
@@ -134,8 +134,8 @@ def test_bad_files_are_left_out_up_to_the_threshold(spark: SparkSession, tmp_pat
         read(spark, tmp_path, format=form, max_bad_files=2)
     found = read(spark, tmp_path, format=form, max_bad_files=3)
     rows = 2 if form == "parquet" else 5000
-    assert found.account == Account(rows, used=rows)
-    assert found.by_rule == {"file_unreadable": 3}
-    kept = rejections(spark, {"reviews": found.written}, {"reviews": found.left_out}).collect()
+    assert found.account == RowAccount(rows, used=rows)
+    assert found.rejected_by_rule == {"file_unreadable": 3}
+    kept = collect_quarantine(spark, {"reviews": found.written}, {"reviews": found.excluded_files}).collect()
     assert {row.source_file[0] for row in kept} == {"c", "d", "e"}
     assert {(row.table, row.rule) for row in kept} == {("reviews", "file_unreadable")}

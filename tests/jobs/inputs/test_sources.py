@@ -14,10 +14,10 @@ import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.config.input_settings import Input
+from jobs.config.input_settings import InputSettings
 from jobs.config.settings import Config
 from jobs.inputs.reader import read_inputs, read_table
-from jobs.inputs.sources import SOURCE_FILE, mapped, open_source
+from jobs.inputs.sources import SOURCE_FILE, map_columns, open_source
 from jobs.spark.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def searches(n: int = 3) -> pa.Table:
 
 
 def rows_of(spark: SparkSession, table: str = "searches", **source: Any) -> list[Row]:
-    parsed = Input.model_validate(source)
-    return mapped(open_source(spark, table, parsed).df, table, parsed).collect()
+    parsed = InputSettings.model_validate(source)
+    return map_columns(open_source(spark, table, parsed).rows, table, parsed).collect()
 
 
 def test_csv_as_spreadsheets_write_it(spark: SparkSession, tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_paths_are_folders_globs_and_lists(spark: SparkSession, tmp_path: Path) 
 def test_only_the_columns_that_are_needed_are_read(spark: SparkSession, tmp_path: Path) -> None:
     wide = searches().append_column("clicked_item_id", pa.array(["i"] * 3)).append_column("blob", pa.array(["b"] * 3))
     pq.write_table(wide, tmp_path / "s.parquet")
-    source = Input.model_validate({"path": str(tmp_path), "columns": SEARCHES})
-    df = mapped(open_source(spark, "searches", source).df, "searches", source)
+    source = InputSettings.model_validate({"path": str(tmp_path), "columns": SEARCHES})
+    df = map_columns(open_source(spark, "searches", source).rows, "searches", source)
     plan = df._jdf.queryExecution().executedPlan().toString()
     assert "blob" not in plan.split("ReadSchema")[1]
     assert {row.clicked_item_id for row in df.collect()} == {None}, "a column that is not mapped is not read"
@@ -137,16 +137,16 @@ def nanoseconds(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "says"),
     [
-        (shutil.rmtree, "inputs.searches.path: there is no file:{folder}. Mend the path or bring the file, then run"),
-        (lambda folder: None, "inputs.searches.path: {folder} is an empty folder, or files of zero bytes. Mend the"),
-        (lambda folder: (folder / "a.parquet").touch(), "is an empty folder, or files of zero bytes. Mend the"),
+        (shutil.rmtree, "inputs.searches.path: there is no file:{folder}. Correct the path or bring the file, then run"),
+        (lambda folder: None, "inputs.searches.path: {folder} is an empty folder, or files of zero bytes. Correct the"),
+        (lambda folder: (folder / "a.parquet").touch(), "is an empty folder, or files of zero bytes. Correct the"),
         (zero_bytes_beside_a_right_one, "/z.parquet has zero bytes, so its export failed. Write it again or take"),
         (truncated, "/a.parquet cannot be read as parquet: it is truncated, damaged, gone, of another"),
         (truncated_beside_a_right_one, "/z.parquet cannot be read as parquet: it is truncated, damaged"),
         (damaged_inside, "/a.parquet cannot be read as parquet: it is truncated, damaged"),
         (foreign, "/readme.txt cannot be read as parquet: it is truncated, damaged"),
         (of_two_types, "column [query] is INT64 in file://{folder}/b.parquet but string in other files"),
-        (nanoseconds, "INT64 (TIMESTAMP(NANOS,false)), which Spark does not read. Write timestamps in microseconds"),
+        (nanoseconds, "INT64 (TIMESTAMP(NANOS,false)), which Spark cannot read. Write timestamps in microseconds"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read(
@@ -165,7 +165,7 @@ def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str
     """The message with which a night ends that has this source for its searches."""
     end = datetime(2026, 4, 1, tzinfo=UTC)
     with pytest.raises(InputError) as caught:
-        read_table(spark, "searches", Input.model_validate(source), {}, end, str(tmp_path / "work"))
+        read_table(spark, "searches", InputSettings.model_validate(source), {}, end, str(tmp_path / "work"))
     assert caught.value.exit_code == 5
     message = str(caught.value)
     assert "\tat " not in message, "no stack trace"
@@ -199,7 +199,7 @@ def test_numbers_of_text_files_want_a_cast(spark: SparkSession, tmp_path: Path) 
     source = {"path": str(tmp_path / "s.json"), "format": "json"}
     columns = {"user_id": "user_id", "query": "query", "searched_at": "timestamp_seconds(at)"}
     message = error_of(spark, tmp_path, {**source, "columns": columns})
-    assert "JSON gives text: CAST(... AS BIGINT) makes a number of it. Mend inputs.searches.columns.sea" in message
+    assert "JSON gives text: CAST(... AS BIGINT) makes a number of it. Correct inputs.searches.columns.sea" in message
     rows = rows_of(spark, **source, columns=columns | {"searched_at": "timestamp_seconds(CAST(at AS BIGINT))"})
     assert rows[0].searched_at.isoformat() == "2026-03-01T00:00:00"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.inputs.validation import RULE, details, validated
+from jobs.inputs.validation import RULE, rule_details, validate_rows
 from jobs.spark.errors import InputError
 from schemas import INPUTS, contract
 
@@ -30,7 +30,7 @@ def values_of(spark: SparkSession, table: str, column: str, literals: list[str])
     rows = spark.sql(
         f"SELECT n, value AS {column}, {given} FROM (SELECT posexplode(array({', '.join(literals)})) AS (n, value))"
     )
-    done = validated(rows, table, contract(table).columns).orderBy("n")
+    done = validate_rows(rows, table, contract(table).columns).orderBy("n")
     if column.endswith("_at"):  # as the shop's clock shows it: Python's own depends on the machine
         done = done.withColumn(column, done[column].cast("string"))
     return [(row[column], row[RULE]) for row in done.collect()]
@@ -164,7 +164,7 @@ def test_ids_and_texts(spark: SparkSession) -> None:
 
 def test_bytes_that_are_no_utf8_would_end_the_night_in_a_python_worker(spark: SparkSession) -> None:
     rows = spark.sql("SELECT CAST(X'61FF62' AS string) AS user_id")
-    done = validated(rows, "optouts", contract("optouts").columns).selectExpr("hex(user_id)").collect()
+    done = validate_rows(rows, "optouts", contract("optouts").columns).selectExpr("hex(user_id)").collect()
     assert [tuple(row) for row in done] == [("61EFBFBD62",)]  # a, U+FFFD, b
 
 
@@ -174,7 +174,7 @@ def test_booleans(spark: SparkSession) -> None:
         "SELECT n, 'i' AS item_id, 't' AS title, '' AS category, '' AS price, value AS available "
         f"FROM (SELECT posexplode(array({literals})) AS (n, value))"
     )
-    done = validated(rows, "items", contract("items").columns).orderBy("n").collect()
+    done = validate_rows(rows, "items", contract("items").columns).orderBy("n").collect()
     assert [(r.available, r[RULE]) for r in done] == [
         (True, None), (False, None), (True, None), (None, "available_unparsable"), (True, None),
     ]  # fmt: skip
@@ -202,8 +202,8 @@ def test_types_that_cannot_be_read(spark: SparkSession, table: str, column: str,
 
 def test_every_rule_has_a_reason_without_values() -> None:
     for table in INPUTS:
-        reasons = details(table)
+        reasons = rule_details(table)
         assert all(rule.name in reasons for rule in contract(table).rules)
         for column in contract(table).columns:
             assert column.name in reasons[f"{column.name}_unparsable"]
-    assert details("purchases")["unknown_item"] == "item_id is not in items"
+    assert rule_details("purchases")["unknown_item"] == "item_id is not in items"
