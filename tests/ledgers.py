@@ -30,7 +30,9 @@ def terms(run_id: str = "run", day: date = DAY, **values: Any) -> AnswerTerms:
 
 def requests(spark: SparkSession, prompts: Sequence[str]) -> DataFrame:
     rows = spark.createDataFrame([(p, f"hash of {p}") for p in prompts], "prompt string, prompt_hash string")
-    return rows.withColumn("key", request_key("recommend", F.col("prompt"), model_version="model-1", settings={"k": 2}))
+    return rows.withColumn(
+        "key", request_key("recommend", F.col("prompt"), code_version=1, model_version="model-1", settings={"k": 2})
+    )
 
 
 def listing(*items: str) -> Callable[[DataFrame], DataFrame]:

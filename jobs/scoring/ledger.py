@@ -71,15 +71,22 @@ class Results:
 
 
 def request_key(
-    task: str, prompt: Column, *, model_version: str, settings: Mapping[str, object], also_hash: Column | None = None
+    task: str,
+    prompt: Column,
+    *,
+    code_version: int,
+    model_version: str,
+    settings: Mapping[str, object],
+    also_hash: Column | None = None,
 ) -> Column:
     """SHA-256 in hex of what decides a request's answer; null where `prompt` or `also_hash` is null.
 
-    `model_version` is the checkpoint's fingerprint (weights, tokenizer, template), `settings` the decoding settings.
+    `code_version` is the task's own version, `model_version` the checkpoint's fingerprint (weights, tokenizer,
+    template), `settings` the decoding settings and the number format.
     `also_hash` is a hash of whatever else the model is given, such as excluded ids. The prompt comes last and nothing
     before it can hold a newline, so two different requests never have the same text.
     """
-    fixed = "\n".join((task, model_version, json.dumps(settings, sort_keys=True)))
+    fixed = "\n".join((task, str(code_version), model_version, json.dumps(settings, sort_keys=True)))
     also = F.lit("") if also_hash is None else also_hash
     return F.sha2(F.concat(F.lit(fixed + "\n"), also, F.lit("\n"), prompt), 256)
 

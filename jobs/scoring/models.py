@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 from pyspark.sql import SparkSession
 
 from jobs.spark import executor_files
-from jobs.spark.errors import ConfigurationError
+from jobs.spark.errors import ConfigurationError, ModelChanged
 from jobs.spark.executor_files import local_folder
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
@@ -29,7 +32,7 @@ class Model:
     path: str  # a folder of the driver's machine; after `shipped` one that workers can open
     fingerprint: str
     language: Language = "en"  # of the prompt's template
-    dtype: Dtype = "auto"
+    dtype: Dtype = "auto"  # after `find` in a session: the format that every worker computes in
     reads_category: bool = False  # the category of a review's product, besides its text
 
     def encoder(self) -> PromptEncoder:
@@ -62,7 +65,35 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
             f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
             f" {config_file} --task {key} --as-of <date>"
         )
-    return Model(str(path), fingerprint, language or trained, dtype, reads_category)
+    return Model(str(path), fingerprint, language or trained, resolved_dtype(dtype), reads_category)
+
+
+def resolved_dtype(dtype: Dtype) -> Dtype:
+    """The number format that `auto` means on the active session's workers; other formats stay as they are.
+
+    One worker decides for all. Machines with other processors compute in the same format, so one night never mixes
+    formats. Without a session `auto` stays.
+    """
+    spark = SparkSession.getActiveSession()
+    return dtype if dtype != "auto" or spark is None else _worker_dtype(spark, spark.sparkContext.applicationId)
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_dtype(spark: SparkSession, application_id: str) -> Dtype:
+    """Ask a Python worker, once a session: the driver never imports torch and may run on another kind of machine."""
+    row = spark.range(1).mapInPandas(_preferred_dtype, "dtype string").first()
+    assert row is not None, "one row in, one row out"
+    found: Dtype = row["dtype"]
+    return found
+
+
+def _preferred_dtype(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Runs in the Python worker."""
+    from lm.engine.device import choose_device, has_fast_bfloat16
+
+    for batch in batches:
+        name = "bfloat16" if has_fast_bfloat16(choose_device()) else "float32"
+        yield pd.DataFrame({"dtype": [name] * len(batch)})
 
 
 def resolve(model: str) -> Path:
@@ -84,8 +115,42 @@ def resolve(model: str) -> Path:
 
 
 def shipped(spark: SparkSession, model: Model) -> Model:
-    """The same model in a place that every executor can open; on a cluster its folder is sent to them."""
-    return replace(model, path=executor_files.send_folder(spark, Path(model.path), f"model-{model.fingerprint}"))
+    """The same model as a copy that no training can change, in a place that every executor can open.
+
+    A training that ends during the night swaps the configured folder. The copy keeps the weights that the fingerprint
+    names, so no answer is kept under another model's fingerprint. The copy is made once a session. Raises ModelChanged
+    where the folder changed since it was found.
+    """
+    frozen = executor_files.session_folder(f"model-{model.fingerprint}")
+    if not frozen.exists():
+        writing = frozen.with_name(f"{frozen.name}-{uuid.uuid4().hex[:8]}")
+        try:
+            _copy_files(Path(model.path), writing)
+            changed = model_fingerprint(writing) != model.fingerprint
+        except (OSError, checkpoint.CheckpointError):
+            changed = True  # its folder is being swapped
+        if changed:
+            shutil.rmtree(writing, ignore_errors=True)
+            raise ModelChanged(
+                f"the model folder {model.path} changed while the night began, so a training has just ended. Nothing "
+                "was scored. Run the same command again."
+            )
+        writing.rename(frozen)
+    return replace(model, path=executor_files.send_folder(spark, frozen, frozen.name))
+
+
+def _copy_files(folder: Path, copy: Path) -> None:
+    """Link the files of a folder into a new one, or copy them where the file systems differ.
+
+    Links are safe: trainings and downloads replace whole files, and never write into an old one.
+    """
+    copy.mkdir(parents=True)
+    for file in folder.iterdir():
+        if file.is_file():
+            try:
+                (copy / file.name).hardlink_to(file.resolve())
+            except OSError:
+                shutil.copyfile(file, copy / file.name)
 
 
 @functools.lru_cache(maxsize=2)

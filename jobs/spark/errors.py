@@ -52,6 +52,12 @@ class StoreBusy(UserError):
     exit_code = 75
 
 
+class ModelChanged(UserError):
+    """A training replaced a model folder while the command began. A later attempt can succeed."""
+
+    exit_code = 75
+
+
 class DeltaTablesBehind(UserError):
     """The store has published the date, but its Delta copy could not be written."""
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.answers.asker import Asker
 
 NAME = "answers"
+CODE_VERSION = 1
 TABLE = "answers"
 REQUESTS = "questions_due"
 UNIT = "questions"
@@ -81,8 +82,9 @@ def requests(context: TaskContext, load: Callable[[], Asker]) -> DataFrame:
     key = ledger.request_key(
         NAME,
         F.col("prompt"),
+        code_version=CODE_VERSION,
         model_version=context.model.fingerprint,
-        settings=answers_table.decoding(settings),
+        settings=answers_table.decoding(settings) | {"dtype": context.model.dtype},
     )
     return asked.withColumns(
         {

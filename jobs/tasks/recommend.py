@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender
 
 NAME = "recommend"
+CODE_VERSION = 1
 TABLE = "recommendations"
 REQUESTS = "prompts"
 UNIT = "customers"
@@ -97,8 +98,9 @@ def requests(context: TaskContext) -> DataFrame:
     key = ledger.request_key(
         NAME,
         F.col("prompt"),
+        code_version=CODE_VERSION,
         model_version=model.fingerprint,
-        settings={"candidates": settings.k + settings.spares, "beams": settings.beams},
+        settings={"candidates": settings.k + settings.spares, "beams": settings.beams, "dtype": model.dtype},
         also_hash=F.col("excluded_hash"),
     )
     return rendered.withColumn("key", key)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.sentiment.classifier import SentimentClassifier
 
 NAME = "sentiment"
+CODE_VERSION = 1
 TABLE = "sentiments"
 REQUESTS = "reviews_due"
 UNIT = "reviews"
@@ -69,8 +70,9 @@ def requests(context: TaskContext) -> DataFrame:
     key = ledger.request_key(
         NAME,
         F.col("prompt"),
+        code_version=CODE_VERSION,
         model_version=context.model.fingerprint,
-        settings={"max_tokens": settings.max_tokens},
+        settings={"max_tokens": settings.max_tokens, "dtype": context.model.dtype},
         also_hash=F.when(F.col("category") != "", F.sha2("category", 256)).otherwise(""),
     )
     due = sentiments.reviews_of(used["reviews"], context.run_date, settings.lookback_days)

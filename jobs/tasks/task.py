@@ -54,6 +54,8 @@ class Task(Protocol):
 
     #: Name under `models`, in the ledger, in the counts of `runs` and of `train --task`.
     NAME: str
+    #: Part of every request's key. Raise it with each change of code that changes an answer of the same model.
+    CODE_VERSION: int
     #: The output table.
     TABLE: str
     #: Name of the written requests: an output table of its own, or a file of the run.

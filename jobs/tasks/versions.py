@@ -15,11 +15,13 @@ from pyspark.sql import SparkSession
 
 from jobs.config.config import Config
 from jobs.scoring import models
+from jobs.scoring.models import Model
 from jobs.spark import executor_files, files
 from jobs.spark.errors import ConfigurationError
 from jobs.store.store import Store
 from jobs.tables.runs import packages
-from jobs.tasks.all_tasks import wanted_tasks
+from jobs.tasks.all_tasks import TASKS, wanted_tasks
+from jobs.tasks.task import Task
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 
@@ -42,10 +44,15 @@ def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]
     found, problems = packages() | {"settings": settings_version(config)}, []
     for task in wanted_tasks(config):
         try:
-            found[task.NAME] = task.find_model(config, config_file).fingerprint
+            found |= task_versions(task, task.find_model(config, config_file))
         except ConfigurationError as error:
             problems.append(str(error))
     return found, problems
+
+
+def task_versions(task: Task, model: Model) -> dict[str, str]:
+    """What decides a task's answers besides the settings: model, code and number format."""
+    return {task.NAME: model.fingerprint, f"{task.NAME}.code": str(task.CODE_VERSION), "dtype": model.dtype}
 
 
 def save_settings(spark: SparkSession, store: Store, config: Config) -> None:
@@ -68,15 +75,16 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
         raise ConfigurationError(
             f"the store has no settings of that date ({path}): run it with --versions current"
         ) from None
-    folders = {
-        key: _folder_of(key, name, published[key])
-        for key, name in config.models.model_dump().items()
-        if key in published and name is not None
+    chosen = {
+        task.NAME: _folder_of(task.NAME, name, published[task.NAME])
+        for task in TASKS
+        if task.NAME in published and (name := getattr(config.models, task.NAME)) is not None
     }
+    chosen |= {"dtype": published.get("dtype", config.models.dtype)}
     now = config.model_dump(mode="json")
     then = {key: now[key] | value if isinstance(value, dict) else value for key, value in saved.items()}
     text = json.dumps(now | then)
-    return Config.model_validate_json(text).model_copy(update={"models": config.models.model_copy(update=folders)})
+    return Config.model_validate_json(text).model_copy(update={"models": config.models.model_copy(update=chosen)})
 
 
 def _folder_of(key: str, configured: str, fingerprint: str) -> str:

@@ -22,18 +22,24 @@ if TYPE_CHECKING:
 
 def test_a_key_depends_on_all_that_decides_the_answer(spark: SparkSession) -> None:
     frame = spark.createDataFrame([("Bought: tea\n", "x1")], "prompt string, excluded string")
-    fixed = {"model_version": "m", "settings": {"k": 10, "beams": 8}, "beside": F.col("excluded")}
+    fixed: dict[str, Any] = {
+        "code_version": 1,
+        "model_version": "m",
+        "settings": {"k": 10, "beams": 8},
+        "also_hash": F.col("excluded"),
+    }
     prompt = F.col("prompt")
     variants = [
         request_key("recommend", prompt, **fixed),
         request_key("sentiment", prompt, **fixed),
         request_key("recommend", F.concat(prompt, F.lit(" ")), **fixed),
         request_key("recommend", prompt, **fixed | {"model_version": "m2"}),
+        request_key("recommend", prompt, **fixed | {"code_version": 2}),
         request_key("recommend", prompt, **fixed | {"settings": {"k": 11, "beams": 8}}),
-        request_key("recommend", prompt, **fixed | {"beside": F.lit("x2")}),
-        request_key("recommend", prompt, **fixed | {"beside": None}),
+        request_key("recommend", prompt, **fixed | {"also_hash": F.lit("x2")}),
+        request_key("recommend", prompt, **fixed | {"also_hash": None}),
         # A prompt cannot pass for exclusions and another prompt.
-        request_key("recommend", F.concat(F.lit("x1\n"), prompt), **fixed | {"beside": None}),
+        request_key("recommend", F.concat(F.lit("x1\n"), prompt), **fixed | {"also_hash": None}),
     ]
     same = request_key("recommend", prompt, **fixed | {"settings": {"beams": 8, "k": 10}})
     missing = request_key("recommend", F.lit(None).cast("string"), **fixed)
