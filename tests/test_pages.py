@@ -103,6 +103,18 @@ def test_paths_of_the_code_exist(page: Path) -> None:
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", ["jobs/README.md", "lm/README.md"])
+def test_the_five_changes_name_what_is_in_their_files(page: str) -> None:
+    section = (ROOT / page).read_text(encoding="utf-8").split("### Five changes")[1]
+    rows = [row for row in section.splitlines() if row.startswith("|")][2:]
+    assert len(rows) == 5
+    for row in rows:
+        sources = [ROOT / path for path in re.findall(r"`([\w/]+\.(?:py|toml))`", row)]
+        text = "".join(source.read_text(encoding="utf-8") for source in sources)
+        missing = [name for name in re.findall(r"`(\w+)`", row) if not re.search(rf"\b{name}\b", text)]
+        assert missing == [], row
+
+
 @each_page
 def test_commands_of_regulars_parse(page: Path) -> None:
     group = typer.main.get_command(app)
