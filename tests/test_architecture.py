@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,22 @@ def test_every_room_says_in_one_sentence_what_lives_there() -> None:
             lines = (folder / "__init__.py").read_text(encoding="utf-8").splitlines()
             assert lines, f"{folder.relative_to(ROOT)}/__init__.py is empty"
             assert lines[0].startswith('"""'), folder
+
+
+@pytest.mark.parametrize("package", ["jobs", "lm"])
+def test_the_page_of_a_package_lists_its_modules(package: str) -> None:
+    """Each folder and module stands in the page's tree with a purpose, in its folder, and nothing else does."""
+    text = (ROOT / package / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- tree -->\n```\n(.*?)```\n<!-- end of tree -->", text, re.DOTALL)
+    listed, folder = [], ""
+    for line in block.splitlines():
+        name, purpose = re.fullmatch(r"( *[\w./]+) +(\S.*)", line).groups()
+        assert purpose[0].isupper() or purpose[0] in "`&", line
+        folder = folder if name.startswith(" ") else name
+        listed.append(folder + name.strip() if name.startswith(" ") else name)
+    files = {path.relative_to(ROOT).as_posix() for path in modules(package) if not path.name.startswith("__")}
+    folders = {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in modules(package)}
+    assert sorted(listed) == sorted(files | folders)
 
 
 def test_only_the_session_factory_builds_sessions() -> None:

@@ -273,7 +273,7 @@ def with_interval(name: str, values: Floats) -> dict[str, float]:
 
 
 def rows_of(f: dict[str, float]) -> dict[str, dict[str, str]]:
-    """The README's table."""
+    """The table of tests/bench/README.md."""
 
     def shown(name: str, digits: int = 3) -> str:
         interval = f" ({f[name + '_low']:.{digits}f}–{f[name + '_high']:.{digits}f})" if name + "_low" in f else ""

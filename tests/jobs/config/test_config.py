@@ -293,11 +293,21 @@ def test_a_mapping_may_take_over_another(tmp_path):
     assert config.inputs["searches"].paths == config.inputs["purchases"].paths
 
 
-def test_the_readmes_configurations_are_right(tmp_path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    whole = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if block.startswith("store:")]
-    assert len(whole) >= 2
+def test_the_configurations_of_the_pages_are_right(tmp_path):
+    pages = [(ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "lm/README.md")]
+    blocks = [block for page in pages for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    whole = [block for block in blocks if block.startswith("store:")]
+    assert len(whole) == 3
     for number, block in enumerate(whole):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block, encoding="utf-8")
         assert {source.format for source in load(file).inputs.values()} == {"csv"}
+
+
+def test_the_sections_in_the_page_of_the_nights_are_right(tmp_path):
+    """Each YAML block of the page is some sections of a configuration file."""
+    page = (ROOT / "jobs/README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        load(write(tmp_path, RIGHT | yaml.safe_load(block)))

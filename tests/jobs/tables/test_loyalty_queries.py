@@ -1,4 +1,4 @@
-"""The README's questions of a loyalty manager, answered by DuckDB on tables whose answers are known."""
+"""The loyalty queries of jobs/README.md, run by DuckDB on tables whose answers are known."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from schemas import contract
 from tests import ROOT
 from tests.rows import row
 
-README = ROOT / "README.md"
+PAGE = ROOT / "jobs/README.md"
 START, TODAY = date(2026, 2, 1), date(2026, 3, 1)
 
 
 def queries() -> dict[str, str]:
     """Each SQL block of the section by the comment in its first line."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     section = re.search(r"<!-- loyalty-queries -->(.*?)<!-- end of loyalty-queries -->", text, re.DOTALL)
-    assert section, "README.md has the loyalty queries between their markers"
+    assert section, "jobs/README.md has the loyalty queries between their markers"
     found = re.findall(r"```sql\n-- ([^\n]+)\n(.*?)```", section.group(1), re.DOTALL)
     return dict(found)
 

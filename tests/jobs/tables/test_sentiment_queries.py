@@ -1,4 +1,4 @@
-"""The README's roll-ups of sentiment, answered by DuckDB on a table whose answers are known."""
+"""The sentiment queries of jobs/README.md, run by DuckDB on a table whose answers are known."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from tests import ROOT
 from tests.rows import row
 
-README = ROOT / "README.md"
+PAGE = ROOT / "jobs/README.md"
 
 
 def answer(question: str) -> list[dict]:
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     section = re.search(r"<!-- sentiment-queries -->(.*?)<!-- end of sentiment-queries -->", text, re.DOTALL)
-    assert section, "README.md has the sentiment queries between their markers"
+    assert section, "jobs/README.md has the sentiment queries between their markers"
     found = dict(re.findall(r"```sql\n-- ([^\n]+)\n(.*?)```", section.group(1), re.DOTALL))
     with duckdb.connect() as connection:
         return connection.execute(found[question]).df().to_dict("records")
