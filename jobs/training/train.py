@@ -95,7 +95,7 @@ def train(
 
 
 def _folder(config: Config, task: str) -> Path:
-    """The folder of the trained model; ConfigurationError where models.<task> is no local folder or holds other files."""
+    """The folder of the model; ConfigurationError where models.<task> is no local folder or holds other files."""
     from lm.train.training_state import FolderTaken, refuse_foreign_files
 
     model = getattr(config.models, task)
