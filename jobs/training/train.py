@@ -54,9 +54,9 @@ def train(
 ) -> dict[str, Figures]:
     """Train the models of `tasks` on events up to the end of `as_of`; returns the held-out figures of each.
 
-    Without `options` they are the configuration's. Raises ConfigurationError (models.* is no folder, init is no
-    checkpoint, an input is missing), InputError (too little to learn from) and StoreBusy (another training writes the
-    same folder).
+    Without `options` they are the configuration's. Raises ConfigurationError (models.* is no folder or holds foreign
+    files, init is no checkpoint, an input is missing), InputError (too little to learn from) and StoreBusy (another
+    training writes the same folder).
     """
     # Threads that spin while they wait compete with Spark for the processor: a training beside other work then takes
     # ten times as long. OpenMP reads the variable when torch is first imported.
@@ -95,7 +95,9 @@ def train(
 
 
 def _folder(config: Config, task: str) -> Path:
-    """The folder of the trained model; ConfigurationError where models.<task> is no folder on this machine."""
+    """The folder of the model; ConfigurationError where models.<task> is no local folder or holds other files."""
+    from lm.train.training_state import FolderTaken, refuse_foreign_files
+
     model = getattr(config.models, task)
     if model is None:
         raise ConfigurationError(f"models.{task} is missing: name the folder to write, such as ./models/{task}")
@@ -105,6 +107,10 @@ def _folder(config: Config, task: str) -> Path:
             f"models.{task} is '{model}': a training writes a folder. Set models.{task} to one, such as "
             f"./models/{task}; to start from '{model}' set train.{task}.init to it."
         )
+    try:
+        refuse_foreign_files(path)
+    except FolderTaken as error:
+        raise ConfigurationError(f"models.{task}: {error}") from None
     return path
 
 

@@ -127,7 +127,7 @@ def train_answers(
         file = AnswersFile(
             words=words, min_confidence=_threshold(ranker, articles, questions, links, validation, settings)
         )
-        new = out.with_name(out.name + ".new")
+        new = work / "model"
         _write(new, model, tokenizer, Manifest(task="answers"), ranker, file)
         figures = retrieval_figures(Retriever(articles, ranker), [questions[i] for i in test], [links[i] for i in test])
         figures |= answer_figures(

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from safetensors import SafetensorError, safe_open
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
 NGRAMS_FILE = "ngrams.safetensors"
@@ -187,4 +187,37 @@ def load_tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True  # "<|endoftext|>" typed by a customer is text
+    stated = stated_special_tokens(path)
+    if stated is not None:
+        before, after = ([name for name in names if tokenizer.token_to_id(name) is not None] for names in stated)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[*before, "$A", *after],
+            special_tokens=[(name, tokenizer.token_to_id(name)) for name in {*before, *after}],
+        )
     return tokenizer
+
+
+def stated_special_tokens(path: Path) -> tuple[list[str], list[str]] | None:
+    """The special tokens before and after a text by `tokenizer_config.json`; None where that states nothing.
+
+    As in transformers, `add_bos_token` and `add_eos_token` there take the place of the tokenizer's post-processor.
+    """
+    file = path / "tokenizer_config.json"
+    config = read_json(file) if file.is_file() else {}
+    if "add_bos_token" not in config and "add_eos_token" not in config:
+        return None
+    names = []
+    for role in ("bos", "eos"):
+        token = config.get(f"{role}_token")
+        content = token.get("content") if isinstance(token, dict) else token
+        names.append([content] if config.get(f"add_{role}_token") and isinstance(content, str) else [])
+    return names[0], names[1]
+
+
+def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """The ids of the special tokens that the tokenizer's post-processor adds before and after a text."""
+    encoding = tokenizer.encode("a", add_special_tokens=True)
+    text = [place for place, is_special in enumerate(encoding.special_tokens_mask) if not is_special]
+    if not text:  # a tokenizer that knows no "a"
+        return encoding.ids, []
+    return encoding.ids[: text[0]], encoding.ids[text[-1] + 1 :]

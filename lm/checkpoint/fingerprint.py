@@ -11,6 +11,7 @@ from lm.checkpoint.checkpoint import (
     COLD_ITEMS_FILE,
     NGRAMS_FILE,
     read_json,
+    stated_special_tokens,
     tokenizer_files,
     weight_files,
 )
@@ -52,5 +53,8 @@ def model_fingerprint(path: Path) -> str:
     if not manifest["lexicon_weight"]:  # keeps the fingerprints of models that are older than this key
         del manifest["lexicon_weight"]
     files = [*tokenizer_files(path), *weight_files(path), *_task_files(path)]
-    parts = {"config": config, "manifest": manifest, "files": {file.name: _digest(file) for file in files}}
+    digests = {file.name: _digest(file) for file in files}
+    parts: dict[str, object] = {"config": config, "manifest": manifest, "files": digests}
+    if (stated := stated_special_tokens(path)) is not None:
+        parts["special_tokens"] = stated
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

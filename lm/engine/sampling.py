@@ -105,7 +105,7 @@ class Sampler:
         if "" in stop_sequences:
             raise ValueError("a stop sequence is empty: remove it")
         longest = self.engine.context - max_new_tokens
-        encoded = [list(ids[-longest:]) or [self.encoder.end_token] for ids in self._encode(prompts)]
+        encoded = [self.encoder.newest_tokens(ids, longest) for ids in self._encode(prompts)]
         slots = num_return_sequences * max_new_tokens
         samples: list[list[Sample]] = [[] for _ in prompts]
         order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Mapping
@@ -76,28 +77,53 @@ def _converted(file: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype) ->
 
     Its name is a hash of the source's path, size and time. Writing one deletes those unused for UNUSED_SECONDS.
     """
-    stat = file.stat()
-    source = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns} {dtype}"
-    folder = Path(tempfile.gettempdir()) / f"regulars-weights-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise CheckpointError(f"{folder} belongs to another user: remove it, or set TMPDIR to a folder of your own")
+    source_stat = file.stat()
+    source = f"{file.resolve()} {source_stat.st_size} {source_stat.st_mtime_ns} {dtype}"
+    folder = _cache_folder()
     target = folder / f"{hashlib.sha256(source.encode()).hexdigest()[:32]}.safetensors"
-    if target.exists():
+    if _is_own_file(target):
         return target
     # One worker writes and the others wait; otherwise each would map a copy of its own.
-    with (folder / "lock").open("w") as lock:
+    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.exists():
+        if _is_own_file(target):
             return target
         for old in folder.glob("*.*"):  # unfinished files of killed workers included
-            if time.time() - max(old.stat().st_atime, old.stat().st_mtime) > UNUSED_SECONDS:
+            used_at = max(old.lstat().st_atime, old.lstat().st_mtime)
+            if time.time() - used_at > UNUSED_SECONDS:
                 old.unlink(missing_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".writing", delete=False) as written:
             name = Path(written.name)
         save_file({key: tensor.to(dtype).contiguous() for key, tensor in tensors.items()}, name)
         name.replace(target)  # atomic: a kill at any moment leaves no partial file under this name
+    finally:
+        os.close(lock)
     return target
+
+
+def _cache_folder() -> Path:
+    """The user's folder of converted files, which nobody else can write or read.
+
+    Raises CheckpointError when another user owns it or it is a link: anybody can make one in a shared TMPDIR.
+    """
+    folder = Path(tempfile.gettempdir()) / f"regulars-weights-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise CheckpointError(f"{folder} is not this user's folder: remove it, or set TMPDIR to a folder of your own")
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+    return folder
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether `path` is a regular file of this user that no other user can write; links do not count."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
 
 
 def _assemble(

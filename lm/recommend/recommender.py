@@ -121,7 +121,7 @@ class Recommender:
         if not len(self.catalogue) or not prompts:
             return [[] for _ in prompts]
         longest = self.engine.context - self.encoder.max_answer_tokens
-        encoded = [ids[-longest:] or [self.encoder.end_token] for ids in self.encoder.encode_many(prompts)]
+        encoded = [self.encoder.newest_tokens(ids, longest) for ids in self.encoder.encode_many(prompts)]
         rows = [self._rows(item_ids) for item_ids in excluded]
         best = self._best_tokens if self.catalogue.coding == "item_tokens" else self._best_titles
         lists: list[list[ScoredItem]] = [[] for _ in prompts]

@@ -77,7 +77,7 @@ def train_recommend(
             return figures
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
-        new = out.with_name(out.name + ".new")
+        new = work / "model"
         manifest = tuning.finish()
         write_model_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
         tuning.hybrid.save(new)

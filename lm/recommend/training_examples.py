@@ -8,7 +8,6 @@ purchase, with less weight. Where every event counts as a day of its own this is
 from __future__ import annotations
 
 import bisect
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -196,12 +195,12 @@ def title_examples(
     """
     prompts = encoder.render_many([events for events, _ in nights], max_tokens)
     answers = encoder.answers([titles[item] for _, item in nights])
-    cue = encoder.encode(encoder.cue)
+    cue = encoder.bought_tokens
     examples = []
     for prompt, answer in zip(prompts, answers, strict=True):
         tokens: list[int] = []
         pairs = []
-        for line in encoder.encode_many(_lines(prompt.prompt)):
+        for line in encoder.encode_lines(prompt.prompt):
             if line[: len(cue)] == cue:
                 spelled = enumerate(line[len(cue) :], start=len(tokens) + len(cue) - 1)
                 pairs += [(position, token, WITHIN_DAY) for position, token in spelled]
@@ -209,10 +208,6 @@ def title_examples(
         pairs += [(position, token, 1.0) for position, token in enumerate(answer, start=len(tokens) - 1)]
         examples.append(_example([*tokens, *answer], pairs))
     return examples
-
-
-def _lines(prompt: str) -> list[str]:
-    return re.findall(r"[^\n]*\n|[^\n]+$", prompt)
 
 
 def _example(tokens: Sequence[int], pairs: Sequence[tuple[int, int, float]]) -> PurchaseExample:

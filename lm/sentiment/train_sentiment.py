@@ -133,7 +133,7 @@ def train_sentiment(
             "lines": lines,
             "shortened": sum(shortened for _, shortened in encoded),
         }
-        new = out.with_name(out.name + ".new")
+        new = work / "model"
         final = manifest.model_copy(update=head.manifest_values() | {"training": notes, "metrics": figures})
         write_model_folder(model, tokenizer, final, new)
         if head.ngrams is not None:

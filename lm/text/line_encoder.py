@@ -2,6 +2,10 @@
 
 The title after a purchase's label is encoded separately, so that it has the same tokens in a history as in an answer.
 An item marker is one token; a line that holds nothing else has no token for its newline.
+
+SentencePiece tokenizers put a space before a text. Every line but a prompt's first is therefore encoded after a
+newline, whose tokens are dropped, so that the prompt has the tokens that the tokenizer gives it as a whole. The one
+exception is a tokenizer that joins a Chinese colon with the title after it, as Llama 3's does.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from lm.text.template import CUES, LABEL, MARKER
 
 CACHE_TOKENS = 4_000_000
 """Tokens of the cached lines: 16 MB besides their text, enough for most of a shop's titles."""
+CACHED_FIRST_LINES = 1000
+_PROBES = ("Bought", " a", "购")
 
 
 class LineEncoder:
@@ -25,22 +31,37 @@ class LineEncoder:
         self.markers = markers
         self._cached: dict[str, array[int]] = {}
         self._cached_tokens = 0
+        self._marks_starts = _marks_starts(tokenizer)
+        self._first_lines: dict[str, list[int]] = {}
 
-    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each prompt, the concatenation of those of its lines."""
+    def encode(self, prompts: Sequence[str]) -> list[list[Sequence[int]]]:
+        """The token ids of each line of each prompt, without the special tokens that begin a text."""
         split = [_lines(prompt) for prompt in prompts]
         self.cache(line for lines in split for line in lines)
-        encoded = []
-        for lines in split:
-            ids: list[int] = []
-            for line in lines:
-                ids.extend(self._cached[line])
-            encoded.append(ids)
+        encoded: list[list[Sequence[int]]] = [[self._cached[line] for line in lines] for lines in split]
+        if self._marks_starts:
+            for lines, ids in zip(split, encoded, strict=True):
+                ids[:1] = [self._first_line(line) for line in lines[:1]]
         return encoded
+
+    def _first_line(self, line: str) -> list[int]:
+        if line not in self._first_lines:
+            if len(self._first_lines) > CACHED_FIRST_LINES:
+                self._first_lines.clear()
+            first, *rest = self._pieces(line)
+            start = [self.markers[first]] if first in self.markers else self.encode_texts([first])[0]
+            self._first_lines[line] = start + self._encode_pieces([rest])[0]
+        return self._first_lines[line]
 
     def encode_texts(self, texts: Sequence[str]) -> list[list[int]]:
         """The token ids of plain texts, in which labels and markers have no meaning."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def encode_continuations(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids that texts have within a prompt, after other text."""
+        if not self._marks_starts:
+            return self.encode_texts(texts)
+        return [[token for token, _ in _after_newline(self.tokenizer, text)] for text in texts]
 
     def cache(self, lines: Iterable[str]) -> None:
         """Encode the lines that are not cached yet, in one batch; a full cache is emptied first."""
@@ -82,9 +103,11 @@ class LineEncoder:
         return None
 
     def _encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
-        split = [self._pieces(line) for line in lines]
+        return self._encode_pieces([self._pieces(line) for line in lines])
+
+    def _encode_pieces(self, split: Sequence[Sequence[str]]) -> list[list[int]]:
         texts = list(dict.fromkeys(piece for pieces in split for piece in pieces if piece not in self.markers))
-        ids_of = dict(zip(texts, self.encode_texts(texts), strict=True))
+        ids_of = dict(zip(texts, self.encode_continuations(texts), strict=True))
         ids_of |= {piece: [self.markers[piece]] for pieces in split for piece in pieces if piece in self.markers}
         return [[token for piece in pieces for token in ids_of[piece]] for pieces in split]
 
@@ -95,8 +118,11 @@ class LineEncoder:
             if piece in self.markers:
                 starts.append(done)
             else:
-                offsets = self.tokenizer.encode(piece, add_special_tokens=False).offsets
-                starts += [done + start for start, _ in offsets]
+                if self._marks_starts:
+                    starts += [done + start for _, start in _after_newline(self.tokenizer, piece)]
+                else:
+                    offsets = self.tokenizer.encode(piece, add_special_tokens=False).offsets
+                    starts += [done + start for start, _ in offsets]
             done += len(piece)
         return starts
 
@@ -115,6 +141,24 @@ class LineEncoder:
                 pieces += [line[done : match.start()], match[0]]
                 done = match.end()
         return [piece for piece in (*pieces, line[done:]) if piece]
+
+
+def _after_newline(tokenizer: Tokenizer, text: str) -> list[tuple[int, int]]:
+    """The tokens of a text that follows a newline, each with the index of the character in which it begins."""
+    encoding = tokenizer.encode("\n" + text, add_special_tokens=False)
+    return [(token, start - 1) for token, (start, _) in zip(encoding.ids, encoding.offsets, strict=True) if start]
+
+
+def _marks_starts(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer encodes the start of a text otherwise than text after a newline, as SentencePiece does.
+
+    A tokenizer that joins a newline with what follows cannot be asked for text after a newline: False for that too.
+    """
+    after = [_after_newline(tokenizer, probe) for probe in _PROBES]
+    if not all(tokens and tokens[0][1] == 0 for tokens in after):
+        return False
+    alone = [tokenizer.encode(probe, add_special_tokens=False).ids for probe in _PROBES]
+    return alone != [[token for token, _ in tokens] for tokens in after]
 
 
 def _lines(text: str) -> list[str]:

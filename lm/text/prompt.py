@@ -7,6 +7,7 @@ Purchases come last, after searches and reviews: small models learn sequences be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,7 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from lm.checkpoint.checkpoint import END_OF_TEXT, CheckpointError, context_tokens, load_tokenizer, read_json
+from lm.checkpoint.checkpoint import (
+    END_OF_TEXT,
+    CheckpointError,
+    context_tokens,
+    load_tokenizer,
+    read_json,
+    special_tokens,
+)
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.text.history_batch import HistoryBatch, Ints
 from lm.text.line_encoder import LineEncoder
@@ -54,7 +62,8 @@ class PromptEncoder:
     """Renders histories and encodes prompts, answers and reviews for one model.
 
     `context_tokens` is the model's number of positions; a prompt leaves room in it for the longest answer.
-    Lines are cached, so an encoder must not be shared between threads.
+    `prefix` and `suffix` are the special tokens that the tokenizer adds before and after a text: Llama's and Gemma's
+    BOS is a prefix. Lines are cached, so an encoder must not be shared between threads.
     """
 
     def __init__(self, tokenizer: Tokenizer, manifest: Manifest, *, context_tokens: int = 1024) -> None:
@@ -68,11 +77,13 @@ class PromptEncoder:
             self.item_tokens = {item: manifest.first_item_token + i for i, item in enumerate(manifest.item_ids)}
         self._markers = {item: item_marker(item) for item in self.item_tokens}
         self._lines = LineEncoder(tokenizer, {self._markers[i]: token for i, token in self.item_tokens.items()})
+        self.prefix, self.suffix = special_tokens(tokenizer)
         self._events: dict[Event, tuple[str, int]] = {}
         self.header = self.template.header
         self.cue = "" if coded else self.template.bought
         self._bought = self.template.bought + self.template.space
-        self._cue_tokens = self._lines.count(self.template.bought)
+        self.bought_tokens = self._lines.encode_continuations([self.template.bought])[0]
+        self._cue_tokens = len(self.bought_tokens)
         self.title_tokens = min(TITLE_TOKENS, context_tokens // 4)
         self.max_answer_tokens = 1 if coded else self.title_tokens
         self.max_prompt_tokens = context_tokens - self.max_answer_tokens
@@ -98,12 +109,26 @@ class PromptEncoder:
         return cls(tokenizer, manifest, context_tokens=context_tokens(path))
 
     def encode(self, prompt: str) -> list[int]:
-        """The token ids of a prompt, the concatenation of those of its lines."""
-        return self._lines.encode([prompt])[0]
+        """The token ids of a prompt: `prefix` and those of its lines."""
+        return self.encode_many([prompt])[0]
 
     def encode_many(self, prompts: Sequence[str]) -> list[list[int]]:
         """The token ids of each prompt; a line that several prompts share is encoded once."""
-        return self._lines.encode(prompts)
+        return [[*self.prefix, *itertools.chain.from_iterable(lines)] for lines in self._lines.encode(prompts)]
+
+    def encode_lines(self, prompt: str) -> list[list[int]]:
+        """The token ids of a prompt, line by line; `prefix` belongs to the first line."""
+        lines = [list(line) for line in self._lines.encode([prompt])[0]]
+        lines[:1] = [self.prefix + first for first in lines[:1]]
+        return lines
+
+    def newest_tokens(self, ids: Sequence[int], limit: int) -> list[int]:
+        """The last `limit` tokens of an encoded prompt, its `prefix` among them; the end token for an empty prompt."""
+        ids = list(ids)
+        if len(ids) > limit:
+            prefix = self.prefix if ids[: len(self.prefix)] == self.prefix else []
+            ids = prefix + ids[len(ids) - limit + len(prefix) :]
+        return ids or [self.end_token]
 
     def answer_tokens(self, title: str) -> list[int]:
         """The tokens to generate for a title with coding titles: the title's and a newline's.
@@ -117,12 +142,12 @@ class PromptEncoder:
         bought, space = self.template.bought, self.template.space
         limit = self._cue_tokens + self.title_tokens
         texts = [f"{space}{product_text(title, None)}\n" for title in titles]
-        answers = self._lines.encode_texts(texts)
+        answers = self._lines.encode_continuations(texts)
         for i, ids in enumerate(answers):
             if len(ids) > self.title_tokens:
                 shortened = self._lines.shorten(bought + texts[i], limit)
                 text = f"{space}\n" if shortened is None else shortened[len(bought) :]
-                answers[i] = self._lines.encode_texts([text])[0]
+                answers[i] = self._lines.encode_continuations([text])[0]
         return answers
 
     def render(self, events: Sequence[Event], budget: int) -> RenderedPrompt:
@@ -225,12 +250,15 @@ class PromptEncoder:
     def encode_reviews(self, texts: Sequence[str], max_tokens: int) -> list[tuple[list[int], bool]]:
         """The token ids of each review for the classifier, and whether it was shortened.
 
-        They are those of the redacted text and an end token, at most `max_tokens`. A longer review keeps its head and
-        its tail, because a verdict stands at the beginning or at the end. Raises ValueError for `max_tokens` below 1.
+        They are those of the redacted text between `prefix` and `suffix`, or an end token where the tokenizer adds
+        neither; at most `max_tokens`. A longer review keeps its head and its tail, because a verdict stands at the
+        beginning or at the end. Raises ValueError for a `max_tokens` that leaves no room for the special tokens.
         """
-        room = min(max_tokens, self.context_tokens) - 1
+        suffix = self.suffix if self.prefix or self.suffix else [self.end_token]
+        special = len(self.prefix) + len(suffix)
+        room = min(max_tokens, self.context_tokens) - special
         if room < 0:
-            raise ValueError("max_tokens must be at least 1")
+            raise ValueError(f"max_tokens must be at least {special}")
         window = 8 * (room + 1)  # characters at each end; the middle of a huge review is never read
         ends: list[str] = []
         for text in texts:
@@ -247,5 +275,5 @@ class PromptEncoder:
                 last = head if whole else tail
                 kept = min(room // 2, len(last))
                 head = head[: room - kept] + last[len(last) - kept :]
-            reviews.append(([*head, self.end_token], shortened))
+            reviews.append(([*self.prefix, *head, *suffix], shortened))
         return reviews

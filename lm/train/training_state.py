@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lm.checkpoint.folder_exchange import exchange_folders
+from lm.checkpoint.manifest import MANIFEST_FILE
 from lm.train import distributed
+
+MODEL_SUFFIXES = (".json", ".safetensors")
+"""The suffixes of the files of a model that a training writes."""
 
 
 class TrainingError(Exception):
@@ -31,6 +36,10 @@ class TrainingError(Exception):
 
 class TrainingBusy(TrainingError):
     """Another process trains into the same folder."""
+
+
+class FolderTaken(TrainingError):
+    """A folder that a training would delete holds files that no training wrote."""
 
 
 @dataclass(frozen=True)
@@ -76,48 +85,78 @@ def training_key(settings: Mapping[str, Any], data: Iterable[bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
+def refuse_foreign_files(out: Path) -> None:
+    """Raise FolderTaken when `out` holds anything but a model of ours, which a training would delete with it.
+
+    A missing and an empty folder are fine. A model of ours is a folder with a `regulars.json` whose entries are all
+    JSON and safetensors files.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise FolderTaken(f"{out} is a {'link' if out.is_symlink() else 'file'}: name the model's folder itself")
+    entries = sorted(out.iterdir()) if out.is_dir() else []
+    if entries and not (out / MANIFEST_FILE).is_file():
+        raise FolderTaken(
+            f"{out} holds {entries[0].name} but no {MANIFEST_FILE}: a training replaces the whole folder, so name "
+            "an empty or a new one"
+        )
+    foreign = [entry for entry in entries if entry.is_dir() or entry.suffix not in MODEL_SUFFIXES]
+    if foreign:
+        raise FolderTaken(
+            f"{out} holds {foreign[0].name}, which is no part of a model: a training replaces the whole folder, so "
+            f"move {foreign[0].name} elsewhere"
+        )
+
+
 @contextlib.contextmanager
 def work_folder(out: Path, key: str) -> Iterator[Path]:
     """Lock and yield the folder `<out>.training` of the training with this `training_key`.
 
     Files of another training in it are deleted. The folder is deleted at the end, and kept on failure, to resume from.
     Of several processes of one training only process 0 locks and deletes. Raises TrainingBusy while another process
-    trains into the same `out`.
+    trains into the same `out`, and FolderTaken when `out` or the work folder holds files of somebody else.
     """
     work = out.with_name(out.name + ".training")
     if distributed.rank():
         yield work
         return
+    refuse_foreign_files(out)
+    key_file = work / "fingerprint"
+    kept = ("lock", key_file.name)
+    if work.is_dir() and not key_file.is_file() and (foreign := [e.name for e in work.iterdir() if e.name != "lock"]):
+        raise FolderTaken(f"{work} holds {min(foreign)}, which no training wrote: move it elsewhere, or rename {out}")
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
+    with (work / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise TrainingBusy(f"another training writes {out}: wait for it, or end it and start again") from None
-        key_file = work / "fingerprint"
         if not key_file.exists() or key_file.read_text(encoding="utf-8") != key:
-            for leftover in work.iterdir():
-                if leftover.name != "lock":
-                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            _empty(work, kept)
             key_file.write_text(key, encoding="utf-8")
         yield work
+        _empty(work, kept)  # the key goes last: a kill in between must leave a folder that is known as ours
         shutil.rmtree(work)
+
+
+def _empty(folder: Path, kept: Collection[str]) -> None:
+    for entry in folder.iterdir():
+        if entry.name not in kept:
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def replace_folder(new: Path, out: Path) -> None:
     """Put the finished folder `new` in the place of `out`, on the same file system.
 
-    The exchange is atomic where Linux offers it; elsewhere `out` is missing for an instant.
+    The exchange is atomic where Linux offers it; elsewhere `out` is missing for an instant. Raises FolderTaken as
+    `refuse_foreign_files`.
     """
+    refuse_foreign_files(out)
     if not out.exists():
         new.rename(out)
         return
     if exchange_folders(new, out):
         shutil.rmtree(new)
         return
-    old = out.with_name(out.name + ".old")
-    if old.exists():
-        shutil.rmtree(old)
-    out.rename(old)
-    new.rename(out)
-    shutil.rmtree(old)
+    with tempfile.TemporaryDirectory(prefix=f"{out.name}.old-", dir=out.parent) as old:
+        out.rename(Path(old) / out.name)
+        new.rename(out)

@@ -22,6 +22,7 @@ from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import read_manifest
 from lm.text.prompt import Event
 from lm.train.training_loop import TrainingProgress
+from tests.jobs.spark.test_files import NO_SPARK
 from tests.rows import frame
 
 QUICK = [
@@ -169,6 +170,15 @@ def test_a_hub_id_is_no_place_to_write_to(spark, tmp_path):
     config = load(configuration(tmp_path, models={"recommend": "gpt2"}))
     with pytest.raises(ConfigurationError, match=r"models.recommend is 'gpt2'.*train.recommend.init"):
         train(spark, config, date(2026, 3, 1), ("recommend",), Console(file=io.StringIO()))
+
+
+def test_a_folder_with_foreign_files_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "thesis.docx").touch()
+    config = load(configuration(tmp_path, models={"recommend": "documents"}))
+    with pytest.raises(ConfigurationError, match=r"models\.recommend: .*thesis\.docx.*name an empty or a new one"):
+        train(NO_SPARK, config, date(2026, 3, 1), ("recommend",), Console(file=io.StringIO()))
+    assert (tmp_path / "documents" / "thesis.docx").exists()
 
 
 def test_sentiment_needs_reviews(spark, tmp_path):

@@ -93,6 +93,50 @@ def test_workers_that_start_at_once_share_one_conversion(tmp_path: Path, monkeyp
     assert len(list(folder.glob("*.*"))) == 1  # and what was left of a killed worker is gone
 
 
+def test_the_cache_of_conversions_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links and folders that another user may have made in a shared TMPDIR are neither followed nor trusted."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path, folder, victim = (
+        save_causal(tmp_path / "m"),
+        tmp_path / f"regulars-weights-{os.getuid()}",
+        tmp_path / "victim",
+    )
+    victim.mkdir()
+    folder.symlink_to(victim)
+    with pytest.raises(CheckpointError, match=r"not this user's folder.*TMPDIR"):
+        load_gpt2(path, dtype=torch.bfloat16)
+    assert not list(victim.iterdir())
+    folder.unlink()
+
+    folder.mkdir(mode=0o755)
+    expected = load_gpt2(path, dtype=torch.bfloat16).wte
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (made,) = folder.glob("*.safetensors")
+    for plant in (lambda: made.symlink_to(victim / "weights"), lambda: (made.touch(), made.chmod(0o666))):
+        made.replace(victim / "weights")
+        save_file({"wrong": torch.zeros(1)}, victim / "weights")
+        plant()
+        assert torch.equal(load_gpt2(path, dtype=torch.bfloat16).wte, expected)
+        assert made.is_file()
+        assert not made.is_symlink()
+
+    made.unlink()
+    (victim / "precious").write_text("kept")
+    (folder / "lock").unlink()
+    (folder / "lock").symlink_to(victim / "precious")
+    assert torch.equal(load_gpt2(path, dtype=torch.bfloat16).wte, expected)  # converted for this process alone
+    assert (victim / "precious").read_text() == "kept"
+
+
+def test_the_cache_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    path, me = save_causal(tmp_path / "m"), os.getuid()
+    monkeypatch.setattr("os.getuid", lambda: me + 1)
+    (tmp_path / f"regulars-weights-{me + 1}").mkdir()
+    with pytest.raises(CheckpointError, match="not this user's folder"):
+        load_gpt2(path, dtype=torch.bfloat16)
+
+
 def test_missing_and_misshapen_weights_are_named(tmp_path: Path) -> None:
     path = save_causal(tmp_path / "m")
     with pytest.raises(CheckpointError, match=r"score\.weight.*train --task sentiment"):

@@ -174,6 +174,7 @@ def test_kill_9_leaves_the_old_model_and_the_next_run_ends_as_if_undisturbed(tmp
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     cut.mkdir()
     (cut / "model.safetensors").write_bytes(b"the old model")
+    (cut / "regulars.json").write_text("{}")
     code = f"from tests.lm.recommend.test_train_recommender import cut_training as t; t({str(cut)!r}, 12)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert ended.returncode == -signal.SIGKILL

@@ -20,7 +20,14 @@ from safetensors.torch import save
 
 from lm.train import training_loop
 from lm.train.training_loop import Schedule, TrainingProgress, TrainingTask, fit, length_batches, pad
-from lm.train.training_state import TrainingError, replace_folder, training_key, work_folder
+from lm.train.training_state import (
+    FolderTaken,
+    TrainingError,
+    refuse_foreign_files,
+    replace_folder,
+    training_key,
+    work_folder,
+)
 from tests import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -191,13 +198,63 @@ def test_training_key_tells_settings_and_data_apart():
     assert len({base, training_key({"seed": 1}, [b"ab", b"c"]), training_key({"seed": 0}, [b"a", b"bc"])}) == 3
 
 
+def our_folder(path: Path, name: str) -> Path:
+    path.mkdir(parents=True)
+    for file in ("regulars.json", name):
+        (path / file).touch()
+    return path
+
+
 @pytest.mark.parametrize("exchange", [True, False])
 def test_a_finished_folder_takes_the_old_ones_place(tmp_path, monkeypatch, exchange):
     if not exchange:  # a file system without an atomic exchange
         monkeypatch.setattr("lm.train.training_state.exchange_folders", lambda new, out: False)
-    for name in ("first", "second"):
-        new = tmp_path / "model.new"
-        new.mkdir()
-        (new / name).touch()
-        replace_folder(new, tmp_path / "model")
-        assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("model"), Path("model") / name]
+    for name in ("first.json", "second.json"):
+        replace_folder(our_folder(tmp_path / "model.new", name), tmp_path / "model")
+        assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
+            "model",
+            "model/regulars.json",
+            f"model/{name}",
+        }
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["thesis.docx"], "thesis.docx but no regulars.json.*an empty or a new one"),
+        (["config.json", "model.safetensors"], "config.json but no regulars.json"),  # somebody's Hugging Face model
+        (["regulars.json", "notes.md"], "notes.md, which is no part of a model.*move notes.md"),
+        (["regulars.json", "sentiment/regulars.json"], "sentiment, which is no part"),
+    ],
+)
+def test_a_training_never_deletes_foreign_files(tmp_path, names, says):
+    out = tmp_path / "model"
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).touch()
+    with pytest.raises(FolderTaken, match=says), work_folder(out, "key"):
+        pass
+    new = our_folder(tmp_path / "new", "config.json")
+    with pytest.raises(FolderTaken, match=says):
+        replace_folder(new, out)
+    assert all((out / name).exists() for name in names)
+
+
+def test_a_work_folder_of_somebody_else_is_refused(tmp_path):
+    (tmp_path / "model.training").mkdir()
+    (tmp_path / "model.training" / "thesis.docx").touch()
+    with (
+        pytest.raises(FolderTaken, match=r"thesis.docx, which no training wrote"),
+        work_folder(tmp_path / "model", "a"),
+    ):
+        pass
+    assert (tmp_path / "model.training" / "thesis.docx").exists()
+
+
+def test_a_link_or_a_file_as_the_models_folder_is_refused(tmp_path):
+    our_folder(tmp_path / "elsewhere", "config.json")
+    (tmp_path / "link").symlink_to("elsewhere")
+    (tmp_path / "file").touch()
+    for name in ("link", "file"):
+        with pytest.raises(FolderTaken, match=f"is a {name}"):
+            refuse_foreign_files(tmp_path / name)
