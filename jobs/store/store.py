@@ -8,6 +8,7 @@
         attempts/YYYY-MM-DD.json                                 a date's run that has not published yet, or failed
         settings/<version>.json                                  the settings that a date was published with
         scratch/<name>/                                          temporary folders of commands without the lock
+        scratch/<name>.live                                      locked while the owner of that folder runs
         format.json                                              the version of this layout
         lock                                                     the lock of the writing command
 """
@@ -21,7 +22,11 @@ from datetime import date
 from pyspark.sql import SparkSession
 
 from jobs.spark import files
+from jobs.spark.errors import ConfigurationError
 
+#: The folders of a store, and those whose entries are folders that commands rename or list.
+_ROOMS = ("tables", "ledger", "staging", "work", "trash", "intents", "attempts", "settings", "scratch")
+_ROOMS_OF_FOLDERS = ("tables", "ledger", "staging", "trash")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
@@ -111,3 +116,21 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a folder of the store: letters, digits, '.', '_' and '-' only")
     return name
+
+
+def refuse_links(store: Store) -> None:
+    """Raise ConfigurationError where a folder of a local store is a link to a place outside the store.
+
+    Commands delete and rename below these folders, so a planted link would reach foreign files.
+    """
+    here = files.local(store.root)
+    if here is None or not here.is_dir():
+        return
+    rooms = [here / room for room in _ROOMS]
+    below = [entry for room in rooms if room.is_dir() for entry in room.iterdir() if room.name in _ROOMS_OF_FOLDERS]
+    for folder in [*rooms, *below]:
+        if folder.is_symlink() and not folder.resolve().is_relative_to(here.resolve()):
+            raise ConfigurationError(
+                f"store: {folder} is a symbolic link to {folder.resolve()}, outside the store. Regulars deletes and "
+                "renames files there, so it stops. Delete the link, then run the same command again."
+            )
