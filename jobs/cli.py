@@ -16,7 +16,16 @@ import typer
 from rich.console import Console
 
 from jobs.commands import model_commands, store_commands
-from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
+from jobs.commands.options import (
+    DEFAULT_CONFIG,
+    ConfigFile,
+    Future,
+    Overrides,
+    console,
+    load_config,
+    parsed_run_date,
+    session,
+)
 from jobs.spark.errors import UserError, disk_full
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.recommend.catalogue import CatalogueError
@@ -54,6 +63,7 @@ def sample(
 def nightly(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write.")],
     deadline: store_commands.DeadlineOption = None,
+    future: Future = False,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
@@ -62,7 +72,7 @@ def nightly(
     from jobs.nightly import run_night
 
     settings = load_config(config, overrides)
-    day = parsed_date("--run-date", run_date)
+    day = parsed_run_date("--run-date", run_date, settings, future=future)
     until = store_commands.parsed_deadline(deadline, settings)
     spark = session("nightly", settings)
     show_summary(spark, run_night(spark, settings, day, console, str(config), until), console)
@@ -84,6 +94,7 @@ for command in (
     store_commands.plan,
     store_commands.status,
     store_commands.rollback,
+    store_commands.unpublish,
     store_commands.gc,
 ):
     app.command()(command)

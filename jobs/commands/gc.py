@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import schemas
+from jobs.commands.options import shop_today
 from jobs.config.config import Config
 from jobs.scoring import compaction, ledger
 from jobs.spark import files
@@ -134,8 +135,9 @@ def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[
 
 
 def _keep_from(spark: SparkSession, store: Store, config: Config) -> date | None:
-    """The first date to keep, counted back from the newest published date and not from the clock."""
-    dates = published_dates(spark, store, "recommendations")
+    """Count back from the newest published date that is not in the future, so an unused store loses nothing more."""
+    today = shop_today(config.timezone)
+    dates = [day for day in published_dates(spark, store, "recommendations") if day <= today]
     return dates[-1] - timedelta(days=config.gc.ledger_days) if dates else None
 
 

@@ -78,7 +78,7 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
         said, _ = collect(spark, config, dry_run=True)
         with pytest.raises(StoreBusy):
             collect(spark, config, dry_run=False)
-    with reading_ledger(spark, store, "plan"), pytest.raises(StoreBusy, match="regulars plan .* reads the ledger"):
+    with reading_ledger(spark, store, "plan"), pytest.raises(StoreBusy, match=r"regulars plan .* reads the ledger"):
         collect(spark, config, dry_run=False)
     assert digests(store.root) == before
     runs = "staging, work and trash of ended runs"
