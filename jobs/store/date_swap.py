@@ -46,6 +46,11 @@ class Intent:
     number: int = 0
 
 
+#: The intents that this process has opened, and those of them that it has closed, in order.
+_begun: list[Intent] = []
+_finished: list[Intent] = []
+
+
 def prepare_swap(spark: SparkSession, store: Store, staged: str, target: str) -> FolderSwap:
     """Flush a checked staged folder to disk and describe its swap with `target`."""
     files.sync(staged)
@@ -55,11 +60,29 @@ def prepare_swap(spark: SparkSession, store: Store, staged: str, target: str) ->
 
 def commit(spark: SparkSession, store: Store, intent: Intent) -> None:
     """Write the intent, do all swaps, retire folders, close the intent and delete the run's staging folder."""
+    _begun.append(intent)
     files.write_text(spark, store.intent(intent.run_id), json.dumps(asdict(intent), indent=1))
     point("intent-opened")
     for swap in intent.swaps:
         _put_in_place(spark, store, intent.run_id, swap)
     _close(spark, store, intent)
+    _finished.append(intent)
+
+
+def published_so_far() -> str:
+    """Say what this process has published, for the message of a command that ends early."""
+    said = []
+    if _finished:
+        said.append(f"Finished before that: {_dates(_finished)}.")
+    open_intents = _begun[len(_finished) :]
+    if open_intents:
+        said.append(f"{_dates(open_intents)} was being published: the next command that writes finishes or undoes it.")
+    return " ".join(said) or "Nothing was published."
+
+
+def _dates(intents: Sequence[Intent]) -> str:
+    names = [folder.rpartition("/")[2].removeprefix("run_date=") for one in intents for folder in _changed(one)]
+    return ", ".join(dict.fromkeys(names))
 
 
 def closed_intents(spark: SparkSession, store: Store) -> list[Intent]:

@@ -64,6 +64,7 @@ def test_help_is_the_manual(capfd):
     )
     for verb in verbs:
         assert verb in output
+    assert cli.EXIT_CODES in output
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import cli
 from jobs.spark import fault_points
 from jobs.spark.errors import ConfigurationError
 from jobs.store import date_swap
@@ -242,6 +244,45 @@ def test_what_dead_runs_left_behind_goes(tmp_path: Path) -> None:
     assert recover(NO_SPARK, Store(str(tmp_path))) == []
     left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     assert left == ["ledger/t/wave=1/part-00000.parquet", "tables/a/run_date=2026-03-01/part-00000.parquet"]
+
+
+def test_a_command_that_ends_early_says_what_is_published(
+    tmp_path: Path, killed: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Interrupted, or out of room, before, between and in the middle of its publishes."""
+    store, days = Store(str(tmp_path)), ("2026-03-01", "2026-03-02")
+    killed.setattr(date_swap, "_begun", [])
+    killed.setattr(date_swap, "_finished", [])
+
+    def ending(publishes: int, error: BaseException, point: str = "") -> str:
+        def command(**_: object) -> None:
+            for number in range(publishes):
+                fill(Path(store.staging(f"run{number}")) / "a", [f"new {number}"])
+                target = f"{store.table('a')}/run_date={days[number]}"
+                swap = date_swap.prepare_swap(NO_SPARK, store, f"{store.staging(f'run{number}')}/a", target)
+                date_swap.commit(NO_SPARK, store, Intent(f"run{number}", [swap], number=number + 1))
+            raise error
+
+        killed.setattr(cli, "app", command)
+        with pytest.raises(SystemExit):
+            cli.main()
+        return " ".join(capfd.readouterr().err.split())
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert "Interrupted. Nothing was published. The same" in ending(0, KeyboardInterrupt())
+    assert "/tmp). Nothing was published. Make room" in ending(0, full)
+    assert "Interrupted. Finished before that: 2026-03-01, 2026-03-02. The same" in ending(2, KeyboardInterrupt())
+    assert "/tmp). Finished before that: 2026-03-01, 2026-03-02. Make room" in ending(0, full)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    shutil.rmtree(tmp_path / "tables")
+    date_swap._begun.clear()
+    date_swap._finished.clear()
+    killed.setattr(fault_points, "_kill", interrupt)
+    killed.setenv(fault_points.VARIABLE, "intent-opened")
+    assert "2026-03-01 was being published: the next command that writes finishes" in ending(1, KeyboardInterrupt())
 
 
 @pytest.mark.parametrize(

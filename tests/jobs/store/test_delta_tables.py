@@ -190,7 +190,7 @@ def test_a_storage_that_does_not_answer_is_named(store: Store) -> None:
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "max_retries": "0"}
     with pytest.raises(DeltaTablesBehind, match=r"s3://lake/shop could not be brought up to date") as refusal:
         update_delta_tables(NO_SPARK, store, DeltaTables("s3://lake/shop", KEYS | nowhere))
-    assert refusal.value.exit_code == 75
+    assert refusal.value.exit_code == 6
 
 
 @pytest.mark.parametrize("wrong", [{"format": "delta"}, {"to": "s3://bucket/shop"}])
