@@ -68,8 +68,8 @@ def disk_full(error: BaseException, published: str) -> DiskFull | None:
         if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _NO_SPACE in str(cause):
             return DiskFull(
                 "no space is left on a disk that the command writes to: the store's, or the one where Spark spills "
-                f"(spark.local.dir, by default /tmp). {published} Make room (regulars gc frees what the store no "
-                "longer needs) or set another `store` or `spark: {spark.local.dir: ...}`, then run the same command again: it "
+                f"(spark.local.dir, by default /tmp). {published} Make room (regulars gc frees what the "
+                "store no longer needs) or set another `store` or `spark: {spark.local.dir: ...}`, then run the same command again: it "
                 "goes on where it stopped."
             )
         cause = cause.__cause__ or cause.__context__
