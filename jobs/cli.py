@@ -1,13 +1,15 @@
 """The command line: each command reads one configuration file, and each message says how to go on.
 
-Exit codes: 0 done; 1 a defect of Regulars; 2 wrong usage or configuration; 4 gate refused, old data kept; 5 input
-missing or unreadable; 75 another run holds the store; 130 interrupted, resumable.
+`EXIT_CODES` lists the exit codes; `regulars --help` prints them.
 """
 
 from __future__ import annotations
 
 import signal
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -16,13 +18,28 @@ import typer
 from rich.console import Console
 
 from jobs.commands import model_commands, store_commands
-from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
+from jobs.commands.options import (
+    DEFAULT_CONFIG,
+    ConfigFile,
+    Future,
+    Overrides,
+    console,
+    load_config,
+    parsed_run_date,
+    session,
+)
 from jobs.spark.errors import UserError, disk_full
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.recommend.catalogue import CatalogueError
 
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 a defect of Regulars; 2 wrong usage or configuration; 4 refused, old data kept; 5 input "
+    "missing or unreadable; 6 published, but the Delta tables are behind; 75 another run holds the store, try again; "
+    "130 interrupted, the same command goes on."
+)
 app = typer.Typer(
     name="regulars",
+    epilog=EXIT_CODES,
     help="Nightly next-purchase lists and review sentiment for a shop, by GPT-2 on Spark.",
     no_args_is_help=True,
     add_completion=False,
@@ -54,6 +71,7 @@ def sample(
 def nightly(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write.")],
     deadline: store_commands.DeadlineOption = None,
+    future: Future = False,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
@@ -62,7 +80,7 @@ def nightly(
     from jobs.nightly import run_night
 
     settings = load_config(config, overrides)
-    day = parsed_date("--run-date", run_date)
+    day = parsed_run_date("--run-date", run_date, settings, future=future)
     until = store_commands.parsed_deadline(deadline, settings)
     spark = session("nightly", settings)
     show_summary(spark, run_night(spark, settings, day, console, str(config), until), console)
@@ -84,6 +102,7 @@ for command in (
     store_commands.plan,
     store_commands.status,
     store_commands.rollback,
+    store_commands.unpublish,
     store_commands.gc,
 ):
     app.command()(command)
@@ -91,7 +110,7 @@ for command in (
 
 def main() -> NoReturn:
     """Run the command line. An error that a user can fix ends with one message and its exit code."""
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = app(standalone_mode=False)
         code = result if isinstance(result, int) else 0  # typer returns 130 for an interrupt
@@ -100,10 +119,10 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        full = disk_full(error)
+        full = disk_full(error, _published_so_far())
         code = _usage_error(error) if full is None else _print_error(full)
     if code == 130:
-        errors.print("Interrupted: nothing was published. The same command goes on where it stopped.")
+        errors.print(f"Interrupted. {_published_so_far()} The same command goes on where it stopped.", highlight=False)
     sys.exit(code)
 
 
@@ -121,8 +140,27 @@ def _usage_error(error: Exception) -> int:
     return 2
 
 
-def _raise_interrupt(_signal: int, _frame: FrameType | None) -> None:
+def _published_so_far() -> str:
+    """Say what this command has published. A command that has not imported the publishing has published nothing."""
+    date_swap = sys.modules.get("jobs.store.date_swap")
+    return str(date_swap.published_so_far()) if date_swap else "Nothing was published."
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """Stop Spark's jobs and the main thread. Pool threads that wait for a job would delay the end of the process."""
+    threading.Thread(target=_cancel_jobs, name="cancel-jobs", daemon=True).start()
     raise KeyboardInterrupt
+
+
+def _cancel_jobs() -> None:
+    """Cancel all Spark jobs until the process ends, because a pool thread may start another one."""
+    pyspark = sys.modules.get("pyspark")
+    while pyspark:
+        context = pyspark.SparkContext._active_spark_context
+        with suppress(Exception):  # the JVM may be ending already
+            if context:
+                context.cancelAllJobs()
+        time.sleep(1)
 
 
 def _escape(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import schemas
+from jobs.commands.options import shop_today
 from jobs.config.config import Config
 from jobs.scoring import compaction, ledger
 from jobs.spark import files
@@ -26,6 +27,7 @@ from jobs.store.dates import published_runs
 from jobs.store.delta_tables import DeltaTables, vacuum_delta_tables
 from jobs.store.lock import holder, lock
 from jobs.store.publish import leftover_folders, recover
+from jobs.store.scratch import dead_scratch, reading_ledger, rewriting_ledger
 from jobs.store.store import Store, published_dates
 from jobs.tasks.all_tasks import task_named
 from jobs.tasks.versions import settings_version
@@ -41,13 +43,21 @@ class Freed:
 
 
 def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dry_run: bool) -> list[Freed]:
-    """Free, or with `dry_run` only measure, and print one line for each kind; StoreBusy while a run writes."""
+    """Free, or with `dry_run` only measure, and print one line for each kind.
+
+    Raises StoreBusy while a run writes or `plan` reads the ledger; with `dry_run` while gc rewrites the ledger.
+    """
     store, run_id = Store(config.store), f"gc-{uuid.uuid4().hex[:8]}"
-    with nullcontext() if dry_run else lock(spark, store, run_id):
+    with ExitStack() as held:
+        if dry_run:
+            held.enter_context(reading_ledger(spark, store, "gc-dry-run"))
+        else:
+            held.enter_context(lock(spark, store, run_id))
+            held.enter_context(rewriting_ledger(spark, store, "gc"))
         for line in [] if dry_run else store_format.check_format(spark, store):
             console.print(line, highlight=False)
-        freed = [_left_behind(spark, store, config, dry_run=dry_run)]
-        freed.append(_scratch(spark, store, dry_run=dry_run))
+        freed = [_scratch(spark, store, dry_run=dry_run)]
+        freed.append(_left_behind(spark, store, config, dry_run=dry_run))
         keep_from = _keep_from(spark, store, config)
         freed.append(_records(spark, store, "attempts", _old_attempts(spark, store, keep_from), dry_run=dry_run))
         freed.append(_records(spark, store, "settings", _unused_settings(spark, store, config), dry_run=dry_run))
@@ -78,11 +88,13 @@ def _left_behind(spark: SparkSession, store: Store, config: Config, *, dry_run: 
 
 
 def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
-    """Files that killed commands such as `plan` left; a running one would lose its files and end with an error."""
-    count, size = files.disk_usage(spark, f"{store.root}/scratch")
+    """Free what plan, train and evaluate left when they were killed."""
+    dead = dead_scratch(spark, store)
+    sizes = [files.disk_usage(spark, path) for path in dead]
     if not dry_run:
-        files.delete(spark, f"{store.root}/scratch")
-    return Freed("scratch", f"{count:,} files", size)
+        for path in dead:
+            files.delete(spark, path)
+    return Freed("scratch", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes))
 
 
 def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str], *, dry_run: bool) -> Freed:
@@ -123,8 +135,9 @@ def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[
 
 
 def _keep_from(spark: SparkSession, store: Store, config: Config) -> date | None:
-    """The first date to keep, counted back from the newest published date and not from the clock."""
-    dates = published_dates(spark, store, "recommendations")
+    """Count back from the newest published date that is not in the future, so an unused store loses nothing more."""
+    today = shop_today(config.timezone)
+    dates = [day for day in published_dates(spark, store, "recommendations") if day <= today]
     return dates[-1] - timedelta(days=config.gc.ledger_days) if dates else None
 
 
@@ -150,7 +163,7 @@ def _ledger(
         left = round(size * after / before) if before else size
     else:
         before, after = compaction.compact(spark, store, task, result_type, f"{run_id}-{task}", keep_from, in_use)
-        # Only commands that hold the lock read the ledger, so nobody is listing the old waves.
+        # Nobody lists the old waves: other commands that read the ledger end with StoreBusy now.
         files.delete(spark, store.trash(f"{run_id}-{task}"))
         _, left = files.disk_usage(spark, store.ledger(task))
     return Freed(f"ledger of {task}", f"{before - after:,} of {before:,} rows in {waves} waves", size - left)

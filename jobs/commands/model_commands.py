@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
+from jobs.commands.options import (
+    DEFAULT_CONFIG,
+    ConfigFile,
+    Overrides,
+    console,
+    load_config,
+    parsed_date,
+    session,
+    shop_today,
+)
 from jobs.spark.errors import UsageError
 from jobs.tasks.all_tasks import TASKS
 
@@ -22,7 +31,10 @@ class Protocol(StrEnum):
 
 
 AsOf = Annotated[
-    str | None, typer.Option("--as-of", metavar="DATE", help="Use no event after this date; default: today.")
+    str | None,
+    typer.Option(
+        "--as-of", metavar="DATE", help="Use no event after this date; default: today in the shop's time zone."
+    ),
 ]
 ProtocolOption = Annotated[
     Protocol,
@@ -56,8 +68,8 @@ def train(
         task = "recommend" if task == "all" else task
         if task != "recommend":
             raise UsageError(f"--protocol leave-one-out is about purchases: it goes with --task recommend, not {task}")
-    day = _until(as_of)
     settings = load_config(config, overrides)
+    day = _until(as_of, settings.timezone)
     named = [name for name in TRAINED if getattr(settings.models, name) is not None]
     tasks = named if task == "all" else [task]
     options = TrainingOptions(protocol.value, settings.train.recommend.refit or refit, promote)
@@ -97,13 +109,15 @@ def evaluate(
 
         if run_date is not None and as_of is not None:
             raise UsageError("--as-of judges by held-out reviews, --run-date by later ones: leave one of the two out")
-        until = _until(as_of) if run_date is None else parsed_date("--run-date", run_date)
+        until = _until(as_of, settings.timezone) if run_date is None else parsed_date("--run-date", run_date)
         ahead = None if run_date is None else days
         evaluate_sentiment_holdout(session("evaluate", settings), settings, until, console, json_file, ahead, picture)
     elif protocol == Protocol.LEAVE_ONE_OUT:
         from jobs.evaluation.leave_one_out import evaluate_leave_one_out
 
-        evaluate_leave_one_out(session("evaluate", settings), settings, _until(as_of), console, json_file)
+        evaluate_leave_one_out(
+            session("evaluate", settings), settings, _until(as_of, settings.timezone), console, json_file
+        )
     elif run_date is None:
         raise UsageError("--run-date is missing: name the date whose lists are judged, or use --protocol leave-one-out")
     elif loyalty:
@@ -118,5 +132,6 @@ def evaluate(
         evaluate_time_split(session("evaluate", settings), settings, day, days, console, json_file)
 
 
-def _until(as_of: str | None) -> date:
-    return date.today() if as_of is None else parsed_date("--as-of", as_of)
+def _until(as_of: str | None, timezone: str) -> date:
+    """Parse --as-of; the default is today in the shop's time zone."""
+    return shop_today(timezone) if as_of is None else parsed_date("--as-of", as_of)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.console import Console
@@ -24,6 +25,7 @@ ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration fi
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in a.b=c.")
 ]
+Future = Annotated[bool, typer.Option("--future", help="Allow dates after today.")]
 DEFAULT_CONFIG = Path("regulars.yaml")
 
 
@@ -39,6 +41,22 @@ def session(command: str, config: Config) -> SparkSession:
     from jobs.spark.session import create_session
 
     return create_session(f"regulars {command}", timezone=config.timezone, conf=config.spark)
+
+
+def shop_today(timezone: str) -> date:
+    """Return today's date in the shop's time zone, whatever the machine's is."""
+    return datetime.now(ZoneInfo(timezone)).date()
+
+
+def parsed_run_date(option: str, text: str, config: Config, *, future: bool) -> date:
+    """Parse a date that is going to be published. Raises UsageError for a date after today, unless `future`."""
+    day, today = parsed_date(option, text), shop_today(config.timezone)
+    if day > today and not future:
+        raise UsageError(
+            f"{option} is {day}, and today is {today} in {config.timezone}: correct the date, or add --future to "
+            "publish it all the same"
+        )
+    return day
 
 
 def parsed_date(option: str, text: str) -> date:

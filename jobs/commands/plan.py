@@ -6,7 +6,6 @@ changes nothing that a run or a reader sees.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -21,6 +20,7 @@ from jobs.inputs.reader import read_inputs
 from jobs.scoring import ledger, models
 from jobs.spark import files, parquet
 from jobs.store.dates import DateState, Run, published_runs
+from jobs.store.scratch import reading_ledger
 from jobs.store.store import Store, published_dates
 from jobs.tasks import recommend
 from jobs.tasks.all_tasks import wanted_tasks
@@ -68,14 +68,14 @@ def plan(
 ) -> list[PlannedDate]:
     """Plan the dates in the order in which they would run, and print them.
 
-    Answers that an earlier date of the plan would add to the ledger count as hits of the later dates.
+    Answers that an earlier date of the plan would add to the ledger count as hits of the later dates. Raises StoreBusy
+    while gc rewrites the ledger.
     """
     store = Store(config.store)
-    scratch = store.scratch(f"plan-{uuid.uuid4().hex[:8]}")
     rates = measured_rates(published_runs(spark, store, published_dates(spark, store, "runs")))
     planned: list[PlannedDate] = []
     foreseen: dict[str, list[tuple[date, DataFrame]]] = {}
-    try:
+    with reading_ledger(spark, store, "plan") as scratch:
         for day, (state, reason) in due.items():
             console.print(f"[dim]{day} …[/dim]", highlight=False)
             settings = config
@@ -91,10 +91,6 @@ def plan(
                 foreseen[task].append((day, missing))
             customers = asked[recommend.NAME][1].count()
             planned.append(PlannedDate(day, reason, customers, hits, to_score, rates.minutes(to_score)))
-    finally:
-        files.delete(spark, scratch)
-        if not files.listdir(spark, f"{store.root}/scratch"):
-            files.delete(spark, f"{store.root}/scratch")
     console.print(_table(planned))
     return planned
 

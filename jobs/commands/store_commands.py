@@ -1,4 +1,4 @@
-"""The commands that manage a store's dates: backfill, plan, status, rollback and gc."""
+"""The commands that manage a store's dates: backfill, plan, status, rollback, unpublish and gc."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from jobs.commands.options import DEFAULT_CONFIG, ConfigFile, Overrides, console, load_config, parsed_date, session
+from jobs.commands.options import (
+    DEFAULT_CONFIG,
+    ConfigFile,
+    Future,
+    Overrides,
+    console,
+    load_config,
+    parsed_date,
+    parsed_run_date,
+    session,
+)
 from jobs.spark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +75,7 @@ def backfill(
     versions: VersionsOption = "current",
     lookback: LookbackOption = 0,
     deadline: DeadlineOption = None,
+    future: Future = False,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
@@ -72,7 +83,7 @@ def backfill(
     from jobs.backfill import BackfillOptions, run_backfill
 
     settings = load_config(config, overrides)
-    dates = parsed_date("--from", first), parsed_date("--to", last)
+    dates = parsed_date("--from", first), parsed_run_date("--to", last, settings, future=future)
     until = parsed_deadline(deadline, settings)
     choices = BackfillOptions(reprocess, order, on_error, versions, lookback)
     run_backfill(session("backfill", settings), settings, *dates, console, str(config), choices, until)
@@ -132,6 +143,22 @@ def rollback(
     day = parsed_date("--run-date", run_date)
     tables = put_back(session("rollback", settings), settings, day, console)
     console.print(f"{day}: the previous version is back in {', '.join(tables)}", highlight=False)
+
+
+def unpublish(
+    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to take out of all tables.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Take a date out of every table; rollback brings it back."""
+    from jobs.commands.unpublish import unpublish as take_away
+
+    settings = load_config(config, overrides)
+    day = parsed_date("--run-date", run_date)
+    tables = take_away(session("unpublish", settings), settings, day, console)
+    console.print(f"{day} is no longer in {', '.join(tables)}", highlight=False)
+    if settings.publish.keep_publishes:
+        console.print(f"To bring it back: regulars rollback --config {config} --run-date {day}", highlight=False)
 
 
 def gc(

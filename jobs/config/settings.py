@@ -213,6 +213,10 @@ class LoyaltySettings(Section):
         return self
 
 
+#: Schemes of file systems that copy and delete where a program asks for a rename.
+_OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "wasb", "wasbs", "abfs", "abfss", "adl", "oss", "cosn", "obs", "swift")
+
+
 class Config(Section):
     """The whole file."""
 
@@ -232,6 +236,17 @@ class Config(Section):
     gc: GcSettings = GcSettings()
     loyalty: LoyaltySettings = LoyaltySettings()
     spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
+
+    @field_validator("store")
+    @classmethod
+    def _store_has_atomic_renames(cls, value: str) -> str:
+        scheme = value.partition(":")[0].lower()
+        if scheme in _OBJECT_STORES:
+            raise ValueError(
+                f"{scheme}:// is an object store, where a rename is not atomic: set store to a folder or hdfs:// URI, "
+                f"and publish to {scheme}:// with publish.format: delta and publish.to"
+            )
+        return value
 
     @field_validator("timezone")
     @classmethod

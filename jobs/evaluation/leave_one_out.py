@@ -9,7 +9,6 @@ Prompts and lists come from the code that the night runs.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -24,9 +23,9 @@ from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
-from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.progress import warn
+from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError
@@ -89,14 +88,11 @@ def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split
     from lm.recommend.settings import RecommendTrainSettings
     from lm.train.training_state import TrainingError
 
-    work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    try:
+    with scratch_folder(spark, Store(config.store), "evaluate") as work:
         used = read_inputs(spark, config, as_of, work, training_data.HISTORY_TABLES).used
         customers = training_data.collect_customers(used).customers
         titles = training_data.collect_titles(used)
         sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
-    finally:
-        files.delete(spark, work)
     settings = RecommendTrainSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)
     try:
         return split_of(customers, titles, settings), titles, sellable

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
@@ -31,6 +30,7 @@ from jobs.evaluation.experiment import Comparison, ExperimentDesign, Moments, Ve
 from jobs.inputs.reader import read_inputs
 from jobs.spark import files
 from jobs.spark.errors import InputError, UsageError
+from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store, published_dates
 from jobs.tables import loyalty
 from jobs.tables.groups import CONTROL, TREATED, refuse_group_changes
@@ -86,16 +86,13 @@ def evaluate_loyalty(
     design = ExperimentDesign(
         settings.control_share, settings.horizon_days, settings.confidence, settings.power, settings.uplift_to_detect
     )
-    work = store.work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    try:
+    with scratch_folder(spark, store, "evaluate") as work:
         used = read_inputs(spark, config, as_of, work, _INPUTS).used
         days_seen = _days_seen(used["purchases"], starts_on, as_of, design.horizon_days)
         scores = _review_scores(spark, store, used, as_of)
         customers = customer_outcomes(baseline, used["purchases"], scores, starts_on, days_seen, design)
         leaked = _count_leaked(spark, store, baseline, starts_on, days_seen)
         report = _compare_outcomes(customers, leaked, starts_on, as_of, days_seen, design)
-    finally:
-        files.delete(spark, work)
     _print_report(report, design, console)
     if json_file is not None:
         text = json.dumps(_finite(asdict(report)), default=str, indent=2, allow_nan=False)

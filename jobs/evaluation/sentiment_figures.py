@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,9 +25,9 @@ from jobs.evaluation.reliability_diagram import reliability_svg
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.scoring import models
-from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.progress import Stages
+from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError, ngrams_know_categories
@@ -126,16 +125,13 @@ def _read_reviews(
     spark: SparkSession, config: Config, as_of: date, after: date | None = None
 ) -> training_data.LabelledReviews:
     """Return the reviews known at the end of `as_of`, without those up to the end of `after`."""
-    work = Store(config.store).work(f"evaluate-{as_of}-{uuid.uuid4().hex[:8]}")
-    try:
+    with scratch_folder(spark, Store(config.store), "evaluate") as work:
         used = read_inputs(spark, config, as_of, work, training_data.tables_of_reviews(config.inputs)).used
         if after is not None:
             old = is_before(end_of_date(after, config.timezone), "reviewed_at")
             used = {**used, "reviews": used["reviews"].where(~old)}
         stars = config.sentiment
         return training_data.collect_reviews(used, stars.negative_stars, stars.positive_stars)
-    finally:
-        files.delete(spark, work)
 
 
 def _baseline_figures(

@@ -9,7 +9,6 @@ The figures cover customers who have a list of `run_date` and bought something i
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.spark import files
 from jobs.spark.errors import InputError
+from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 
 #: The most customers that are judged and that the baselines learn from; drawn by a hash of their ids.
@@ -53,15 +53,12 @@ def evaluate_time_split(
     """
     published = _published_lists(spark, config, run_date)
     last = run_date + timedelta(days=days)
-    work = Store(config.store).work(f"evaluate-{run_date}-{uuid.uuid4().hex[:8]}")
-    try:
+    with scratch_folder(spark, Store(config.store), "evaluate") as work:
         used = read_inputs(spark, config, last, work, ("purchases", "items", "optouts")).used
         bought = purchases_around(used["purchases"], is_before(end_of_date(run_date, config.timezone), "purchased_at"))
         judged = _judged_customers(bought, published)
         known = _known_purchases(bought)
         sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
-    finally:
-        files.delete(spark, work)
     if not judged:
         raise InputError(
             f"no customer with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "

@@ -61,19 +61,22 @@ class ModelChanged(UserError):
 class DeltaTablesBehind(UserError):
     """The store has published the date, but its Delta copy could not be written."""
 
-    exit_code = 75
+    exit_code = 6
 
 
-def disk_full(error: BaseException) -> DiskFull | None:
-    """Return a DiskFull error where a full disk caused `error`, in Python or in the JVM; None for other causes."""
+def disk_full(error: BaseException, published: str) -> DiskFull | None:
+    """Return a DiskFull error where a full disk caused `error`, in Python or in the JVM; None for other causes.
+
+    `published` is a sentence that says what the command has published.
+    """
     cause: BaseException | None = error
     while cause is not None:
         if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _NO_SPACE in str(cause):
             return DiskFull(
                 "no space is left on a disk that the command writes to: the store's, or the one where Spark spills "
-                "(spark.local.dir, by default /tmp). Nothing was published, the old data stays. Make room (regulars gc "
-                "frees what the store no longer needs) or set another `store` or `spark: {spark.local.dir: ...}`, then "
-                "run the same command again: it goes on where it stopped."
+                f"(spark.local.dir, by default /tmp). {published} Make room (regulars gc frees what the "
+                "store no longer needs) or set another `store` or `spark: {spark.local.dir: ...}`, then run the same command again: it "
+                "goes on where it stopped."
             )
         cause = cause.__cause__ or cause.__context__
     return None

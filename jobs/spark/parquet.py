@@ -50,9 +50,14 @@ def write(spark: SparkSession, frame: DataFrame, folder: str) -> list[Footer]:
     parts = [name for name in files.listdir(spark, scratch) if name.endswith(".parquet")]
     files.mkdirs(spark, folder)
     for number, name in enumerate(parts):
-        files.rename(spark, f"{scratch}/{name}", f"{folder}/part-{number:05d}.parquet")
+        files.rename(spark, f"{scratch}/{name}", f"{folder}/{part_name(number)}")
     files.delete(spark, scratch)
     return footers(spark, folder)
+
+
+def part_name(number: int) -> str:
+    """Return the name of the file that holds the partition of this number."""
+    return f"part-{number:05d}.parquet"
 
 
 def _all_optional(frame: DataFrame) -> DataFrame:

@@ -35,10 +35,9 @@ _DEFAULTS = {
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 #: Settings that nobody may override, because results would change.
 _FIXED = {
-    # Spark's warnings are for Spark developers. Regulars prints what concerns a user.
-    "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}",
     # A failed CAST in an input expression must give null and a quarantined row. It must not end the night.
     "spark.sql.ansi.enabled": "false",
     "spark.sql.session.timeZone": "UTC",  # create_session sets the shop's time zone
@@ -62,11 +61,23 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
     chosen = _DEFAULTS | dict(conf or {}) | _spark_submit_settings()
     os.environ.setdefault("PYSPARK_PYTHON", chosen.get("spark.pyspark.python", sys.executable))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
-    settings = chosen | _FIXED | {"spark.sql.session.timeZone": timezone}
+    java_options = _with_quiet_log(chosen.get(_JAVA_OPTIONS, ""))
+    settings = chosen | _FIXED | {_JAVA_OPTIONS: java_options, "spark.sql.session.timeZone": timezone}
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def _with_quiet_log(java_options: str) -> str:
+    """Add our log configuration to the operator's driver options, unless they name one themselves.
+
+    Spark's warnings are for Spark developers. Regulars prints what concerns a user.
+    """
+    if "-Dlog4j2.configurationFile=" in java_options or "-Dlog4j.configurationFile=" in java_options:
+        return java_options
+    ours = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}"
+    return f"{java_options} {ours}".strip()
 
 
 def _spark_submit_settings() -> dict[str, str]:

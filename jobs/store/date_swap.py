@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, field
 from pyspark.sql import SparkSession
 
 from jobs.spark import files
+from jobs.spark.errors import ConfigurationError
 from jobs.spark.fault_points import point
+from jobs.store.lock import require_lock
 from jobs.store.store import Store
 from lm.checkpoint.folder_exchange import exchange_folders
 
@@ -44,6 +46,11 @@ class Intent:
     number: int = 0
 
 
+#: The intents that this process has opened, and those of them that it has closed, in order.
+_begun: list[Intent] = []
+_finished: list[Intent] = []
+
+
 def prepare_swap(spark: SparkSession, store: Store, staged: str, target: str) -> FolderSwap:
     """Flush a checked staged folder to disk and describe its swap with `target`."""
     files.sync(staged)
@@ -53,17 +60,35 @@ def prepare_swap(spark: SparkSession, store: Store, staged: str, target: str) ->
 
 def commit(spark: SparkSession, store: Store, intent: Intent) -> None:
     """Write the intent, do all swaps, retire folders, close the intent and delete the run's staging folder."""
+    _begun.append(intent)
     files.write_text(spark, store.intent(intent.run_id), json.dumps(asdict(intent), indent=1))
     point("intent-opened")
     for swap in intent.swaps:
         _put_in_place(spark, store, intent.run_id, swap)
     _close(spark, store, intent)
+    _finished.append(intent)
+
+
+def published_so_far() -> str:
+    """Say what this process has published, for the message of a command that ends early."""
+    said = []
+    if _finished:
+        said.append(f"Finished before that: {_dates(_finished)}.")
+    open_intents = _begun[len(_finished) :]
+    if open_intents:
+        said.append(f"{_dates(open_intents)} was being published: the next command that writes finishes or undoes it.")
+    return " ".join(said) or "Nothing was published."
+
+
+def _dates(intents: Sequence[Intent]) -> str:
+    names = [folder.rpartition("/")[2].removeprefix("run_date=") for one in intents for folder in _changed(one)]
+    return ", ".join(dict.fromkeys(names))
 
 
 def closed_intents(spark: SparkSession, store: Store) -> list[Intent]:
     """Return the publishes whose replaced folders are still in the trash, oldest first."""
     records = [store.replaced(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
-    found = [_read(spark, record) for record in records if files.exists(spark, record)]
+    found = [_read(spark, store, record) for record in records if files.exists(spark, record)]
     return sorted((intent for intent in found if intent.number), key=lambda intent: intent.number)
 
 
@@ -78,7 +103,7 @@ def recover_intents(spark: SparkSession, store: Store) -> list[str]:
     for name in files.listdir(spark, store.intents):
         path = f"{store.intents}/{name}"
         if name.endswith(".json"):
-            done.append(_recover(spark, store, _read(spark, path)))
+            done.append(_recover(spark, store, _read(spark, store, path)))
         else:
             files.delete(spark, path)  # an unfinished record: the publish had changed nothing yet
     return done
@@ -88,7 +113,7 @@ def _recover(spark: SparkSession, store: Store, intent: Intent) -> str:
     """Finish one intent. Staged files were checked before it was written, so it is undone only if files are damaged."""
     staged = [_has_contents(spark, f"{store.root}/{swap.staged}", swap) for swap in intent.swaps]
     placed = [_has_contents(spark, f"{store.root}/{swap.target}", swap) for swap in intent.swaps]
-    targets = ", ".join(swap.target for swap in intent.swaps)
+    targets = ", ".join(swap.target for swap in intent.swaps) or ", ".join(intent.retires)
     if not all(here or there for here, there in zip(staged, placed, strict=True)):
         for swap, is_placed in zip(intent.swaps, placed, strict=True):
             _undo(spark, store, intent.run_id, swap, is_placed=is_placed)
@@ -105,6 +130,7 @@ def _recover(spark: SparkSession, store: Store, intent: Intent) -> str:
 
 
 def _put_in_place(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap) -> None:
+    require_lock(spark, store)
     staged, target = f"{store.root}/{swap.staged}", f"{store.root}/{swap.target}"
     if files.exists(spark, target):
         if _exchange(staged, target):
@@ -150,6 +176,7 @@ def _undo(spark: SparkSession, store: Store, run_id: str, swap: FolderSwap, *, i
 
 def _close(spark: SparkSession, store: Store, intent: Intent) -> None:
     for folder in intent.retires:
+        require_lock(spark, store)
         if files.exists(spark, f"{store.root}/{folder}"):
             files.rename(spark, f"{store.root}/{folder}", trash_folder(store, intent.run_id, folder))
             point("retired")
@@ -165,9 +192,32 @@ def _has_contents(spark: SparkSession, folder: str, swap: FolderSwap) -> bool:
     return all(files.sha256(spark, f"{folder}/{name}") == digest for name, digest in swap.contents.items())
 
 
-def _read(spark: SparkSession, path: str) -> Intent:
-    raw = json.loads(files.read_text(spark, path))
-    return Intent(raw["run_id"], [FolderSwap(**swap) for swap in raw["swaps"]], tuple(raw["retires"]), raw["number"])
+def _read(spark: SparkSession, store: Store, path: str) -> Intent:
+    """Read an intent record. Raises ConfigurationError where it is damaged or names a path outside its folders."""
+    try:
+        raw = json.loads(files.read_text(spark, path))
+        swaps = [FolderSwap(**swap) for swap in raw["swaps"]]
+        intent = Intent(raw["run_id"], swaps, tuple(raw["retires"]), raw["number"])
+        is_ours = path in (store.intent(intent.run_id), store.replaced(intent.run_id))
+        staged = all(_lies_in(swap.staged, ("staging", "trash")) for swap in swaps)
+        placed = all(_lies_in(folder, ("tables", "ledger")) for folder in _changed(intent))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        is_ours = staged = placed = False
+    if is_ours and staged and placed:
+        return intent
+    raise ConfigurationError(
+        f"store: {path} is damaged, or names paths outside the store, and nothing was changed. Find out who wrote it, "
+        "delete it, and run the same command again. If a publish was under way, run its date again afterwards."
+    )
+
+
+def _lies_in(path: str, rooms: Sequence[str]) -> bool:
+    parts = path.split("/")
+    return len(parts) > 1 and parts[0] in rooms and not {"", ".", ".."} & set(parts)
+
+
+def _changed(intent: Intent) -> list[str]:
+    return [*(swap.target for swap in intent.swaps), *intent.retires]
 
 
 def trash_folder(store: Store, run_id: str, relative: str) -> str:

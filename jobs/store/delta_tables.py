@@ -25,7 +25,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyspark.sql import SparkSession
 
 from jobs.config.settings import PublishSettings
-from jobs.spark import files
+from jobs.spark import files, parquet
 from jobs.spark.errors import DeltaTablesBehind
 from jobs.store.store import Store, published_dates
 from schemas import OUTPUTS
@@ -67,12 +67,12 @@ def update_delta_tables(spark: SparkSession, store: Store, delta: DeltaTables) -
     names = files.listdir(spark, store.tables)
     done = []
     with _translated_errors(store, delta):
-        for name in sorted(names, key=lambda table: table == "runs"):
+        for name in sorted(set(names) & set(OUTPUTS), key=lambda table: (table == "runs", table)):
             known = delta.table(name)
             dates = published_dates(spark, store, name)
             for day in dates:
                 folder = store.date_folder(name, day)
-                (part,) = files.listdir(spark, folder)  # each published date is one file
+                part = parquet.part_name(0)  # each published date is one file; other files are not ours
                 stamp = round(files.modified_at(spark, f"{folder}/{part}") * 1000)
                 if known is None or known.transaction_version(_app(day)) != stamp:
                     _replace(delta, name, day, f"{folder}/{part}", stamp)

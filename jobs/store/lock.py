@@ -1,15 +1,17 @@
 """The store's lock: one command writes at a time; a second one ends with the owner's name and what to do.
 
-On local and NFS paths the lock is the kernel's (`flock`) on `<store>/lock`. The kernel releases it when its process
-ends, even after kill -9, so it is never stale. The file stays, and its text serves only the message.
+On local and NFS paths a lock is the kernel's (`flock`) on its file. The kernel releases it when its process ends, even
+after kill -9, so it is never stale. The text in the file serves only messages: it may name a process that is gone.
 
-On Hadoop file systems the lock is the file `<store>/lock` itself, created exclusively and touched every 30 seconds. It
-is stale when its process is gone from this host, or when nobody touched it for 10 minutes. The next command takes a
-stale lock over. Clocks of the machines must agree within these 10 minutes.
+On Hadoop file systems a lock is the file itself, created exclusively and touched every 30 seconds. It is stale when its
+process has ended on this machine, or when nobody touched it for 10 minutes. The next command takes a stale lock over.
+Clocks of the machines must agree within these 10 minutes. A process that lost its lock this way notices it before its
+next swap of a folder.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -17,28 +19,46 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
 from uuid import uuid4
 
 import psutil
+from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, StoreBusy
-from jobs.store.store import Store
+from jobs.store.store import Store, refuse_links
 
 _TOUCH_EVERY = 30.0
 _STALE_AFTER = 600.0
+#: Seconds for which a command tries again: `is_held` takes a kernel lock for an instant.
+_RETRY_FOR = 0.5
+
+
+class LockLost(StoreBusy):
+    """Another run took the lock over while this process was paused or cut off from the store."""
+
+
+class FileHeld(Exception):
+    """Another process holds the file; `text` is what that process wrote into it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
 
 
 @dataclass(frozen=True)
 class LockOwner:
-    """The process that holds a store."""
+    """The process that holds a lock."""
 
     run_id: str
     host: str
+    machine: str  # boot and pid namespace: containers of different machines can have equal host names
     pid: int
     process_started: float  # seconds since 1970; distinguishes processes that reuse a pid
     since: str
@@ -47,11 +67,16 @@ class LockOwner:
     def of_this_process(run_id: str) -> LockOwner:
         """Describe the calling process."""
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-        return LockOwner(run_id, socket.gethostname(), os.getpid(), psutil.Process().create_time(), now)
+        started = psutil.Process().create_time()
+        return LockOwner(run_id, socket.gethostname(), _machine(), os.getpid(), started, now)
+
+    def is_this_process(self) -> bool:
+        """Return whether the owner is the calling process."""
+        return (self.machine, self.pid) == (_machine(), os.getpid()) and not self.is_dead()
 
     def is_dead(self) -> bool:
-        """Return whether the process ran on this host and has ended; False for other hosts."""
-        if self.host != socket.gethostname():
+        """Return whether the process ran on this machine and has ended; False for other machines."""
+        if self.machine != _machine():
             return False
         try:
             return abs(psutil.Process(self.pid).create_time() - self.process_started) > 1
@@ -63,31 +88,95 @@ class LockOwner:
 def lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]:
     """Hold the store's lock while the block runs.
 
-    Raises StoreBusy where another run holds it, and ConfigurationError where the store cannot be written.
+    Raises StoreBusy where another run holds it, and ConfigurationError where the store cannot be written or a folder
+    of the store is a link to a place outside it.
     """
     with ExitStack() as held:
         try:
             files.mkdirs(spark, store.root)
-            one = _kernel_lock(store, run_id) if files.local(store.root) else _file_lock(spark, store, run_id)
-            held.enter_context(one)
+            held.enter_context(hold_file(spark, store.lock_file, run_id))
+        except FileHeld as other:
+            raise StoreBusy(_busy_message(store, other.text)) from None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise ConfigurationError(
+                    f"store: {store.lock_file} is a symbolic link, and Regulars does not follow it. Delete the link, "
+                    "then run the same command again."
+                ) from error
             raise ConfigurationError(
                 f"store: {store.root} cannot be written ({error.strerror or error}). Give this user the right to write "
                 "there, or set another `store` in the configuration, then run the same command again."
             ) from error
+        refuse_links(store)
         yield
 
 
+def require_lock(spark: SparkSession, store: Store) -> None:
+    """Raise LockLost if another run holds the store by now. Without a lock of its own, a local store passes."""
+    owner = parse_owner(_text(spark, store.lock_file))
+    if owner is not None and owner.is_this_process():
+        return
+    if owner is None and files.local(store.root):
+        return
+    other = f"run {owner.run_id} (process {owner.pid} on {owner.host}) holds" if owner else "no run holds"
+    raise LockLost(
+        f"This run lost the lock of the store {store.root}: {other} it now. This run changes nothing more. The run that"
+        " has the lock finishes a publish that had begun. Check the connection to the store, then run the same command "
+        "again."
+    )
+
+
+def holder(spark: SparkSession, store: Store) -> LockOwner | None:
+    """Return the process that writes to the store now, without waiting for it; None where there is none."""
+    return parse_owner(_text(spark, store.lock_file)) if is_held(spark, store.lock_file) else None
+
+
 @contextmanager
-def _kernel_lock(store: Store, run_id: str) -> Iterator[None]:
-    path = files.local(store.lock_file)
-    assert path is not None
-    # Mode "a" creates the file but keeps its text, which names the present owner.
-    with path.open("a+", encoding="utf-8") as file:
+def hold_file(spark: SparkSession, path: str, run_id: str) -> Iterator[None]:
+    """Hold a lock on the file at `path` while the block runs; the file is created where it is missing.
+
+    Raises FileHeld where another process holds it, and OSError where it cannot be written or is a symbolic link.
+    """
+    here = files.local(path)
+    with _kernel_lock(here, run_id) if here else _file_lock(spark, path, run_id):
+        yield
+
+
+def is_held(spark: SparkSession, path: str) -> bool:
+    """Return whether a running process holds the file's lock. This asks the lock, not the text in the file."""
+    if here := files.local(path):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            descriptor = os.open(here, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                return False
+            raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreBusy(_busy_message(store, path.read_text(encoding="utf-8"))) from None
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+    try:
+        is_fresh = time.time() - files.modified_at(spark, path) < _STALE_AFTER
+    except FileNotFoundError:
+        return False
+    owner = parse_owner(_text(spark, path))
+    return is_fresh and not (owner and owner.is_dead())
+
+
+def parse_owner(text: str) -> LockOwner | None:
+    """Return the owner that a lock file names; None where the file is new and empty, or of an earlier release."""
+    try:
+        return LockOwner(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+@contextmanager
+def _kernel_lock(path: Path, run_id: str) -> Iterator[None]:
+    with _locked(path) as file:
         file.truncate(0)
         file.write(json.dumps(asdict(LockOwner.of_this_process(run_id))))
         file.flush()
@@ -96,18 +185,55 @@ def _kernel_lock(store: Store, run_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def _file_lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]:
-    mine = json.dumps(asdict(LockOwner.of_this_process(run_id)))
-    _remove_if_stale(spark, store)
+def _locked(path: Path) -> Iterator[TextIO]:
+    """Open and lock the file. Opens it again where another process deleted it in between."""
+    while True:
+        # O_APPEND keeps the text, which names the present owner.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "a+", encoding="utf-8") as file:
+            if not _flock(file):
+                raise FileHeld(path.read_text(encoding="utf-8"))
+            if _is_at(path, file):
+                yield file
+                return
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
     try:
-        files.create_text(spark, store.lock_file, mine)
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _flock(file: TextIO) -> bool:
+    until = time.monotonic() + _RETRY_FOR
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+@contextmanager
+def _file_lock(spark: SparkSession, path: str, run_id: str) -> Iterator[None]:
+    mine = json.dumps(asdict(LockOwner.of_this_process(run_id)))
+    _remove_if_stale(spark, path)
+    try:
+        files.create_text(spark, path, mine)
     except FileExistsError:
-        raise StoreBusy(_busy_message(store, _lock_text(spark, store))) from None
+        raise FileHeld(_text(spark, path)) from None
     ended = threading.Event()
 
     def keep_fresh() -> None:
         while not ended.wait(_TOUCH_EVERY):
-            files.touch(spark, store.lock_file, time.time())
+            # A failed touch is repeated: the file stays fresh for many of them. A lock that is lost is not touched.
+            with suppress(OSError, Py4JError):
+                if files.read_text(spark, path) == mine:
+                    files.touch(spark, path, time.time())
 
     toucher = threading.Thread(target=keep_fresh, name="store-lock", daemon=True)
     toucher.start()
@@ -116,62 +242,43 @@ def _file_lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]
     finally:
         ended.set()
         toucher.join()
-        if _lock_text(spark, store) == mine:
-            files.delete(spark, store.lock_file)
+        if _text(spark, path) == mine:
+            files.delete(spark, path)
 
 
-def holder(spark: SparkSession, store: Store) -> LockOwner | None:
-    """Return the process that writes to the store now, without taking the lock; None where there is none.
-
-    The age of a lock file tells whether a process of another host still runs, but only on Hadoop file systems.
-    """
-    owner = _parse_owner(_lock_text(spark, store))
-    if owner is None or owner.is_dead():
-        return None
-    if files.local(store.root) is None and time.time() - files.modified_at(spark, store.lock_file) > _STALE_AFTER:
-        return None
-    return owner
-
-
-def _remove_if_stale(spark: SparkSession, store: Store) -> None:
+def _remove_if_stale(spark: SparkSession, path: str) -> None:
     """Remove the lock of a dead run. A rename makes sure that only one of several commands removes it."""
-    text = _lock_text(spark, store)
-    if not text:
+    text = _text(spark, path)
+    if is_held(spark, path) or not files.exists(spark, path):
         return
-    owner = _parse_owner(text)
+    aside = f"{path}.{uuid4().hex[:8]}.stale"
     try:
-        fresh = time.time() - files.modified_at(spark, store.lock_file) < _STALE_AFTER
-    except FileNotFoundError:
-        return
-    if fresh and not (owner and owner.is_dead()):
-        return
-    aside = f"{store.lock_file}.{uuid4().hex[:8]}.stale"
-    try:
-        files.rename(spark, store.lock_file, aside)
+        files.rename(spark, path, aside)
     except FileNotFoundError:
         return
     if files.read_text(spark, aside) != text:  # another command took over first: this is its lock
-        files.rename(spark, aside, store.lock_file)
+        files.rename(spark, aside, path)
         return
     files.delete(spark, aside)
 
 
-def _lock_text(spark: SparkSession, store: Store) -> str:
+def _text(spark: SparkSession, path: str) -> str:
     try:
-        return files.read_text(spark, store.lock_file)
+        return files.read_text(spark, path)
     except FileNotFoundError:
         return ""
 
 
-def _parse_owner(text: str) -> LockOwner | None:
+def _machine() -> str:
     try:
-        return LockOwner(**json.loads(text))
-    except (ValueError, TypeError):
-        return None  # the file is new and still empty
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return socket.gethostname()
 
 
 def _busy_message(store: Store, text: str) -> str:
-    owner = _parse_owner(text)
+    owner = parse_owner(text)
     if owner is None:
         return f"Another run holds the store {store.root}. Wait for it to end, then run the same command again."
     return (

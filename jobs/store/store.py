@@ -8,6 +8,7 @@
         attempts/YYYY-MM-DD.json                                 a date's run that has not published yet, or failed
         settings/<version>.json                                  the settings that a date was published with
         scratch/<name>/                                          temporary folders of commands without the lock
+        scratch/<name>.live                                      locked while the owner of that folder runs
         format.json                                              the version of this layout
         lock                                                     the lock of the writing command
 """
@@ -21,7 +22,11 @@ from datetime import date
 from pyspark.sql import SparkSession
 
 from jobs.spark import files
+from jobs.spark.errors import ConfigurationError
 
+#: The folders of a store, and those whose entries are folders that commands rename or list.
+_ROOMS = ("tables", "ledger", "staging", "work", "trash", "intents", "attempts", "settings", "scratch")
+_ROOMS_OF_FOLDERS = ("tables", "ledger", "staging", "trash")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
 
@@ -102,8 +107,19 @@ class Store:
 
 def published_dates(spark: SparkSession, store: Store, table: str) -> list[date]:
     """Return the published dates of a table, oldest first."""
-    names = files.listdir(spark, store.table(table))
-    return [date.fromisoformat(name.removeprefix("run_date=")) for name in names if name.startswith("run_date=")]
+    if not _NAME.fullmatch(table):
+        return []  # a foreign file among the tables, such as .DS_Store
+    days = [_date_of(name) for name in files.listdir(spark, store.table(table))]
+    return [day for day in days if day]
+
+
+def _date_of(folder: str) -> date | None:
+    """Return the date of a date folder; None for other names, such as `run_date=2026-03-01.bak`."""
+    try:
+        day = date.fromisoformat(folder.removeprefix("run_date="))
+    except ValueError:
+        return None
+    return day if folder == f"run_date={day}" else None
 
 
 def _checked(name: str) -> str:
@@ -111,3 +127,21 @@ def _checked(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot name a folder of the store: letters, digits, '.', '_' and '-' only")
     return name
+
+
+def refuse_links(store: Store) -> None:
+    """Raise ConfigurationError where a folder of a local store is a link to a place outside the store.
+
+    Commands delete and rename below these folders, so a planted link would reach foreign files.
+    """
+    here = files.local(store.root)
+    if here is None or not here.is_dir():
+        return
+    rooms = [here / room for room in _ROOMS]
+    below = [entry for room in rooms if room.is_dir() for entry in room.iterdir() if room.name in _ROOMS_OF_FOLDERS]
+    for folder in [*rooms, *below]:
+        if folder.is_symlink() and not folder.resolve().is_relative_to(here.resolve()):
+            raise ConfigurationError(
+                f"store: {folder} is a symbolic link to {folder.resolve()}, outside the store. Regulars deletes and "
+                "renames files there, so it stops. Delete the link, then run the same command again."
+            )

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -29,6 +28,7 @@ from jobs.inputs.reader import read_inputs
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars, Stages, warn
+from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.tasks.all_tasks import TASKS
 from jobs.training.trainer import Figures, FiguresTable, Trainer, TrainingContext, TrainingOptions
@@ -72,12 +72,10 @@ def train(
             raise ConfigurationError(f"inputs.{missing} is missing: {trainers[task].LEARNS_FROM}")
         console.print(f"No inputs.{missing}: the {task} model is left out.", highlight=False)
         del outs[task]
-    store = Store(config.store)
-    work = store.work(f"train-{as_of}-{uuid.uuid4().hex[:8]}")
     wanted = list(dict.fromkeys(table for task in outs for table in trainers[task].tables(config)))
     figures = {}
     stages = Stages(console)
-    try:
+    with scratch_folder(spark, Store(config.store), "train") as work:
         with stages.stage(f"reading {', '.join(t for t in config.inputs if t in wanted)} up to {as_of}"):
             inputs = read_inputs(spark, config, as_of, work, wanted)
         for note in inputs.notes:
@@ -89,8 +87,6 @@ def train(
                 figures[task] = trainers[task].train(context)
             console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
             console.print(f"Wrote {out}", highlight=False)
-    finally:
-        files.delete(spark, work)
     return figures
 
 

@@ -49,9 +49,22 @@ def nightly(capfd, shop: Path, *more: str, day: str = "2026-01-06") -> tuple[int
 def test_help_is_the_manual(capfd):
     code, output = run(capfd, "--help")
     assert code == 0
-    verbs = ("sample", "train", "nightly", "backfill", "evaluate", "doctor", "plan", "status", "rollback", "gc")
+    verbs = (
+        "sample",
+        "train",
+        "nightly",
+        "backfill",
+        "evaluate",
+        "doctor",
+        "plan",
+        "status",
+        "rollback",
+        "gc",
+        "unpublish",
+    )
     for verb in verbs:
         assert verb in output
+    assert cli.EXIT_CODES in output
 
 
 @pytest.mark.parametrize(
@@ -70,6 +83,9 @@ def test_help_is_the_manual(capfd):
         (["plan", "--run-date", "2026-01-05", "--from", "2026-01-05", "--to", "2026-01-06"], ["--run-date", "--from"]),
         (["status", "--from", "yesterday"], ["--from", "yesterday"]),
         (["rollback"], ["--run-date"]),
+        (["unpublish"], ["--run-date"]),
+        (["nightly", "--run-date", "2962-03-01"], ["--run-date", "2962-03-01", "--future"]),
+        (["backfill", "--from", "2026-01-05", "--to", "2962-03-01"], ["--to", "2962-03-01", "--future"]),
     ],
 )
 def test_wrong_usage_is_2(capfd, shop, arguments, names):

@@ -103,7 +103,7 @@ def test_interrupted_in_thirty_seconds(shop: Shop, undisturbed: Path, tmp_path: 
     said, _ = process.communicate(timeout=60)
     assert time.monotonic() - began < 30
     assert process.returncode == 130, said
-    assert "Interrupted: nothing was published. The same command goes on" in said
+    assert "Interrupted. Nothing was published. The same command goes on" in said
     assert "Traceback" not in said
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []

@@ -20,6 +20,7 @@ from jobs.spark.errors import StoreBusy
 from jobs.store.attempts import Attempt
 from jobs.store.lock import lock
 from jobs.store.publish import publish
+from jobs.store.scratch import reading_ledger
 from jobs.store.store import Store
 from jobs.tasks.versions import settings_version
 from tests.jobs.store.test_date_swap import fill
@@ -77,6 +78,8 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
         said, _ = collect(spark, config, dry_run=True)
         with pytest.raises(StoreBusy):
             collect(spark, config, dry_run=False)
+    with reading_ledger(spark, store, "plan"), pytest.raises(StoreBusy, match=r"regulars plan .* reads the ledger"):
+        collect(spark, config, dry_run=False)
     assert digests(store.root) == before
     runs = "staging, work and trash of ended runs"
     assert (said[runs].count, said["scratch"]) == ("7 files", Freed("scratch", "1 files", 8))

@@ -172,6 +172,8 @@ def test_scalars_in_columns_are_sql_literals(tmp_path: Path) -> None:
         ({"recommend": None}, "recommend must be a mapping of keys to values, it is empty"),
         ({"timezone": "London"}, "timezone: London is not an IANA time zone: write one such as Europe/London"),
         ({"store": 5}, "store must be text"),
+        ({"store": "s3a://shop/store"}, "store: s3a:// is an object store, where a rename is not atomic"),
+        ({"store": "gs://shop/store"}, "publish to gs:// with publish.format: delta"),
         ({"sentiment": {"negative_stars": [1, 4]}}, "sentiment: 4 is in negative_stars and in positive_stars"),
         ({"train": {"sentiment": {"n_head": 3}}}, "n_embd (128) must be a multiple of n_head (3)"),
         ({"inputs": {"items": PURCHASES}}, "inputs: purchases is missing"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 import signal
@@ -21,9 +23,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from jobs import cli
 from jobs.spark import fault_points
+from jobs.spark.errors import ConfigurationError
 from jobs.store import date_swap
 from jobs.store.date_swap import Intent
+from jobs.store.lock import lock
 from jobs.store.publish import recover
 from jobs.store.store import Store
 from lm.checkpoint.folder_exchange import exchange_folders
@@ -241,15 +246,82 @@ def test_what_dead_runs_left_behind_goes(tmp_path: Path) -> None:
     assert left == ["ledger/t/wave=1/part-00000.parquet", "tables/a/run_date=2026-03-01/part-00000.parquet"]
 
 
+def test_a_command_that_ends_early_says_what_is_published(
+    tmp_path: Path, killed: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Interrupted, or out of room, before, between and in the middle of its publishes."""
+    store, days = Store(str(tmp_path)), ("2026-03-01", "2026-03-02")
+    killed.setattr(date_swap, "_begun", [])
+    killed.setattr(date_swap, "_finished", [])
+
+    def ending(publishes: int, error: BaseException, point: str = "") -> str:
+        def command(**_: object) -> None:
+            for number in range(publishes):
+                fill(Path(store.staging(f"run{number}")) / "a", [f"new {number}"])
+                target = f"{store.table('a')}/run_date={days[number]}"
+                swap = date_swap.prepare_swap(NO_SPARK, store, f"{store.staging(f'run{number}')}/a", target)
+                date_swap.commit(NO_SPARK, store, Intent(f"run{number}", [swap], number=number + 1))
+            raise error
+
+        killed.setattr(cli, "app", command)
+        with pytest.raises(SystemExit):
+            cli.main()
+        return " ".join(capfd.readouterr().err.split())
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert "Interrupted. Nothing was published. The same" in ending(0, KeyboardInterrupt())
+    assert "/tmp). Nothing was published. Make room" in ending(0, full)
+    assert "Interrupted. Finished before that: 2026-03-01, 2026-03-02. The same" in ending(2, KeyboardInterrupt())
+    assert "/tmp). Finished before that: 2026-03-01, 2026-03-02. Make room" in ending(0, full)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    shutil.rmtree(tmp_path / "tables")
+    date_swap._begun.clear()
+    date_swap._finished.clear()
+    killed.setattr(fault_points, "_kill", interrupt)
+    killed.setenv(fault_points.VARIABLE, "intent-opened")
+    assert "2026-03-01 was being published: the next command that writes finishes" in ending(1, KeyboardInterrupt())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run_id": "../../home"},
+        {"run_id": "another"},
+        {"retires": ["../outside/a"]},
+        {"retires": ["tables/../../outside/a"]},
+        {"retires": ["/etc"]},
+        {"retires": [7]},
+        {"swaps": [{"staged": "staging/run/a", "target": "../outside/a", "replaces": False, "contents": {}}]},
+        {"swaps": [{"staged": "../outside/a", "target": "tables/a", "replaces": False, "contents": {}}]},
+        {"swaps": [{"staged": "staging/run/a"}]},
+    ],
+)
+def test_a_foreign_intent_is_refused_and_moves_nothing(tmp_path: Path, change: dict[str, object]) -> None:
+    store = Store(str(tmp_path / "store"))
+    fill(tmp_path / "outside/a", ["payroll"])
+    Path(store.intents).mkdir(parents=True)
+    record = {"run_id": "run", "swaps": [], "retires": [], "number": 1} | change
+    Path(store.intents, "run.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigurationError, match=r"intents/run.json is damaged, or names paths outside the store"):
+        recover(NO_SPARK, store)
+    assert contents(tmp_path) == {}
+    assert [path.read_text() for path in (tmp_path / "outside").rglob("*.parquet")] == ["payroll"]
+
+
 @pytest.mark.parametrize("point", [f"{point}:1" for point in RENAMED])
 def test_elsewhere_every_crash_is_finished_too(
     spark: SparkSession, tmp_path: Path, killed: pytest.MonkeyPatch, point: str
 ) -> None:
     prepare(tmp_path)
     store = Store(mount(spark, tmp_path))
-    commit_until(point, spark, store, killed)
-    assert_whole(tmp_path, may_be_missing=True)
-    recover(spark, store)
+    with lock(spark, store, "run"):
+        commit_until(point, spark, store, killed)
+        assert_whole(tmp_path, may_be_missing=True)
+    with lock(spark, store, "next"):
+        recover(spark, store)
     assert_all_new(tmp_path)
 
 

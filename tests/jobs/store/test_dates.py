@@ -95,6 +95,19 @@ def test_a_killed_run_is_not_running(spark: SparkSession, tmp_path: Path) -> Non
     assert one.state == "failed"
 
 
+def test_a_run_that_was_killed_on_another_host_is_not_running(spark: SparkSession, tmp_path: Path) -> None:
+    """Its text stays in the lock file of a shared volume, but the kernel has released the lock."""
+    store = Store(str(tmp_path))
+    record = {"run_id": "killed", "run_date": str(FIRST), "status": "running", "started_at": "2026-03-02T02:00:00"}
+    (tmp_path / "attempts").mkdir()
+    Path(store.attempt(FIRST)).write_text(json.dumps(record))
+    elsewhere = {"host": "pod-7", "machine": "another", "pid": 1, "process_started": 0.0, "since": "02:00"}
+    Path(store.lock_file).write_text(json.dumps({"run_id": "killed", **elsewhere}))
+    (one,) = date_states(spark, store, [FIRST], TODAY)
+    assert (one.state, one.detail) == ("failed", "killed; it ran since 2026-03-02T02:00:00")
+    assert dates_to_run([one], "missing") == {FIRST: "failed"}
+
+
 def test_a_record_is_gone_once_its_date_is_published(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     fail(store, FIRST, Stop())

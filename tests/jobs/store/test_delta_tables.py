@@ -109,6 +109,19 @@ def test_a_date_is_replaced_in_one_version(store: Store, lake: DeltaTables) -> N
     assert vacuum_delta_tables(lake, store, dry_run=True) == 0  # of replaced files none is a week old
 
 
+def test_foreign_files_among_the_tables_are_passed_over(store: Store, tmp_path: Path) -> None:
+    put(store, DAY, lists=3)
+    folder = Path(store.date_folder("recommendations", DAY))
+    for name in (".DS_Store", "notes.txt", "part-00000.parquet.bak"):
+        (folder / name).write_text("foreign")
+    (folder.parent / "run_date=2026-03-01.bak").mkdir()
+    (folder.parent / "run_date=2026-02-31").mkdir()
+    Path(store.tables, ".DS_Store").write_text("foreign")
+    delta = DeltaTables(str(tmp_path / "delta"), {})
+    assert update_delta_tables(NO_SPARK, store, delta) == [f"recommendations/{DAY}", f"runs/{DAY}"]
+    assert read(delta) == [(DAY, 3, 6)]
+
+
 def test_a_writer_that_saw_an_older_version_overwrites_none(store: Store, lake: DeltaTables) -> None:
     """The storage itself refuses a version that is there, so a writer outside the store's lock loses nothing."""
     put(store, DAY, lists=3)
@@ -177,7 +190,7 @@ def test_a_storage_that_does_not_answer_is_named(store: Store) -> None:
     nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "max_retries": "0"}
     with pytest.raises(DeltaTablesBehind, match=r"s3://lake/shop could not be brought up to date") as refusal:
         update_delta_tables(NO_SPARK, store, DeltaTables("s3://lake/shop", KEYS | nowhere))
-    assert refusal.value.exit_code == 75
+    assert refusal.value.exit_code == 6
 
 
 @pytest.mark.parametrize("wrong", [{"format": "delta"}, {"to": "s3://bucket/shop"}])

@@ -1,0 +1,90 @@
+"""Scratch folders of commands that do not hold the store's lock: plan, train and evaluate.
+
+Such a command owns `<store>/scratch/<name>` by a lock on `<store>/scratch/<name>.live`. Writing commands delete only
+scratch folders whose owner has ended. The same marks keep `plan` and `gc` apart, because `plan` reads the ledger
+without the store's lock while `gc` would move its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import uuid4
+
+from pyspark.sql import SparkSession
+
+from jobs.spark import files
+from jobs.spark.errors import StoreBusy
+from jobs.store.lock import hold_file, is_held, parse_owner
+from jobs.store.store import Store, refuse_links
+
+_MARK = ".live"
+_READS_LEDGER, _REWRITES_LEDGER = "reads-ledger-", "rewrites-ledger-"
+
+
+@contextmanager
+def scratch_folder(spark: SparkSession, store: Store, command: str) -> Iterator[str]:
+    """Return the path of a folder that no other command deletes while the block runs; it is deleted at the end."""
+    refuse_links(store)
+    folder = store.scratch(f"{command}-{uuid4().hex[:8]}")
+    files.mkdirs(spark, folder.rpartition("/")[0])
+    with hold_file(spark, folder + _MARK, command):
+        try:
+            yield folder
+        finally:
+            files.delete(spark, folder)
+            files.delete(spark, folder + _MARK)
+
+
+def dead_scratch(spark: SparkSession, store: Store) -> list[str]:
+    """List the scratch folders, and their marks, whose owners have ended."""
+    root = f"{store.root}/scratch"
+    names = files.listdir(spark, root)
+    live = set(_live(spark, store))
+    return [f"{root}/{name}" for name in names if name.removesuffix(_MARK) not in live]
+
+
+@contextmanager
+def reading_ledger(spark: SparkSession, store: Store, command: str) -> Iterator[str]:
+    """Return a scratch folder while whose block no command rewrites the ledger.
+
+    Raises StoreBusy while one does. Call this in commands that read the ledger without the store's lock.
+    """
+    with scratch_folder(spark, store, _READS_LEDGER + command) as folder:
+        _refuse_live(spark, store, _REWRITES_LEDGER, "rewrites")
+        yield folder
+
+
+@contextmanager
+def rewriting_ledger(spark: SparkSession, store: Store, command: str) -> Iterator[None]:
+    """Rewrite the ledger in the block. Raises StoreBusy while another command reads it.
+
+    Reader and rewriter mark themselves before they look for each other, so at least one of two sees the other.
+    """
+    with scratch_folder(spark, store, _REWRITES_LEDGER + command):
+        _refuse_live(spark, store, _READS_LEDGER, "reads")
+        yield
+
+
+def _live(spark: SparkSession, store: Store) -> list[str]:
+    root = f"{store.root}/scratch"
+    marks = [name for name in files.listdir(spark, root) if name.endswith(_MARK)]
+    return [name.removesuffix(_MARK) for name in marks if is_held(spark, f"{root}/{name}")]
+
+
+def _refuse_live(spark: SparkSession, store: Store, prefix: str, does: str) -> None:
+    for name in _live(spark, store):
+        if name.startswith(prefix):
+            raise StoreBusy(
+                f"regulars {_owner_of(spark, store, name)} {does} the ledger of the store {store.root}. Wait for it to "
+                "end, then run the same command again."
+            )
+
+
+def _owner_of(spark: SparkSession, store: Store, name: str) -> str:
+    command = name.removeprefix(_READS_LEDGER).removeprefix(_REWRITES_LEDGER).rpartition("-")[0]
+    try:
+        owner = parse_owner(files.read_text(spark, store.scratch(name) + _MARK))
+    except FileNotFoundError:
+        owner = None
+    return f"{command} (process {owner.pid} on {owner.host})" if owner else command

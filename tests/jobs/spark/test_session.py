@@ -1,0 +1,50 @@
+"""The session keeps the operator's settings, except those on which results depend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.spark import session
+
+
+class Builder:
+    """Records what is configured, and starts nothing."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, str] = {}
+
+    def appName(self, _: str) -> Builder:
+        return self
+
+    def config(self, key: str, value: str) -> Builder:
+        self.settings[key] = value
+        return self
+
+    def getOrCreate(self) -> dict[str, str]:
+        return self.settings
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **conf: str) -> dict[str, Any]:
+    builder = Builder()
+    monkeypatch.setattr(session, "SparkSession", type("Fake", (), {"builder": builder}))
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    session.create_session("test", timezone="Asia/Tokyo", conf={key.replace("_", "."): v for key, v in conf.items()})
+    return builder.settings
+
+
+def test_the_operators_driver_options_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = "-Djavax.net.ssl.trustStore=/etc/shop.jks -Djava.security.krb5.conf=/etc/krb5.conf"
+    options = settings(monkeypatch, spark_driver_extraJavaOptions=theirs)["spark.driver.extraJavaOptions"]
+    assert options.startswith(f"{theirs} -Dlog4j2.configurationFile=/")
+    own_log = "-Dlog4j2.configurationFile=/etc/log4j2.xml"
+    kept = settings(monkeypatch, spark_driver_extraJavaOptions=own_log)["spark.driver.extraJavaOptions"]
+    assert kept == own_log
+    assert settings(monkeypatch)["spark.driver.extraJavaOptions"].startswith("-Dlog4j2.configurationFile=/")
+
+
+def test_settings_that_decide_results_cannot_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(monkeypatch, spark_sql_session_timeZone="UTC", spark_sql_caseSensitive="true")
+    assert found["spark.sql.session.timeZone"] == "Asia/Tokyo"
+    assert found["spark.sql.caseSensitive"] == "false"
