@@ -22,11 +22,11 @@ from rich.progress import Progress
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
+from jobs.evaluation.training_cutoff import refuse_other_split
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError
-from jobs.spark.progress import warn
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError
@@ -45,21 +45,16 @@ def evaluate_leave_one_out(
     """Judge models.recommend by every customer's last purchase up to `as_of`, beside the baselines.
 
     Prints a table, writes the figures to `json_file` and returns them. The baselines learn from all earlier purchases.
-    Warns about a model of another protocol, which may have trained on the last purchases.
-    Raises ConfigurationError for a missing model, InputError where no customer bought often enough.
+    Raises ConfigurationError for a missing model or one that was trained on the last purchases, InputError where no
+    customer bought often enough.
     """
     try:
         path = models.resolve(config.models.recommend)
-        training = read_manifest(path).training
+        manifest = read_manifest(path)
     except CheckpointError as error:
         raise ConfigurationError(f"models.recommend: {error}") from None
-    protocol = training.get("settings", {}).get("protocol", "unknown")
-    if protocol != "leave-one-out":
-        warn(
-            console,
-            f"{path} was trained with the protocol {protocol}: its training may have seen the judged purchases. "
-            "Train it with regulars train --protocol leave-one-out.",
-        )
+    refuse_other_split(path, manifest, config, as_of, console)
+    trained = manifest.training.get("settings", {})
     split, titles, sellable = _read_split(spark, config, as_of)
     before = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
     lists = _recommend(path, config, split.test, titles, sellable, console)
@@ -71,8 +66,8 @@ def evaluate_leave_one_out(
     compared = compare_with_baselines(judged, known, sellable, ks, new_only=new_only)
     figures = {
         "protocol": "leave-one-out",
-        "trained_with": protocol,
-        "refit": bool(training.get("settings", {}).get("refit")),
+        "trained_with": trained.get("protocol", "unknown"),
+        "refit": bool(trained.get("refit")),
         "exclude_purchased": new_only,
         **ranking_figures.headline_figures(compared),
         "new_items" if new_only else "all_items": compared,

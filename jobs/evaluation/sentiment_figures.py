@@ -23,6 +23,7 @@ from rich.table import Table
 
 from jobs.config.config import Config
 from jobs.evaluation.reliability_diagram import reliability_svg
+from jobs.evaluation.training_cutoff import refuse_later_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.scoring import models
@@ -32,6 +33,7 @@ from jobs.spark.progress import Stages
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError, ngrams_know_categories
+from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.sentiment.labels import LABELS, UNRATED
 from lm.sentiment.review_parts import held_out
@@ -62,14 +64,17 @@ def evaluate_sentiment_holdout(
     The figures are accuracy and macro-F1 with 95% intervals, balanced accuracy, expected calibration error, confusion
     matrix, reliability and slices. The baselines are the majority class, TF-IDF + logistic regression and VADER.
     Prints the figures, writes them to `json_file`, draws the reliability into `picture_file` and returns the figures.
-    Raises ConfigurationError without inputs.reviews or a model, InputError without rated reviews to test or train on.
+    Raises ConfigurationError without inputs.reviews or a model, or for a model trained on reviews after `as_of`;
+    InputError without rated reviews to test or train on.
     """
     if "reviews" not in config.inputs:
         raise ConfigurationError("inputs.reviews is missing: name the table of rated reviews")
     try:
         path = models.resolve(config.models.sentiment)
+        manifest = read_manifest(path)
     except CheckpointError as error:
         raise ConfigurationError(f"models.sentiment: {error}") from None
+    refuse_later_model("sentiment", path, manifest, as_of)
     stages = Stages(console)
     with stages.stage(f"reading reviews up to {as_of}"):
         texts, labels, categories = _read_reviews(spark, config, as_of)

@@ -22,6 +22,7 @@ from rich.console import Console
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
+from jobs.evaluation.training_cutoff import refuse_lists_of_later_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.spark import files
@@ -49,9 +50,11 @@ def evaluate_time_split(
     Prints tables, writes the figures to `json_file` and returns them: `new_items` and `all_items`, each with
     `customers` and `metric -> {value, low, high}` of the model and every baseline at each k of `ks`.
     The baselines learn from purchases up to `run_date`.
-    Raises InputError where no lists of the date are published, or no customer with a list bought anything.
+    Raises InputError where no lists of the date are published, their model was trained on later events, or no
+    customer with a list bought anything.
     """
     published = _published_lists(spark, config, run_date)
+    refuse_lists_of_later_model(spark, config, run_date, console)
     last = run_date + timedelta(days=days)
     work = Store(config.store).work(f"evaluate-{run_date}-{uuid.uuid4().hex[:8]}")
     try:

@@ -15,6 +15,7 @@ from jobs.spark.deadline import DeadlinePassed
 from jobs.spark.progress import Stages
 from jobs.tables.runs import Night
 from jobs.tasks.task import Task, TaskContext
+from schemas import runs
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> 
     """
     spark, config = context.spark, context.config
     prepared = task.prepare(context)
-    night.versions |= {task.NAME: context.model.fingerprint}
+    night.versions[task.NAME] = context.model.fingerprint
+    if context.model.trained_as_of is not None:
+        night.versions[runs.trained_as_of(task.NAME)] = context.model.trained_as_of.isoformat()
     if prepared.terms.catalogue_version is not None:
         night.versions["catalogue"] = prepared.terms.catalogue_version
     with stages.stage(task.REQUESTS.replace("_", " ")):

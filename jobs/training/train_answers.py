@@ -48,7 +48,7 @@ def train(context: TrainingContext) -> Figures:
     past = past_questions(used, as_of, config.timezone)
     rows = used["articles"].select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
     articles = [Article(**row) for row in rows]
-    window = {"as_of": as_of.isoformat(), "answers": len(past)}
+    window = {"as_of": context.last_day_known(config.train.answers.init), "answers": len(past)}
     return train_answers(past, articles, settings, context.out, report=context.report, window=window)
 
 

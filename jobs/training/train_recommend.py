@@ -45,7 +45,7 @@ def train(context: TrainingContext) -> Figures:
     )
     with Stages(context.console).stage("recommend: histories"):
         collected = training_data.collect_customers(context.used)
-    window = {"as_of": context.as_of.isoformat(), **collected.window}
+    window = {"as_of": context.last_day_known(config.train.recommend.init), **collected.window}
     items = training_data.collect_titles(context.used)
     processes = config.train.recommend.processes
     into = out.with_name(out.name + ".candidate") if options.promote else out

@@ -38,7 +38,7 @@ def train(context: TrainingContext) -> Figures:
         context.out,
         categories=categories,
         report=context.report,
-        window={"as_of": context.as_of.isoformat(), "reviews": len(texts)},
+        window={"as_of": context.last_day_known(config.train.sentiment.init), "reviews": len(texts)},
     )
 
 

@@ -18,10 +18,12 @@ from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars
 from jobs.training import train_sentiment, training_data
 from jobs.training.train import _explained, _show, _table, train
+from jobs.training.trainer import TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
-from lm.checkpoint.manifest import read_manifest
+from lm.checkpoint.manifest import read_manifest, write_manifest
 from lm.text.prompt import Event
 from lm.train.training_loop import TrainingProgress
+from tests.models import save_causal
 from tests.rows import frame
 
 QUICK = [
@@ -175,6 +177,18 @@ def test_sentiment_needs_reviews(spark, tmp_path):
     config = load(configuration(tmp_path))
     with pytest.raises(ConfigurationError, match=r"inputs.reviews is missing"):
         train(spark, config, date(2026, 3, 1), ("sentiment",), Console(file=io.StringIO()))
+
+
+def test_a_model_knows_what_its_checkpoint_knew(tmp_path):
+    start = save_causal(tmp_path / "start")
+    notes = {"window": {"as_of": "2026-03-05"}}
+    write_manifest(start, read_manifest(start).model_copy(update={"training": notes}))
+    contexts = {
+        day: TrainingContext({}, None, date(2026, 3, day), tmp_path, None, TrainingOptions(), Console())
+        for day in (1, 9)
+    }
+    assert [contexts[day].last_day_known(str(start)) for day in (1, 9)] == ["2026-03-05", "2026-03-09"]
+    assert contexts[1].last_day_known(None) == "2026-03-01"
 
 
 def test_what_lm_raises_names_the_key_and_has_its_exit_code():
