@@ -16,7 +16,7 @@ from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.sample import write_sample
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars
-from jobs.training import train_sentiment, training_data
+from jobs.training import train_answers, train_recommend, train_sentiment, training_data
 from jobs.training.train import _explained, _show, _table, train
 from jobs.training.trainer import TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
@@ -201,6 +201,19 @@ def test_what_lm_raises_names_the_key_and_has_its_exit_code():
     ):
         with pytest.raises(wanted, match=text), _explained("recommend"):
             raise raised
+
+
+def test_the_title_says_what_is_held_out():
+    last_days = train_recommend.figures_table({"customers": 1200.0}).title
+    assert "training reached later days of other customers" in last_days
+    time_split = train_recommend.figures_table({"customers": 1200.0, "held_out_days": 7.0}).title
+    assert time_split == "Purchases of 1,200 customers in the last 7 days, held out for everybody (time split)"
+    for title in (
+        train_sentiment.figures_table({"reviews": 5.0}).title,
+        train_answers.figures_table({"questions": 5.0}).title,
+    ):
+        assert "5 held-out" in title
+        assert "a tenth of the texts, from all days" in title
 
 
 def test_the_table_shows_intervals():
