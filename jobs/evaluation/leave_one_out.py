@@ -22,7 +22,7 @@ from rich.progress import Progress
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
-from jobs.evaluation.training_cutoff import refuse_other_split
+from jobs.evaluation.training_cutoff import refuse_other_split, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
 from jobs.spark import files
@@ -30,6 +30,7 @@ from jobs.spark.errors import ConfigurationError, InputError
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError
+from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ def evaluate_leave_one_out(
 
     Prints a table, writes the figures to `json_file` and returns them. The baselines learn from all earlier purchases.
     Raises ConfigurationError for a missing model or one that was trained on the last purchases, InputError where no
-    customer bought often enough.
+    customer bought often enough, StoreBusy where a training replaces the model meanwhile.
     """
     try:
         path = models.resolve(config.models.recommend)
-        manifest = read_manifest(path)
+        fingerprint, manifest = model_fingerprint(path), read_manifest(path)
     except CheckpointError as error:
         raise ConfigurationError(f"models.recommend: {error}") from None
     refuse_other_split(path, manifest, config, as_of, console)
@@ -58,6 +59,7 @@ def evaluate_leave_one_out(
     split, titles, sellable = _read_split(spark, config, as_of)
     before = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
     lists = _recommend(path, config, split.test, titles, sellable, console)
+    refuse_replaced_model("recommend", path, fingerprint)
     after = [sorted(one.items) for one in split.test]
     judged = [JudgedCustomer(*row) for row in zip(lists, before, after, strict=True)]
     known = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.refit]

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from jobs.config.config import Config
 from jobs.evaluation.reliability_diagram import reliability_svg
-from jobs.evaluation.training_cutoff import refuse_later_model
+from jobs.evaluation.training_cutoff import refuse_later_model, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.scoring import models
@@ -33,6 +33,7 @@ from jobs.spark.progress import Stages
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError, ngrams_know_categories
+from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.sentiment.labels import LABELS, UNRATED
@@ -65,13 +66,13 @@ def evaluate_sentiment_holdout(
     matrix, reliability and slices. The baselines are the majority class, TF-IDF + logistic regression and VADER.
     Prints the figures, writes them to `json_file`, draws the reliability into `picture_file` and returns the figures.
     Raises ConfigurationError without inputs.reviews or a model, or for a model trained on reviews after `as_of`;
-    InputError without rated reviews to test or train on.
+    InputError without rated reviews to test or train on; StoreBusy where a training replaces the model meanwhile.
     """
     if "reviews" not in config.inputs:
         raise ConfigurationError("inputs.reviews is missing: name the table of rated reviews")
     try:
         path = models.resolve(config.models.sentiment)
-        manifest = read_manifest(path)
+        fingerprint, manifest = model_fingerprint(path), read_manifest(path)
     except CheckpointError as error:
         raise ConfigurationError(f"models.sentiment: {error}") from None
     refuse_later_model("sentiment", path, manifest, as_of)
@@ -98,6 +99,7 @@ def evaluate_sentiment_holdout(
     judged, truth = [texts[i] for i in test], np.array([labels[i] for i in test])
     with stages.stage(f"{len(test):,} held-out reviews through GPT-2"):
         classifier = SentimentClassifier.load(path, dtype="float32")
+        refuse_replaced_model("sentiment", path, fingerprint)
         p, _, label, shortened = classifier.judge(judged, config.sentiment.max_tokens, [categories[i] for i in test])
     with stages.stage(f"baselines from {len(training):,} reviews"):
         with_category = None

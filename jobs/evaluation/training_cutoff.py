@@ -1,4 +1,4 @@
-"""Refuses to evaluate models on events that their training read.
+"""Refuses to evaluate models on events that their training read, and models that are replaced meanwhile.
 
 A training notes its last day (`as_of`) and its settings in the model's manifest; a night notes the day in `runs`.
 """
@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.scoring import models
-from jobs.spark.errors import ConfigurationError, InputError
+from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import warn
 from jobs.store.dates import published_runs
 from jobs.store.store import Store
@@ -59,6 +59,15 @@ def refuse_other_split(path: Path, manifest: Manifest, config: Config, as_of: da
             f"models.recommend ({path}) {wrong}: its training read purchases that would judge it. Train one with: "
             f"regulars train --task recommend --protocol leave-one-out --as-of {as_of} "
             f"({_KEEP.format(task='recommend')})"
+        )
+
+
+def refuse_replaced_model(task: str, path: Path, fingerprint: str) -> None:
+    """Raise StoreBusy if a training has replaced the model whose `model_fingerprint` was taken before it was loaded."""
+    if model_fingerprint(path) != fingerprint:
+        raise StoreBusy(
+            f"models.{task} ({path}) was replaced during its evaluation, so the figures would mix two models. Wait for "
+            "the training to end, then run the same command again."
         )
 
 

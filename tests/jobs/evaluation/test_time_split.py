@@ -13,11 +13,12 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs.config.config import load
+from jobs.evaluation import leave_one_out
 from jobs.evaluation.leave_one_out import evaluate_leave_one_out
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.evaluation.time_split import evaluate_time_split, purchases_around
-from jobs.spark.errors import ConfigurationError, InputError
+from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest, write_manifest
 from tests.models import save_causal, save_classifier
@@ -120,13 +121,17 @@ def test_time_split_end_to_end(spark, shop):
     assert not list((shop / "store/work").iterdir())
 
 
+def add_customer_with_three_purchases(spark, shop) -> None:
+    rows = [("x", item, at(day)) for day, item in enumerate(("tea", "mug", "ink"), start=1)]
+    more = [dict(zip(("user_id", "item_id", "purchased_at"), row, strict=True)) for row in rows]
+    frame(spark, "purchases", more).write.mode("append").parquet(str(shop / "purchases"))
+
+
 def test_leave_one_out_end_to_end(spark, shop):
     # u bought tea, jam and mug, each on its own: the mug is asked for, given tea and jam; nobody else bought three.
     save_causal(shop / "models/recommend", item_ids=SELLABLE)
     log, file = io.StringIO(), shop / "loo.json"
-    rows = [("x", item, at(day)) for day, item in enumerate(("tea", "mug", "ink"), start=1)]
-    more = [dict(zip(("user_id", "item_id", "purchased_at"), row, strict=True)) for row in rows]
-    frame(spark, "purchases", more).write.mode("append").parquet(str(shop / "purchases"))
+    add_customer_with_three_purchases(spark, shop)
     config = load(shop / "regulars.yaml", ["recommend.k=3"])
     found = evaluate_leave_one_out(spark, config, date(2026, 4, 1), Console(file=log, width=200), file)
     assert json.loads(file.read_text()) == found
@@ -158,9 +163,7 @@ def note_training(shop, task: str, as_of: date, **settings: object) -> None:
 
 def test_leave_one_out_refuses_models_that_saw_the_last_purchases(spark, shop):
     save_causal(shop / "models/recommend", item_ids=SELLABLE)
-    rows = [("x", item, at(day)) for day, item in enumerate(("tea", "mug", "ink"), start=1)]
-    more = [dict(zip(("user_id", "item_id", "purchased_at"), row, strict=True)) for row in rows]
-    frame(spark, "purchases", more).write.mode("append").parquet(str(shop / "purchases"))
+    add_customer_with_three_purchases(spark, shop)
     config, console, day = load(shop / "regulars.yaml"), Console(file=io.StringIO()), date(2026, 4, 1)
     right = {"protocol": "leave-one-out", "exclude_purchased": True}
     command = r"regulars train --task recommend --protocol leave-one-out --as-of 2026-04-01"
@@ -174,6 +177,21 @@ def test_leave_one_out_refuses_models_that_saw_the_last_purchases(spark, shop):
             evaluate_leave_one_out(spark, config, day, console)
     note_training(shop, "recommend", date(2026, 3, 15), **right)
     assert evaluate_leave_one_out(spark, config, day, console)["trained_with"] == "leave-one-out"
+
+
+def test_leave_one_out_refuses_a_model_that_is_replaced_meanwhile(spark, shop, monkeypatch):
+    path = save_causal(shop / "models/recommend", item_ids=SELLABLE)
+    add_customer_with_three_purchases(spark, shop)
+    recommend = leave_one_out._recommend
+
+    def replaced_meanwhile(*arguments):
+        lists = recommend(*arguments)
+        save_causal(path, item_ids=SELLABLE, seed=1)
+        return lists
+
+    monkeypatch.setattr(leave_one_out, "_recommend", replaced_meanwhile)
+    with pytest.raises(StoreBusy, match=r"models\.recommend .* was replaced during its evaluation"):
+        evaluate_leave_one_out(spark, load(shop / "regulars.yaml"), date(2026, 4, 1), Console(file=io.StringIO()))
 
 
 def test_time_split_refuses_lists_of_a_model_that_saw_later_purchases(spark, shop):
