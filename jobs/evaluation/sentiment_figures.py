@@ -2,7 +2,8 @@
 
     regulars evaluate --task sentiment --config regulars.yaml --as-of 2026-03-01 --json figures.json
 
-A hash of the text draws a tenth of the rated reviews as the test set; the baselines learn from all others.
+The test set is a tenth of the rated reviews that the training read, and near-copies of a text are on one side of the
+split (`lm.sentiment.review_parts`); the baselines learn from all others.
 With `--run-date D --days N` the test set is the reviews of the N days after D, for a model trained `--as-of D`.
 """
 
@@ -37,7 +38,7 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.sentiment.labels import LABELS, UNRATED
-from lm.sentiment.review_parts import held_out
+from lm.sentiment.review_parts import parts_of
 
 TFIDF = "TF-IDF + logistic regression"
 TFIDF_CATEGORY = f"{TFIDF}, category as a word"
@@ -77,6 +78,9 @@ def evaluate_sentiment_holdout(
         raise ConfigurationError(f"models.sentiment: {error}") from None
     refuse_later_model("sentiment", path, manifest, as_of)
     stages = Stages(console)
+    if days is None and manifest.trained_as_of is not None and manifest.trained_as_of < as_of:
+        # The groups of near-copies, and with them the test set, depend on the reviews that the training read.
+        as_of = manifest.trained_as_of
     with stages.stage(f"reading reviews up to {as_of}"):
         texts, labels, categories = _read_reviews(spark, config, as_of)
         known = len(texts)
@@ -85,9 +89,9 @@ def evaluate_sentiment_holdout(
             texts, labels = [*texts, *later.texts], [*labels, *later.labels]
             categories = [*categories, *later.categories]
     rated = [i for i, label in enumerate(labels) if label != UNRATED]
-    is_test = held_out(texts[:known])
-    test = [i for i in rated if (is_test[i] if days is None else i >= known)]
-    training = [i for i in rated if i < known and not is_test[i]]
+    held_out = set(parts_of(texts[:known]).rows("test").tolist())
+    test = [i for i in rated if (i in held_out if days is None else i >= known)]
+    training = [i for i in rated if i < known and i not in held_out]
     if not test or not training:
         raise InputError(
             f"{len(test)} rated reviews to test on and {len(training)} to train baselines on up to {as_of}: both are "
