@@ -91,7 +91,7 @@ def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split
         used = read_inputs(spark, config, as_of, work, training_data.HISTORY_TABLES).used
         customers = training_data.collect_customers(used).customers
         titles = training_data.collect_titles(used)
-        sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
+        sellable = training_data.collect_sellable(used)
     finally:
         files.delete(spark, work)
     settings = RecommendTrainSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)

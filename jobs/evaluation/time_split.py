@@ -28,6 +28,7 @@ from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.spark import files
 from jobs.spark.errors import InputError
 from jobs.store.store import Store
+from jobs.training.training_data import collect_sellable, sample_by_hash
 
 #: The most customers that are judged and that the baselines learn from; drawn by a hash of their ids.
 MAX_JUDGED_CUSTOMERS = 50_000
@@ -62,7 +63,7 @@ def evaluate_time_split(
         bought = purchases_around(used["purchases"], is_before(end_of_date(run_date, config.timezone), "purchased_at"))
         judged = _judged_customers(bought, published)
         known = _known_purchases(bought)
-        sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
+        sellable = collect_sellable(used)
     finally:
         files.delete(spark, work)
     if not judged:
@@ -134,7 +135,7 @@ def _judged_customers(bought: DataFrame, published: DataFrame) -> list[JudgedCus
     """
     both = bought.where(F.size("after") > 0).join(published, on="user_id", how="inner")
     older = F.array_sort(F.array_except("ever", "before"))
-    sample = both.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_JUDGED_CUSTOMERS).orderBy("user_id")
+    sample = sample_by_hash(both, "user_id", MAX_JUDGED_CUSTOMERS).orderBy("user_id")
     table = sample.select("listed", F.concat(older, "before").alias("before"), "after").toArrow()
     return [JudgedCustomer(**row) for row in table.to_pylist()]
 
@@ -142,6 +143,6 @@ def _judged_customers(bought: DataFrame, published: DataFrame) -> list[JudgedCus
 def _known_purchases(bought: DataFrame) -> list[list[str]]:
     """Collect the past purchases of the customers that the baselines learn from."""
     buyers = bought.where(F.size("before") > 0)
-    sample = buyers.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_BASELINE_CUSTOMERS)
+    sample = sample_by_hash(buyers, "user_id", MAX_BASELINE_CUSTOMERS)
     histories: list[list[str]] = sample.orderBy("user_id").select("before").toArrow()["before"].to_pylist()
     return histories

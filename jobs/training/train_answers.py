@@ -82,7 +82,7 @@ def past_questions(used: Mapping[str, DataFrame], as_of: date, timezone: str) ->
     answered_at = F.coalesce("answered_at", "asked_at")
     answered = used["questions"].withColumn("answered_at", answered_at).where("trim(answer) <> ''")
     known = answered.where(is_before(end_of_date(as_of, timezone), "answered_at"))
-    sample = known.orderBy(F.xxhash64("question_id"), "question_id").limit(MAX_PAST_QUESTIONS)
+    sample = training_data.sample_by_hash(known, "question_id", MAX_PAST_QUESTIONS)
     rows = with_customer(sample, used).orderBy("question_id").toArrow().to_pylist()
     return [
         PastQuestion(
