@@ -29,7 +29,7 @@ from jobs.tables.runs import Night, run_row
 from jobs.tasks import recommend
 from jobs.tasks.all_tasks import wanted_tasks
 from jobs.tasks.run_task import TaskOutcome, run_task
-from jobs.tasks.task import TaskContext
+from jobs.tasks.task import TaskContext, later_model_warning
 from jobs.tasks.versions import save_settings, settings_version
 
 
@@ -55,6 +55,9 @@ def run_night(
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
+        for task, model in found:
+            if warning := later_model_warning(task.NAME, model, run_date):
+                warn(console, warning)
         groups.refuse_group_changes(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))

@@ -7,6 +7,12 @@ from schemas.contract import Column, Contract
 #: Values of `status`: published in full, or after a deadline with requests left out.
 PUBLISHED, AT_DEADLINE = "published", "deadline"
 
+
+def trained_as_of(task: str) -> str:
+    """Return the key of `versions` with the last day whose events the task's model was trained on."""
+    return f"{task}.trained_as_of"
+
+
 CONTRACT = Contract(
     table="runs",
     grain="One finished run of the night.",
@@ -21,7 +27,11 @@ CONTRACT = Contract(
         Column(
             "seconds", "map<string,double>", doc="wall-clock seconds of each stage; <task>.model: seconds in the model"
         ),
-        Column("versions", "map<string,string>", doc="packages, models, settings and catalogue"),
+        Column(
+            "versions",
+            "map<string,string>",
+            doc="packages, models, settings, catalogue; <task>.trained_as_of: the model's last day of training",
+        ),
     ),
     partition_by=("run_date",),
 )

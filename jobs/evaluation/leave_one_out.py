@@ -21,14 +21,15 @@ from rich.progress import Progress
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
+from jobs.evaluation.training_cutoff import refuse_other_split, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError, InputError
-from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError
+from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -44,24 +45,20 @@ def evaluate_leave_one_out(
     """Judge models.recommend by every customer's last purchase up to `as_of`, beside the baselines.
 
     Prints a table, writes the figures to `json_file` and returns them. The baselines learn from all earlier purchases.
-    Warns about a model of another protocol, which may have trained on the last purchases.
-    Raises ConfigurationError for a missing model, InputError where no customer bought often enough.
+    Raises ConfigurationError for a missing model or one that was trained on the last purchases, InputError where no
+    customer bought often enough, StoreBusy where a training replaces the model meanwhile.
     """
     try:
         path = models.resolve(config.models.recommend)
-        training = read_manifest(path).training
+        fingerprint, manifest = model_fingerprint(path), read_manifest(path)
     except CheckpointError as error:
         raise ConfigurationError(f"models.recommend: {error}") from None
-    protocol = training.get("settings", {}).get("protocol", "unknown")
-    if protocol != "leave-one-out":
-        warn(
-            console,
-            f"{path} was trained with the protocol {protocol}: its training may have seen the judged purchases. "
-            "Train it with regulars train --protocol leave-one-out.",
-        )
+    refuse_other_split(path, manifest, config, as_of, console)
+    trained = manifest.training.get("settings", {})
     split, titles, sellable = _read_split(spark, config, as_of)
     before = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
     lists = _recommend(path, config, split.test, titles, sellable, console)
+    refuse_replaced_model("recommend", path, fingerprint)
     after = [sorted(one.items) for one in split.test]
     judged = [JudgedCustomer(*row) for row in zip(lists, before, after, strict=True)]
     known = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.refit]
@@ -70,8 +67,8 @@ def evaluate_leave_one_out(
     compared = compare_with_baselines(judged, known, sellable, ks, new_only=new_only)
     figures = {
         "protocol": "leave-one-out",
-        "trained_with": protocol,
-        "refit": bool(training.get("settings", {}).get("refit")),
+        "trained_with": trained.get("protocol", "unknown"),
+        "refit": bool(trained.get("refit")),
         "exclude_purchased": new_only,
         **ranking_figures.headline_figures(compared),
         "new_items" if new_only else "all_items": compared,
@@ -92,7 +89,7 @@ def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split
         used = read_inputs(spark, config, as_of, work, training_data.HISTORY_TABLES).used
         customers = training_data.collect_customers(used).customers
         titles = training_data.collect_titles(used)
-        sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
+        sellable = training_data.collect_sellable(used)
     settings = RecommendTrainSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)
     try:
         return split_of(customers, titles, settings), titles, sellable

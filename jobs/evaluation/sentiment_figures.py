@@ -2,7 +2,8 @@
 
     regulars evaluate --task sentiment --config regulars.yaml --as-of 2026-03-01 --json figures.json
 
-A hash of the text draws a tenth of the rated reviews as the test set; the baselines learn from all others.
+The test set is a tenth of the rated reviews that the training read, and near-copies of a text are on one side of the
+split (`lm.sentiment.review_parts`); the baselines learn from all others.
 With `--run-date D --days N` the test set is the reviews of the N days after D, for a model trained `--as-of D`.
 """
 
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from jobs.config.config import Config
 from jobs.evaluation.reliability_diagram import reliability_svg
+from jobs.evaluation.training_cutoff import refuse_later_model, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.scoring import models
@@ -31,9 +33,11 @@ from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import CheckpointError, ngrams_know_categories
+from lm.checkpoint.fingerprint import model_fingerprint
+from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.sentiment.labels import LABELS, UNRATED
-from lm.sentiment.review_parts import held_out
+from lm.sentiment.review_parts import parts_of
 
 TFIDF = "TF-IDF + logistic regression"
 TFIDF_CATEGORY = f"{TFIDF}, category as a word"
@@ -61,15 +65,21 @@ def evaluate_sentiment_holdout(
     The figures are accuracy and macro-F1 with 95% intervals, balanced accuracy, expected calibration error, confusion
     matrix, reliability and slices. The baselines are the majority class, TF-IDF + logistic regression and VADER.
     Prints the figures, writes them to `json_file`, draws the reliability into `picture_file` and returns the figures.
-    Raises ConfigurationError without inputs.reviews or a model, InputError without rated reviews to test or train on.
+    Raises ConfigurationError without inputs.reviews or a model, or for a model trained on reviews after `as_of`;
+    InputError without rated reviews to test or train on; StoreBusy where a training replaces the model meanwhile.
     """
     if "reviews" not in config.inputs:
         raise ConfigurationError("inputs.reviews is missing: name the table of rated reviews")
     try:
         path = models.resolve(config.models.sentiment)
+        fingerprint, manifest = model_fingerprint(path), read_manifest(path)
     except CheckpointError as error:
         raise ConfigurationError(f"models.sentiment: {error}") from None
+    refuse_later_model("sentiment", path, manifest, as_of)
     stages = Stages(console)
+    if days is None and manifest.trained_as_of is not None and manifest.trained_as_of < as_of:
+        # The groups of near-copies, and with them the test set, depend on the reviews that the training read.
+        as_of = manifest.trained_as_of
     with stages.stage(f"reading reviews up to {as_of}"):
         texts, labels, categories = _read_reviews(spark, config, as_of)
         known = len(texts)
@@ -78,9 +88,9 @@ def evaluate_sentiment_holdout(
             texts, labels = [*texts, *later.texts], [*labels, *later.labels]
             categories = [*categories, *later.categories]
     rated = [i for i, label in enumerate(labels) if label != UNRATED]
-    is_test = held_out(texts[:known])
-    test = [i for i in rated if (is_test[i] if days is None else i >= known)]
-    training = [i for i in rated if i < known and not is_test[i]]
+    held_out = set(parts_of(texts[:known]).rows("test").tolist())
+    test = [i for i in rated if (i in held_out if days is None else i >= known)]
+    training = [i for i in rated if i < known and i not in held_out]
     if not test or not training:
         raise InputError(
             f"{len(test)} rated reviews to test on and {len(training)} to train baselines on up to {as_of}: both are "
@@ -92,6 +102,7 @@ def evaluate_sentiment_holdout(
     judged, truth = [texts[i] for i in test], np.array([labels[i] for i in test])
     with stages.stage(f"{len(test):,} held-out reviews through GPT-2"):
         classifier = SentimentClassifier.load(path, dtype="float32")
+        refuse_replaced_model("sentiment", path, fingerprint)
         p, _, label, shortened = classifier.judge(judged, config.sentiment.max_tokens, [categories[i] for i in test])
     with stages.stage(f"baselines from {len(training):,} reviews"):
         with_category = None

@@ -21,12 +21,14 @@ from rich.console import Console
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
+from jobs.evaluation.training_cutoff import refuse_lists_of_later_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.spark import files
 from jobs.spark.errors import InputError
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.training.training_data import collect_sellable, sample_by_hash
 
 #: The most customers that are judged and that the baselines learn from; drawn by a hash of their ids.
 MAX_JUDGED_CUSTOMERS = 50_000
@@ -49,16 +51,18 @@ def evaluate_time_split(
     Prints tables, writes the figures to `json_file` and returns them: `new_items` and `all_items`, each with
     `customers` and `metric -> {value, low, high}` of the model and every baseline at each k of `ks`.
     The baselines learn from purchases up to `run_date`.
-    Raises InputError where no lists of the date are published, or no customer with a list bought anything.
+    Raises InputError where no lists of the date are published, their model was trained on later events, or no
+    customer with a list bought anything.
     """
     published = _published_lists(spark, config, run_date)
+    refuse_lists_of_later_model(spark, config, run_date, console)
     last = run_date + timedelta(days=days)
     with scratch_folder(spark, Store(config.store), "evaluate") as work:
         used = read_inputs(spark, config, last, work, ("purchases", "items", "optouts")).used
         bought = purchases_around(used["purchases"], is_before(end_of_date(run_date, config.timezone), "purchased_at"))
         judged = _judged_customers(bought, published)
         known = _known_purchases(bought)
-        sellable = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
+        sellable = collect_sellable(used)
     if not judged:
         raise InputError(
             f"no customer with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "
@@ -128,7 +132,7 @@ def _judged_customers(bought: DataFrame, published: DataFrame) -> list[JudgedCus
     """
     both = bought.where(F.size("after") > 0).join(published, on="user_id", how="inner")
     older = F.array_sort(F.array_except("ever", "before"))
-    sample = both.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_JUDGED_CUSTOMERS).orderBy("user_id")
+    sample = sample_by_hash(both, "user_id", MAX_JUDGED_CUSTOMERS).orderBy("user_id")
     table = sample.select("listed", F.concat(older, "before").alias("before"), "after").toArrow()
     return [JudgedCustomer(**row) for row in table.to_pylist()]
 
@@ -136,6 +140,6 @@ def _judged_customers(bought: DataFrame, published: DataFrame) -> list[JudgedCus
 def _known_purchases(bought: DataFrame) -> list[list[str]]:
     """Collect the past purchases of the customers that the baselines learn from."""
     buyers = bought.where(F.size("before") > 0)
-    sample = buyers.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_BASELINE_CUSTOMERS)
+    sample = sample_by_hash(buyers, "user_id", MAX_BASELINE_CUSTOMERS)
     histories: list[list[str]] = sample.orderBy("user_id").select("before").toArrow()["before"].to_pylist()
     return histories

@@ -7,6 +7,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +35,7 @@ class Model:
     language: Language = "en"  # of the prompt's template
     dtype: Dtype = "auto"  # after `find` in a session: the format that every worker computes in
     reads_category: bool = False  # the category of a review's product, besides its text
+    trained_as_of: date | None = None  # the last day whose events its training read; None for a stock model
 
     def encoder(self) -> PromptEncoder:
         """Load (or take from this process's cache) the prompt encoder."""
@@ -53,19 +55,20 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
         path = resolve(model)
         fingerprint = model_fingerprint(path)
         reads_category = checkpoint.ngrams_know_categories(path)
-        trained = read_manifest(path).language
+        manifest = read_manifest(path)
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(
             f"models.{key}: {error}\nTrain one with: regulars train --config {config_file} --task {key} --as-of <date>"
         ) from None
-    is_stock = not (path / MANIFEST_FILE).exists()
+    is_stock, trained = not (path / MANIFEST_FILE).exists(), manifest.language
     if language and not is_stock and language != trained:
         raise ConfigurationError(
             f"recommend.language is {language}, but models.{key} ({path}) was trained with {trained} prompts: set"
             f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
             f" {config_file} --task {key} --as-of <date>"
         )
-    return Model(str(path), fingerprint, language or trained, resolved_dtype(dtype), reads_category)
+    dtype = resolved_dtype(dtype)
+    return Model(str(path), fingerprint, language or trained, dtype, reads_category, manifest.trained_as_of)
 
 
 def resolved_dtype(dtype: Dtype) -> Dtype:

@@ -75,8 +75,8 @@ def disk_full(error: BaseException, published: str) -> DiskFull | None:
             return DiskFull(
                 "no space is left on a disk that the command writes to: the store's, or the one where Spark spills "
                 f"(spark.local.dir, by default /tmp). {published} Make room (regulars gc frees what the "
-                "store no longer needs) or set another `store` or `spark: {spark.local.dir: ...}`, then run the same command again: it "
-                "goes on where it stopped."
+                "store no longer needs) or set another `store` or `spark: {spark.local.dir: ...}`. Then run the same "
+                "command again: it goes on where it stopped."
             )
         cause = cause.__cause__ or cause.__context__
     return None

@@ -16,6 +16,7 @@ from jobs.spark.progress import Stages
 from jobs.tables.runs import Night
 from jobs.tasks.task import Task, TaskContext
 from jobs.tasks.versions import task_versions
+from schemas import runs
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> 
     spark, config = context.spark, context.config
     prepared = task.prepare(context)
     night.versions |= task_versions(task, context.model)
+    if context.model.trained_as_of is not None:
+        night.versions[runs.trained_as_of(task.NAME)] = context.model.trained_as_of.isoformat()
     if prepared.terms.catalogue_version is not None:
         night.versions["catalogue"] = prepared.terms.catalogue_version
     with stages.stage(task.REQUESTS.replace("_", " ")):

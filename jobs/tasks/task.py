@@ -49,6 +49,17 @@ class PreparedTask:
     enough: Enough | None = None
 
 
+def later_model_warning(task: str, model: Model, run_date: date) -> str | None:
+    """Return a warning where the training read events after `run_date`, else None."""
+    if model.trained_as_of is None or model.trained_as_of <= run_date:
+        return None
+    return (
+        f"models.{task} was trained on events up to {model.trained_as_of}, after the run date {run_date}: its results "
+        "know what came later, so figures of this date would be too good. For results as of the date, train with: "
+        f"regulars train --task {task} --as-of {run_date}"
+    )
+
+
 class Task(Protocol):
     """The names that a task's module has."""
 

@@ -45,7 +45,7 @@ def train(context: TrainingContext) -> Figures:
     )
     with Stages(context.console).stage("recommend: histories"):
         collected = training_data.collect_customers(context.used)
-    window = {"as_of": context.as_of.isoformat(), **collected.window}
+    window = {"as_of": context.last_day_known(config.train.recommend.init), **collected.window}
     items = training_data.collect_titles(context.used)
     processes = config.train.recommend.processes
     into = out.with_name(out.name + ".candidate") if options.promote else out
@@ -59,9 +59,18 @@ def train(context: TrainingContext) -> Figures:
 
 
 def figures_table(figures: Figures) -> FiguresTable:
-    """The model beside co-purchase and popularity."""
+    """The model beside co-purchase and popularity, with what was held out."""
+    customers = f"{figures['customers']:,.0f}"
+    if "held_out_days" in figures:  # the time split alone has a common cut
+        days = f"{figures['held_out_days']:,.0f}"
+        held_out = f"Purchases of {customers} customers in the last {days} days, held out for everybody (time split)"
+    else:
+        held_out = (
+            f"Last purchases of {customers} held-out customers (each one's own last day; training reached later days "
+            "of other customers)"
+        )
     return FiguresTable(
-        f"Next purchases of {figures['customers']:,.0f} held-out customers",
+        held_out,
         {"model": "", "co-purchase": "co_purchase_", "popularity": "popularity_"},
         {"recall@10": "recall@10", "NDCG@10": "ndcg@10"},
     )

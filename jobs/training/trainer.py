@@ -12,6 +12,8 @@ from pyspark.sql import DataFrame
 from rich.console import Console
 
 from jobs.config.config import Config
+from lm.checkpoint import checkpoint
+from lm.checkpoint.manifest import read_manifest
 
 if TYPE_CHECKING:
     from lm.train.training_loop import ProgressCallback
@@ -39,6 +41,11 @@ class TrainingContext:
     report: ProgressCallback
     options: TrainingOptions
     console: Console
+
+    def last_day_known(self, init: str | None) -> str:
+        """Return the later of `as_of` and the last day that trained the checkpoint `init`, for the manifest."""
+        known = None if init is None else read_manifest(checkpoint.resolve(init)).trained_as_of
+        return max(self.as_of, known or self.as_of).isoformat()
 
 
 @dataclass(frozen=True)

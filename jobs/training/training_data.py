@@ -36,12 +36,17 @@ class CustomerHistories(NamedTuple):
     window: dict[str, Any]
 
 
+def sample_by_hash(rows: DataFrame, key: str, most: int) -> DataFrame:
+    """Return at most `most` rows, drawn by a hash of the column `key`; every run and cluster draws the same ones."""
+    return rows.orderBy(F.xxhash64(key), key).limit(most)
+
+
 def collect_customers(used: Mapping[str, DataFrame]) -> CustomerHistories:
     """Collect the customers with a purchase: their newest events, with the day of each in the shop's time zone."""
     from lm.recommend.training_examples import CustomerEvents
 
     buyers = used["purchases"].select("user_id").distinct()
-    sample = buyers.orderBy(F.xxhash64("user_id"), "user_id").limit(MAX_CUSTOMERS)
+    sample = sample_by_hash(buyers, "user_id", MAX_CUSTOMERS)
     count = sample.count()
     events = min(MAX_EVENTS_PER_CUSTOMER, max(20, MAX_EVENTS // max(count, 1)))
     of_sample = {
@@ -90,6 +95,12 @@ def collect_titles(used: Mapping[str, DataFrame]) -> dict[str, str]:
     return dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True))
 
 
+def collect_sellable(used: Mapping[str, DataFrame]) -> list[str]:
+    """Collect the ids of the items that can be sold."""
+    ids: list[str] = used["items"].where("available").select("item_id").toArrow()["item_id"].to_pylist()
+    return ids
+
+
 def tables_of_reviews(inputs: Collection[str]) -> list[str]:
     """Return the tables among `inputs` that a reader of reviews needs."""
     catalogue = "items" if "items" in inputs else "purchases"  # without items, purchases carry the catalogue
@@ -116,7 +127,7 @@ def collect_reviews(used: Mapping[str, DataFrame], negative: Sequence[int], posi
         .when(rating.isin(list(positive)), LABELS.index("positive"))
         .otherwise(LABELS.index("neutral"))
     )
-    sample = used["reviews"].orderBy(F.xxhash64("review_id"), "review_id").limit(MAX_REVIEWS)
+    sample = sample_by_hash(used["reviews"], "review_id", MAX_REVIEWS)
     rows = sentiments.with_category(sample, used.get("items"))
     table = rows.orderBy("review_id").select("text", label.alias("label"), "category").toArrow()
     return LabelledReviews(*(table[name].to_pylist() for name in ("text", "label", "category")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,8 +53,19 @@ class Manifest(BaseModel):
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def trained_as_of(self) -> date | None:
+        """The last day whose events the training read; None for a model that no training of ours wrote."""
+        window = self.training.get("window")
+        day = window.get("as_of") if isinstance(window, dict) else None
+        return None if day is None else date.fromisoformat(day)
+
     @model_validator(mode="after")
     def _check_consistency(self) -> Manifest:
+        try:
+            _ = self.trained_as_of
+        except (TypeError, ValueError):
+            raise ValueError("training.window.as_of needs a date as YYYY-MM-DD") from None
         if self.coding == "item_tokens" and not self.item_ids:
             raise ValueError("coding item_tokens needs item_ids")
         if self.item_ids and self.first_item_token == 0:

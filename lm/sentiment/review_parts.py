@@ -1,7 +1,7 @@
-"""Which reviews a classifier learns from and which it is validated on: copies and pieces of a text stay together.
+"""Splits reviews into training, validation and test so that near-copies of a text stay together.
 
-A model that has learned from a phrase knows the sentence that it was cut from, and from yesterday's wording of an
-edited review today's: validated on those it would choose what remembers best, and think itself surer than it is.
+A model that trained on a phrase knows the sentence that contains it, and an edited review's earlier wording. Such
+texts in validation or test would favour memory and show a confidence that new reviews do not justify.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEST = -1
 RUN = 8
 #: A larger share of all texts is no group but a way of speaking.
 _LARGEST = 0.01
-#: So many copies of a text, and more than that share of all, are no test of what the model makes of the unknown.
+#: A stock text has more copies than this, and more than that share of all texts; a shop may fill it in by itself.
 _STOCK_COPIES = 20
 #: Of a group those judge that have so many of the longest one's words; the others are its pieces.
 _WHOLE = 0.75
@@ -38,9 +38,9 @@ _WHOLE = 0.75
 
 @dataclass(frozen=True)
 class Parts:
-    """A tenth of the texts is test; of the rest one fold validates and the others train.
+    """A tenth of the groups of texts is test; of the rest one fold validates and the others train.
 
-    Of the fold that validates the texts that are only pieces of others are kept aside; `known` is all but the test.
+    In the validating fold, texts that are only pieces of others are kept aside. `known` is all but the test.
     """
 
     fold: Ints  # (texts,) below FOLDS; _TEST of those that are test
@@ -62,36 +62,24 @@ class Parts:
 
 
 def parts_of(texts: Sequence[str]) -> Parts:
-    """The part of each text, whatever their order.
+    """Return the part of each text; it does not depend on their order.
 
-    A tenth is test (`held_out`). All others of a group are of one fold, by the hash of its longest text.
+    All texts of a group are in one part or fold, by the hash of the group's longest text. A group with a stock text is
+    never test: the text will be written again, and a model that never trained on it labels it wrong every night.
     """
     length, group = _groups(texts)
     digests = [text_digest(text) for text in texts]
-    is_test = held_out(texts)
     longest: dict[int, int] = {}  # of each group
-    most: dict[int, int] = {}  # words of the longest that may judge
     for place in sorted(range(len(texts)), key=lambda place: (-length[place], digests[place])):
         longest.setdefault(group[place], place)
-        if not is_test[place]:
-            most.setdefault(group[place], length[place])
-    folds = [int.from_bytes(digests[longest[of]][8:16], "big") % FOLDS for of in group]
-    whole = [length[place] >= _WHOLE * most.get(of, 0) for place, of in enumerate(group)]
-    wording = np.array([int.from_bytes(of[16:24], "big") for of in digests], dtype=np.uint64)
-    return Parts(np.where(is_test, _TEST, np.array(folds, dtype=np.int64)), np.array(whole, dtype=bool), wording)
-
-
-def held_out(texts: Sequence[str]) -> NDArray[np.bool_]:
-    """(texts,) whether each is of the test: a tenth, by each text's own hash (`lm.text.splits`).
-
-    But none that a hundredth of all reviews consist of, as what a shop fills in where a customer wrote nothing: it will
-    be written again, and whoever never learned from it would label it wrong every night.
-    """
-    digests = [text_digest(text) for text in texts]
     most = max(_LARGEST * len(texts), _STOCK_COPIES)
-    stock = {of for of, copies in Counter(digests).items() if copies > most}
-    chosen = [split_of(text) == "test" and of not in stock for text, of in zip(texts, digests, strict=True)]
-    return np.array(chosen, dtype=bool)
+    stock = {digest for digest, copies in Counter(digests).items() if copies > most}
+    known = {of for of, digest in zip(group, digests, strict=True) if digest in stock}
+    test = {of for of, place in longest.items() if of not in known and split_of(texts[place]) == "test"}
+    folds = [_TEST if of in test else int.from_bytes(digests[longest[of]][8:16], "big") % FOLDS for of in group]
+    whole = [length[place] >= _WHOLE * length[longest[of]] for place, of in enumerate(group)]
+    wording = np.array([int.from_bytes(of[16:24], "big") for of in digests], dtype=np.uint64)
+    return Parts(np.array(folds, dtype=np.int64), np.array(whole, dtype=bool), wording)
 
 
 def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:

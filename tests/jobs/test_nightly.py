@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -22,6 +22,7 @@ from jobs.sample import write_sample
 from jobs.sample.personal import draw_personal_data
 from jobs.sample.random import Dice
 from jobs.spark.errors import ConfigurationError
+from lm.checkpoint.manifest import read_manifest, write_manifest
 from tests.models import save_causal, save_classifier
 
 K = 10
@@ -37,8 +38,16 @@ def shop(tmp_path_factory):
     known = sorted(items.item_id.dropna().unique())
     save_causal(out / "models/recommend", item_ids=known)
     save_classifier(out / "models/sentiment")
+    note_training_day(out / "models/recommend", info.run_date)
+    note_training_day(out / "models/sentiment", info.run_date + timedelta(days=1))
     plant_personal_data(out)
     return info
+
+
+def note_training_day(model: Path, day: date) -> None:
+    """Write the last day of the training's events into a model's manifest."""
+    notes = {"window": {"as_of": day.isoformat()}}
+    write_manifest(model, read_manifest(model).model_copy(update={"training": notes}))
 
 
 def plant_personal_data(shop: Path, count: int = 120) -> None:
@@ -117,6 +126,17 @@ def test_every_customer_has_k_real_sellable_products_not_bought_before(first, sh
     )
     metrics = table(shop, "metrics")  # they are of all lists, the control group's among them
     assert metrics[metrics.metric == "short_lists"].n.sum() == left.lt(K).sum()
+
+
+def test_models_that_know_later_events_are_told(first, shop):
+    _, printed = first
+    day, next_day = shop.run_date, shop.run_date + timedelta(days=1)
+    versions = dict(table(shop, "runs").versions[0])
+    assert versions["recommend.trained_as_of"] == day.isoformat()
+    assert versions["sentiment.trained_as_of"] == next_day.isoformat()
+    assert f"models.sentiment was trained on events up to {next_day}, after the run date {day}" in printed
+    assert f"regulars train --task sentiment --as-of {day}" in printed
+    assert "models.recommend was trained" not in printed
 
 
 def test_one_sentiment_per_valid_review(first, shop):

@@ -16,13 +16,15 @@ from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.sample import write_sample
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars
-from jobs.training import train_sentiment, training_data
+from jobs.training import train_answers, train_recommend, train_sentiment, training_data
 from jobs.training.train import _explained, _show, _table, train
+from jobs.training.trainer import TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
-from lm.checkpoint.manifest import read_manifest
+from lm.checkpoint.manifest import read_manifest, write_manifest
 from lm.text.prompt import Event
 from lm.train.training_loop import TrainingProgress
 from tests.jobs.spark.test_files import NO_SPARK
+from tests.models import save_causal
 from tests.rows import frame
 
 QUICK = [
@@ -187,6 +189,18 @@ def test_sentiment_needs_reviews(spark, tmp_path):
         train(spark, config, date(2026, 3, 1), ("sentiment",), Console(file=io.StringIO()))
 
 
+def test_a_model_knows_what_its_checkpoint_knew(tmp_path):
+    start = save_causal(tmp_path / "start")
+    notes = {"window": {"as_of": "2026-03-05"}}
+    write_manifest(start, read_manifest(start).model_copy(update={"training": notes}))
+    contexts = {
+        day: TrainingContext({}, None, date(2026, 3, day), tmp_path, None, TrainingOptions(), Console())
+        for day in (1, 9)
+    }
+    assert [contexts[day].last_day_known(str(start)) for day in (1, 9)] == ["2026-03-05", "2026-03-09"]
+    assert contexts[1].last_day_known(None) == "2026-03-01"
+
+
 def test_what_lm_raises_names_the_key_and_has_its_exit_code():
     from lm.train.training_state import TrainingBusy, TrainingError
 
@@ -197,6 +211,19 @@ def test_what_lm_raises_names_the_key_and_has_its_exit_code():
     ):
         with pytest.raises(wanted, match=text), _explained("recommend"):
             raise raised
+
+
+def test_the_title_says_what_is_held_out():
+    last_days = train_recommend.figures_table({"customers": 1200.0}).title
+    assert "training reached later days of other customers" in last_days
+    time_split = train_recommend.figures_table({"customers": 1200.0, "held_out_days": 7.0}).title
+    assert time_split == "Purchases of 1,200 customers in the last 7 days, held out for everybody (time split)"
+    for title in (
+        train_sentiment.figures_table({"reviews": 5.0}).title,
+        train_answers.figures_table({"questions": 5.0}).title,
+    ):
+        assert "5 held-out" in title
+        assert "a tenth of the texts, from all days" in title
 
 
 def test_the_table_shows_intervals():

@@ -65,6 +65,8 @@ def test_directory_without_manifest_is_a_stock_gpt2(model):
         ({"labels": ["x", "x"]}, "labels"),
         ({"template_version": 99}, "newer"),
         ({"manifest_version": 99, "colour": "red"}, "newer"),
+        ({"training": {"window": {"as_of": "soon"}}}, "training.window.as_of needs a date"),
+        ({"training": {"window": {"as_of": 7}}}, "training.window.as_of needs a date"),
         ({"item_ids": ["a", "b"], "first_item_token": 402}, "another model"),
     ],
 )
