@@ -79,7 +79,7 @@ def test_columns_of_the_design() -> None:
     assert contract("sentiments").sort_columns == ("review_id",)
 
 
-def test_unknown_names_are_told() -> None:
+def test_unknown_names_are_errors() -> None:
     with pytest.raises(KeyError, match="no table orders; there are purchases, "):
         contract("orders")
     with pytest.raises(KeyError, match="purchases has no column price; it has user_id, "):

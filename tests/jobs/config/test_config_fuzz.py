@@ -1,4 +1,4 @@
-"""Configuration files that nobody meant: each is read or refused with one message, never with a stack trace."""
+"""Random configuration files: each is read or refused with one message, never with a stack trace."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def outcome(content: bytes, overrides: Sequence[str] = ()) -> str:
         "store: !!timestamp x", "store: !!python/object:os.system x", "[" * 3000, "&a [*a]", "a: *b", "<<: [1]",
     ],
 )  # fmt: skip
-def test_yaml_that_its_own_library_stumbles_over(odd: str) -> None:
+def test_yaml_that_breaks_its_library(odd: str) -> None:
     assert outcome(odd.encode()) == "refused"
     assert outcome(yaml.safe_dump(RIGHT).encode(), [f"recommend.k={odd}"]) == "refused"
 
