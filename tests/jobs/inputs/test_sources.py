@@ -137,7 +137,7 @@ def nanoseconds(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("prepare", "says"),
     [
-        (shutil.rmtree, "inputs.searches.path: there is no file:{folder}. Correct the path or bring the file, then run"),
+        (shutil.rmtree, "inputs.searches.path: there is no file:{folder}. Correct the path or bring the file, then"),
         (lambda folder: None, "inputs.searches.path: {folder} is an empty folder, or files of zero bytes. Correct the"),
         (lambda folder: (folder / "a.parquet").touch(), "is an empty folder, or files of zero bytes. Correct the"),
         (zero_bytes_beside_a_right_one, "/z.parquet has zero bytes, so its export failed. Write it again or take"),
