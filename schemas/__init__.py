@@ -1,4 +1,4 @@
-"""The data dictionary: one file a table, file name = table name; `contract("purchases")` gives its contract."""
+"""The data dictionary: one contract per table, in the file of its name; `contract("purchases")` returns it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib import import_module
 
 from schemas.contract import Column, Contract, Relation, Rule
 
-#: Tables that a shop provides; only purchases and items are needed (items can be derived from purchases).
+#: Tables that a shop provides. Only purchases and items are needed; items can be derived from purchases.
 INPUTS = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts")
 
 #: Tables that Regulars writes, each below <store>/tables/<table>/run_date=YYYY-MM-DD/.
@@ -16,7 +16,7 @@ __all__ = ["INPUTS", "OUTPUTS", "Column", "Contract", "Relation", "Rule", "contr
 
 
 def contract(table: str) -> Contract:
-    """Return the contract of `table`; KeyError naming the tables that there are."""
+    """Return the contract of `table`; raise KeyError with the names of all tables if there is none."""
     if table not in INPUTS + OUTPUTS:
         raise KeyError(f"there is no table {table}; there are {', '.join(INPUTS + OUTPUTS)}")
     found: Contract = import_module(f"schemas.{table}").CONTRACT

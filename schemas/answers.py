@@ -11,9 +11,9 @@ CONTRACT = Contract(
     columns=(
         Column("question_id", "string", doc="question"),
         Column("answer", "string", nullable=True, doc="null where refused"),
-        Column("article_ids", "array<string>", doc="articles, best first; an answer rests on the first"),
+        Column("article_ids", "array<string>", doc="articles, best first; the answer is based on the first"),
         Column("confidence", "double", doc="calibrated probability that the first article is the right one"),
-        Column("refused", "boolean", doc="there is no answer, only the articles"),
+        Column("refused", "boolean", doc="whether there is no answer, only the articles"),
         Column(
             "refused_because",
             "string",

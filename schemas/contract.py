@@ -1,7 +1,7 @@
-"""What a table contract is: plain data that the jobs enforce on every read and before every write.
+"""The classes of a table contract: plain data that the jobs enforce on every read and before every write.
 
-No Spark here: types are Spark DDL strings and rules are Spark SQL text, so that the data dictionary can be
-read, tested and printed without a JVM.
+This package needs no Spark: types are Spark DDL strings and rules are Spark SQL text. The data dictionary can
+therefore be read, tested and printed without a JVM.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `type` is a Spark DDL type; `default` a SQL literal that stands where the source gives nothing."""
+    """One column: `type` is a Spark DDL type, `default` a SQL literal for rows in which the source has no value."""
 
     name: str
     type: str
@@ -22,7 +22,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Rule:
-    """A row rule: `expression` is Spark SQL that is true for a right row; null counts as violated."""
+    """A row rule: `expression` is Spark SQL that is true for a valid row; null counts as broken."""
 
     name: str
     expression: str
@@ -31,7 +31,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Relation:
-    """Values of `column`, where not null, exist in `table`.`references`."""
+    """A foreign key: every value of `column` that is not null exists in `table`.`references`."""
 
     column: str
     table: str
@@ -40,11 +40,11 @@ class Relation:
 
 @dataclass(frozen=True)
 class Contract:
-    """A table: what one row stands for (`grain`), what identifies it (`key`) and what makes it right.
+    """The contract of a table: what one row means (`grain`), what identifies it (`key`), and its columns and rules.
 
-    An empty `key` means that equal rows may repeat. `time_column` is when the row happened: it decides what a
-    run_date may see and which of several rows with one key is the newest. Columns in `partition_by` are in the
-    directory names only, not in `columns`.
+    An empty `key` means that equal rows may repeat. `time_column` is the time of the row: a run_date sees the rows
+    before its end, and the newest of several rows with one key counts. Columns in `partition_by` are in the folder
+    names only, not in `columns`.
     """
 
     table: str
@@ -58,21 +58,21 @@ class Contract:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """Names in the order in which they are written."""
+        """The names of the columns, in the order in which they are written."""
         return tuple(column.name for column in self.columns)
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Columns that a source must give: not nullable and without a default."""
+        """The columns that a source must have: not nullable and without a default."""
         return tuple(column.name for column in self.columns if not column.nullable and column.default is None)
 
     @property
     def sort_columns(self) -> tuple[str, ...]:
-        """A total order of the rows up to equal ones: the key, or every column where rows may repeat."""
+        """The columns that order the rows totally: the key, or all columns if rows may repeat."""
         return self.key or self.column_names
 
     def column(self, name: str) -> Column:
-        """Return the column called `name`; KeyError naming the table if there is none."""
+        """Return the column called `name`; raise KeyError with the table and its columns if there is none."""
         for column in self.columns:
             if column.name == name:
                 return column

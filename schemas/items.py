@@ -11,9 +11,9 @@ CONTRACT = Contract(
     columns=(
         Column("item_id", "string", doc="product"),
         Column("title", "string", doc="name as customers see it"),
-        Column("category", "string", nullable=True, doc="category or path of categories"),
+        Column("category", "string", nullable=True, doc="category, or path of categories"),
         Column("price", "decimal(12,2)", nullable=True, doc="current price, in the shop's currency"),
-        Column("available", "boolean", default="true", doc="can be sold today"),
+        Column("available", "boolean", default="true", doc="whether it can be sold today"),
     ),
     rules=(
         Rule("title_not_blank", "trim(title) <> ''", "title has no characters"),

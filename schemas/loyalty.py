@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.contract import Column, Contract, Rule
 
-#: Names that marketers use, from the recency and frequency scores (see jobs/tables/loyalty.py).
+#: Customer segments of marketing, from the recency and frequency scores (see jobs/tables/loyalty.py).
 SEGMENTS = (
     "champions",
     "loyal",
@@ -28,18 +28,22 @@ CONTRACT = Contract(
         Column("frequency", "int", doc="purchase days after the first"),
         Column("age_days", "int", doc="days from the first purchase day to run_date"),
         Column("days_since_purchase", "int", doc="days from the last purchase day to run_date"),
-        Column("days_between_purchases", "double", nullable=True, doc="recency / frequency; null with one such day"),
+        Column(
+            "days_between_purchases", "double", nullable=True, doc="recency / frequency; null with one purchase day"
+        ),
         Column("monetary_value", "double", nullable=True, doc="mean value of a purchase day; null without prices"),
         Column("sentiment", "double", nullable=True, doc="mean review score, -1 to 1; null without scored reviews"),
         Column("sentiment_trend", "double", nullable=True, doc="least-squares change of that score in 30 days"),
-        Column("reviews", "int", doc="reviews behind sentiment"),
-        Column("p_alive", "double", nullable=True, doc="probability that the customer still buys here; null: no fit"),
+        Column("reviews", "int", doc="number of reviews in sentiment"),
+        Column(
+            "p_alive", "double", nullable=True, doc="probability that the customer still buys here; null without a fit"
+        ),
         Column("expected_purchases", "double", nullable=True, doc="expected purchase days in the next 30 days"),
         Column("recency_score", "int", doc="1 (bought long ago) to 5 (just bought): quintile of days_since_purchase"),
         Column("frequency_score", "int", doc="1 to 5: quintile of frequency"),
         Column("monetary_score", "int", nullable=True, doc="1 to 5: quintile of monetary_value"),
         Column("segment", "string", doc="champions, loyal, at_risk, ...: from recency_score and frequency_score"),
-        Column("group", "string", doc="treated or control: control customers' lists are not published"),
+        Column("group", "string", doc="treated, or control: lists of the control group are not published"),
     ),
     rules=(
         Rule("recency_within_age", "recency BETWEEN 0 AND age_days", "recency is not 0 to age_days"),

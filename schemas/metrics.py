@@ -10,9 +10,9 @@ CONTRACT = Contract(
     key=("metric", "slice"),
     columns=(
         Column("metric", "string", doc="name, such as hit@10"),
-        Column("slice", "string", doc="customers or rows that it covers; all for the whole"),
-        Column("value", "double", doc="its value"),
-        Column("n", "bigint", doc="customers or rows behind it"),
+        Column("slice", "string", doc="customers or rows that the metric covers; all: every one"),
+        Column("value", "double", doc="value of the metric"),
+        Column("n", "bigint", doc="number of customers or rows behind the value"),
     ),
     rules=(
         Rule("value_is_a_number", "NOT isnan(value)", "value is not a number"),

@@ -8,5 +8,5 @@ CONTRACT = Contract(
     table="optouts",
     grain="One customer who opted out.",
     key=("user_id",),
-    columns=(Column("user_id", "string", doc="customer; no output of any kind is made for them"),),
+    columns=(Column("user_id", "string", doc="customer for whom no output of any kind is written"),),
 )

@@ -1,7 +1,7 @@
 """One bought item of one order.
 
-An order that repeats an item in several lines counts as one row here; sum such lines in the source where
-quantities matter.
+Several lines of one order with the same item and time count as one row. If quantities matter, add such lines up in
+the source.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ CONTRACT = Contract(
     grain="One bought item of one order.",
     key=("user_id", "item_id", "purchased_at", "order_id"),
     columns=(
-        Column("user_id", "string", doc="customer; surrounding space is trimmed, empty means none"),
+        Column("user_id", "string", doc="customer; white space around it is removed, an empty text counts as null"),
         Column("item_id", "string", doc="product, as in items"),
         Column("purchased_at", "timestamp", doc="when it was bought"),
-        Column("quantity", "int", default="1", doc="pieces"),
+        Column("quantity", "int", default="1", doc="number of pieces"),
         Column("unit_price", "decimal(12,2)", nullable=True, doc="price of one piece, in the shop's currency"),
-        Column("order_id", "string", nullable=True, doc="order that it belongs to"),
+        Column("order_id", "string", nullable=True, doc="order of the purchase"),
     ),
     rules=(
         Rule("quantity_positive", "quantity > 0", "quantity is 0 or less (a cancellation or return?)"),

@@ -1,6 +1,6 @@
 """One rejected input row.
 
-No value of the rejected row is kept, only the hash of its key: values may be personal data.
+Values may be personal data: only the hash of the row's key is kept.
 """
 
 from __future__ import annotations
@@ -12,10 +12,18 @@ CONTRACT = Contract(
     grain="One rejected input row.",
     key=(),
     columns=(
-        Column("table", "string", doc="input table, or prompts for a customer on whose prompt the model failed"),
-        Column("rule", "string", doc="first rule that the row breaks; file_unreadable: a whole file that was left out"),
-        Column("key_hash", "string", doc="SHA-256 of the key columns' text, in hex; of a file its name's"),
-        Column("source_file", "string", doc="file of the row, its partition folders too; empty where the model failed"),
+        Column("table", "string", doc="input table; prompts if the model failed on a customer's prompt"),
+        Column("rule", "string", doc="first rule that the row breaks; file_unreadable: a whole file was skipped"),
+        Column(
+            "key_hash",
+            "string",
+            doc="SHA-256 of the text of the key columns, in hex; of a skipped file that of its URI",
+        ),
+        Column(
+            "source_file",
+            "string",
+            doc="file of the row, with its partition folders; empty if the model failed on the row",
+        ),
         Column("detail", "string", doc="column and reason, without the value"),
     ),
     partition_by=("run_date",),

@@ -11,14 +11,16 @@ CONTRACT = Contract(
     columns=(
         Column("user_id", "string", doc="customer"),
         Column("rank", "int", doc="1 is the best; no gaps"),
-        Column("item_id", "string", doc="product: in the catalogue and available on run_date"),
+        Column("item_id", "string", doc="product; in the catalogue and available on run_date"),
         Column("title", "string", doc="its title on run_date"),
-        Column("score", "double", doc="log-probability (natural log) that it is bought next"),
+        Column("score", "double", doc="natural logarithm of the probability that it is bought next"),
         Column("prompt_hash", "string", doc="prompt that was scored, as in prompts of scored_on"),
         Column("model_version", "string", doc="fingerprint of the model that scored it"),
-        Column("catalogue_version", "string", doc="catalogue that it was scored against"),
-        Column("scored_on", "date", doc="run_date on which the model really ran"),
-        Column("why_scored", "string", doc="new, catalogue, age: why the model ran then; carried: an earlier list"),
+        Column("catalogue_version", "string", doc="version of the catalogue that it was scored with"),
+        Column("scored_on", "date", doc="run_date on which the model ran"),
+        Column(
+            "why_scored", "string", doc="why the model ran: new, catalogue or age; carried: the list of an earlier date"
+        ),
     ),
     rules=(
         Rule("rank_from_one", "rank >= 1", "rank is below 1"),

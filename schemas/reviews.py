@@ -9,10 +9,10 @@ CONTRACT = Contract(
     grain="One review of one product.",
     key=("review_id",),
     columns=(
-        Column("review_id", "string", doc="review; of several rows with one id the newest as of the date counts"),
+        Column("review_id", "string", doc="review; of several rows with one id, the newest as of the date counts"),
         Column("user_id", "string", doc="customer who wrote it"),
         Column("item_id", "string", doc="product, as in items"),
-        Column("rating", "int", nullable=True, doc="stars, 1 to 5; null where not rated"),
+        Column("rating", "int", nullable=True, doc="stars, 1 to 5; null if not rated"),
         Column("text", "string", doc="the customer's words"),
         Column("reviewed_at", "timestamp", doc="when it was written"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas.contract import Column, Contract
 
-#: Values of `status`: published whole, or cut short by a deadline.
+#: Values of `status`: published in full, or after a deadline with requests left out.
 PUBLISHED, AT_DEADLINE = "published", "deadline"
 
 CONTRACT = Contract(
@@ -19,7 +19,7 @@ CONTRACT = Contract(
         Column("rows", "map<string,bigint>", doc="counts such as purchases.read, recommend.scored"),
         Column("tokens", "bigint", doc="tokens that went through a language model"),
         Column(
-            "seconds", "map<string,double>", doc="wall-clock seconds of each stage; <task>.model: of the model alone"
+            "seconds", "map<string,double>", doc="wall-clock seconds of each stage; <task>.model: seconds in the model"
         ),
         Column("versions", "map<string,string>", doc="packages, models, settings and catalogue"),
     ),

@@ -10,9 +10,9 @@ CONTRACT = Contract(
     key=("user_id", "query", "searched_at"),
     columns=(
         Column("user_id", "string", doc="customer"),
-        Column("query", "string", doc="words that were searched for"),
+        Column("query", "string", doc="search words"),
         Column("searched_at", "timestamp", doc="when it was searched"),
-        Column("clicked_item_id", "string", nullable=True, doc="product that was opened from the results"),
+        Column("clicked_item_id", "string", nullable=True, doc="product that the customer opened from the results"),
     ),
     rules=(Rule("query_not_blank", "trim(query) <> ''", "query has no characters"),),
     time_column="searched_at",

@@ -16,22 +16,22 @@ CONTRACT = Contract(
             "label",
             "string",
             nullable=True,
-            doc="negative, neutral or positive: the most probable one, rare ones raised as the model's "
-            "label_weights and label_thresholds have it; null below sentiment.min_confidence",
+            doc="negative, neutral or positive: the most probable one after the model's label_weights and "
+            "label_thresholds; null below sentiment.min_confidence",
         ),
         Column("p_negative", "double", doc="calibrated probability"),
         Column("p_neutral", "double", doc="calibrated probability"),
         Column("p_positive", "double", doc="calibrated probability"),
-        Column("rating", "int", nullable=True, doc="the customer's stars, where rated"),
+        Column("rating", "int", nullable=True, doc="the customer's stars; null if not rated"),
         Column(
             "disagrees",
             "boolean",
-            doc="stars and text contradict each other: it says the opposite with sentiment.disagree_confidence, "
-            "whatever stars such texts are given; false where not rated",
+            doc="whether text and stars contradict each other: the probability of the opposite label reaches "
+            "sentiment.disagree_confidence; false if not rated",
         ),
-        Column("shortened", "boolean", doc="too long for GPT-2, which read head and tail"),
+        Column("shortened", "boolean", doc="whether the text was too long, so GPT-2 read only its head and tail"),
         Column("model_version", "string", doc="fingerprint of the model that scored it"),
-        Column("scored_on", "date", doc="run_date on which the model really ran"),
+        Column("scored_on", "date", doc="run_date on which the model ran"),
     ),
     rules=(
         Rule(

@@ -1,4 +1,4 @@
-"""The section `train` of the configuration file: GPT-2's shape and the optimiser of each training."""
+"""The section `train` of the configuration file: the shape of GPT-2 and the optimiser of each training."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class TrainSection(Section):
     """The keys that all trainings share: GPT-2's shape and the optimiser."""
 
     init: str | None = Field(
-        default=None, description="checkpoint to start from; default: a new model of the shape below"
+        default=None, description="checkpoint to start from; by default a new model of the shape below"
     )
-    n_embd: PositiveInt = Field(default=64, description="width")
-    n_layer: PositiveInt = Field(default=2, description="blocks")
-    n_head: PositiveInt = Field(default=2, description="attention heads; divides n_embd")
+    n_embd: PositiveInt = Field(default=64, description="width of the embeddings")
+    n_layer: PositiveInt = Field(default=2, description="number of transformer blocks")
+    n_head: PositiveInt = Field(default=2, description="attention heads; must divide n_embd")
     vocab_size: int = Field(
         default=4000, ge=300, description="size of the tokenizer that is trained on the shop's text"
     )
@@ -41,40 +41,42 @@ class TrainRecommend(TrainSection):
     """Training of the recommender."""
 
     coding: Literal["item_tokens", "titles"] = Field(
-        default="item_tokens", description="how a product is written in tokens"
+        default="item_tokens", description="how a product is written in tokens: one token of its own, or its title"
     )
     titled: bool = Field(
-        default=True, description="a product token's row is its title's plus its own part; else its own alone"
+        default=True,
+        description="a product token's embedding is its title's plus a learned part; false: the learned part alone",
     )
     neighbours: bool = Field(
-        default=True, description="what is bought together, and again, beside GPT-2 (item_tokens); false: GPT-2 alone"
+        default=True,
+        description="also score what is bought together and bought again (item_tokens); false: GPT-2 alone",
     )
     newcomers: bool = Field(
-        default=True, description="products that nobody has bought yet are listed for their titles (item_tokens)"
+        default=True, description="list products that nobody has bought yet by their titles (item_tokens)"
     )
     pretrain_epochs: int = Field(
         default=0,
         ge=0,
-        description="passes over the shop's own text before fine-tuning; default: 1 where titles are spelled, else 0",
+        description="passes over the shop's own text before fine-tuning; default: 1 with titles, else 0",
     )
     learning_rate: float = Field(
-        default=2e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+        default=2e-3, gt=0, description="peak learning rate of AdamW; use a tenth of it if `init` is a large model"
     )
     batch_tokens: PositiveInt = Field(default=4096, description="tokens in one optimiser step, at most")
     max_epochs: PositiveInt = Field(default=12, description="passes over the fine-tuning data, at most")
     patience: PositiveInt = Field(default=4, description="epochs without a better validation metric before it stops")
     processes: PositiveInt = Field(
         default=1,
-        description="Spark tasks that train together; models.recommend is on a file system that all executors mount",
+        description="Spark tasks that train together; all executors must mount the folder models.recommend",
     )
     refit: bool = Field(
-        default=False, description="train again on everything, the held-out purchases too, once it is judged"
+        default=False, description="after the evaluation, train again on everything, also on the held-out purchases"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _spelling_is_learned_first(cls, given: Any) -> Any:
-        """Words that were pre-trained by their grammar are worse beginnings of product rows than random ones."""
+    def _pretrain_titles(cls, given: Any) -> Any:
+        """Pre-train by default only with titles: for product tokens, random words are the better start."""
         if isinstance(given, dict) and given.get("coding") == "titles":
             return {"pretrain_epochs": 1} | given
         return given
@@ -89,37 +91,35 @@ class TrainSentiment(TrainSection):
         default=8000, ge=300, description="size of the tokenizer that is trained on the shop's reviews"
     )
     dropout: Share = Field(default=0.3, description="dropout of embeddings and residuals")
-    token_dropout: Share = Field(default=0.2, description="share of a review's tokens that a step does not see")
+    token_dropout: Share = Field(default=0.2, description="share of a review's tokens that a training step hides")
     learning_rate: float = Field(
-        default=2e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+        default=2e-3, gt=0, description="peak learning rate of AdamW; use a tenth of it if `init` is a large model"
     )
     batch_tokens: PositiveInt = Field(default=2048, description="tokens in one optimiser step")
     pretrain_epochs: int = Field(
         default=3,
         ge=0,
-        description="passes over the text of all reviews before fine-tuning; default: 3, after `init` 1",
+        description="passes over the text of all reviews before fine-tuning; default: 3, with `init` 1",
     )
     max_epochs: PositiveInt = Field(default=3, description="passes over the rated reviews, at most")
     min_steps: int = Field(
-        default=150, ge=0, description="optimiser steps, unless it stops early: few reviews are passed more often"
+        default=150,
+        ge=0,
+        description="optimiser steps, at least, unless it stops early; few reviews are passed more often",
     )
     folds: int = Field(
         default=9,
         ge=1,
         le=9,
-        description="fine-tunings, at most, each held against other reviews, where few would calibrate; after `init` 3",
+        description="fine-tunings, at most, each validated on other reviews, if few reviews calibrate; with `init` 3",
     )
-    ngrams: bool = Field(default=True, description="linear heads over n-grams beside GPT-2's")
-    lexicon: bool = Field(
-        default=True, description="VADER's lexicon of English beside them, where it makes them likelier"
-    )
+    ngrams: bool = Field(default=True, description="also train linear classifiers of n-grams")
+    lexicon: bool = Field(default=True, description="also use VADER's English lexicon if it raises the likelihood")
 
     @model_validator(mode="before")
     @classmethod
-    def _knows_language(cls, given: Any) -> Any:
-        """A model that was pre-trained elsewhere needs one pass to hear how this shop's customers write, and is larger:
-        few want to fine-tune it nine times.
-        """
+    def _train_given_model_less(cls, given: Any) -> Any:
+        """Pre-train a given model for one pass only, and fine-tune it fewer times: it is large."""
         if isinstance(given, dict) and given.get("init") is not None:
             return {"pretrain_epochs": 1, "folds": 3} | given
         return given
@@ -135,12 +135,12 @@ class TrainAnswers(TrainSection):
     )
     dropout: Share = Field(default=0.1, description="dropout of embeddings and residuals")
     learning_rate: float = Field(
-        default=3e-3, gt=0, description="peak learning rate of AdamW; a tenth of it where `init` is a large model"
+        default=3e-3, gt=0, description="peak learning rate of AdamW; use a tenth of it if `init` is a large model"
     )
     batch_tokens: PositiveInt = Field(default=2048, description="tokens in one optimiser step, at most")
     max_epochs: PositiveInt = Field(default=12, description="passes over the past answers, at most")
     min_steps: int = Field(
-        default=1000, ge=0, description="optimiser steps, at least: few answers are passed more often"
+        default=1000, ge=0, description="optimiser steps, at least; few answers are passed more often"
     )
 
 

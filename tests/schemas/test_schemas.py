@@ -1,4 +1,4 @@
-"""The data dictionary is complete and consistent, with no JVM: the rules' SQL is checked in test_contracts."""
+"""The data dictionary is complete and consistent. No JVM here: test_contracts checks the SQL of the rules."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 import schemas
 from schemas import INPUTS, OUTPUTS, contract
+from schemas.__main__ import page
 
 TABLES = INPUTS + OUTPUTS
 TYPES = {
@@ -22,7 +23,7 @@ TYPES = {
 
 def test_one_file_a_table() -> None:
     files = {path.stem for path in Path(schemas.__file__).parent.glob("*.py")}
-    assert files - {"__init__", "contract"} == set(TABLES)
+    assert files - {"__init__", "__main__", "contract"} == set(TABLES)
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -77,6 +78,13 @@ def test_columns_of_the_design() -> None:
     assert contract("quarantine").column_names == ("table", "rule", "key_hash", "source_file", "detail")
     assert contract("quarantine").sort_columns == contract("quarantine").column_names
     assert contract("sentiments").sort_columns == ("review_id",)
+
+
+def test_the_committed_page_is_that_of_the_contracts() -> None:
+    readme = Path(schemas.__file__).with_name("README.md").read_text(encoding="utf-8")
+    assert readme == page(), "write it again: python -m schemas > schemas/README.md"
+    for table in TABLES:
+        assert all(f"| `{column.name}` | `{column.type}` |" in readme for column in contract(table).columns)
 
 
 def test_unknown_names_are_errors() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from jobs.config.__main__ import page
 from jobs.config.config import load
 from jobs.config.settings import Config
 from jobs.config.strict_model import Section
@@ -262,6 +263,22 @@ def test_every_key_is_documented() -> None:
         return found
 
     assert undocumented(Config, "") == []
+
+
+def test_the_committed_page_is_that_of_the_settings(tmp_path: Path) -> None:
+    readme = (ROOT / "jobs/config/README.md").read_text(encoding="utf-8")
+    assert readme == page(), "write it again: python -m jobs.config > jobs/config/README.md"
+    for row in (
+        "| `recommend.k` | whole number, at least 1 | `10` | products per customer |",
+        "| `inputs.<table>.path` | text or list of text | required |",
+        "| `recommend.language` | `en` or `zh` | `en` |",
+        "| `train.sentiment.dropout` | number, at least 0, below 1 | `0.3` |",
+        "| `loyalty.starts_on` | date |  |",
+    ):
+        assert row in readme
+    smallest, columns = re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    assert load(write(tmp_path, smallest)).inputs["items"].paths == [str(tmp_path / "data/items")]
+    assert yaml.safe_load(columns)["columns"]["available"] is True
 
 
 def test_a_mapping_may_take_over_another(tmp_path):
