@@ -21,6 +21,12 @@ from jobs.spark.errors import ConfigurationError
 
 __all__ = ["Config", "InputSettings", "load"]
 
+#: A larger file is no configuration; reading one could take minutes.
+_MAX_BYTES = 256 * 1024
+#: More keys than this never come from `<<` on purpose.
+_MAX_MERGED_KEYS = 1000
+#: Mistakes that one message lists, and characters of a key or a value that it shows.
+_MAX_MISTAKES, _MAX_SHOWN = 20, 80
 #: The expected type in words, by pydantic's name of the mistake.
 _EXPECTED = {
     "bool_type": "true or false",
@@ -33,15 +39,33 @@ _EXPECTED = {
 }
 
 
+_MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """Loads YAML with two changes: 1e-3 is a number (YAML 1.1 requires 1.0e-3), and a repeated key is an error."""
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge the mappings of `<<`; refuse nested merges whose keys grow exponentially."""
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE_TAG:
+                merged = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+                mappings = [one for one in merged if isinstance(one, yaml.MappingNode)]
+                for mapping in mappings:
+                    self.flatten_mapping(mapping)
+                if sum(len(mapping.value) for mapping in mappings) > _MAX_MERGED_KEYS:
+                    problem = f"`<<` merges more than {_MAX_MERGED_KEYS} keys"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+        super().flatten_mapping(node)
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """Construct a value; an impossible one, such as the date 2026-02-30, is an error at its line."""
+        kind = node.tag.rpartition(":")[2]
         try:
+            if kind in ("int", "float") and len(node.value) > _MAX_SHOWN:
+                raise ValueError("no number has so many digits")
             return super().construct_object(node, deep)
         except (ValueError, AttributeError):
-            kind = node.tag.rpartition(":")[2]
             raise yaml.constructor.ConstructorError(
                 None, None, f"this is no {kind}: put it in quotes", node.start_mark
             ) from None
@@ -50,7 +74,7 @@ class _Loader(yaml.SafeLoader):
 def _construct_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen = set()
     for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
+        if key_node.tag == _MERGE_TAG:
             continue  # `<<: *other` takes over another mapping; keys beside it replace the other's
         if not isinstance(key_node, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a single value", key_node.start_mark)
@@ -80,7 +104,10 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
-        problems = "\n".join(f"  {_explain(detail)}" for detail in error.errors())
+        details = error.errors()
+        problems = "\n".join(f"  {_explain(detail)}" for detail in details[:_MAX_MISTAKES])
+        if len(details) > _MAX_MISTAKES:
+            problems += f"\n  and {len(details) - _MAX_MISTAKES} more"
         raise ConfigurationError(
             f"{path} is not a valid configuration:\n{problems}\n"
             "Correct the file (or --set), then run the command again."
@@ -90,7 +117,14 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ConfigurationError(
+                f"{path} is larger than {_MAX_BYTES // 1024} KiB, so it is no configuration: name the right file with "
+                "--config FILE"
+            )
+        content = yaml.load(data.decode(), Loader=_Loader)  # noqa: S506  (a SafeLoader)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigurationError(
             f"there is no configuration file {path}: name yours with --config FILE, "
@@ -144,7 +178,7 @@ def _split_key(dotted: str) -> list[str]:
 
 def _explain(detail: ErrorDetails) -> str:
     """Describe one mistake in one line: key, problem, remedy. Values are left out: they may be passwords."""
-    location = [str(part) for part in detail["loc"] if part != "[key]"]
+    location = [_shorten(str(part)) for part in detail["loc"] if part != "[key]"]
     key = ".".join(location)
     kind = detail["type"]
     if kind == "extra_forbidden":
@@ -153,10 +187,21 @@ def _explain(detail: ErrorDetails) -> str:
     if kind == "missing":
         section = _section_at(location[:-1])
         return f"{key} is missing: {section.model_fields[location[-1]].description or 'add it'}"
+    if kind == "invalid_key":
+        return f"{key}: a key must be text; put it in quotes"
     if kind in _EXPECTED:
         return f"{key} must be {_EXPECTED[kind]}, it is {_type_in_words(detail['input'])}"
-    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "it should be")
+    message = (
+        detail["msg"]
+        .removeprefix("Value error, ")
+        .replace("Input should", "it should")
+        .replace("String should", "it should")
+    )
     return f"{key}: {message}" if key and not message.startswith(key) else message
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "…"
 
 
 def _type_in_words(value: object) -> str:
@@ -214,7 +259,10 @@ def _absolute_path(path: str, folder: Path) -> str:
     """Make a path absolute; a URI such as hdfs://host/x or file:/x stays as it is."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", path):
         return path
-    return str(folder / Path(path).expanduser())
+    try:
+        return str(folder / Path(path).expanduser())
+    except RuntimeError:
+        raise ConfigurationError(f"{path}: there is no such home folder. Write the whole path") from None
 
 
 def _model_path(name: str, folder: Path) -> str:

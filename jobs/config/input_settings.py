@@ -19,7 +19,7 @@ class InputSettings(Section):
         description="file, folder, glob or URI that Spark reads, or a list of them; {run_date} stands for the date of "
         "the night, for sources with one snapshot per date, such as items"
     )
-    format: str = Field(default="parquet", description="Spark data source: parquet, csv, json, orc, ...")
+    format: str = Field(default="parquet", min_length=1, description="Spark data source: parquet, csv, json, orc, ...")
     options: dict[str, str | bool | int | float] = Field(
         default={}, description="options of Spark's reader for the format"
     )

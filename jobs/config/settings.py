@@ -220,7 +220,7 @@ _OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "wasb", "wasbs", "abfs", "abfss", "a
 class Config(Section):
     """The whole file."""
 
-    store: str = Field(description="folder or URI of the tables, the ledger and the staging area")
+    store: str = Field(min_length=1, description="folder or URI of the tables, the ledger and the staging area")
     timezone: str = Field(description="the shop's IANA time zone; its midnight separates dates")
     inputs: dict[str, InputSettings] = Field(
         description="input tables: purchases, and items or purchases.columns.title; reviews alone for sentiment only"
@@ -252,7 +252,7 @@ class Config(Section):
     @classmethod
     def _iana(cls, value: str) -> str:
         if value not in zoneinfo.available_timezones():
-            raise ValueError(f"{value} is not an IANA time zone: write one such as Europe/London or Asia/Shanghai")
+            raise ValueError(f"{value[:80]} is not an IANA time zone: write one such as Europe/London or Asia/Shanghai")
         return value
 
     @field_validator("spark", mode="before")
@@ -266,7 +266,7 @@ class Config(Section):
     def _inputs_make_a_night(cls, inputs: dict[str, InputSettings]) -> dict[str, InputSettings]:
         for table in inputs:
             if table not in INPUTS:
-                raise ValueError(f"{table} is not an input table; {did_you_mean(table, INPUTS)}")
+                raise ValueError(f"{table[:80]} is not an input table; {did_you_mean(table, INPUTS)}")
         if not {"purchases", "reviews"} & set(inputs):  # reviews alone train and evaluate the sentiment model
             raise ValueError("purchases is missing: name the table of what customers bought, with its path")
         if "purchases" in inputs and "items" not in inputs and TITLE not in (inputs["purchases"].columns or {}):

@@ -29,7 +29,7 @@ from lm.checkpoint.fingerprint import model_fingerprint
 _NOT_DECIDING = dict.fromkeys(("store", "inputs", "models", "train", "spark", "gate", "publish", "gc"), True) | {
     "ledger": {"wave_minutes": True}
 }
-_DECIDING_INPUT_KEYS = {"format", "where", "columns"}
+_DECIDING_INPUT_KEYS = {"format", "options", "where", "columns"}
 
 
 def settings_version(config: Config) -> str:

@@ -176,3 +176,5 @@ def test_settings_that_decide_nothing_make_no_date_stale(shop: Shop) -> None:
     assert version(inputs=moved) == same
     mapped = moved | {"purchases": purchases.model_copy(update={"where": "quantity > 0"})}
     assert version(inputs=mapped) != same
+    escaped = moved | {"purchases": purchases.model_copy(update={"options": {"escape": "\\"}})}
+    assert version(inputs=escaped) != same

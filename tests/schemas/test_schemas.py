@@ -87,7 +87,7 @@ def test_the_committed_page_is_that_of_the_contracts() -> None:
         assert all(f"| `{column.name}` | `{column.type}` |" in readme for column in contract(table).columns)
 
 
-def test_unknown_names_are_told() -> None:
+def test_unknown_names_are_errors() -> None:
     with pytest.raises(KeyError, match="no table orders; there are purchases, "):
         contract("orders")
     with pytest.raises(KeyError, match="purchases has no column price; it has user_id, "):

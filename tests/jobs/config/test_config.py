@@ -1,4 +1,4 @@
-"""The configuration file: what is right is read exactly, what is wrong names key, file and remedy."""
+"""The configuration file: valid values are read exactly, every mistake names key, file and remedy."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_defaults(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_how_often_text_is_passed_before_fine_tuning(
+def test_default_epochs_depend_on_coding_and_init(
     tmp_path: Path, given: dict[str, object], epochs: tuple[int, int]
 ) -> None:
     train = load(write(tmp_path, RIGHT | {"train": given})).train
@@ -204,7 +204,7 @@ def test_mistakes_name_key_file_and_remedy(tmp_path: Path, changes: dict[str, An
     assert message.endswith("Correct the file (or --set), then run the command again.")
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_one_message_names_all_mistakes(tmp_path: Path) -> None:
     message = error_of(tmp_path, {"inputs": {"purchases": {}}, "colour": 1})
     for says in ("store is missing", "timezone is missing", "inputs.purchases.path is missing", "colour is not a key"):
         assert says in message

@@ -1,4 +1,4 @@
-"""Tables in other character sets than UTF-8: read where the configuration says so, else refused or told."""
+"""Tables in other character sets than UTF-8 are read if the configuration names the set, else refused or reported."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def table_of(spark: SparkSession, folder: Path, data: bytes, kind: str, **source
         (LINES, "gb18030", "json", {"options": {"encoding": "GB18030"}}),
     ],
 )
-def test_what_says_its_character_set_is_read(
+def test_a_named_character_set_is_read(
     spark: SparkSession, tmp_path: Path, text: str, written: str, kind: str, source: dict[str, Any]
 ) -> None:
     table = table_of(spark, tmp_path, text.encode(written), kind, **source)
@@ -67,7 +67,7 @@ def test_what_says_its_character_set_is_read(
         (HEADER + ROWS, "gb18030", "csv", {"options": {"encoding": "GB18031"}}, "Java does not know the character set"),
     ],
 )
-def test_what_does_not_say_it_is_refused_with_the_remedy(
+def test_another_character_set_without_a_name_is_refused(
     spark: SparkSession, tmp_path: Path, text: str, written: str, kind: str, source: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(InputError) as caught:
@@ -76,7 +76,7 @@ def test_what_does_not_say_it_is_refused_with_the_remedy(
     assert "{encoding: GB18030}" in str(caught.value)
 
 
-def test_lost_characters_are_told_where_they_are_few_or_meant(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_few_or_intended_undecoded_characters_give_a_warning(spark: SparkSession, tmp_path: Path) -> None:
     good = "".join(f"u{i},red tea,2026-03-01\n" for i in range(100, 180))
     of_20 = table_of(spark, tmp_path, (HEADER + ROWS + good).encode("gb18030"), "csv")
     assert of_20.account.used == 100

@@ -1,4 +1,4 @@
-"""Reading the inputs: each row has one outcome, the accounts add up, and mistakes in sources are told apart."""
+"""Reading the inputs: each row has one outcome, and the counts add up."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 def config_of(folder: Path, tables: Mapping[str, Rows], **changes: Any) -> Config:
-    """A configuration over JSON lines, one file a table; rows are given as `row | RIGHT[table]`."""
+    """Write JSON lines, one file per table, and return their configuration; RIGHT fills what a row omits."""
     inputs: dict[str, Any] = {}
     for table, rows in tables.items():
         (folder / table).mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def values(df: DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="module")
 def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Inputs:
-    """One small shop with every outcome in it; `order_id` and `review_id` say which row it is."""
+    """Read one small shop that has every outcome; `order_id` and `review_id` name the outcome of a row."""
     purchases = [
         {"order_id": "used"},
         {"order_id": "used", "quantity": "2"},  # the same item of the same order again: a duplicate
@@ -160,7 +160,7 @@ def test_no_opted_out_customer_is_left(shop: Inputs) -> None:
 
 
 def outcomes(rows: list[dict[str, Any]], gone: set[str]) -> tuple[RowAccount, dict[str, int], set[tuple[str, ...]]]:
-    """A plain model of the purchases rules: account, rows by rule, keys of the used rows."""
+    """Compute in plain Python what becomes of purchases: their account, rejected rows by rule, keys of used rows."""
     counts = dict.fromkeys(("quarantined", "opted_out", "duplicates", "outside_window"), 0)
     rules: dict[str, int] = {}
     used: set[tuple[str, ...]] = set()
@@ -291,7 +291,7 @@ def test_the_session_must_keep_the_shops_time(spark: SparkSession, tmp_path: Pat
         read_inputs(spark, config, RUN_DATE, str(tmp_path / "work"))
 
 
-def test_reviews_need_no_purchases_but_a_row(spark: SparkSession, tmp_path: Path) -> None:
+def test_reviews_alone_are_enough_if_they_have_a_row(spark: SparkSession, tmp_path: Path) -> None:
     config = config_of(tmp_path, {"reviews": [{}, {"review_id": "r2"}], "optouts": [{"user_id": None}]})
     wanted = tables_of_reviews(config.inputs)
     found = read_inputs(spark, config, RUN_DATE, str(tmp_path / "work"), wanted)

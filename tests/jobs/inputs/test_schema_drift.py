@@ -1,4 +1,4 @@
-"""Schema drift within a source, and files that cannot be read: named, refused, or left out and counted."""
+"""Schema drift within a source is refused or reported; unreadable files are refused, or skipped and counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ AT = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def reviews(names: str = "", **columns: Any) -> pa.Table:
-    """Two reviews; `columns` replaces or (as None) removes some, `names` tells their ids apart."""
+    """Return two reviews; `columns` replaces columns or, as None, removes them; ids start with `names`."""
     values: dict[str, Any] = {
         "review_id": [f"{names}1", f"{names}2"],
         "user_id": ["u1", "u2"],
@@ -90,14 +90,14 @@ def test_a_retyped_column_is_refused_by_column_and_file(spark: SparkSession, tmp
         read(spark, tmp_path)
 
 
-def test_schemas_are_united_without_regard_to_case() -> None:
+def test_merged_schemas_ignore_case() -> None:
     from pyspark.sql.types import _parse_datatype_string as parsed
 
     one, other = parsed("a int, b struct<x:int>, c string"), parsed("A bigint, b struct<y:string>, c int")
     assert merge_schemas([one, other]).simpleString() == "struct<a:bigint,b:struct<x:int,y:string>,c:string>"
 
 
-def test_a_renamed_key_of_json_is_told_and_a_rare_one_is_not(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_renamed_key_of_json_is_reported_and_a_rare_one_is_not(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "reviews").mkdir()
     for name, stars, count in (("a", "rating", 40), ("b", "stars", 40), ("c", "stars", 1)):
         common = {"user_id": "u1", "item_id": "i1", stars: 5, "reviewed_at": str(AT)}
@@ -112,7 +112,7 @@ def test_a_renamed_key_of_json_is_told_and_a_rare_one_is_not(spark: SparkSession
 
 
 def bad_files(folder: Path, form: str) -> None:
-    """A right file and, after and before it, a truncated one, one of zero bytes and a foreign one."""
+    """Write a valid file, a truncated one, one of zero bytes and one of another format."""
     (folder / "reviews").mkdir()
     if form == "parquet":
         for name in ("b", "d"):
@@ -128,7 +128,7 @@ def bad_files(folder: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["parquet", pytest.param("csv", marks=pytest.mark.slow)])
-def test_bad_files_are_left_out_up_to_the_threshold(spark: SparkSession, tmp_path: Path, form: str) -> None:
+def test_bad_files_are_skipped_up_to_the_limit(spark: SparkSession, tmp_path: Path, form: str) -> None:
     bad_files(tmp_path, form)
     with pytest.raises(BadFile, match=r"inputs\.reviews"):
         read(spark, tmp_path, format=form, max_bad_files=2)

@@ -1,4 +1,4 @@
-"""Opening sources: formats and options by configuration alone, and one clear message for each mistake."""
+"""Opening sources: the configuration decides format and options, and every mistake has one clear message."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_files_that_cannot_be_read(
 
 
 def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str:
-    """The message with which a night ends that has this source for its searches."""
+    """Return the error message of a night whose searches have this source."""
     end = datetime(2026, 4, 1, tzinfo=UTC)
     with pytest.raises(InputError) as caught:
         read_table(spark, "searches", InputSettings.model_validate(source), {}, end, str(tmp_path / "work"))
@@ -194,7 +194,7 @@ def test_mappings_that_do_not_fit(spark: SparkSession, tmp_path: Path, change: d
     assert says.format(path=path) in error_of(spark, tmp_path, {"path": path, **change})
 
 
-def test_numbers_of_text_files_want_a_cast(spark: SparkSession, tmp_path: Path) -> None:
+def test_numbers_in_text_files_need_a_cast(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text('{"user_id": "u1", "query": "tea", "at": 1772323200}\n')
     source = {"path": str(tmp_path / "s.json"), "format": "json"}
     columns = {"user_id": "user_id", "query": "query", "searched_at": "timestamp_seconds(at)"}
@@ -204,7 +204,7 @@ def test_numbers_of_text_files_want_a_cast(spark: SparkSession, tmp_path: Path) 
     assert rows[0].searched_at.isoformat() == "2026-03-01T00:00:00"
 
 
-def test_a_missing_column_is_named_with_those_there_are(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_missing_column_is_named_with_the_existing_ones(spark: SparkSession, tmp_path: Path) -> None:
     pq.write_table(searches().drop_columns(["query"]), tmp_path / "a.parquet")
     message = error_of(spark, tmp_path, {"path": str(tmp_path / "a.parquet")})
     assert "a.parquet has no column query, which searches needs. It has user_id, searched_at. Map it: " in message

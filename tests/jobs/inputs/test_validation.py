@@ -1,4 +1,4 @@
-"""Raw values to the contract's types: what is right is kept exactly, what is not is named and never quoted."""
+"""Casting to the contract's types: valid values stay exact, invalid ones break a named rule and are never quoted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RIGHT_REVIEW = ["'r'", "'u'", "'i'", "'5'", "'good'", "'2026-03-01 10:00:00'"]
 
 
 def values_of(spark: SparkSession, table: str, column: str, literals: list[str]) -> list[tuple[Any, str | None]]:
-    """What becomes of each SQL literal in one column of otherwise right rows: (value, first broken rule)."""
+    """Validate each SQL literal in one column of otherwise valid rows; return (value, first broken rule) of each."""
     right = {
         "reviews": dict(zip(contract("reviews").column_names, RIGHT_REVIEW, strict=True)),
         "purchases": {"user_id": "'u'", "item_id": "'i'", "purchased_at": "timestamp'2026-03-01 10:00:00'"},
@@ -162,7 +162,7 @@ def test_ids_and_texts(spark: SparkSession) -> None:
     ]
 
 
-def test_bytes_that_are_no_utf8_would_end_the_night_in_a_python_worker(spark: SparkSession) -> None:
+def test_bytes_that_are_not_utf8_become_replacement_characters(spark: SparkSession) -> None:
     rows = spark.sql("SELECT CAST(X'61FF62' AS string) AS user_id")
     done = validate_rows(rows, "optouts", contract("optouts").columns).selectExpr("hex(user_id)").collect()
     assert [tuple(row) for row in done] == [("61EFBFBD62",)]  # a, U+FFFD, b
