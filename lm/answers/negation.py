@@ -25,7 +25,7 @@ _IDIOMS = re.compile(
 _CLAUSE_ENDS = re.compile(
     r"[.!?。！？;；:：\n()（）–—•，]+"
     r"|,(?=\s*(?:you|we|it|they|this|these|there|please|your|our|the|i|he|she|but|not|no|so)\b)"
-    r"|,(?![^.!?;:\n]*\b(?:or|nor)\b)"
+    r"|,(?![^.!?;:\n]{0,80}\b(?:or|nor)\b)"
     r"|\b(?:but|unless|if|because|although|though|while|whereas|when|until|however|except|otherwise|which|so)\b"
     r"|(?=\bwithout\b)|但是|但|除非|如果|因为",
     re.IGNORECASE,
@@ -74,7 +74,7 @@ def contradictions(answer: str, article: str) -> list[str]:
 
 @lru_cache(maxsize=256)  # several answers are checked against one article
 def _clauses(article: str) -> tuple[_Clause, ...]:
-    return tuple(clause for text in _split(article) if (clause := _parse(text)).words)
+    return tuple(dict.fromkeys(clause for text in _split(article) if (clause := _parse(text)).words))
 
 
 def _split(text: str) -> list[str]:
