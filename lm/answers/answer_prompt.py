@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lm.answers.fact_slots import PromptPart, Slots, SlotTokenizer, fill_slots
+from lm.answers.grounding import has_cjk
 from lm.text.redact import redact
 from lm.text.template import clean
 
@@ -28,6 +29,9 @@ QUESTION_CHARACTERS, REVIEW_CHARACTERS, ARTICLE_CHARACTERS = 600, 160, 6000
 
 #: The space between two sentences; the number of a list's step does not end a sentence.
 _SENTENCE_END = re.compile(r"(?<=[^\d\s][.!?])\s+(?=\S)|(?<=[。！？])(?=\S)")
+#: Characters that are searched for the start of a question's tail, and clean characters on each side of it.
+_SEARCHED, _MARGIN = 256, 4
+_IN_ADDRESSES = "@＠+_-/()"
 _KEPT = "\ue000"  # private use: replaces an order number while the text around it is redacted
 
 
@@ -72,8 +76,26 @@ class AnswerPair(NamedTuple):
 def redacted(question: str, customer: CustomerFacts, limit: int = QUESTION_CHARACTERS) -> str:
     """About `limit` characters of a question, on one line and without personal data.
 
-    The customer's own order numbers stay.
+    Of a longer question the beginning and the end are kept. The customer's own order numbers stay.
     """
+    if len(question) > limit and (start := _tail_start(question, limit // 3)):
+        head = _redacted(question[:start], customer, limit - limit // 3)
+        return f"{head} … {_redacted(question[start:], customer, limit // 3)}"
+    return _redacted(question, customer, limit)
+
+
+def _tail_start(text: str, length: int) -> int | None:
+    """A position near the last `length` characters at which no number and no address is cut; None if there is none."""
+    for place in range(len(text) - length, max(0, len(text) - length - _SEARCHED), -1):
+        around = text[place - _MARGIN : place + _MARGIN]
+        is_boundary = text[place - 1].isspace() or (has_cjk(text[place - 1]) and has_cjk(text[place]))
+        if is_boundary and not any(character.isdigit() or character in _IN_ADDRESSES for character in around):
+            return place
+    return None
+
+
+def _redacted(question: str, customer: CustomerFacts, limit: int) -> str:
+    """The first `limit` characters of a text, on one line and without personal data but own order numbers."""
     question = question.replace(_KEPT, " ")
     own = [order.order_id for order in customer.orders if order.order_id and order.order_id in question]
     kept: list[str] = []
@@ -95,7 +117,7 @@ def render_prompt(
     """The prompt of a redacted question in at most `budget` tokens.
 
     Left out in this order until it fits: reviews, orders that the question does not name, the article's last lines,
-    the end of the question, the end of the title. Raises ValueError where not even the labels fit.
+    the middle of the question, the end of the title. Raises ValueError where not even the labels fit.
     """
     named = [order for order in customer.orders if order.order_id in question]
     others = [order for order in customer.orders if order not in named]
@@ -114,7 +136,7 @@ def render_prompt(
         elif body:
             body = _shortened(body)
         elif len(question) > 1:
-            question = question[: len(question) * 3 // 4].rstrip()
+            question = _shortened_question(question)
             optional, least = [], 0
         elif title:
             title = title[: len(title) * 3 // 4]
@@ -140,10 +162,12 @@ def prompt_parts(prompt: str) -> list[PromptPart]:
     titles: list[str] = []
     for line in prompt.split("\n"):
         if line.startswith((ORDER, REVIEW)):
-            fields = line.partition(": ")[2].split(" | ")
+            fields = line.partition(": ")[2].split(" | ", -1 if line.startswith(ORDER) else 2)
             known = fields if line.startswith(ORDER) else fields[:2]
-            titles += fields[2:] if line.startswith(ORDER) else fields[1:2]
-            facts.append(PromptPart(line + "\n", "f", tuple(field for field in known if field)))
+            titles += known[2:] if line.startswith(ORDER) else known[1:]
+            own_words = "" if line.startswith(ORDER) or len(fields) < 3 else f" {fields[2]}"
+            facts.append(PromptPart(line.removesuffix(own_words), "f", tuple(field for field in known if field)))
+            facts.append(PromptPart(own_words + "\n", "q"))
         elif line.startswith((ARTICLE, "  ")):
             article.append(line.removeprefix("  "))
         else:
@@ -158,6 +182,11 @@ def article_of(prompt: str) -> str:
     return prompt_parts(prompt)[0].text
 
 
+def shop_facts(prompt: str) -> str:
+    """The lines of a prompt that state what the shop knows of the customer, without the customer's own words."""
+    return "\n".join(part.text for part in prompt_parts(prompt) if part.letter == "f")
+
+
 def _body(body: str) -> list[str]:
     """The indented lines of an article."""
     return [f"  {text}\n" for line in body[:ARTICLE_CHARACTERS].split("\n") if (text := clean(line))]
@@ -167,6 +196,14 @@ def _shortened(body: list[str]) -> list[str]:
     """The lines of an article without its last sentence."""
     cut = [match.start() for match in _SENTENCE_END.finditer(body[-1].rstrip())]
     return [*body[:-1], body[-1][: cut[-1]].rstrip() + "\n"] if cut else body[:-1]
+
+
+def _shortened_question(question: str) -> str:
+    """Three quarters of a question: its beginning and its end."""
+    kept = len(question) * 3 // 4 - 3
+    if kept < 30:
+        return question[: len(question) * 3 // 4].rstrip()
+    return f"{question[: kept * 2 // 3].rstrip()} … {question[len(question) - kept // 3 :].lstrip()}"
 
 
 def _field(text: str) -> str:

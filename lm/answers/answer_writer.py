@@ -1,7 +1,7 @@
 """Writes answers to customers' questions: samples each prompt several times and keeps the best grounded sample.
 
 Decoding can only copy facts: digits, names inside a sentence and the slots of other prompts have probability 0. Each
-sample is checked again as text (lm.answers.grounding). Samples are ranked by their agreement, which is minimum Bayes
+sample is checked again as text (lm.answers.answer_check). Samples are ranked by their agreement, which is minimum Bayes
 risk decoding (Kumar & Byrne, NAACL 2004), and by the share of their words that the prompt has.
 """
 
@@ -18,12 +18,13 @@ import torch
 from torch import Tensor
 
 from lm.answers import answer_prompt
+from lm.answers.answer_check import unsupported
 from lm.answers.answer_overlap import agreements, bigrams, covered_share, overlap_words, repeats_itself, without_repeats
 from lm.answers.fact_slots import JOIN, Slots, SlotTokenizer
-from lm.answers.grounding import SPELLED_NUMBERS, is_chinese, ungrounded
+from lm.answers.grounding import is_chinese
 from lm.answers.model_file import read_settings
+from lm.answers.quantities import NUMBER_WORDS
 from lm.engine.sampling import Sample, Sampler, Sampling, seed_from_prompt
-from lm.text.redact import PLACEHOLDERS
 
 _CAPITAL = re.compile("[A-Z]")
 _LATIN = re.compile("[A-Za-z]")
@@ -53,7 +54,7 @@ class GroundedConstraint:
         self.vocabulary = vocabulary
         has = np.zeros((len(prompts), len(vocabulary.slot_ids)), np.bool_)
         for row, (_, slots) in enumerate(prompts):
-            own = [token for token, text in slots.texts.items() if text not in PLACEHOLDERS]
+            own = [token for token in slots.texts if slots.is_supported(token)]
             has[row, [vocabulary.slot_column[token] for token in own]] = True
         has[:, vocabulary.slot_column[JOIN]] = has.any(axis=1)
         self.slots = torch.from_numpy(np.where(has, np.float32(0), np.float32(-np.inf)))
@@ -109,7 +110,7 @@ class Vocabulary:
 def _never(text: str) -> bool:
     """Whether a token states a fact outside a slot: a digit, a spelled number, or a placeholder's bracket."""
     word = text.removeprefix("Ġ").lower()
-    return any(character in "0123456789{}[]" for character in text) or word in SPELLED_NUMBERS
+    return any(character in "0123456789{}[]" for character in text) or word in NUMBER_WORDS
 
 
 def _after(text: str) -> int:
@@ -222,7 +223,7 @@ class AnswerWriter:
         A sample that repeats itself is taken only where all do.
         """
         counts = Counter(self.text(sample, slots) for sample in samples)
-        grounded = [text for text in counts if text and not ungrounded(text, prompt, self.words)]
+        grounded = [text for text in counts if text and not unsupported(text, prompt, self.words)]
         if not grounded:
             return WrittenAnswer(None, 0.0, 0)
         agreement = agreements([bigrams(text) for text in grounded], [counts[text] for text in grounded])

@@ -1,9 +1,10 @@
 """Facts as single tokens, so that the model copies a fact of the prompt whole or not at all.
 
 Each atom of a prompt (lm.answers.grounding) becomes one slot token, numbered within its part: `<|a:3|>` is the
-article's third fact, `<|q:1|>` the question's first, `<|f:2|>` the second of the customer's orders and reviews, and
-`<|s:4|>` the step that the article numbers 4. The model reads and writes the tokens; their texts stay outside it.
-Generation can therefore be restricted to the slots of a prompt (delexicalisation: Wen et al., EMNLP 2015).
+article's third fact, `<|f:2|>` the second of the customer's orders and reviews, `<|q:1|>` the first that only the
+customer's own words state, and `<|s:4|>` the step that the article numbers 4. The model reads and writes the tokens;
+their texts stay outside it. So an answer can be restricted to the slots of its prompt, without those of the customer's
+words (delexicalisation: Wen et al., EMNLP 2015).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from lm.answers.grounding import Atom, atoms, has_cjk, normalised
+from lm.answers.grounding import Atom, atoms, has_cjk
+from lm.answers.quantities import canonical_number
 from lm.text.redact import PLACEHOLDERS
 
 #: Slot tokens of each part. Further facts of a prompt are read as plain text and cannot be copied.
@@ -32,7 +34,10 @@ def tokens_of_slots() -> list[str]:
 
 
 class PromptPart(NamedTuple):
-    """A part of a prompt: its text, the letter of its slots, and known facts in it, such as a product's title."""
+    """A part of a prompt: its text, the letter of its slots, and known facts in it, such as a product's title.
+
+    The letters are `a` for the article, `f` for the shop's facts of the customer, `q` for the customer's own words.
+    """
 
     text: str
     letter: str
@@ -58,7 +63,7 @@ class Slots:
 
     def add_step(self, text: str) -> str | None:
         """The token of a list's number, "3." -> <|s:3|>, added if new; None for a number without a token."""
-        number = int(normalised(text))
+        number = int(canonical_number(text))
         if not 1 <= number <= SLOT_COUNTS["s"]:
             return None
         token = f"<|s:{number}|>"
@@ -68,8 +73,17 @@ class Slots:
 
     def step(self, text: str) -> str | None:
         """The token of a list's number, None where the prompt lacks it."""
-        token = f"<|s:{int(normalised(text))}|>"
+        token = f"<|s:{int(canonical_number(text))}|>"
         return token if token in self.texts else None
+
+    def is_supported(self, token: str) -> bool:
+        """Whether an answer may use a token: the prompt has it, not in the customer's own words alone."""
+        return token in self.texts and not token.startswith("<|q:") and self.texts[token] not in PLACEHOLDERS
+
+    def supported(self, text: str) -> str | None:
+        """The token of `text` that an answer may use, None where there is none."""
+        token = self.tokens.get(text)
+        return token if token is not None and self.is_supported(token) else None
 
     def _set(self, token: str, text: str) -> None:
         self.texts[token] = text
@@ -212,7 +226,7 @@ def learnable_target(answer: str, slots: Slots, words: Collection[str]) -> list[
     replaced = []
     for atom in atoms(text):
         written = text[atom.start : atom.end]
-        token = slots.step(written) if atom.kind == "step" else slots.tokens.get(written)
+        token = slots.step(written) if atom.kind == "step" else slots.supported(written)
         if token and not (atom.opens and written.lower() in words):
             replaced.append((atom.start, atom.end, token))
     return split_at_slots(text, replaced)
@@ -229,9 +243,9 @@ def _sentence(sentence: str, slots: Slots, words: Collection[str]) -> str | None
         text = sentence[atom.start : atom.end]
         if text in PLACEHOLDERS:
             return None
-        if text in slots.tokens or (atom.opens and text.lower() in words):
+        if slots.supported(text) or (atom.opens and text.lower() in words):
             continue
-        if atom.kind in ("number", "step"):
+        if atom.kind in ("number", "step", "address"):
             return None
         plain = _as_words(text, slots, words)
         if plain is None:
@@ -247,6 +261,6 @@ def _sentence(sentence: str, slots: Slots, words: Collection[str]) -> str | None
 def _as_words(name: str, slots: Slots, words: Collection[str]) -> str | None:
     """A name in lower case, except its words that are slots of the prompt; None for a word that is not ordinary."""
     parts = [word for word in name.strip("{}[]").split(" ") if word]
-    if not all(word in slots.tokens or word.lower() in words or has_cjk(word) for word in parts):
+    if not all(slots.supported(word) or word.lower() in words or has_cjk(word) for word in parts):
         return None
-    return " ".join(word if word in slots.tokens else word.lower() for word in parts)
+    return " ".join(word if slots.supported(word) else word.lower() for word in parts)

@@ -1,9 +1,11 @@
-"""Finds the facts that an answer states (numbers, dates, prices, names) and checks them against its prompt.
+"""Finds the facts that an answer states (numbers, prices, names, addresses) and checks them against their sources.
 
 An atom is a stretch of text that an answer may copy but must not invent:
 
-* number: any run with a digit ("A0000042-003", "3.99", "24/7", "2026-02-11"), a spelled number from two on;
+* number: any run with a digit ("A0000042-003", "3.99", "24/7", "2026-02-11"), a spelled number from two on, and one of
+  a unit of time ("a year", "一年");
 * name: capitalised words inside a sentence, Latin words inside Chinese text, anything in Chinese quotation marks;
+* address: a web address, an e-mail address or an account name such as @shop;
 * placeholder: text in {{ }} or [ ], such as {{Order Number}}; a placeholder of personal data, such as [EMAIL], must
   not be copied either.
 
@@ -18,21 +20,25 @@ from collections.abc import Collection
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
+from lm.answers.quantities import NUMBER_WORDS, TIME_WORD, Quantity, canonical_number, quantity_at
 from lm.text.redact import PLACEHOLDERS
 
-Kind = Literal["number", "name", "placeholder", "step"]
+Kind = Literal["number", "name", "address", "placeholder", "step"]
 
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-SPELLED_NUMBERS = (
-    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "fifteen"),
-    *("twenty", "thirty", "forty", "fifty", "sixty", "ninety", "hundred", "hundreds", "thousand", "thousands"),
-    *("dozen", "dozens", "twice", "thrice"),
+_SPELLED = "|".join(sorted(NUMBER_WORDS, key=len, reverse=True))
+_NUMBER = (
+    rf"(?<![A-Za-z\d])[A-Za-z\d]*\d[A-Za-z\d]*(?:[-/.,:][A-Za-z\d]*\d[A-Za-z\d]*)*%?"
+    rf"|\b(?i:half(?:\s+an?\s+|[\s-]+){TIME_WORD})\b"
+    rf"|\b(?i:(?:an?|one)[\s-]+(?:(?:working|business|full|whole|single)\s+)?{TIME_WORD})\b"
+    rf"|\b(?i:(?:{_SPELLED})(?:(?:-|\s+|(?<=hundred)\s+and\s+|(?<=thousand)\s+and\s+)(?:{_SPELLED}|one))*)\b"
 )
-_SPELLED = "|".join(SPELLED_NUMBERS)
-_NUMBER = rf"(?<![A-Za-z\d])[A-Za-z\d]*\d[A-Za-z\d]*(?:[-/.,:][A-Za-z\d]*\d[A-Za-z\d]*)*%?|\b(?i:{_SPELLED})\b"
-#: Chinese numerals count as numbers before a measure word; 一 alone is left out because it also means "a".
+#: Chinese numerals are numbers before a measure word. 一 alone also means "a": it is 1 before a unit of time or money.
 _CJK_NUMBER = (
-    r"[二三四五六七八九十百千万两][一二三四五六七八九十百千万]*(?=个|天|日|周|月|年|小时|分钟|元|次|件|种|倍|折)"
+    r"(?:[二三四五六七八九十百千万两][一二三四五六七八九十百千万]{0,12}|一[一二三四五六七八九十百千万]{1,12})"
+    r"(?=个|天|日|周|星期|礼拜|月|年|小时|工作日|钟头|分钟|秒|元|块|次|件|种|倍|折)"
+    r"|一(?=天|日|周|星期|礼拜|年|小时|钟头|分钟|个月|个小时|个星期|个工作日|个工作天|元|块钱|折|倍)"
+    r"|半(?=天|年|小时|个月|个小时|价)"
 )
 _LETTERS = r"[A-Za-z\u00c0-\u024f]"
 _WORD = rf"[A-Z\u00c0-\u00de]{_LETTERS}*(?:['’&-]{_LETTERS}+)*"
@@ -40,9 +46,21 @@ _WORD = rf"[A-Z\u00c0-\u00de]{_LETTERS}*(?:['’&-]{_LETTERS}+)*"
 _NAME = rf"{_WORD}(?:[ -]{_WORD})*"
 _QUOTED = r"[“「《][^“”「」《》\n]{1,60}[”」》]"
 _PLACEHOLDER = r"\{\{[^{}\n]{1,60}\}\}|\[[A-Z][^\[\]\n]{0,60}\]"
+#: A domain without "https://" or "www." must have one of these endings: "node.js" and "etc.We" are no domains.
+_DOMAIN_ENDINGS = (
+    "com|net|org|info|biz|shop|store|online|site|app|dev|io|ai|co|me|eu|uk|us|de|fr|es|it|nl|ie|ca|au|in|cn|hk|jp|xyz"
+)
+_ADDRESS_CHARACTERS = r"[^\s<>()\"'“”‘’，。、；！？]"
+_ADDRESS = (
+    rf"(?i:https?://|www\.){_ADDRESS_CHARACTERS}+"
+    r"|[A-Za-z\d_.+-]+@[A-Za-z\d-]+(?:\.[A-Za-z\d-]+)+"
+    rf"|(?<![A-Za-z\d_.@-])(?:[A-Za-z\d][A-Za-z\d-]*\.)+(?i:{_DOMAIN_ENDINGS})(?![A-Za-z\d_-]|\.[A-Za-z\d])"
+    rf"(?:/{_ADDRESS_CHARACTERS}*)?"
+    r"|(?<![A-Za-z\d_.])@[A-Za-z\d_]{2,}"
+)
 _STEP = r"(?m:^[ \t]*\d{1,2}[.)](?=\s))"
 _ATOMS = re.compile(
-    rf"(?P<placeholder>{_PLACEHOLDER})|(?P<step>{_STEP})|(?P<quoted>{_QUOTED})|"
+    rf"(?P<placeholder>{_PLACEHOLDER})|(?P<address>{_ADDRESS})|(?P<step>{_STEP})|(?P<quoted>{_QUOTED})|"
     rf"(?P<number>{_NUMBER}|{_CJK_NUMBER})|(?P<name>{_NAME})"
 )
 _LATIN = re.compile(rf"{_LETTERS}+(?:[ '’&-]{_LETTERS}+)*")
@@ -80,6 +98,8 @@ def atoms(text: str) -> list[Atom]:
         start, end = match.span()
         if match["placeholder"]:
             found.append(Atom(start, end, "placeholder"))
+        elif match["address"]:
+            found.append(Atom(start, start + len(match[0].rstrip(".,;:!?")), "address"))
         elif match["step"]:
             found.append(Atom(start + len(match[0]) - len(match[0].lstrip()), end, "step"))
         elif match["quoted"]:
@@ -120,32 +140,55 @@ def _latin_in_chinese(text: str, found: list[Atom]) -> list[Atom]:
     ]
 
 
-def ungrounded(answer: str, prompt: str, words: Collection[str]) -> list[str]:
-    """The atoms of `answer` that its `prompt` lacks, as they are written; empty for a grounded answer.
+def ungrounded(answer: str, article: str, facts: str, words: Collection[str]) -> list[str]:
+    """The atoms of `answer` that neither its `article` nor the shop's `facts` of the customer support, as written.
 
-    A number must be one of the prompt's whole numbers: "10" is not in "100". A name or placeholder must occur in the
-    prompt as written, at word boundaries. `words` are the ordinary words, in lower case.
+    Empty for a grounded answer. A number needs the same value and the same unit: neither "10 days" nor "100 weeks"
+    follows from "100 days". An address must be the article's. A name or placeholder must occur as written, at word
+    boundaries. `words` are the ordinary words, in lower case.
     """
-    numbers = _numbers(prompt)
+    stated, stated_of_customer = _stated(article), _stated(facts)
+    quantities = stated.quantities | stated_of_customer.quantities
     missing = []
     for atom in atoms(answer):
         text = answer[atom.start : atom.end]
         if text in PLACEHOLDERS:
-            stands = False
-        elif atom.kind in ("number", "step"):
-            stands = normalised(text) in numbers
+            is_grounded = False
+        elif atom.kind == "number":
+            quantity, end = quantity_at(answer, atom.start, atom.end)
+            is_grounded = quantity in quantities
+            if not is_grounded and any(quantity.value == other.value for other in quantities):
+                text = answer[atom.start : end]  # the unit is another one
+        elif atom.kind == "step":
+            is_grounded = canonical_number(text) in stated.steps
+        elif atom.kind == "address":
+            is_grounded = text.lower() in stated.addresses
         elif atom.opens and text.lower() in words:
-            stands = True
+            is_grounded = True
         else:
-            stands = stands_in(text, prompt)
-        if not stands:
+            is_grounded = stands_in(text, article) or stands_in(text, facts)
+        if not is_grounded:
             missing.append(text)
     return missing
 
 
+class _Stated(NamedTuple):
+    """The quantities, step numbers and addresses of a text."""
+
+    quantities: frozenset[Quantity]
+    steps: frozenset[str]
+    addresses: frozenset[str]
+
+
 @lru_cache(maxsize=256)  # several answers are checked against one prompt
-def _numbers(prompt: str) -> frozenset[str]:
-    return frozenset(normalised(prompt[a.start : a.end]) for a in atoms(prompt) if a.kind in ("number", "step"))
+def _stated(text: str) -> _Stated:
+    """Collect the atoms that a text states."""
+    found = atoms(text)
+    return _Stated(
+        frozenset(quantity_at(text, atom.start, atom.end)[0] for atom in found if atom.kind == "number"),
+        frozenset(canonical_number(text[atom.start : atom.end]) for atom in found if atom.kind == "step"),
+        frozenset(text[atom.start : atom.end].lower() for atom in found if atom.kind == "address"),
+    )
 
 
 def stands_in(text: str, prompt: str) -> bool:
@@ -157,11 +200,6 @@ def stands_in(text: str, prompt: str) -> bool:
             return True
         place = prompt.find(text, place + 1)
     return False
-
-
-def normalised(number: str) -> str:
-    """A number in the form that is compared: "1." of a list is "1", letters are lower case."""
-    return number.strip().rstrip(".)").lower()
 
 
 def _goes_on(neighbour: str, edge: str) -> bool:

@@ -30,11 +30,11 @@ from jobs.config.train_settings import TrainSettings
 from jobs.tables.answers import decoding
 from jobs.training.train_answers import training_settings
 from lm.answers import answer_prompt
+from lm.answers.answer_check import unsupported
 from lm.answers.answer_figures import ranked_by_bm25, top_hits
 from lm.answers.answer_prompt import Article, CustomerFacts, Order
 from lm.answers.answer_writer import AnswerWriter
 from lm.answers.asker import Asker, save_articles
-from lm.answers.grounding import ungrounded
 from lm.answers.retrieval import BM25
 from lm.answers.train_answers import PastQuestion, train_answers
 from lm.checkpoint.manifest import MANIFEST_FILE
@@ -230,9 +230,9 @@ def invented(writer: AnswerWriter, prompts: Sequence[str], written: Sequence[str
     for prompt, (_, slots), (sample,) in zip(prompts, encoded, free, strict=True):
         names = [writer.tokenizer.names[token] for token in sample.tokens if token in writer.tokenizer.names]
         of_others = any(name not in slots.texts and name != "<|join|>" for name in names)
-        loose += of_others or bool(ungrounded(writer.text(sample, slots), prompt, writer.words))
+        loose += of_others or bool(unsupported(writer.text(sample, slots), prompt, writer.words))
     return {
-        "ungrounded": float(sum(bool(ungrounded(text, prompt, writer.words)) for text, prompt in texts)),
+        "ungrounded": float(sum(bool(unsupported(text, prompt, writer.words)) for text, prompt in texts)),
         "ungrounded_plain_check": float(sum(bool(strange_numbers(text, prompt)) for text, prompt in texts)),
         "unconstrained_ungrounded": loose / len(prompts),
         "without_answer": float(len(prompts) - len(texts)),

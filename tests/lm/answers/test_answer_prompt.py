@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lm.answers.answer_prompt import (
     Article,
@@ -38,6 +40,25 @@ def test_the_customers_own_order_numbers_stay():
     assert redacted("Stop A0000042-0031", CUSTOMER) == "Stop A[NUMBER]"
 
 
+def test_a_long_question_is_read_to_its_end():
+    filler = "and so on and on, as I said before, "
+    text = f"Hello there. {filler * 40}so please cancel A0000042-003, call 020 7946 0123 {filler * 3}and tell me why"
+    read = redacted(text, CUSTOMER)
+    assert read.startswith("Hello there.")
+    assert read.endswith("cancel A0000042-003, call [PHONE] " + filler * 3 + "and tell me why")
+    assert len(read) < 700
+    chinese = "你好，" + "我上次说过了，" * 100 + "请取消订单A0000042-003，电话13800138000"
+    assert redacted(chinese, CUSTOMER).endswith("请取消订单A0000042-003，电话[PHONE]")
+    assert redacted("1" * 5000, CUSTOMER) == "[NUMBER]"
+
+
+@given(st.text(alphabet="ab 1@.中文", min_size=550, max_size=1500), st.integers(0, 400))
+def test_no_half_of_personal_data_is_left_of_a_long_question(text, place):
+    secret = "call 07911 123456 or mail jane.roe@example.com now"
+    read = redacted(f"{text[:-place]} {secret} {text[len(text) - place :]}", CUSTOMER)
+    assert not any(part in read for part in ("07911", "123456", "jane", "roe@"))
+
+
 def test_a_prompt_says_what_the_shop_knows(tokenizer):
     prompt = render_prompt("Stop A0000042-003 please", ARTICLE, CUSTOMER, tokenizer, 400)
     assert prompt == (
@@ -48,7 +69,7 @@ def test_a_prompt_says_what_the_shop_knows(tokenizer):
     )
     _, slots = encode(prompt, tokenizer)
     assert {"A0000042-003", "2026-02-11", "Argan oil shampoo", "Soft soap", "2"} <= set(slots.tokens)
-    assert [part.letter for part in prompt_parts(prompt)] == ["a", "f", "f", "f", "q"]
+    assert [part.letter for part in prompt_parts(prompt)] == ["a", "f", "q", "f", "q", "f", "q", "q"]
 
 
 @pytest.mark.parametrize("budget", [400, 150, 110, 60, 40])

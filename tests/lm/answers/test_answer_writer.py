@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm.answers.answer_check import unsupported
 from lm.answers.answer_overlap import agreements, bigrams, overlap_words, repeats_itself, without_repeats
 from lm.answers.answer_prompt import Article, CustomerFacts, Order, encode
 from lm.answers.answer_writer import REPEAT, AnswerWriter, GroundedConstraint, repeated_run_ends
 from lm.answers.asker import LOW_CONFIDENCE, NO_WORDS, Asker, save_articles
 from lm.answers.fact_slots import Slots
-from lm.answers.grounding import atoms, ungrounded
+from lm.answers.grounding import atoms
 from lm.answers.train_answers import AnswersTrainSettings, PastQuestion, train_answers
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.fingerprint import model_fingerprint
@@ -100,7 +102,9 @@ def test_nothing_is_stated_that_the_prompt_lacks(writer, asked):
     texts = [
         (p, writer.text(s, slots)) for p, (_, slots), many in zip(prompts, encoded, sampled, strict=True) for s in many
     ]
-    assert not [n for p, t in texts for n in ungrounded(t, p, writer.words) if any(c.isdigit() for c in n)]
+    # Decoding copies whole numbers only; the words after them, such as a unit, are free and checked later.
+    stated = [(number, p) for p, t in texts for number in re.findall(r"\d[\d.,:-]*\d|\d", t)]
+    assert not [number for number, p in stated if number not in p]
     # It does state facts, and without the constraint it states those of others.
     assert sum(a.kind == "number" for _, t in texts for a in atoms(t)) > 3
     encoded, free = writer.sample(prompts, **HOW, constrained=False)
@@ -110,7 +114,7 @@ def test_nothing_is_stated_that_the_prompt_lacks(writer, asked):
     ]  # fmt: skip
     assert slots_of_others
     for one, written in zip(asked, writer.write(prompts, **HOW), strict=True):
-        assert written.text is None or not ungrounded(written.text, one.prompt, writer.words)
+        assert written.text is None or not unsupported(written.text, one.prompt, writer.words)
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(writer, asked):
@@ -139,7 +143,8 @@ def test_what_stands_for_personal_data_is_never_written(writer):
     logits = torch.zeros(1, writer.sampler.engine.vocabulary)
     GroundedConstraint(writer.vocabulary, [(prompt, slots)])(logits, [0], [[]])
     assert all(
-        logits[0, writer.tokenizer.ids[token]] == (-torch.inf if token in hidden else 0) for token in slots.texts
+        logits[0, writer.tokenizer.ids[token]] == (0 if slots.is_supported(token) else -torch.inf)
+        for token in slots.texts
     )
 
 
@@ -205,6 +210,23 @@ def test_an_answer_that_says_something_twice_is_taken_only_where_all_do(writer):
     samples = [Sample("", writer.tokenizer.encode_many([[text]])[0], "end_token") for text in (texts[0], *texts)]
     assert writer.best(prompt, Slots(), samples[:2], 0.5).text == texts[0]
     assert writer.best(prompt, Slots(), samples, 0.5).text == texts[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_written"),
+    [
+        ("the parcel arrives within 14 days.", True),
+        ("the parcel arrives within 14 weeks.", False),
+        ("the parcel arrives not within 14 days.", False),
+        ("the parcel arrives within fifteen days.", False),
+        ("the parcel arrives within 21 days.", False),
+        ("see evil.com.", False),
+    ],
+)
+def test_only_supported_samples_are_written(writer, text, is_written):
+    prompt = "Article: Track an order\n  The parcel arrives within 14 days.\nQuestion: is it 21 days\nAnswer:"
+    samples = [Sample("", writer.tokenizer.encode_many([[text]])[0], "end_token")]
+    assert writer.best(prompt, Slots(), samples, 0.5).text == (text if is_written else None)
 
 
 def test_refusals_say_why(model, tmp_path):

@@ -73,7 +73,7 @@ def test_what_the_prompt_lacks_is_not_learned(tokenizer):
     pieces = learnable_target(answer, slots, words)
     text = tokenizer.decode(tokenizer.encode_many([pieces])[0], slots)
     assert text == "Open Your Orders. Ask live chat in 3 days.\n1. Log in."
-    assert ungrounded(text, prompt, words) == []
+    assert ungrounded(text, prompt, "", words) == []
     assert learnable_target("We need 9 days.", slots, words) is None
 
 
