@@ -54,5 +54,5 @@ def test_answers(tmp_path: Path) -> None:
     ((drawn,),) = sampler.sample([PROMPT], max_new_tokens=8)
     prompt = "Open Your Orders. The parcel arrives within 14 days and costs 3.99."
     stated = ["It costs 3.99.", "It arrives within 15 days.", "Call Anna."]
-    refused = [ungrounded(text, prompt, WORDS) for text in stated]
+    refused = [ungrounded(text, prompt, "", WORDS) for text in stated]
     assert (answers.CODE_VERSION, list(drawn.tokens), refused) == GOLDEN_ANSWERS
