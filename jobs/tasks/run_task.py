@@ -59,7 +59,7 @@ def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> 
                 deadline=night.deadline,
                 max_failures=config.gate.max_failures,
             )
-        _count(task, night, config, results)
+        count_results(task, night, config, results)
         if results.failures:
             rejected, counts = failures.rejected(task.ASKED_TABLE, task.ASKED_KEY, asked, results.failed)
             night.rejected.append(rejected)
@@ -69,7 +69,7 @@ def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> 
         return TaskOutcome(asked, results, published | {task.TABLE: rows})
 
 
-def _count(task: Task, night: Night, config: Config, results: Results) -> None:
+def count_results(task: Task, night: Night, config: Config, results: Results) -> None:
     """Count what the ledger and the model answered; DeadlinePassed if that is not all and has to be."""
     name = task.NAME
     night.reused[name], night.scored[name], night.late[name] = results.reused, results.scored, results.late

@@ -14,13 +14,15 @@ from rich.console import Console
 from jobs.backfill import BackfillOptions, due_dates, run_backfill
 from jobs.commands.plan import PlannedDate, plan
 from jobs.commands.status import show_status
-from jobs.nightly import _note, run_night
+from jobs.nightly import run_night
 from jobs.scoring.ledger import Results
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import GateRefused
 from jobs.store.attempts import read_attempts
 from jobs.store.store import Store
 from jobs.tables.runs import Night
+from jobs.tasks import recommend
+from jobs.tasks.run_task import count_results
 from tests.growing_shop import GrowingShop, use_stub
 
 if TYPE_CHECKING:
@@ -106,9 +108,9 @@ def test_a_deadline_carries_lists_forward_or_keeps_the_old_date(spark: SparkSess
     config = shop.config("one-by-one", *NEW, "publish.at_deadline=keep")
     night = Night("run", tomorrow, Store(config.store), PASSED)
     with pytest.raises(DeadlinePassed, match=r"05:30 passed with 7 of 12 recommend requests not scored") as refusal:
-        _note(night, config, "recommend", Results(None, None, reused=3, scored=2, late=7))
+        count_results(recommend, night, config, Results(None, None, reused=3, scored=2, late=7))
     assert refusal.value.exit_code == 4
-    _note(night, config, "recommend", Results(None, None, reused=3, scored=9))
+    count_results(recommend, night, config, Results(None, None, reused=3, scored=9))
 
     config = shop.config("one-by-one", *NEW)
     night = run_night(spark, config, tomorrow, Console(quiet=True), shop.config_file, PASSED)
