@@ -18,7 +18,7 @@ from jobs.evaluation.leave_one_out import evaluate_leave_one_out
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.evaluation.time_split import evaluate_time_split, purchases_around
-from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
+from jobs.spark.errors import ConfigurationError, InputError, ModelChanged
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest, write_manifest
 from tests.models import save_causal, save_classifier
@@ -190,7 +190,7 @@ def test_leave_one_out_refuses_a_model_that_is_replaced_meanwhile(spark, shop, m
         return lists
 
     monkeypatch.setattr(leave_one_out, "_recommend", replaced_meanwhile)
-    with pytest.raises(StoreBusy, match=r"models\.recommend .* was replaced during its evaluation"):
+    with pytest.raises(ModelChanged, match=r"models\.recommend .* was replaced during its evaluation"):
         evaluate_leave_one_out(spark, load(shop / "regulars.yaml"), date(2026, 4, 1), Console(file=io.StringIO()))
 
 
