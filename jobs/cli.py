@@ -34,8 +34,8 @@ from lm.recommend.catalogue import CatalogueError
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a defect of Regulars; 2 wrong usage or configuration; 4 refused, old data kept; 5 input "
-    "missing or unreadable; 6 published, but the Delta tables are behind; 75 another run holds the store, try again; "
-    "130 interrupted, the same command goes on."
+    "missing or unreadable; 6 published, but the Delta tables are behind; 75 another run holds the store or changed "
+    "files that this one read, try again; 130 interrupted, the same command goes on."
 )
 app = typer.Typer(
     name="regulars",
