@@ -28,14 +28,14 @@ from jobs.commands.options import (
     parsed_run_date,
     session,
 )
-from jobs.spark.errors import UserError, disk_full
+from jobs.spark.errors import UserError, disk_full, tables_changed
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.recommend.catalogue import CatalogueError
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 a defect of Regulars; 2 wrong usage or configuration; 4 refused, old data kept; 5 input "
-    "missing or unreadable; 6 published, but the Delta tables are behind; 75 another run holds the store, try again; "
-    "130 interrupted, the same command goes on."
+    "missing or unreadable; 6 published, but the Delta tables are behind; 75 another run holds the store or changed "
+    "files that this one read, try again; 130 interrupted, the same command goes on."
 )
 app = typer.Typer(
     name="regulars",
@@ -119,8 +119,8 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        full = disk_full(error, _published_so_far())
-        code = _usage_error(error) if full is None else _print_error(full)
+        known = disk_full(error, _published_so_far()) or tables_changed(error)
+        code = _usage_error(error) if known is None else _print_error(known)
     if code == 130:
         errors.print(f"Interrupted. {_published_so_far()} The same command goes on where it stopped.", highlight=False)
     sys.exit(code)

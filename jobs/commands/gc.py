@@ -108,6 +108,8 @@ def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str],
 
 def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> list[str]:
     """Records of dates too old to be repeated, of runs that published after all, and broken records."""
+    # A backfill writes records without the lock: one that comes after this listing stays.
+    names = files.listdir(spark, store.attempts)
     tried = read_attempts(spark, store)
     runs = published_runs(spark, store, tried)
     live = {
@@ -115,7 +117,7 @@ def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> 
         for day, one in tried.items()
         if (keep_from is None or day >= keep_from) and not (day in runs and runs[day].run_id == one.run_id)
     }
-    return [name for name in files.listdir(spark, store.attempts) if name not in live]
+    return [name for name in names if name not in live]
 
 
 def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[str]:

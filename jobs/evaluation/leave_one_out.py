@@ -46,7 +46,7 @@ def evaluate_leave_one_out(
 
     Prints a table, writes the figures to `json_file` and returns them. The baselines learn from all earlier purchases.
     Raises ConfigurationError for a missing model or one that was trained on the last purchases, InputError where no
-    customer bought often enough, StoreBusy where a training replaces the model meanwhile.
+    customer bought often enough, ModelChanged where a training replaces the model meanwhile.
     """
     try:
         path = models.resolve(config.models.recommend)

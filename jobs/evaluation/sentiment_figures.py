@@ -66,7 +66,7 @@ def evaluate_sentiment_holdout(
     matrix, reliability and slices. The baselines are the majority class, TF-IDF + logistic regression and VADER.
     Prints the figures, writes them to `json_file`, draws the reliability into `picture_file` and returns the figures.
     Raises ConfigurationError without inputs.reviews or a model, or for a model trained on reviews after `as_of`;
-    InputError without rated reviews to test or train on; StoreBusy where a training replaces the model meanwhile.
+    InputError without rated reviews to test or train on; ModelChanged where a training replaces the model meanwhile.
     """
     if "reviews" not in config.inputs:
         raise ConfigurationError("inputs.reviews is missing: name the table of rated reviews")

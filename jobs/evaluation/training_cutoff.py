@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.scoring import models
-from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
+from jobs.spark.errors import ConfigurationError, InputError, ModelChanged
 from jobs.spark.progress import warn
 from jobs.store.dates import published_runs
 from jobs.store.store import Store
@@ -63,9 +63,9 @@ def refuse_other_split(path: Path, manifest: Manifest, config: Config, as_of: da
 
 
 def refuse_replaced_model(task: str, path: Path, fingerprint: str) -> None:
-    """Raise StoreBusy if a training has replaced the model whose `model_fingerprint` was taken before it was loaded."""
+    """Raise ModelChanged if the model no longer has the `fingerprint` that it had before it was loaded."""
     if model_fingerprint(path) != fingerprint:
-        raise StoreBusy(
+        raise ModelChanged(
             f"models.{task} ({path}) was replaced during its evaluation, so the figures would mix two models. Wait for "
             "the training to end, then run the same command again."
         )

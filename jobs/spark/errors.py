@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
 
 #: The JVM's text for the error ENOSPC.
 _NO_SPACE = "No space left on device"
+#: Signs of a missing file: Spark's, while it plans and while it reads, and the operating system's.
+_NOT_FOUND = ("PATH_NOT_FOUND", "FILE_NOT_EXIST", "No such file or directory")
+_DATE_FOLDER = re.compile(r"tables/\w+/run_date=\d{4}-\d\d-\d\d")
 
 
 class UserError(Exception):
@@ -58,10 +62,29 @@ class ModelChanged(UserError):
     exit_code = 75
 
 
+class TablesChanged(UserError):
+    """Another command replaced or took away published files that this one was reading. A later attempt can succeed."""
+
+    exit_code = 75
+
+
 class DeltaTablesBehind(UserError):
     """The store has published the date, but its Delta copy could not be written."""
 
     exit_code = 6
+
+
+def tables_changed(error: BaseException) -> TablesChanged | None:
+    """Return a TablesChanged error where a file of a published date was missing in a read; None for other causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        folder = _DATE_FOLDER.search(str(cause))
+        if folder and any(sign in str(cause) for sign in _NOT_FOUND):
+            return TablesChanged(
+                f"{folder[0]} was replaced or taken away while this command read it. Run the same command again."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def disk_full(error: BaseException, published: str) -> DiskFull | None:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.console import Console
 
+from jobs.commands import gc
 from jobs.commands.gc import Freed, collect_garbage
 from jobs.config.config import Config
 from jobs.scoring import ledger
 from jobs.spark.errors import StoreBusy
-from jobs.store.attempts import Attempt
+from jobs.store.attempts import Attempt, read_attempts, record_waiting
 from jobs.store.lock import lock
 from jobs.store.publish import publish
 from jobs.store.scratch import reading_ledger
@@ -106,3 +107,20 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
     again, _ = collect(spark, config, dry_run=False)
     assert again[runs].size == again["scratch"].size == 0
     assert again["ledger of recommend"].count == "0 of 2 rows in 1 waves"
+
+
+def test_a_record_that_a_backfill_writes_meanwhile_stays(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = {"purchases": {"path": "p"}, "items": {"path": "i"}}
+    config = Config.model_validate({"store": str(tmp_path), "timezone": "UTC", "inputs": inputs})
+    store = Store(config.store)
+
+    def read_then_write(spark: SparkSession, store: Store) -> dict[date, Attempt]:
+        found = read_attempts(spark, store)
+        record_waiting(spark, store, "backfill-1", DAY)
+        return found
+
+    monkeypatch.setattr(gc, "read_attempts", read_then_write)
+    collect(spark, config, dry_run=False)
+    assert list(read_attempts(spark, store)) == [DAY]

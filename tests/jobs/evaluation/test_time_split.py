@@ -18,7 +18,7 @@ from jobs.evaluation.leave_one_out import evaluate_leave_one_out
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.evaluation.time_split import evaluate_time_split, purchases_around
-from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
+from jobs.spark.errors import ConfigurationError, InputError, ModelChanged
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest, write_manifest
 from tests.models import save_causal, save_classifier
@@ -118,7 +118,7 @@ def test_time_split_end_to_end(spark, shop):
     # Up to 2 March only tea was ever bought, and u has it: the baselines know nothing new.
     assert new["popularity"]["hit@2"]["value"] == 0
     assert "new items, 7 days after 2026-03-02: 1 customers" in log.getvalue()
-    assert not list((shop / "store/work").iterdir())
+    assert not list((shop / "store/scratch").iterdir())
 
 
 def add_customer_with_three_purchases(spark, shop) -> None:
@@ -141,7 +141,7 @@ def test_leave_one_out_end_to_end(spark, shop):
     assert 0 < found["ndcg@3"] <= 1
     assert found["new_items"]["slices"]["0-2 purchases"]["customers"] == 2
     assert "has no notes of a training" in log.getvalue()
-    assert not list((shop / "store/work").iterdir())
+    assert not list((shop / "store/scratch").iterdir())
 
 
 def test_what_is_missing_is_said(spark, shop):
@@ -190,7 +190,7 @@ def test_leave_one_out_refuses_a_model_that_is_replaced_meanwhile(spark, shop, m
         return lists
 
     monkeypatch.setattr(leave_one_out, "_recommend", replaced_meanwhile)
-    with pytest.raises(StoreBusy, match=r"models\.recommend .* was replaced during its evaluation"):
+    with pytest.raises(ModelChanged, match=r"models\.recommend .* was replaced during its evaluation"):
         evaluate_leave_one_out(spark, load(shop / "regulars.yaml"), date(2026, 4, 1), Console(file=io.StringIO()))
 
 
