@@ -10,12 +10,15 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
+
+from lm.checkpoint.text_growth import MOST_GROWTH, text_growth
 
 NGRAMS_FILE = "ngrams.safetensors"
 #: Raised with every change of the features, because older weights do not fit them.
@@ -25,6 +28,7 @@ COLD_ITEMS_FILE = "newcomers.safetensors"
 END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token."""
 
+Size = Annotated[int, Field(ge=1, lt=1 << 31)] | None
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -85,13 +89,48 @@ def _from_hub(repo_id: str) -> Path:
         ) from error
 
 
+class _Config(BaseModel):
+    """The values of a config.json that our own code computes with; transformers checks the rest."""
+
+    model_config = ConfigDict(strict=True)
+
+    model_type: str = ""
+    activation_function: str = ""
+    vocab_size: Size = None
+    n_positions: Size = None
+    max_position_embeddings: Size = None
+    n_ctx: Size = None
+    n_embd: Size = None
+    n_head: Size = None
+    n_layer: Size = None
+    n_inner: Size = None
+    layer_norm_epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    tie_word_embeddings: bool = True
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
+    add_cross_attention: bool = False
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The `config.json` of a model directory; raises CheckpointError for values of absurd types and sizes."""
+    file = path / "config.json"
+    config = read_json(file)
+    try:
+        _Config.model_validate(config)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"][:1])
+        raise CheckpointError(f"{file}: {key}: {first['msg']}: copy the model directory again") from error
+    return config
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file `path`; raises CheckpointError when it is missing, broken or no object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing: copy the whole model directory again") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # RecursionError: thousands of nested brackets
         raise CheckpointError(f"{path} cannot be read as JSON: copy the model directory again") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} holds no JSON object: copy the model directory again")
@@ -103,7 +142,7 @@ def context_tokens(path: Path) -> int:
 
     Raises CheckpointError when `config.json` does not state it.
     """
-    config = read_json(path / "config.json")
+    config = read_config(path)
     for key in ("n_positions", "max_position_embeddings", "n_ctx"):
         if isinstance(config.get(key), int):
             return int(config[key])
@@ -115,7 +154,11 @@ def weight_files(path: Path) -> list[Path]:
     index = path / "model.safetensors.index.json"
     names = ["model.safetensors"]
     if not (path / names[0]).exists() and index.exists():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+        weight_map = read_json(index).get("weight_map")
+        found = list(weight_map.values()) if isinstance(weight_map, dict) else [None]
+        names = sorted({name for name in found if isinstance(name, str) and Path(name).name == name})
+        if not all(name in names for name in found):
+            raise CheckpointError(f"{index}: weight_map must name files of its directory: copy the model again")
     files = [path / name for name in names]
     missing = [file.name for file in files if not file.is_file()]
     if not missing and files:
@@ -172,6 +215,8 @@ def load_tokenizer(path: Path) -> Tokenizer:
     Raises CheckpointError when there is no tokenizer or it cannot be read.
     """
     files = tokenizer_files(path)
+    if len(files) == 1:
+        _refuse_text_growth(files[0])
     try:
         if len(files) == 1:
             tokenizer = Tokenizer.from_file(str(files[0]))
@@ -195,6 +240,21 @@ def load_tokenizer(path: Path) -> Tokenizer:
             special_tokens=[(name, tokenizer.token_to_id(name)) for name in {*before, *after}],
         )
     return tokenizer
+
+
+def _refuse_text_growth(file: Path) -> None:
+    """Check what a tokenizer.json would make of a text; reading it into a Tokenizer already normalizes some texts."""
+    content = read_json(file)
+    for name in ("normalizer", "decoder"):
+        try:
+            growth = text_growth(content.get(name))
+        except ValueError as error:
+            raise CheckpointError(f"{file}: {name}: {error}: copy the model directory again") from error
+        if growth > MOST_GROWTH:
+            raise CheckpointError(
+                f"{file}: {name}: it can make a text {growth:,.0f} times as long (at most {MOST_GROWTH:.0f}): "
+                "use the model's published tokenizer"
+            )
 
 
 def stated_special_tokens(path: Path) -> tuple[list[str], list[str]] | None:

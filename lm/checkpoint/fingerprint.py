@@ -10,7 +10,7 @@ from lm.checkpoint.checkpoint import (
     CO_PURCHASE_FILE,
     COLD_ITEMS_FILE,
     NGRAMS_FILE,
-    read_json,
+    read_config,
     stated_special_tokens,
     tokenizer_files,
     weight_files,
@@ -46,7 +46,7 @@ def model_fingerprint(path: Path) -> str:
     These are the configuration, the tokenizer, the weights, the files of the task, and the manifest without
     IGNORED_MANIFEST_KEYS. Raises CheckpointError when a file is missing or broken.
     """
-    config = read_json(path / "config.json")
+    config = read_config(path)
     for key in IGNORED_CONFIG_KEYS:
         config.pop(key, None)
     manifest = read_manifest(path).model_dump(mode="json", exclude=IGNORED_MANIFEST_KEYS)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
-from lm.checkpoint.checkpoint import CheckpointError, read_json
+from lm.checkpoint.checkpoint import CheckpointError, read_config, read_json
 
 MANIFEST_FILE = "regulars.json"
 MANIFEST_VERSION = 1
@@ -109,7 +109,7 @@ def read_manifest(path: Path) -> Manifest:
         key = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise CheckpointError(f"{file}: {key}: {first['msg']}: mend the key, or train again") from error
     last = manifest.first_item_token + len(manifest.item_ids)
-    vocabulary = read_json(path / "config.json").get("vocab_size", last)
+    vocabulary = read_config(path).get("vocab_size") or last
     if manifest.item_ids and last > vocabulary:
         raise CheckpointError(
             f"{file}: item tokens go up to id {last - 1} and the model's vocabulary ends at "

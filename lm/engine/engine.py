@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from lm.checkpoint.checkpoint import read_json
+from lm.checkpoint.checkpoint import read_config
 from lm.engine.device import choose_device, choose_dtype, keep_freed_memory, use_threads
 from lm.engine.kv_tree import Floats, Ints, KVTree, TokenRuns
 
@@ -55,7 +55,7 @@ def load_engine(path: Path, *, dtype: str = "auto", threads: int | None = None, 
     use_threads(threads)
     torch_device = choose_device(device)
     torch_dtype = choose_dtype(dtype, torch_device)
-    if is_plain_gpt2(read_json(path / "config.json")):
+    if is_plain_gpt2(read_config(path)):
         return GPT2Engine(load_gpt2(path, dtype=torch_dtype, device=torch_device))
     from lm.engine.huggingface_engine import load_huggingface_engine
 

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lm.checkpoint.checkpoint import CheckpointError, read_json, weight_files
+from lm.checkpoint.checkpoint import CheckpointError, read_config, weight_files
 from lm.engine.gpt2 import ACTIVATIONS, GPT2, Block
 
 UNUSED_SECONDS = 7 * 24 * 3600
@@ -55,7 +55,7 @@ def load_gpt2(
                 tensors = _mapped(_converted(file, tensors, dtype))
         stored |= tensors
     try:
-        return _assemble(read_json(path / "config.json"), stored, head, dtype, device)
+        return _assemble(read_config(path), stored, head, dtype, device)
     except KeyError as error:
         task = "recommend" if head == "lm_head.weight" else "sentiment"
         raise CheckpointError(
@@ -141,7 +141,13 @@ def _assemble(
             )
         return tensor.detach().to(device=device, dtype=dtype)
 
-    E, vocab = int(config.get("n_embd", 768)), int(config.get("vocab_size", 50257))
+    E, vocab, heads = (
+        int(config.get("n_embd", 768)),
+        int(config.get("vocab_size", 50257)),
+        int(config.get("n_head", 12)),
+    )
+    if E % heads:
+        raise CheckpointError(f"config.json: n_head {heads} does not divide n_embd {E}: copy the model again")
     inner = config.get("n_inner") or 4 * E
 
     def block(i: int) -> Block:
@@ -169,7 +175,7 @@ def _assemble(
         ln_f_weight=weight("ln_f.weight", E),
         ln_f_bias=weight("ln_f.bias", E),
         head=wte if tied else weight(head, vocab if head == "lm_head.weight" else len(named[head]), E),
-        n_head=int(config.get("n_head", 12)),
+        n_head=heads,
         layer_norm_epsilon=float(config.get("layer_norm_epsilon", 1e-5)),
         activation=str(config.get("activation_function", "gelu_new")),
         scale_attn_weights=bool(config.get("scale_attn_weights", True)),

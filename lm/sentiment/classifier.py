@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm.checkpoint.checkpoint import CheckpointError, read_json
+from lm.checkpoint.checkpoint import CheckpointError, read_config
 from lm.engine.batching import pack
 from lm.engine.device import choose_device, choose_dtype, keep_freed_memory, use_threads
 from lm.sentiment.ngrams import Ngrams
@@ -96,7 +96,7 @@ class SentimentClassifier:
         place = choose_device(device)
         number = choose_dtype(dtype, place)
         classifier: Classifier
-        if is_plain_gpt2(read_json(path / "config.json")):
+        if is_plain_gpt2(read_config(path)):
             classifier = GPT2Classifier(path, number, place)
         else:
             from lm.engine.huggingface_engine import HuggingFaceClassifier

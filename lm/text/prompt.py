@@ -22,7 +22,7 @@ from lm.checkpoint.checkpoint import (
     CheckpointError,
     context_tokens,
     load_tokenizer,
-    read_json,
+    read_config,
     special_tokens,
 )
 from lm.checkpoint.manifest import Manifest, read_manifest
@@ -98,7 +98,7 @@ class PromptEncoder:
         Raises CheckpointError when the tokenizer has more tokens than the weights, or a file is missing or broken.
         """
         manifest, tokenizer = read_manifest(path), load_tokenizer(path)
-        tokens, rows = tokenizer.get_vocab_size(), read_json(path / "config.json").get("vocab_size", 0)
+        tokens, rows = tokenizer.get_vocab_size(), read_config(path).get("vocab_size", 0)
         if tokens > rows:
             raise CheckpointError(
                 f"model {path}: its tokenizer has {tokens} tokens and its weights have {rows}: "

@@ -70,12 +70,12 @@ def start_model(
     Raises CheckpointError when `init` cannot be loaded.
     """
     torch.manual_seed(settings.seed)
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    loader = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
     # No dropout in attention: CPUs have no fused attention with dropout, and a step would take a third longer.
     dropout = {"resid_pdrop": settings.dropout, "embd_pdrop": settings.dropout, "attn_pdrop": 0.0}
     if settings.init is None:
         end = tokenizer.token_to_id(END_OF_TEXT)
+        loader = AutoModelForCausalLM if kind == "causal" else AutoModelForSequenceClassification
+        names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
         config = GPT2Config(
             vocab_size=tokenizer.get_vocab_size(),
             n_positions=positions,
@@ -87,17 +87,9 @@ def start_model(
             **dropout,
             **(names if kind == "classifier" else {}),
         )
-        model = loader.from_config(config)
+        model = loader.from_config(config, trust_remote_code=False)
     else:
-        path = checkpoint.resolve(settings.init)
-        if kind == "causal":
-            model = load_model(path, kind)
-        else:
-            checkpoint.weight_files(path)  # safetensors or an error, never a pickle
-            verbosity = logging.get_verbosity()
-            logging.set_verbosity_error()  # no warning that the new head is random: that is intended
-            model = loader.from_pretrained(path, dtype=torch.float32, local_files_only=True, **names)
-            logging.set_verbosity(verbosity)
+        model = load_model(checkpoint.resolve(settings.init), kind, new_labels=labels)
         for name, module in model.named_modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0 if name.endswith("attn_dropout") else settings.dropout

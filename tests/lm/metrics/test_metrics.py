@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
 
 from lm.metrics import metrics
 
@@ -87,6 +88,20 @@ def test_classification_metrics():
 def test_a_class_that_never_occurs_is_left_out():
     assert metrics.macro_f1([0, 1], [0, 1], 3) == 1
     assert metrics.balanced_accuracy([0, 0], [0, 1], 3) == 1 / 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+def test_classification_metrics_are_scikit_learns(pairs):
+    labels, predicted = (np.array(column) for column in zip(*pairs, strict=True))
+    assert (
+        metrics.confusion_matrix(labels, predicted, 4).tolist()
+        == confusion_matrix(labels, predicted, labels=range(4)).tolist()
+    )
+    assert metrics.accuracy(labels, predicted) == pytest.approx(accuracy_score(labels, predicted))
+    f1 = f1_score(labels, predicted, average="macro", zero_division=0.0)
+    assert metrics.macro_f1(labels, predicted, 4) == pytest.approx(f1)
+    recall = recall_score(labels, predicted, labels=np.unique(labels), average="macro", zero_division=0.0)
+    assert metrics.balanced_accuracy(labels, predicted, 4) == pytest.approx(recall)
 
 
 def test_expected_calibration_error():

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     AutoTokenizer,
     GemmaTokenizer,
     GPT2Tokenizer,
@@ -20,6 +23,8 @@ from transformers import (
 from lm.checkpoint.checkpoint import load_tokenizer
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest
+from lm.recommend.catalogue import Catalogue
+from lm.recommend.recommender import Recommender
 from lm.text.prompt import Event, PromptEncoder
 from tests.models import LINES, save_causal
 
@@ -179,6 +184,35 @@ def test_a_title_keeps_its_tokens_where_the_tokenizer_would_join_it_with_the_col
         *encoder.answer_tokens(title),
         *encoder.bought_tokens,
     ]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("family", "model_type"), [(llama, "llama"), (gemma, "gemma")])
+def test_a_title_is_scored_with_the_tokens_of_the_library(
+    tmp_path: Path, family: Callable[[Path], None], model_type: str
+) -> None:
+    """The score of a product is the library's log-probability of its title after the whole prompt."""
+    path = tmp_path / "model"
+    family(path)
+    library = AutoTokenizer.from_pretrained(path)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+    sizes |= {"intermediate_size": 40, "head_dim": 16, "max_position_embeddings": 256, "initializer_range": 0.2}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, vocab_size=len(library), **sizes)).eval()
+    model.save_pretrained(path)
+    encoder = PromptEncoder.load(path)
+    titles = {"p1": "Inkjet printer with scanner", "p2": "Black ink cartridge", "p3": "Red cotton T-shirt, size M"}
+    recommender = Recommender.load(path, Catalogue.build(list(titles), list(titles.values()), encoder), dtype="float32")
+    prompt = encoder.render(HISTORY, 200).prompt
+    (best,) = recommender.recommend([prompt], [[]], 3)
+    start = len(library(prompt)["input_ids"])
+    for scored in best:
+        ids = torch.tensor(library(f"{prompt} {titles[scored.item_id]}\n")["input_ids"])
+        with torch.inference_mode():
+            logp = model(ids[None]).logits[0].log_softmax(dim=1)
+        expected = logp[torch.arange(start - 1, len(ids) - 1), ids[start:]].sum().item()
+        assert scored.score == pytest.approx(expected, abs=1e-3)
+    assert {scored.item_id for scored in best} == set(titles)
 
 
 def test_stated_special_tokens_count_in_the_fingerprint(tmp_path: Path) -> None:
