@@ -118,7 +118,7 @@ def test_time_split_end_to_end(spark, shop):
     # Up to 2 March only tea was ever bought, and u has it: the baselines know nothing new.
     assert new["popularity"]["hit@2"]["value"] == 0
     assert "new items, 7 days after 2026-03-02: 1 customers" in log.getvalue()
-    assert not list((shop / "store/work").iterdir())
+    assert not list((shop / "store/scratch").iterdir())
 
 
 def add_customer_with_three_purchases(spark, shop) -> None:
@@ -141,7 +141,7 @@ def test_leave_one_out_end_to_end(spark, shop):
     assert 0 < found["ndcg@3"] <= 1
     assert found["new_items"]["slices"]["0-2 purchases"]["customers"] == 2
     assert "has no notes of a training" in log.getvalue()
-    assert not list((shop / "store/work").iterdir())
+    assert not list((shop / "store/scratch").iterdir())
 
 
 def test_what_is_missing_is_said(spark, shop):
