@@ -220,7 +220,7 @@ _OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "wasb", "wasbs", "abfs", "abfss", "a
 class Config(Section):
     """The whole file."""
 
-    store: str = Field(min_length=1, description="folder or URI of the tables, the ledger and the staging area")
+    store: str = Field(min_length=1, description="folder or hdfs:// URI of tables and ledger; no object store")
     timezone: str = Field(description="the shop's IANA time zone; its midnight separates dates")
     inputs: dict[str, InputSettings] = Field(
         description="input tables: purchases, and items or purchases.columns.title; reviews alone for sentiment only"

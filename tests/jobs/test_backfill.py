@@ -156,9 +156,9 @@ def test_a_date_can_be_repeated_with_its_own_versions(shop: Shop, tmp_path: Path
     assert second == shop.config  # never published: it has no versions of its own
     shop.backfill(0, 0, reprocess="all")
     assert shop.configs[-1] == shop.config
-    with pytest.raises(ConfigurationError, match=r"the date was published with model 0000, .* --versions current"):
+    with pytest.raises(ConfigurationError, match=r"published with model 0000, .* --versions current"):
         own_config(shop.spark, shop.store, shop.config, own | {"recommend": "0000"})
-    with pytest.raises(ConfigurationError, match=r"the store has no settings of that date .* --versions current"):
+    with pytest.raises(ConfigurationError, match=r"no settings of that date .* --versions current"):
         own_config(shop.spark, shop.store, shop.config, own | {"settings": "ffff"})
 
 

@@ -134,7 +134,7 @@ def test_a_clear_effect_wins_at_the_horizon(spark, shop, tmp_path):
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["outcomes"]["spend"]["plain"]["difference"] == report.outcomes["spend"].plain.difference
     assert written["starts_on"] == "2026-03-10"
-    assert not list((config.parent / "store/scratch").iterdir()), "nothing of the evaluation stays behind"
+    assert not list((config.parent / "store/scratch").glob("*")), "nothing of the evaluation stays behind"
 
 
 def test_before_the_horizon_no_winner_is_called(spark, shop):
