@@ -194,6 +194,33 @@ def test_mappings_that_do_not_fit(spark: SparkSession, tmp_path: Path, change: d
     assert says.format(path=path) in error_of(spark, tmp_path, {"path": path, **change})
 
 
+_GETENV = "('java.lang.System', 'getenv', 'HOME')"
+
+
+@pytest.mark.parametrize(
+    ("key", "sql", "says"),
+    [
+        ("columns.query", f"reflect{_GETENV}", "reflect, java_method and try_reflect call Java"),
+        ("columns.query", f"`java_method`{_GETENV}", "call Java"),
+        ("columns.query", f"lower(system.builtin.try_reflect{_GETENV})", "call Java"),
+        ("columns.query", f"IDENTIFIER('ref' || 'lect'){_GETENV}", "call Java"),
+        ("columns.query", "transform(array('HOME'), x -> reflect('java.lang.System', 'getenv', x))[0]", "call Java"),
+        ("columns.query", f"(WITH t AS (SELECT reflect{_GETENV} AS home) SELECT max(home) FROM t)", "call Java"),
+        ("where", f"query IN (SELECT reflect/**/{_GETENV})", "call Java"),
+        ("columns.query", "(SELECT TRANSFORM(a) USING 'id' AS (b string) FROM (SELECT 'x' AS a))", "runs a program"),
+    ],
+)
+def test_expressions_that_call_java_or_programs_are_refused(
+    spark: SparkSession, tmp_path: Path, key: str, sql: str, says: str
+) -> None:
+    pq.write_table(searches(), tmp_path / "a.parquet")
+    source: dict[str, Any] = {"path": str(tmp_path / "a.parquet")}
+    source |= {"where": sql} if key == "where" else {"columns": SEARCHES | {"query": sql}}
+    message = error_of(spark, tmp_path, source)
+    assert message.startswith(f"inputs.searches.{key}: ")
+    assert says in message
+
+
 def test_numbers_in_text_files_need_a_cast(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text('{"user_id": "u1", "query": "tea", "at": 1772323200}\n')
     source = {"path": str(tmp_path / "s.json"), "format": "json"}

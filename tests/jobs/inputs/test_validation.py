@@ -162,6 +162,25 @@ def test_ids_and_texts(spark: SparkSession) -> None:
     ]
 
 
+def test_control_characters_never_reach_a_terminal(spark: SparkSession) -> None:
+    osc, csi = r"\u001b]0;owned\u0007", r"\u009b31m"
+    literals = f"'Tea{osc}', '{csi}Tea\\u007f', 'Tea\\r\\n\\tcup\\u2028pot', '\\u001b'"
+    rows = spark.sql(
+        "SELECT n, concat('i', n, char(27)) AS item_id, value AS title, value AS category, "
+        "null AS price, null AS available "
+        f"FROM (SELECT posexplode(array({literals})) AS (n, value))"
+    )
+    done = validate_rows(rows, "items", contract("items").columns).orderBy("n").collect()
+    assert [(row.item_id, row.title, row.category, row[RULE]) for row in done] == [
+        ("i0", "Tea]0;owned", "Tea]0;owned", None),
+        ("i1", "31mTea", "31mTea", None),
+        ("i2", "Tea   cup pot", "Tea   cup pot", None),
+        ("i3", "", "", "title_not_blank"),
+    ]
+    texts = [f"'good{osc}\\n\\tvery good'"]
+    assert values_of(spark, "reviews", "text", texts) == [("good]0;owned\n\tvery good", None)]
+
+
 def test_bytes_that_are_not_utf8_become_replacement_characters(spark: SparkSession) -> None:
     rows = spark.sql("SELECT CAST(X'61FF62' AS string) AS user_id")
     done = validate_rows(rows, "optouts", contract("optouts").columns).selectExpr("hex(user_id)").collect()
