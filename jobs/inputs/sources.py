@@ -6,14 +6,16 @@ key and the remedy. `jobs/inputs/validation.py` checks the values.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from py4j.java_gateway import is_instance_of
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
 import schemas
 from jobs.config.input_settings import TITLE, InputSettings
@@ -31,6 +33,8 @@ _DEFAULT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "csv": {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False},
     "json": {"primitivesAsString": True},
 }
+_RELATION_PLAN = "org.apache.spark.sql.execution.datasources.LogicalRelation"
+_FILES = "org.apache.spark.sql.execution.datasources.HadoopFsRelation"
 
 
 def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column, ...]:
@@ -74,14 +78,25 @@ def _load(spark: SparkSession, source: InputSettings) -> tuple[DataFrame, dict[s
     df = spark.read.format(source.format).options(**options).load(source.paths)
     paths = df.inputFiles() if source.format.lower() == "parquet" else []
     found = schema_drift.distinct_schemas(spark, paths) if 1 < len(paths) <= schema_drift.MAX_FILES else {}
-    if len(found) < 2 and not source.max_bad_files:
+    partitions = _partition_columns(spark, df)
+    if len(found) < 2 and not source.max_bad_files and not partitions:
         return df, {}
-    schema = df.schema
+    # Folder names are text: as a number store=007 would lose its zeros.
+    schema = StructType([StructField(f.name, StringType()) if f.name in partitions else f for f in df.schema.fields])
     if len(found) > 1:
         schema = schema_drift.merge_schemas([*found.values(), schema])  # only the last has the partition columns
     # Corrupt files are skipped for the schema alone: the scan must never lose their rows silently.
     rows = spark.read.format(source.format).options(**_reader_options(source)).schema(schema).load(source.paths)
     return rows, found if len(found) > 1 else {}
+
+
+def _partition_columns(spark: SparkSession, df: DataFrame) -> set[str]:
+    """Return the columns of a loaded source that its folder names give (store=007)."""
+    plan: Any = df._jdf.queryExecution().analyzed()
+    gateway = spark.sparkContext._gateway
+    if not is_instance_of(gateway, plan, _RELATION_PLAN) or not is_instance_of(gateway, plan.relation(), _FILES):
+        return set()
+    return set(StructType.fromJson(json.loads(plan.relation().partitionSchema().json())).names)
 
 
 def _reader_options(source: InputSettings) -> dict[str, Any]:

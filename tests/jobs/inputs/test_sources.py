@@ -77,6 +77,30 @@ def test_paths_are_folders_globs_and_lists(spark: SparkSession, tmp_path: Path) 
     assert len(rows_of(spark, path=str(tmp_path), where="day >= '2026-04-01'")) == 1
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "json"])
+def test_partition_values_stay_text(spark: SparkSession, tmp_path: Path, form: str) -> None:
+    for store, user in (("007", "u1"), ("7", "u2"), ("1e3", "u3")):
+        folder = tmp_path / f"store={store}"
+        folder.mkdir()
+        if form == "parquet":
+            pq.write_table(searches(1), folder / "a.parquet")
+        elif form == "csv":
+            (folder / "a.csv").write_text(f"user_id,query,searched_at\n{user},tea,2026-03-01\n")
+        else:
+            (folder / "a.json").write_text('{"user_id": "u", "query": "tea", "searched_at": "2026-03-01"}\n')
+    columns = SEARCHES | {"user_id": "concat(store, '-', query)", "clicked_item_id": "store"}
+    rows = rows_of(spark, path=str(tmp_path), format=form, columns=columns)
+    assert {row.clicked_item_id for row in rows} == {"007", "7", "1e3"}
+    assert {row.user_id.split("-tea")[0] for row in rows} == {"007", "7", "1e3"}
+    (only,) = rows_of(spark, path=str(tmp_path / "store=007"), format=form)
+    assert only.query.startswith("tea")
+    numbers = tmp_path / "numbers"
+    shutil.copytree(tmp_path / "store=007", numbers / "hour=09")
+    shutil.copytree(tmp_path / "store=007", numbers / "hour=10")
+    source = {"path": str(numbers), "format": form, "columns": SEARCHES | {"clicked_item_id": "hour"}}
+    assert [row.clicked_item_id for row in rows_of(spark, where="hour < 10", **source)] == ["09"]
+
+
 def test_only_the_columns_that_are_needed_are_read(spark: SparkSession, tmp_path: Path) -> None:
     wide = searches().append_column("clicked_item_id", pa.array(["i"] * 3)).append_column("blob", pa.array(["b"] * 3))
     pq.write_table(wide, tmp_path / "s.parquet")
