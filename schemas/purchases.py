@@ -14,7 +14,7 @@ CONTRACT = Contract(
     key=("user_id", "item_id", "purchased_at", "order_id"),
     columns=(
         Column("user_id", "string", doc="customer; white space around it is removed, an empty text counts as null"),
-        Column("item_id", "string", doc="product, as in items"),
+        Column("item_id", "string", doc="product of items, or one that left the catalogue"),
         Column("purchased_at", "timestamp", doc="when it was bought"),
         Column("quantity", "int", default="1", doc="number of pieces"),
         Column("unit_price", "decimal(12,2)", nullable=True, doc="price of one piece, in the shop's currency"),

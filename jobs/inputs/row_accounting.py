@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 import schemas
+from jobs.config.input_settings import TITLE
 from jobs.inputs.sources import SOURCE_FILE
 from jobs.inputs.validation import RULE, raw_name, unknown_id_rule
 from jobs.spark.errors import GateRefused
@@ -68,7 +69,10 @@ def is_before(instant: datetime, column: str) -> Column:
 
 
 def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTable]) -> DataFrame:
-    """Set RULE in rows whose id is not in the table that the contract relates it to, if that table was read."""
+    """Set RULE in rows whose id is not in the table that the contract relates it to, if that table was read.
+
+    A purchase that names its product by a title is never unknown: the product was in the catalogue.
+    """
     for relation in schemas.contract(table).relations:
         if relation.table not in tables:
             continue
@@ -76,6 +80,8 @@ def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTab
         if tables[relation.table].account.used <= _MAX_BROADCAST_ITEMS:
             ids = F.broadcast(ids)
         is_unknown = F.col(RULE).isNull() & F.col("__known").isNull()
+        if TITLE in rows.columns:
+            is_unknown &= F.coalesce(F.btrim(TITLE), F.lit("")) == ""
         rows = (
             rows.join(ids, on=F.col(relation.column) == F.col("__known"), how="left")
             .withColumn(RULE, F.when(is_unknown, F.lit(unknown_id_rule(relation))).otherwise(F.col(RULE)))

@@ -93,7 +93,12 @@ def rule_details(table: str) -> dict[str, str]:
         **{f"{c.name}_unparsable": f"{c.name} cannot be read as {c.type}" for c in contract.columns},
         **{f"{c.name}_not_null": f"{c.name} is null or empty" for c in contract.columns if not c.nullable},
         **{rule.name: rule.message for rule in contract.rules},
-        **{unknown_id_rule(r): f"{r.column} is not in {r.table}" for r in contract.relations},
+        **{
+            unknown_id_rule(
+                r
+            ): f"{r.column} is not in {r.table} or an earlier snapshot, and no purchase names it"
+            for r in contract.relations
+        },
     }
 
 
