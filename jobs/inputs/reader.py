@@ -20,6 +20,7 @@ from jobs.config.settings import Config
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
 from jobs.inputs.delisted import earlier_snapshots, items_of_purchases, items_of_snapshots, most_frequent_titles
 from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
+from jobs.inputs.returns import HAS_RETURN, mark_returned_products, net_returns
 from jobs.inputs.row_accounting import (
     ReadTable,
     RowAccount,
@@ -97,9 +98,9 @@ def read_inputs(
             if "purchases" not in configured:
                 continue
             if "items" not in tables:
-                tables["items"] = _derive_items(spark, tables["purchases"].used, f"{work}/items")
+                tables["items"] = _derive_items(spark, tables["purchases"].product_rows, f"{work}/items")
             elif config.inputs["purchases"].maps_title:
-                titled = items_of_purchases(tables["purchases"].used)
+                titled = items_of_purchases(tables["purchases"].product_rows)
                 tables["items"] = _with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
     return Inputs(
         used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != "optouts"},
@@ -174,18 +175,28 @@ def _scan(
     )
     rows = keep_written_rows(rows, table, names)
     rows = number_copies(rows, table, names).observe(copies, F.count_if(is_copy()).alias("duplicates"))
-    rows = rows.where(~is_copy()).select(*names, RULE, "key_hash", "source_file")
+    rows = rows.where(~is_copy())
+    kept = [*names, RULE, "key_hash", "source_file"]
+    if table == "purchases":
+        rows, kept = mark_returned_products(rows), [*kept, HAS_RETURN]
+    rows = rows.select(*kept)
 
     with translating_errors(table, source, f"inputs.{table}", scan=True):
         rows.write.mode("overwrite").parquet(path)
     written = spark.read.schema(rows.schema).parquet(path)
+    returned, before_returns = 0, None
+    if table == "purchases" and written.where(HAS_RETURN).head() is not None:
+        before_returns = written.where(F.col(RULE).isNull())
+        written, returned = net_returns(spark, written, f"{path}_with_returns")
     counts = {row[RULE]: int(row["count"]) for row in written.groupBy(RULE).count().collect()}
     used = counts.pop(None, 0)
-    account = RowAccount(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
+    account = RowAccount(
+        int(read.get["rows"]), used, sum(counts.values()), **decided.get, **copies.get, returned=returned
+    )
     refuse_imbalance(table, account)
     notes += refuse_undecoded_text(table, source, account.read, int(read.get["undecoded"]))
     rejected_by_rule = counts | ({FILE_UNREADABLE: len(excluded_files)} if excluded_files else {})
-    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes)
+    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes, before_returns)
 
 
 def _count_rows() -> Column:

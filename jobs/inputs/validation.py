@@ -31,6 +31,10 @@ from jobs.spark.errors import InputError
 #: Name of the column with the first broken rule; null in valid rows.
 RULE = "__rule"
 
+#: Rule of a return that no earlier purchase covers; `jobs/inputs/returns.py` checks it.
+RETURN_UNMATCHED = "return_unmatched"
+_RETURN_DETAIL = "quantity is negative, and earlier purchases of the customer do not cover it"
+
 #: White space of every kind, and the invisible marks that files and spreadsheets leave around ids.
 _SPACE = "".join(map(chr, (*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C)))) + (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
@@ -94,11 +98,10 @@ def rule_details(table: str) -> dict[str, str]:
         **{f"{c.name}_not_null": f"{c.name} is null or empty" for c in contract.columns if not c.nullable},
         **{rule.name: rule.message for rule in contract.rules},
         **{
-            unknown_id_rule(
-                r
-            ): f"{r.column} is not in {r.table} or an earlier snapshot, and no purchase names it"
+            unknown_id_rule(r): f"{r.column} is not in {r.table} or an earlier snapshot, and no purchase names it"
             for r in contract.relations
         },
+        **({RETURN_UNMATCHED: _RETURN_DETAIL} if table == "purchases" else {}),
     }
 
 

@@ -113,7 +113,7 @@ def test_accounts(shop: Inputs) -> None:
 def test_rules(shop: Inputs) -> None:
     assert shop.rejected_by_rule == {
         ("purchases", "purchased_at_unparsable"): 1,
-        ("purchases", "quantity_positive"): 1,
+        ("purchases", "quantity_not_zero"): 1,
         ("purchases", "unknown_item"): 1,
         ("purchases", "user_id_not_null"): 1,
         ("reviews", "rating_unparsable"): 1,
@@ -169,7 +169,7 @@ def outcomes(rows: list[dict[str, Any]], gone: set[str]) -> tuple[RowAccount, di
         rule = (
             "purchased_at_unparsable" if row["purchased_at"] == "junk"
             else "user_id_not_null" if not row["user_id"]
-            else "quantity_positive" if row["quantity"] == "-1"
+            else "quantity_not_zero" if row["quantity"] == "0"
             else "unknown_item" if row["item_id"] == "i9"
             else None
         )  # fmt: skip
@@ -198,7 +198,7 @@ def test_many_rows_agree_with_a_plain_model_in_any_order_and_partitioning(spark:
             "user_id": dice.choice(["", *(f"u{n}" for n in range(20))]),
             "item_id": dice.choice(["i1", "i2", "i9"]),
             "purchased_at": dice.choice(times),
-            "quantity": dice.choice(["-1", "1", "2", "3", "4"]),
+            "quantity": dice.choice(["0", "1", "2", "3", "4"]),
         }
         for _ in range(2000)
     ]

@@ -286,7 +286,7 @@ def test_csv_that_cannot_be_read(spark: SparkSession, tmp_path: Path) -> None:
             "u1,2026-04-01\n,2026-03-01\n",
             None,
             "no row of {path} can be used as of 2026-03-31: 2 read, 0 used, 1 quarantined, 0 opted out, 0 duplicates, "
-            "1 outside window; 1 broke user_id_not_null (user_id is null or empty)",
+            "1 outside window, 0 returned; 1 broke user_id_not_null (user_id is null or empty)",
         ),
     ],
 )

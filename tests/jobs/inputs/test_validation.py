@@ -128,9 +128,9 @@ def test_money_and_defaults(spark: SparkSession) -> None:
         (3, None),
         (1, None),
         (1, None),
-        (-2, "quantity_positive"),
+        (-2, None),
         (None, "quantity_unparsable"),
-        (0, "quantity_positive"),
+        (0, "quantity_not_zero"),
     ]
 
 
