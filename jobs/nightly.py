@@ -25,6 +25,7 @@ from jobs.store.publish import publish, recover
 from jobs.store.store import Store
 from jobs.tables import groups, loyalty
 from jobs.tables.metrics import night_metrics, table_rows
+from jobs.tables.quarantine import new_rejections
 from jobs.tables.runs import Night, run_row
 from jobs.tasks import recommend
 from jobs.tasks.all_tasks import wanted_tasks
@@ -61,7 +62,10 @@ def run_night(
         groups.refuse_group_changes(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
-            night.accounts, night.quarantined = inputs.accounts, inputs.rejected_by_rule
+            night.accounts = inputs.accounts
+            rejected = night.keep(spark, new_rejections(spark, store, run_date, inputs.quarantine), "rejections")
+            by_rule = rejected.groupBy("table", "rule").count().orderBy("table", "rule")
+            night.quarantined = {(row["table"], row["rule"]): row["count"] for row in by_rule.collect()}
         for note in inputs.notes:
             warn(console, note)
         done: dict[str, TaskOutcome] = {}
@@ -74,7 +78,7 @@ def run_night(
         with stages.stage("loyalty"):
             labels = outputs.get("sentiments")
             outputs["loyalty"], alive = _loyalty(spark, config, night, inputs.used, labels)
-        outputs["quarantine"] = reduce(DataFrame.unionByName, [inputs.quarantine, *night.rejected])
+        outputs["quarantine"] = reduce(DataFrame.unionByName, [rejected, *night.rejected])
         with stages.stage("metrics"):
             lists, items = done[recommend.NAME], inputs.used["items"]
             outputs["metrics"] = _metrics(spark, config, night, outputs, lists, items, alive)

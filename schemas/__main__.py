@@ -61,7 +61,7 @@ def _section(table: Contract, columns: str) -> str:
         lines.append(f"* Time: `{table.time_column}`; a run_date sees the rows before its end")
     lines += ["", columns]
     rules = [f"* `{rule.name}`: `{rule.expression}`" for rule in table.rules]
-    rules += [f"* `{r.column}` is one of `{r.table}.{r.references}`" for r in table.relations]
+    rules += [f"* `{r.column}` refers to `{r.table}.{r.references}`" for r in table.relations]
     if rules:
         lines += ["Rules:\n", *rules, ""]
     return "\n".join(lines)

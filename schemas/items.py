@@ -1,4 +1,9 @@
-"""One product of the catalogue."""
+"""One product of the catalogue.
+
+A product that left the catalogue is never listed, but its purchases and reviews stay in the history. Its title comes
+from the last earlier snapshot that had it ({run_date} in `inputs.items.path`) or from the purchases
+(`inputs.purchases.columns.title`). Without either, its purchases and reviews go to `quarantine` as `unknown_item`.
+"""
 
 from __future__ import annotations
 

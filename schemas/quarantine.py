@@ -1,5 +1,8 @@
 """One rejected input row.
 
+A rejected row is published once, on the first date that rejects it. `runs.rows` counts all rejected rows of a night
+(`<table>.quarantined`) and those that are new (`quarantine.<table>.<rule>`).
+
 Values may be personal data: only the hash of the row's key is kept.
 """
 

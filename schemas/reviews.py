@@ -11,7 +11,7 @@ CONTRACT = Contract(
     columns=(
         Column("review_id", "string", doc="review; of several rows with one id, the newest as of the date counts"),
         Column("user_id", "string", doc="customer who wrote it"),
-        Column("item_id", "string", doc="product, as in items"),
+        Column("item_id", "string", doc="product of items, or one that left the catalogue"),
         Column("rating", "int", nullable=True, doc="stars, 1 to 5; null if not rated"),
         Column("text", "string", doc="the customer's words"),
         Column("reviewed_at", "timestamp", doc="when it was written"),

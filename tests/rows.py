@@ -37,7 +37,7 @@ _FIT: dict[str, dict[str, Any]] = {
 }
 
 
-def row(table: str, **values: Any) -> dict[str, Any]:
+def row(table: str, /, **values: Any) -> dict[str, Any]:
     """One right row of `table`, with `values` in place of the fill; KeyError for a column it does not have."""
     c = contract(table)
     for name in values:

@@ -50,6 +50,17 @@ fails gives null, and the row goes to `quarantine`. An expression that raises an
 form of the function. `inputs.<table>.where` is a condition in the same language: rows for which it is not true are
 dropped before anything is counted.
 
+`{run_date}` in `inputs.items.path` stands for the date of the night. Earlier snapshots then give the titles of products
+that left the catalogue. Without snapshots, map `inputs.purchases.columns.title` for the same purpose.
+
+Columns of partition folders are text: `store=007` gives `007`.
+
+**What expressions can do.** An expression runs with the rights of the night. It may use every SQL function of Spark.
+Its subqueries may read any file or table that Spark can read: ``(SELECT max(value) FROM text.`/etc/hostname`)``.
+Whoever may write `regulars.yaml` can therefore read those files; protect the file like code. Expressions that
+call Java (`reflect`, `java_method`, `try_reflect`) or run a program (`TRANSFORM ... USING`) are refused, also in
+subqueries and under quoted names.
+
 """
 _TYPE_WORDS = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
 _BOUND_WORDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}

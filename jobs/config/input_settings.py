@@ -10,6 +10,8 @@ from jobs.config.strict_model import Section, require_scalars, scalar_text
 
 #: Column that purchases may map besides its contract: without an items table, the catalogue is derived from it.
 TITLE = "title"
+#: Stands for the date of the night in a path.
+RUN_DATE = "{run_date}"
 
 
 class InputSettings(Section):
@@ -74,7 +76,12 @@ class InputSettings(Section):
         """Whether the options name the character set of the source."""
         return any(name.lower() in ("encoding", "charset") for name in self.options)
 
+    @property
+    def maps_title(self) -> bool:
+        """Whether the mapping gives purchases the title of the product."""
+        return TITLE in (self.columns or {})
+
     def for_date(self, run_date: date) -> InputSettings:
         """Return the settings with `run_date` in place of {run_date} in every path."""
-        paths = [path.replace("{run_date}", run_date.isoformat()) for path in self.paths]
+        paths = [path.replace(RUN_DATE, run_date.isoformat()) for path in self.paths]
         return self.model_copy(update={"path": paths})

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 import schemas
-from jobs.config.input_settings import TITLE, InputSettings
+from jobs.config.input_settings import InputSettings
 from jobs.config.settings import Config
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
+from jobs.inputs.delisted import earlier_snapshots, items_of_purchases, items_of_snapshots, most_frequent_titles
 from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
+from jobs.inputs.returns import HAS_RETURN, mark_returned_products, net_returns
 from jobs.inputs.row_accounting import (
     ReadTable,
     RowAccount,
@@ -38,10 +40,8 @@ from jobs.spark.contracts import enforce
 from jobs.spark.errors import BadFile, ConfigurationError, InputError
 
 #: Tables are checked against those of earlier steps. The tables of one step are read at the same time, because
-#: planning a single one leaves cores idle. Without an items table the catalogue is derived from the purchases.
+#: planning a single one leaves cores idle.
 _EVENTS = ("purchases", "searches", "reviews", "questions", "articles")
-_STEPS = (("optouts", "items"), _EVENTS)
-_STEPS_WITHOUT_ITEMS = (("optouts",), _EVENTS[:1], _EVENTS[1:])
 _THREADS = 4
 
 
@@ -89,11 +89,19 @@ def read_inputs(
         return found
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        for step in _STEPS if "items" in config.inputs else _STEPS_WITHOUT_ITEMS:
+        for step in _steps(config):
             configured = [table for table in step if table in config.inputs and table in wanted]
             tables |= dict(zip(configured, pool.map(read, configured), strict=True))
-            if "purchases" in tables and "items" not in tables:
-                tables["items"] = _derive_items(spark, tables["purchases"].used, f"{work}/items")
+            if "items" in configured:
+                source, path = config.inputs["items"], f"{work}/items_of_snapshots"
+                tables["items"] = _with_earlier_snapshots(spark, source, run_date, tables["items"], path)
+            if "purchases" not in configured:
+                continue
+            if "items" not in tables:
+                tables["items"] = _derive_items(spark, tables["purchases"].product_rows, f"{work}/items")
+            elif config.inputs["purchases"].maps_title:
+                titled = items_of_purchases(tables["purchases"].product_rows)
+                tables["items"] = _with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
     return Inputs(
         used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != "optouts"},
         quarantine=collect_quarantine(
@@ -107,6 +115,14 @@ def read_inputs(
         },
         notes=[note for read in tables.values() for note in read.notes],
     )
+
+
+def _steps(config: Config) -> tuple[tuple[str, ...], ...]:
+    """Return the steps of reading; purchases come before the other events if they name products."""
+    purchases = config.inputs.get("purchases")
+    if "items" in config.inputs and not (purchases and purchases.maps_title):
+        return (("optouts", "items"), _EVENTS)
+    return (("optouts", "items"), _EVENTS[:1], _EVENTS[1:])
 
 
 def read_table(
@@ -141,7 +157,7 @@ def _scan(
     path: str,
     excluded_files: Sequence[str],
 ) -> ReadTable:
-    with_title = table == "purchases" and "items" not in tables
+    with_title = table == "purchases" and ("items" not in tables or source.maps_title)
     columns = input_columns(table, with_title)
     names = [column.name for column in columns]
     read, decided, copies = Observation(), Observation(), Observation()
@@ -159,18 +175,28 @@ def _scan(
     )
     rows = keep_written_rows(rows, table, names)
     rows = number_copies(rows, table, names).observe(copies, F.count_if(is_copy()).alias("duplicates"))
-    rows = rows.where(~is_copy()).select(*names, RULE, "key_hash", "source_file")
+    rows = rows.where(~is_copy())
+    kept = [*names, RULE, "key_hash", "source_file"]
+    if table == "purchases":
+        rows, kept = mark_returned_products(rows), [*kept, HAS_RETURN]
+    rows = rows.select(*kept)
 
     with translating_errors(table, source, f"inputs.{table}", scan=True):
         rows.write.mode("overwrite").parquet(path)
     written = spark.read.schema(rows.schema).parquet(path)
+    returned, before_returns = 0, None
+    if table == "purchases" and written.where(HAS_RETURN).head() is not None:
+        before_returns = written.where(F.col(RULE).isNull())
+        written, returned = net_returns(spark, written, f"{path}_with_returns")
     counts = {row[RULE]: int(row["count"]) for row in written.groupBy(RULE).count().collect()}
     used = counts.pop(None, 0)
-    account = RowAccount(int(read.get["rows"]), used, sum(counts.values()), **(decided.get | copies.get))
+    account = RowAccount(
+        int(read.get["rows"]), used, sum(counts.values()), **decided.get, **copies.get, returned=returned
+    )
     refuse_imbalance(table, account)
     notes += refuse_undecoded_text(table, source, account.read, int(read.get["undecoded"]))
     rejected_by_rule = counts | ({FILE_UNREADABLE: len(excluded_files)} if excluded_files else {})
-    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes)
+    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes, before_returns)
 
 
 def _count_rows() -> Column:
@@ -194,17 +220,8 @@ def _refuse_empty(table: str, source: InputSettings, read: ReadTable, run_date: 
 
 
 def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> ReadTable:
-    """Derive the catalogue from the purchases: each item's most frequent title, ties by text; without one its id."""
-    title = F.btrim(F.col(TITLE))
-    counted = (
-        purchases.select("item_id", F.when(title != "", title).alias("title"))
-        .groupBy("item_id", "title")
-        .agg(_count_rows().alias("rows"))
-    )
-    # min_by ignores rows whose order is null: rows without a title.
-    order = F.when(F.col("title").isNotNull(), F.struct(-F.col("rows"), "title"))
-    best = counted.groupBy("item_id").agg(F.min_by("title", order).alias("title"))
-    items = best.select(
+    """Derive the catalogue from the purchases: each item's most frequent title; without one its id."""
+    items = most_frequent_titles(purchases).select(
         "item_id",
         F.coalesce("title", "item_id").alias("title"),
         F.lit(None).cast("string").alias("category"),
@@ -216,3 +233,26 @@ def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> ReadT
     written = spark.read.schema(items.schema).parquet(path)
     n = written.count()
     return ReadTable(written, RowAccount(read=n, used=n), {})
+
+
+def _with_earlier_snapshots(
+    spark: SparkSession, source: InputSettings, run_date: date, items: ReadTable, path: str
+) -> ReadTable:
+    """Add the products that earlier snapshots of the items had, if the source is kept as one snapshot per date."""
+    snapshots = earlier_snapshots(spark, source, run_date)
+    if not snapshots:
+        return items
+    try:
+        with translating_errors("items", source, "inputs.items", scan=True):
+            return _with_delisted(spark, items, items_of_snapshots(spark, source, snapshots), path)
+    except InputError as error:
+        note = f"the earlier snapshots cannot be read, so delisted products of them are quarantined: {error}"
+        return replace(items, notes=[*items.notes, note])
+
+
+def _with_delisted(spark: SparkSession, items: ReadTable, delisted: DataFrame, path: str) -> ReadTable:
+    """Add the `delisted` products that `items` lacks. They are no rows of the source, so its account stays."""
+    new = delisted.join(items.used.select("item_id"), on="item_id", how="left_anti")
+    new.write.mode("overwrite").parquet(path)
+    written = spark.read.schema(new.schema).parquet(path)
+    return replace(items, written=items.written.unionByName(written, allowMissingColumns=True))

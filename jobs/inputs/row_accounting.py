@@ -1,7 +1,7 @@
 """Decides the one outcome of each source row: used, or one reason why not.
 
 The reasons are checked in one order: quarantined (unless the row happened after the window), opted out, outside the
-window, duplicate. A row with none of them is used.
+window, duplicate, returned. A row with none of them is used. Returns that match no purchase are quarantined.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 import schemas
+from jobs.config.input_settings import TITLE
+from jobs.inputs.returns import is_return
 from jobs.inputs.sources import SOURCE_FILE
 from jobs.inputs.validation import RULE, raw_name, unknown_id_rule
 from jobs.spark.errors import GateRefused
@@ -34,6 +36,8 @@ class RowAccount:
     opted_out: int = 0
     duplicates: int = 0
     outside_window: int = 0
+    #: Matched returns, and purchases that were returned in full.
+    returned: int = 0
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, f.name)} {f.name.replace('_', ' ')}" for f in fields(self))
@@ -50,6 +54,13 @@ class ReadTable:
     excluded_files: Sequence[str] = ()
     #: Warnings for the operator, one line each.
     notes: Sequence[str] = ()
+    #: The valid rows before returns were netted, if there were any: they name products, too.
+    before_returns: DataFrame | None = None
+
+    @property
+    def product_rows(self) -> DataFrame:
+        """The valid rows, also those of products that were returned: a returned product is still a product."""
+        return self.used if self.before_returns is None else self.before_returns
 
     @property
     def used(self) -> DataFrame:
@@ -68,7 +79,10 @@ def is_before(instant: datetime, column: str) -> Column:
 
 
 def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTable]) -> DataFrame:
-    """Set RULE in rows whose id is not in the table that the contract relates it to, if that table was read."""
+    """Set RULE in rows whose id is not in the table that the contract relates it to, if that table was read.
+
+    A purchase that names its product by a title is never unknown: the product was in the catalogue.
+    """
     for relation in schemas.contract(table).relations:
         if relation.table not in tables:
             continue
@@ -76,6 +90,8 @@ def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTab
         if tables[relation.table].account.used <= _MAX_BROADCAST_ITEMS:
             ids = F.broadcast(ids)
         is_unknown = F.col(RULE).isNull() & F.col("__known").isNull()
+        if TITLE in rows.columns:
+            is_unknown &= F.coalesce(F.btrim(TITLE), F.lit("")) == ""
         rows = (
             rows.join(ids, on=F.col(relation.column) == F.col("__known"), how="left")
             .withColumn(RULE, F.when(is_unknown, F.lit(unknown_id_rule(relation))).otherwise(F.col(RULE)))
@@ -112,9 +128,10 @@ def decide_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
 def keep_written_rows(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
     """Keep the rows that will be written, before the shuffle; rejected rows keep the hash of their key and their file.
 
-    Returns `names`, RULE, `key_hash` and `source_file`; the last two are null in rows that are not rejected.
+    Returns `names`, RULE, `key_hash` and `source_file`. The last two are null unless the row is rejected or a return.
     """
     is_rejected = F.col(RULE).isNotNull()
+    may_be_rejected = is_rejected | is_return() if table == "purchases" else is_rejected
     texts = [F.col(raw_name(name)).cast("string") for name in schemas.contract(table).key]
     key = F.concat_ws(_KEY_SEPARATOR, *(F.coalesce(text, F.lit("")) for text in texts))
     # The file's name, with its partition folders if it has any.
@@ -122,8 +139,8 @@ def keep_written_rows(rows: DataFrame, table: str, names: list[str]) -> DataFram
     return rows.where(F.col("__outcome").isNull() | is_rejected).select(
         *names,
         RULE,
-        F.when(is_rejected, F.sha2(key, 256)).alias("key_hash"),
-        F.when(is_rejected, file).alias("source_file"),
+        F.when(may_be_rejected, F.sha2(key, 256)).alias("key_hash"),
+        F.when(may_be_rejected, file).alias("source_file"),
     )
 
 
@@ -140,7 +157,8 @@ def number_copies(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
     # Rejected rows are spread by their whole content: no task gets all the rows without a customer.
     bucket = F.when(F.col(RULE).isNull(), F.xxhash64(*bucket_key)).otherwise(F.xxhash64(*names, RULE))
     copies = (
-        Window.partitionBy("__bucket", *contract.key)
+        # A return never repeats a purchase, even of the same order at the same time.
+        Window.partitionBy("__bucket", *contract.key, *([is_return()] if table == "purchases" else []))
         # The key comes last: a table without other columns also needs an order.
         .orderBy(*newest, *(F.col(n).asc_nulls_last() for n in others if n != contract.time_column), *contract.key)
         .rowsBetween(Window.unboundedPreceding, Window.currentRow)

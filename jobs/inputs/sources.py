@@ -6,18 +6,21 @@ key and the remedy. `jobs/inputs/validation.py` checks the values.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from py4j.java_gateway import is_instance_of
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StringType, StructField, StructType
 
 import schemas
 from jobs.config.input_settings import TITLE, InputSettings
 from jobs.inputs import schema_drift
+from jobs.inputs.expressions import column_or_sql, find_column, refuse_unsafe_sql
 from jobs.inputs.source_errors import describe_columns, translating_errors
 from jobs.spark.errors import BadFile, InputError
 
@@ -30,6 +33,8 @@ _DEFAULT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "csv": {"header": True, "multiLine": True, "escape": '"', "enforceSchema": False},
     "json": {"primitivesAsString": True},
 }
+_RELATION_PLAN = "org.apache.spark.sql.execution.datasources.LogicalRelation"
+_FILES = "org.apache.spark.sql.execution.datasources.HadoopFsRelation"
 
 
 def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column, ...]:
@@ -62,6 +67,7 @@ def open_source(
         rows = rows.where(~file.isin([str(_hadoop_path(spark, name).toString()) for name in excluded_files]))
     if source.where is not None:
         with translating_errors(table, source, f"inputs.{table}.where", rows):
+            refuse_unsafe_sql(rows, source.where, f"inputs.{table}.where")
             rows = rows.where(F.expr(source.where))
     return OpenedSource(rows, file_schemas)
 
@@ -72,14 +78,25 @@ def _load(spark: SparkSession, source: InputSettings) -> tuple[DataFrame, dict[s
     df = spark.read.format(source.format).options(**options).load(source.paths)
     paths = df.inputFiles() if source.format.lower() == "parquet" else []
     found = schema_drift.distinct_schemas(spark, paths) if 1 < len(paths) <= schema_drift.MAX_FILES else {}
-    if len(found) < 2 and not source.max_bad_files:
+    partitions = _partition_columns(spark, df)
+    if len(found) < 2 and not source.max_bad_files and not partitions:
         return df, {}
-    schema = df.schema
+    # Folder names are text: as a number store=007 would lose its zeros.
+    schema = StructType([StructField(f.name, StringType()) if f.name in partitions else f for f in df.schema.fields])
     if len(found) > 1:
         schema = schema_drift.merge_schemas([*found.values(), schema])  # only the last has the partition columns
     # Corrupt files are skipped for the schema alone: the scan must never lose their rows silently.
     rows = spark.read.format(source.format).options(**_reader_options(source)).schema(schema).load(source.paths)
     return rows, found if len(found) > 1 else {}
+
+
+def _partition_columns(spark: SparkSession, df: DataFrame) -> set[str]:
+    """Return the columns of a loaded source that its folder names give (store=007)."""
+    plan: Any = df._jdf.queryExecution().analyzed()
+    gateway = spark.sparkContext._gateway
+    if not is_instance_of(gateway, plan, _RELATION_PLAN) or not is_instance_of(gateway, plan.relation(), _FILES):
+        return set()
+    return set(StructType.fromJson(json.loads(plan.relation().partitionSchema().json())).names)
 
 
 def _reader_options(source: InputSettings) -> dict[str, Any]:
@@ -104,14 +121,14 @@ def refuse_schema_drift(spark: SparkSession, table: str, source: InputSettings, 
     referenced: dict[str, set[str]] = {}
     for key, text in mapping.items():
         with translating_errors(table, source, key, opened.rows):
-            referenced[key] = schema_drift.referenced_columns(opened.rows.select(_expression(opened.rows, text)))
+            referenced[key] = schema_drift.referenced_columns(opened.rows.select(column_or_sql(opened.rows, text)))
     for path, frame in schema_drift.empty_frames(spark, opened.rows, opened.file_schemas).items():
         existing = {name.lower() for name in frame.columns}
         of_file = source.model_copy(update={"path": path})
         for key, text in mapping.items():
             if not (referenced[key] & existing and referenced[key] - existing):
                 with translating_errors(table, of_file, key, frame):
-                    frame.select(_expression(frame, text))
+                    frame.select(column_or_sql(frame, text))
         if source.columns is None:
             for column in schemas.contract(table).columns:
                 if _is_needed(column) and column.name not in existing:
@@ -143,15 +160,17 @@ def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bo
     selected: dict[str, Column] = {}
     for column in input_columns(table, with_title):
         expression = (source.columns or {}).get(column.name)
-        if expression is None and source.columns is None and _find_column(df, column.name) is not None:
+        if expression is None and source.columns is None and find_column(df, column.name) is not None:
             expression = column.name
         if expression is None:
             if _is_needed(column):
                 raise _missing_column(table, source, df, column.name)
             selected[column.name] = F.lit(None).cast("string").alias(column.name)
             continue
-        with translating_errors(table, source, f"inputs.{table}.columns.{column.name}", df):
-            selected[column.name] = _expression(df, expression).alias(column.name)
+        key = f"inputs.{table}.columns.{column.name}"
+        with translating_errors(table, source, key, df):
+            refuse_unsafe_sql(df, expression, key)
+            selected[column.name] = column_or_sql(df, expression).alias(column.name)
     file = df.metadataColumn("_metadata").getField("file_path").alias(SOURCE_FILE)
     try:
         return df.select(*selected.values(), file)
@@ -198,15 +217,3 @@ def _hadoop_path(spark: SparkSession, uri: str) -> Any:
     """Return Hadoop's path of a file's URI; its text equals the file's `_metadata.file_path`."""
     jvm: Any = spark._jvm
     return jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
-
-
-def _expression(df: DataFrame, text: str) -> Column:
-    """Return the column called `text`, whatever characters it has (reviews.text in a CSV header), else the SQL."""
-    name = _find_column(df, text.strip())
-    return F.expr(text) if name is None else F.col("`" + name.replace("`", "``") + "`")
-
-
-def _find_column(df: DataFrame, name: str) -> str | None:
-    if name in df.columns:
-        return name
-    return next((column for column in df.columns if column.lower() == name.lower()), None)

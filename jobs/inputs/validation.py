@@ -31,10 +31,17 @@ from jobs.spark.errors import InputError
 #: Name of the column with the first broken rule; null in valid rows.
 RULE = "__rule"
 
+#: Rule of a return that no earlier purchase covers; `jobs/inputs/returns.py` checks it.
+RETURN_UNMATCHED = "return_unmatched"
+_RETURN_DETAIL = "quantity is negative, and earlier purchases of the customer do not cover it"
+
 #: White space of every kind, and the invisible marks that files and spreadsheets leave around ids.
 _SPACE = "".join(map(chr, (*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200C)))) + (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
+#: Columns whose line breaks and tabs are kept; titles, ids and searches are single lines.
+_LONG_TEXTS = ("text", "body", "answer")
+_LINE_BREAKS = r"[\t\n\x0B\f\r\x85\u2028\u2029]"
 #: A time must start with a date: Spark would read 08:26 as a time of today.
 _DATE_START = r"^\s*\d{4}-\d{1,2}-\d{1,2}"
 
@@ -90,7 +97,11 @@ def rule_details(table: str) -> dict[str, str]:
         **{f"{c.name}_unparsable": f"{c.name} cannot be read as {c.type}" for c in contract.columns},
         **{f"{c.name}_not_null": f"{c.name} is null or empty" for c in contract.columns if not c.nullable},
         **{rule.name: rule.message for rule in contract.rules},
-        **{unknown_id_rule(r): f"{r.column} is not in {r.table}" for r in contract.relations},
+        **{
+            unknown_id_rule(r): f"{r.column} is not in {r.table} or an earlier snapshot, and no purchase names it"
+            for r in contract.relations
+        },
+        **({RETURN_UNMATCHED: _RETURN_DETAIL} if table == "purchases" else {}),
     }
 
 
@@ -123,7 +134,7 @@ def _with_default(column: schemas.Column, found: DataType) -> Column:
 def _cast(column: schemas.Column, found: DataType) -> Column:
     raw = F.col(column.name)
     if column.type == "string":
-        return _text(raw.cast("string"), is_id=column.name.endswith("_id"))
+        return _clean_text(raw.cast("string"), column.name)
     if column.type == "timestamp" and isinstance(found, StringType):
         return F.when(raw.rlike(_DATE_START), raw.try_cast("timestamp"))
     if column.type == "int" and isinstance(found, StringType):
@@ -134,10 +145,16 @@ def _cast(column: schemas.Column, found: DataType) -> Column:
     return raw.try_cast(column.type)
 
 
-def _text(text: Column, is_id: bool) -> Column:
-    """Return valid UTF-8 without NUL. Ids also lose the white space around them and are null if nothing is left."""
-    clean = F.replace(F.make_valid_utf8(text), F.lit("\0"))
-    return F.nullif(F.btrim(clean, F.lit(_SPACE)), F.lit("")) if is_id else clean
+def _clean_text(text: Column, name: str) -> Column:
+    """Return valid UTF-8 without control characters, which a terminal would obey.
+
+    Only long texts keep line breaks and tabs. Ids also lose the white space around them; an empty id is null.
+    """
+    valid = F.make_valid_utf8(text)
+    if name in _LONG_TEXTS:
+        return F.regexp_replace(valid, r"[\p{Cc}&&[^\t\n\r]]", "")
+    clean = F.regexp_replace(F.regexp_replace(valid, _LINE_BREAKS, " "), r"\p{Cc}", "")
+    return F.nullif(F.btrim(clean, F.lit(_SPACE)), F.lit("")) if name.endswith("_id") else clean
 
 
 def _is_blank(column: schemas.Column, found: DataType, name: str) -> Column:

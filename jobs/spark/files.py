@@ -63,6 +63,13 @@ def listdir(spark: SparkSession, folder: str) -> list[str]:
         return sorted(status.getPath().getName() for status in found)
 
 
+def glob(spark: SparkSession, pattern: str) -> list[str]:
+    """Return the sorted paths of the files and folders that match a Hadoop glob pattern."""
+    with _java_errors(pattern):
+        found = _file_system(spark, pattern).globStatus(_path(spark, pattern)) or ()
+        return sorted(str(status.getPath().toUri().getPath()) for status in found)
+
+
 def is_file(spark: SparkSession, path: str) -> bool:
     """Return whether a file (not a folder) exists."""
     if here := local(path):

@@ -93,6 +93,15 @@ def test_a_backfill_equals_the_nights_one_by_one_and_the_plan_told_its_cost(
     assert read_attempts(spark, Store(str(shop.folder / "backfilled"))) == {}
 
 
+def test_quarantine_of_a_night_is_new_on_that_night(shop: GrowingShop) -> None:
+    (first, _), (second, _) = shop.done
+    rows = [shop.table("one-by-one", "quarantine", day) for day in shop.nights]
+    assert not set(rows[0].key_hash) & set(rows[1].key_hash)
+    rejected = [sum(account.quarantined for account in night.accounts.values()) for night in (first, second)]
+    assert [len(one) for one in rows] == [rejected[0], rejected[1] - rejected[0]]
+    assert [sum(night.quarantined.values()) for night in (first, second)] == [len(one) for one in rows]
+
+
 def test_a_published_date_costs_the_model_nothing(spark: SparkSession, shop: GrowingShop) -> None:
     (again,) = planned(spark, shop, "one-by-one", 1, 1)
     assert set(again.to_score.values()) == {0}

@@ -17,6 +17,7 @@ from jobs.config.settings import Config
 from jobs.inputs.reader import Inputs, read_inputs
 from jobs.inputs.row_accounting import RowAccount, end_of_date, refuse_imbalance
 from jobs.spark.errors import ConfigurationError, GateRefused, InputError
+from jobs.tables.histories import histories
 from jobs.training.training_data import tables_of_reviews
 from schemas import contract
 
@@ -112,7 +113,7 @@ def test_accounts(shop: Inputs) -> None:
 def test_rules(shop: Inputs) -> None:
     assert shop.rejected_by_rule == {
         ("purchases", "purchased_at_unparsable"): 1,
-        ("purchases", "quantity_positive"): 1,
+        ("purchases", "quantity_not_zero"): 1,
         ("purchases", "unknown_item"): 1,
         ("purchases", "user_id_not_null"): 1,
         ("reviews", "rating_unparsable"): 1,
@@ -168,7 +169,7 @@ def outcomes(rows: list[dict[str, Any]], gone: set[str]) -> tuple[RowAccount, di
         rule = (
             "purchased_at_unparsable" if row["purchased_at"] == "junk"
             else "user_id_not_null" if not row["user_id"]
-            else "quantity_positive" if row["quantity"] == "-1"
+            else "quantity_not_zero" if row["quantity"] == "0"
             else "unknown_item" if row["item_id"] == "i9"
             else None
         )  # fmt: skip
@@ -197,7 +198,7 @@ def test_many_rows_agree_with_a_plain_model_in_any_order_and_partitioning(spark:
             "user_id": dice.choice(["", *(f"u{n}" for n in range(20))]),
             "item_id": dice.choice(["i1", "i2", "i9"]),
             "purchased_at": dice.choice(times),
-            "quantity": dice.choice(["-1", "1", "2", "3", "4"]),
+            "quantity": dice.choice(["0", "1", "2", "3", "4"]),
         }
         for _ in range(2000)
     ]
@@ -261,6 +262,75 @@ def test_items_are_derived_from_titled_purchases(spark: SparkSession, tmp_path: 
     assert got.accounts["items"] == RowAccount(4, used=4)
     assert got.rejected_by_rule == {("reviews", "unknown_item"): 1}
     assert got.used["purchases"].columns == list(contract("purchases").column_names)
+
+
+def snapshot(folder: Path, day: str, items: Rows) -> None:
+    (folder / "snapshots" / day).mkdir(parents=True)
+    lines = "\n".join(json.dumps(item) for item in items)
+    (folder / "snapshots" / day / "part-0.json").write_text(lines, encoding="utf-8")
+
+
+def test_delisted_products_are_history_and_never_sold(spark: SparkSession, tmp_path: Path) -> None:
+    tea = {"item_id": "i1", "title": "Tea"}
+    snapshot(tmp_path, "2026-06-01", [tea, {"item_id": "old", "title": "First name"}])
+    snapshot(tmp_path, "2026-06-29", [tea, {"item_id": "old", "title": "Last name", "category": "cups", "price": "3"}])
+    snapshot(tmp_path, "2026-06-30", [tea])
+    snapshot(tmp_path, "2026-07-01", [tea, {"item_id": "new", "title": "Not yet"}])
+    (tmp_path / "snapshots" / "notes-2026-06-02").mkdir()
+    purchases = [{}, {"item_id": "old", "unit_price": "3"}, {"item_id": "new"}, {"item_id": "i9"}]
+    source = {"path": str(tmp_path / "snapshots" / "{run_date}"), "format": "json"}
+    reviews = [{"item_id": "old"}, {"review_id": "r2", "item_id": "i9"}]
+    found = read(spark, tmp_path, {"purchases": purchases, "reviews": reviews}, items=source)
+    assert values(found.used["purchases"], "item_id") == [("i1",), ("old",)]
+    assert values(found.used["reviews"], "item_id") == [("old",)]
+    assert found.rejected_by_rule == {("purchases", "unknown_item"): 2, ("reviews", "unknown_item"): 1}
+    assert values(found.used["items"], "item_id", "title", "category", "available") == [
+        ("i1", "Tea", None, True),
+        ("old", "Last name", "cups", False),
+    ]
+    assert found.accounts["items"] == RowAccount(1, used=1)
+    assert found.notes == []
+    (customer,) = histories(found.used, 10).collect()
+    assert {event.title for event in customer.events} == {"Tea", "Last name"}
+    # On an earlier date only the snapshots before it count.
+    early = read_inputs(
+        spark,
+        config_of(tmp_path, {"purchases": purchases}, items=source),
+        date(2026, 6, 1),
+        str(tmp_path / "early"),
+    )
+    assert values(early.used["items"], "title", "available") == [("First name", True), ("Tea", True)]
+
+
+def test_earlier_snapshots_that_cannot_be_read_are_reported(spark: SparkSession, tmp_path: Path) -> None:
+    snapshot(tmp_path, "2026-06-29", [{"item_id": "old", "name": "Cup"}])
+    snapshot(tmp_path, "2026-06-30", [{"item_id": "i1", "title": "Tea"}])
+    source = {"path": str(tmp_path / "snapshots" / "{run_date}"), "format": "json"}
+    found = read(spark, tmp_path, {"purchases": [{}, {"item_id": "old"}]}, items=source)
+    assert found.accounts["purchases"] == RowAccount(2, used=1, quarantined=1)
+    (note,) = found.notes
+    assert "the earlier snapshots cannot be read" in note
+    assert "has no column title" in note
+
+
+def test_products_that_purchases_name_are_history(spark: SparkSession, tmp_path: Path) -> None:
+    mapping = {name: name for name in ("user_id", "item_id", "purchased_at")} | {"title": "name"}
+    purchases = [
+        {"name": "Tea bag"},
+        {"item_id": "old", "name": "Old cup"},
+        {"item_id": "i9", "name": " "},
+        {"item_id": "later", "name": "Later", "purchased_at": "2026-07-01 10:00:00"},
+    ]
+    reviews = [{"item_id": "old"}, {"review_id": "r2", "item_id": "later"}]
+    tables = {"purchases": purchases, "items": ITEMS, "reviews": reviews}
+    found = read(spark, tmp_path, tables, purchases={"columns": mapping})
+    assert values(found.used["purchases"], "item_id") == [("i1",), ("old",)]
+    assert found.rejected_by_rule == {("purchases", "unknown_item"): 1, ("reviews", "unknown_item"): 1}
+    assert values(found.used["items"], "item_id", "title", "available") == [
+        ("i1", "Tea", True),
+        ("i2", "Cup", False),
+        ("old", "Old cup", False),
+    ]
 
 
 @pytest.mark.parametrize(

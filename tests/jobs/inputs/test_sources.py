@@ -77,6 +77,30 @@ def test_paths_are_folders_globs_and_lists(spark: SparkSession, tmp_path: Path) 
     assert len(rows_of(spark, path=str(tmp_path), where="day >= '2026-04-01'")) == 1
 
 
+@pytest.mark.parametrize("form", ["parquet", "csv", "json"])
+def test_partition_values_stay_text(spark: SparkSession, tmp_path: Path, form: str) -> None:
+    for store, user in (("007", "u1"), ("7", "u2"), ("1e3", "u3")):
+        folder = tmp_path / f"store={store}"
+        folder.mkdir()
+        if form == "parquet":
+            pq.write_table(searches(1), folder / "a.parquet")
+        elif form == "csv":
+            (folder / "a.csv").write_text(f"user_id,query,searched_at\n{user},tea,2026-03-01\n")
+        else:
+            (folder / "a.json").write_text('{"user_id": "u", "query": "tea", "searched_at": "2026-03-01"}\n')
+    columns = SEARCHES | {"user_id": "concat(store, '-', query)", "clicked_item_id": "store"}
+    rows = rows_of(spark, path=str(tmp_path), format=form, columns=columns)
+    assert {row.clicked_item_id for row in rows} == {"007", "7", "1e3"}
+    assert {row.user_id.split("-tea")[0] for row in rows} == {"007", "7", "1e3"}
+    (only,) = rows_of(spark, path=str(tmp_path / "store=007"), format=form)
+    assert only.query.startswith("tea")
+    numbers = tmp_path / "numbers"
+    shutil.copytree(tmp_path / "store=007", numbers / "hour=09")
+    shutil.copytree(tmp_path / "store=007", numbers / "hour=10")
+    source = {"path": str(numbers), "format": form, "columns": SEARCHES | {"clicked_item_id": "hour"}}
+    assert [row.clicked_item_id for row in rows_of(spark, where="hour < 10", **source)] == ["09"]
+
+
 def test_only_the_columns_that_are_needed_are_read(spark: SparkSession, tmp_path: Path) -> None:
     wide = searches().append_column("clicked_item_id", pa.array(["i"] * 3)).append_column("blob", pa.array(["b"] * 3))
     pq.write_table(wide, tmp_path / "s.parquet")
@@ -194,6 +218,33 @@ def test_mappings_that_do_not_fit(spark: SparkSession, tmp_path: Path, change: d
     assert says.format(path=path) in error_of(spark, tmp_path, {"path": path, **change})
 
 
+_GETENV = "('java.lang.System', 'getenv', 'HOME')"
+
+
+@pytest.mark.parametrize(
+    ("key", "sql", "says"),
+    [
+        ("columns.query", f"reflect{_GETENV}", "reflect, java_method and try_reflect call Java"),
+        ("columns.query", f"`java_method`{_GETENV}", "call Java"),
+        ("columns.query", f"lower(system.builtin.try_reflect{_GETENV})", "call Java"),
+        ("columns.query", f"IDENTIFIER('ref' || 'lect'){_GETENV}", "call Java"),
+        ("columns.query", "transform(array('HOME'), x -> reflect('java.lang.System', 'getenv', x))[0]", "call Java"),
+        ("columns.query", f"(WITH t AS (SELECT reflect{_GETENV} AS home) SELECT max(home) FROM t)", "call Java"),
+        ("where", f"query IN (SELECT reflect/**/{_GETENV})", "call Java"),
+        ("columns.query", "(SELECT TRANSFORM(a) USING 'id' AS (b string) FROM (SELECT 'x' AS a))", "runs a program"),
+    ],
+)
+def test_expressions_that_call_java_or_programs_are_refused(
+    spark: SparkSession, tmp_path: Path, key: str, sql: str, says: str
+) -> None:
+    pq.write_table(searches(), tmp_path / "a.parquet")
+    source: dict[str, Any] = {"path": str(tmp_path / "a.parquet")}
+    source |= {"where": sql} if key == "where" else {"columns": SEARCHES | {"query": sql}}
+    message = error_of(spark, tmp_path, source)
+    assert message.startswith(f"inputs.searches.{key}: ")
+    assert says in message
+
+
 def test_numbers_in_text_files_need_a_cast(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text('{"user_id": "u1", "query": "tea", "at": 1772323200}\n')
     source = {"path": str(tmp_path / "s.json"), "format": "json"}
@@ -235,7 +286,7 @@ def test_csv_that_cannot_be_read(spark: SparkSession, tmp_path: Path) -> None:
             "u1,2026-04-01\n,2026-03-01\n",
             None,
             "no row of {path} can be used as of 2026-03-31: 2 read, 0 used, 1 quarantined, 0 opted out, 0 duplicates, "
-            "1 outside window; 1 broke user_id_not_null (user_id is null or empty)",
+            "1 outside window, 0 returned; 1 broke user_id_not_null (user_id is null or empty)",
         ),
     ],
 )

@@ -1,0 +1,78 @@
+"""Finds products that left the catalogue: their purchases and reviews are history, but no list may contain them.
+
+Their titles come from the last earlier snapshot of the items that had them, or from the purchases.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from fnmatch import fnmatch
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+import schemas
+from jobs.config.input_settings import RUN_DATE, TITLE, InputSettings
+from jobs.inputs.sources import SOURCE_FILE, input_columns, map_columns, open_source
+from jobs.inputs.validation import RULE, validate_rows
+from jobs.spark import files
+
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def earlier_snapshots(spark: SparkSession, source: InputSettings, run_date: date) -> list[str]:
+    """Return the paths of the source's snapshots before `run_date`, oldest first; none without {run_date} in a path."""
+    found: set[tuple[str, str]] = set()
+    for template in source.paths:
+        if RUN_DATE not in template:
+            continue
+        for path in files.glob(spark, template.replace(RUN_DATE, "*")):
+            for day in _ISO_DATE.findall(path):
+                snapshot = template.replace(RUN_DATE, day)
+                if day < run_date.isoformat() and fnmatch(path, f"*{_without_scheme(snapshot).rstrip('/')}"):
+                    found.add((day, snapshot))
+    return [snapshot for _, snapshot in sorted(found)]
+
+
+def items_of_snapshots(spark: SparkSession, source: InputSettings, snapshots: list[str]) -> DataFrame:
+    """Return each product of the earlier snapshots as its last one had it: the columns of `items`, not available.
+
+    Raises the errors of `open_source` and `map_columns`.
+    """
+    earlier = source.model_copy(update={"path": snapshots})
+    raw = map_columns(open_source(spark, "items", earlier).rows, "items", earlier)
+    rows = validate_rows(raw, "items", input_columns("items")).where(F.col(RULE).isNull())
+    # The date has the same place in every path, so the order of the paths is that of the dates.
+    last = F.max_by(F.struct("title", "category", "price"), SOURCE_FILE).alias("last")
+    products = rows.groupBy("item_id").agg(last).select("item_id", "last.*")
+    return _unavailable(products)
+
+
+def items_of_purchases(purchases: DataFrame) -> DataFrame:
+    """Return each product that some purchase names by a title: the columns of `items`, not available."""
+    return _unavailable(most_frequent_titles(purchases).where(F.col("title").isNotNull()))
+
+
+def most_frequent_titles(purchases: DataFrame) -> DataFrame:
+    """Return `item_id` and its most frequent `title` among the purchases, ties by text; null if none has a title."""
+    title = F.btrim(F.col(TITLE))
+    counted = (
+        purchases.select("item_id", F.when(title != "", title).alias("title"))
+        .groupBy("item_id", "title")
+        .agg(F.count(F.lit(1)).alias("rows"))
+    )
+    # min_by ignores rows whose order is null: rows without a title.
+    order = F.when(F.col("title").isNotNull(), F.struct(-F.col("rows"), "title"))
+    return counted.groupBy("item_id").agg(F.min_by("title", order).alias("title"))
+
+
+def _unavailable(products: DataFrame) -> DataFrame:
+    """Select the columns of `items`; those that `products` lacks are null, none can be sold."""
+    values = {name: F.col(name) for name in products.columns} | {"available": F.lit(False)}
+    columns = schemas.contract("items").columns
+    return products.select(*(values.get(c.name, F.lit(None)).cast(c.type).alias(c.name) for c in columns))
+
+
+def _without_scheme(path: str) -> str:
+    return re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*:(//[^/]*)?", "", path)
