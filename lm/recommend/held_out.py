@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.training_examples import BOUGHT, CustomerEvents, prediction_targets
@@ -99,26 +100,31 @@ def _last_training_day(
 ) -> int:
     """The last day after which `wanted` customers have purchases to predict.
 
-    At most `held_out_share` of the purchases lie after it. Where no such day has enough customers it is the one with
-    most; where none has any, the day of all with most.
+    At most `held_out_share` of the purchases lie after it. If no such day has enough customers, the day with most is
+    taken; if none of them has any, the day with most of all days.
     """
     days = np.unique(np.concatenate([np.asarray(customer.days, dtype=np.int64) for customer in customers]))
-    eligible = np.zeros(len(days) + 1, np.int64)  # steps of the number of customers with purchases to predict
-    purchases = np.zeros(len(days), np.int64)
+    purchase_days: list[int] = []
+    first_days: list[int] = []  # of each customer with a purchase to predict: from here ...
+    target_days: list[int] = []  # ... until the day before this one
     for customer in customers:
-        first_bought: dict[str, int] = {}
+        bought: set[str | None] = set()
         last_target = None
         for event, day in zip(customer.events, customer.days, strict=True):
             if event.kind == BOUGHT and event.item_id in known:
-                purchases[np.searchsorted(days, day)] += 1
-                if not settings.exclude_purchased or event.item_id not in first_bought:
+                purchase_days.append(day)
+                if not settings.exclude_purchased or event.item_id not in bought:
                     last_target = day
-                first_bought.setdefault(str(event.item_id), day)
+                bought.add(event.item_id)
         if last_target is not None:
-            eligible[np.searchsorted(days, customer.days[0])] += 1
-            eligible[np.searchsorted(days, last_target)] -= 1
-    counts = eligible[:-1].cumsum()
-    is_late = purchases[::-1].cumsum()[::-1] - purchases <= settings.held_out_share * purchases.sum()
+            first_days.append(customer.days[0])
+            target_days.append(last_target)
+
+    def upto(dates: list[int]) -> NDArray[np.int64]:
+        return np.searchsorted(np.sort(np.array(dates, dtype=np.int64)), days, side="right")
+
+    counts = upto(first_days) - upto(target_days)
+    is_late = len(purchase_days) - upto(purchase_days) <= settings.held_out_share * len(purchase_days)
     enough = np.flatnonzero(is_late & (counts >= wanted))
     if len(enough):
         return int(days[enough[-1]])
