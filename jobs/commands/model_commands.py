@@ -38,7 +38,7 @@ AsOf = Annotated[
 ]
 ProtocolOption = Annotated[
     Protocol,
-    typer.Option(help="time-split: by the days; leave-one-out: each customer's last purchase, as in the papers."),
+    typer.Option(help="time-split: all purchases after a day; leave-one-out: each customer's last, as in papers."),
 ]
 TRAINED = tuple(task.NAME for task in TASKS)
 JUDGED = ("recommend", "sentiment")  # by `evaluate`

@@ -63,6 +63,7 @@ def figures_table(figures: Figures) -> FiguresTable:
 
 def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersTrainSettings:
     """Combine the configuration's sections `train` and `answers` into the settings of the training."""
+    from lm.answers.train_answers import AnswersTrainSettings
 
     return AnswersTrainSettings(
         **train.answers.model_dump(exclude={"max_tokens", "pretrain_epochs"}),

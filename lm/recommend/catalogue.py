@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,11 @@ from lm.text.template import product_text
 FORMAT = 1
 ENCODED_AT_ONCE = 8192
 CACHED_ROWS = 200_000
+#: Terminal sequences (OSC up to its end, CSI, other escapes), then single control characters and text directions.
+_CONTROLS = re.compile(
+    "(?:\x1b\\]|\x9d)[^\x07\x1b\x9c]{0,2000}(?:\x07|\x1b\\\\|\x9c)?|(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[ -~]?"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 class CatalogueError(Exception):
@@ -79,7 +85,8 @@ class Catalogue:
     def build(cls, item_ids: Sequence[str], titles: Sequence[str], encoder: PromptEncoder) -> Catalogue:
         """The catalogue of products with distinct ids, in the tokens of one model.
 
-        A product without a title is spelled by its id. Raises ValueError for a repeated id and for unequal lengths.
+        Titles lose their control characters. A product without a title is spelled by its id. Raises ValueError for a
+        repeated id and for unequal lengths.
         """
         if len(item_ids) != len(titles):
             raise ValueError(
@@ -87,7 +94,7 @@ class Catalogue:
             )
         order = pc.sort_indices(pa.array(item_ids, pa.large_string()))
         ids = Strings(pa.array(item_ids, pa.large_string()).take(order))
-        names = Strings(pa.array(titles, pa.large_string()).take(order))
+        names = Strings(pa.array([plain_title(title) for title in titles], pa.large_string()).take(order))
         if len(pc.unique(ids.array)) != len(ids):
             raise ValueError("an item_id occurs twice in the catalogue")
         coding = encoder.manifest.coding
@@ -148,6 +155,11 @@ class Catalogue:
             raise CatalogueError(f"catalogue {folder} mixes files of different catalogues: {mend}")
         ids, titles = _strings(table, "item_id"), _strings(table, "title")
         return cls(about["coding"], about["version"], ids, titles, item_token, trie)
+
+
+def plain_title(title: str) -> str:
+    """A title without terminal sequences, control characters and text directions; tabs and new lines stay."""
+    return _CONTROLS.sub("", title)
 
 
 def catalogue_version(item_ids: Iterable[str], titles: Iterable[str]) -> str:

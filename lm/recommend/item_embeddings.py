@@ -35,10 +35,10 @@ class ItemRows:
         spelled = iter(plain.answers([title for title in known if title is not None]))
         tokens = [[] if title is None else next(spelled) for title in known]
         device = model.get_input_embeddings().weight.device
-        self.lengths = torch.tensor([len(of) for of in tokens], device=device)
+        self.lengths = torch.tensor([len(title) for title in tokens], device=device)
         self.starts = self.lengths.cumsum(0) - self.lengths
-        self.flat = torch.tensor([token for of in tokens for token in of], dtype=torch.int64, device=device)
-        self.scale = title_scale(model.get_input_embeddings().weight, [of for of in tokens if of])
+        self.flat = torch.tensor([token for title in tokens for token in title], dtype=torch.int64, device=device)
+        self.scale = title_scale(model.get_input_embeddings().weight, [title for title in tokens if title])
 
     def __len__(self) -> int:
         return len(self.lengths)

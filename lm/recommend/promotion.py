@@ -29,19 +29,23 @@ def promote(
 ) -> str:
     """Move the folder `candidate` to `present` unless it is worse; return a sentence on what was found and done.
 
-    Both models list products for the customers that the candidate's training held out to report on. The difference of
-    NDCG@10 is bootstrapped over customers; the candidate is worse where the 95% interval lies below 0. The present
-    model may have been trained on some of these purchases, which favours it. A refit candidate was trained on them, so
-    promote candidates without refit. A first model needs no comparison.
+    Both models list products for the purchases that the candidate's training held out to report on: with the time
+    split, all purchases after one day. The difference of NDCG@10 is bootstrapped over customers; the candidate is worse
+    where the 95% interval lies below 0. A present model of a later date was trained on some of these purchases, which
+    favours it. A refit candidate was trained on them too, so promote candidates without refit. A first model needs no
+    comparison.
     """
     if not present.exists():
         replace_folder(candidate, present)
         return f"Promoted: there was no model in {present}."
-    held = split_of(customers, items, settings).test
+    split = split_of(customers, items, settings)
+    held = split.test
+    purchases = "last" if split.last_training_day is None else "newest"
     ours, theirs = (_ndcg(path, held, items, settings) for path in (candidate, present))
     mean, low, high = metrics.mean_interval(ours - theirs, seed=settings.seed)
     found = (
-        f"NDCG@{K} of {len(held):,} held-out customers: {ours.mean():.4f} new, {theirs.mean():.4f} present, "
+        f"NDCG@{K} on the held-out {purchases} purchases of {len(held):,} customers: {ours.mean():.4f} new, "
+        f"{theirs.mean():.4f} present, "
         f"difference {mean:+.4f} ({low:+.4f} to {high:+.4f})"
     )
     if high < 0:

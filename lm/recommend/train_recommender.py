@@ -47,7 +47,8 @@ def train_recommend(
     """Train on `customers` (in a fixed order) to predict `items` (id -> title), and write the model folder `out`.
 
     An older `out` stays until the new one is finished. An interrupted training goes on where it stopped. The manifest
-    records `window`. Returns held-out recall@10 and NDCG@10 with 95% intervals, of the model and of two baselines.
+    records `window`. Returns recall@10 and NDCG@10 on held-out purchases with 95% intervals, of the model and of two
+    baselines; with the time split also `held_out_days`, the newest days whose purchases are all held out.
     Raises TrainingError where there is too little to learn from.
     """
     items = dict(sorted(items.items()))
@@ -178,6 +179,9 @@ def _figures(
     }
     relevant = [one.items for one in split.test]
     figures = {"customers": float(len(relevant))}
+    if split.last_training_day is not None:
+        newest = max(customer.days[-1] for customer in split.refit if customer.days)
+        figures["held_out_days"] = float(newest - split.last_training_day)
     for rival, rival_lists in rivals.items():
         for name, metric in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg_at_k)):
             mean, low, high = metrics.mean_interval(metric(rival_lists, relevant, K), seed=settings.seed)

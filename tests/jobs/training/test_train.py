@@ -57,8 +57,11 @@ def test_writes_both_models_and_says_how_good_they_are(trained):
         assert manifest.task == task
         assert manifest.metrics == figures[task]
         assert manifest.training["window"]["as_of"] == as_of.isoformat()
-    for text in ("co-purchase", "popularity", "majority class", "held-out", "models/recommend"):
+    for text in ("co-purchase", "popularity", "majority class", "models/recommend"):
         assert text in printed
+    days = figures["recommend"]["held_out_days"]
+    assert 0 < days < 10
+    assert f"in the last {days:.0f} days, held out for everybody (time split)" in printed
     assert len(read_manifest(out / "models/recommend").item_ids) == 40
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lm.checkpoint.manifest import Manifest
 from lm.recommend import catalogue
-from lm.recommend.catalogue import Catalogue, CatalogueError, catalogue_version
+from lm.recommend.catalogue import Catalogue, CatalogueError, catalogue_version, plain_title
 from lm.recommend.trie import Trie
 from lm.text.prompt import PromptEncoder
 from tests.models import train_tokenizer
@@ -215,3 +215,22 @@ def test_version_follows_the_set_of_products_and_their_titles():
     others = [(["a", "b"], ["y", "x"]), (["a"], ["x"]), (["a", "b"], ["x", "z"]), (["a", "bx"], ["xy", ""]), ([], [])]
     assert len({base, *(catalogue_version(*other) for other in others)}) == 6
     assert catalogue_version(["a1"], ["b"]) != catalogue_version(["a"], ["1b"])
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Red  ink", "Red  ink"),
+        ("红色 墨盒\u3000大", "红色 墨盒\u3000大"),
+        ("\x1b[31mRed\x1b[0m ink", "Red ink"),
+        ("Ink\x1b]0;owned\x07 pot", "Ink pot"),
+        ("Ink\x1b]8;;http://evil.com\x1b\\pot", "Inkpot"),
+        ("Ink\x9b2Jpot\x00\n", "Inkpot\n"),
+        ("Ink\u202etop", "Inktop"),
+        ("\x1b", ""),
+    ],
+)
+def test_titles_have_no_control_characters(title, expected):
+    assert plain_title(title) == expected
+    built = Catalogue.build(["a"], [title], encoder())
+    assert list(built.titles) == [expected]

@@ -51,9 +51,44 @@ def test_leave_one_out_trains_on_what_is_too_short_to_hold_out():
 def test_no_held_out_purchase_is_trained_on(protocol):
     people = [customer([bought("a")], [bought("b")], [searched(str(n)), bought("c")]) for n in range(50)]
     split = split_of(people, KNOWN, RecommendTrainSettings(protocol=protocol))
-    tested = {one.events[-1].text or "" for one in split.test}
     assert len(split.test) == (50 if protocol == "leave-one-out" else 5)
-    for number, (trained, before) in enumerate(zip(split.training, people, strict=True)):
-        if str(number) in tested or protocol == "leave-one-out":
-            assert bought("c") not in trained.events
+    for trained, before in zip(split.training, people, strict=True):
+        assert bought("c") not in trained.events
         assert list(before.events[: len(trained.events)]) == list(trained.events)
+
+
+def on_days(**items: int) -> CustomerEvents:
+    """A customer who bought each item on the day that is its value."""
+    return CustomerEvents([bought(item) for item in items], list(items.values()))
+
+
+def test_the_time_split_holds_out_everything_after_one_day_for_everybody():
+    # After day 4 four of ten customers buy something new, and four of 34 purchases lie there.
+    people = [*[on_days(a=1, b=2, c=4) for _ in range(6)], *[on_days(a=0, b=1, c=3, d=5 + n) for n in range(4)]]
+    split = split_of(people, "abcd", RecommendTrainSettings(held_out_share=0.8))
+    assert split.last_training_day == 4
+    assert [one.items for one in split.test] == [frozenset("d")] * 4
+    assert all(one.purchased == frozenset("abc") for one in split.test)
+    assert max(day for one in split.training for day in one.days) <= 4
+    assert len(split.validation) == 4
+    assert all(one.items <= frozenset("bc") for one in split.validation)
+    assert split.refit == people
+
+
+def test_the_last_day_with_enough_customers_is_taken():
+    people = [on_days(a=1, b=2, c=3 + n % 3) for n in range(30)]
+    one = split_of(people, KNOWN, RecommendTrainSettings(held_out_share=0.3))
+    # Ten customers buy after day 4, and four are enough; after day 3 there would be twenty.
+    assert (one.last_training_day, len(one.test)) == (4, 4)
+
+
+def test_what_was_bought_before_is_no_target_of_new_lists():
+    people = [on_days(a=1, b=2, c=3) for _ in range(8)] + [on_days(a=1, b=2)._replace(days=[1, 9]) for _ in range(2)]
+    people += [CustomerEvents([bought("a"), bought("a")], [1, 12])]
+    assert split_of(people, KNOWN, RecommendTrainSettings()).last_training_day == 3
+    assert split_of(people, KNOWN, RecommendTrainSettings(exclude_purchased=False)).last_training_day == 9
+
+
+def test_too_few_days_are_told():
+    with pytest.raises(TrainingError, match="different days"):
+        split_of([on_days(a=1, b=1)] * 9, KNOWN, RecommendTrainSettings())

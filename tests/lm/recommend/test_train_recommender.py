@@ -135,10 +135,10 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
 
 
-#: Mean loss of an epoch after each of its 20 steps: seed 0, float32, one thread.
+#: Mean loss of an epoch after each of the 18 steps of two epochs: seed 0, float32, one thread.
 GOLDEN = json.loads(
-    "[3.4167, 3.4552, 3.4200, 3.4101, 3.4056, 3.3898, 3.3715, 3.3685, 3.3464, 3.3272,"
-    " 3.0946, 3.0954, 3.0739, 3.0385, 3.0117, 2.9776, 2.9868, 2.9889, 2.9650, 2.9677]"
+    "[3.4149, 3.4209, 3.4112, 3.4050, 3.3974, 3.3805, 3.3751, 3.3462, 3.3288,"
+    " 3.1532, 3.1099, 3.0734, 3.0458, 3.0008, 2.9958, 2.9890, 2.9684, 2.9820]"
 )
 
 
@@ -146,7 +146,7 @@ def test_golden_loss_curve(tmp_path):
     heard: list[TrainingProgress] = []
     settings = RecommendTrainSettings(**(vars(TINY) | {"max_epochs": 2, "batch_tokens": 400}))
     train_recommend(shop(120), ITEMS, settings, tmp_path / "model", report=heard.append)
-    curve = [progress.loss for progress in heard if progress.stage == "finetune"][:20]
+    curve = [progress.loss for progress in heard if progress.stage == "finetune"]
     assert curve == pytest.approx(GOLDEN, abs=2e-3)
 
 
@@ -292,5 +292,5 @@ def test_too_little_to_learn_from_is_said(tmp_path):
     with pytest.raises(TrainingError, match="no customer has bought anything"):
         train_recommend(nothing, ITEMS, TINY, tmp_path / "model")
     one_day = [CustomerEvents([Event("bought", "i00", ITEMS["i00"])], [0])] * 9
-    with pytest.raises(TrainingError, match="too few customers bought on two days"):
+    with pytest.raises(TrainingError, match="too few customers bought on different days"):
         train_recommend(one_day, ITEMS, TINY, tmp_path / "model")
