@@ -62,8 +62,9 @@ def figures_table(figures: Figures) -> FiguresTable:
     """The model beside co-purchase and popularity, with what was held out."""
     customers = f"{figures['customers']:,.0f}"
     if "held_out_days" in figures:  # the time split alone has a common cut
-        days = f"{figures['held_out_days']:,.0f}"
-        held_out = f"Purchases of {customers} customers in the last {days} days, held out for everybody (time split)"
+        days = figures["held_out_days"]
+        period = "last day" if days == 1 else f"last {days:,.0f} days"
+        held_out = f"Purchases of {customers} customers in the {period}, held out for everybody (time split)"
     else:
         held_out = (
             f"Last purchases of {customers} held-out customers (each one's own last day; training reached later days "

@@ -61,7 +61,8 @@ def test_writes_both_models_and_says_how_good_they_are(trained):
         assert text in printed
     days = figures["recommend"]["held_out_days"]
     assert 0 < days < 10
-    assert f"in the last {days:.0f} days, held out for everybody (time split)" in printed
+    period = "last day" if days == 1 else f"last {days:.0f} days"
+    assert f"in the {period}, held out for everybody (time split)" in " ".join(printed.split())
     assert len(read_manifest(out / "models/recommend").item_ids) == 40
 
 

@@ -41,6 +41,7 @@ def run(models, tmp_path, candidate: str, present: str | None) -> tuple[str, str
 def test_a_better_model_is_promoted(models, tmp_path):
     said, left = run(models, tmp_path, "good", "bad")
     assert said.startswith("Promoted")
+    assert "on the held-out newest purchases of " in said
     assert left == model_fingerprint(models / "good")
 
 
