@@ -107,21 +107,15 @@ class TrainSentiment(TrainSection):
         ge=0,
         description="optimiser steps, at least, unless it stops early; few reviews are passed more often",
     )
-    folds: int = Field(
-        default=9,
-        ge=1,
-        le=9,
-        description="fine-tunings, at most, each validated on other reviews, if few reviews calibrate; with `init` 3",
-    )
-    ngrams: bool = Field(default=True, description="also train linear classifiers of n-grams")
-    lexicon: bool = Field(default=True, description="also use VADER's English lexicon if it raises the likelihood")
+    ngrams: bool = Field(default=True, description="also train a linear classifier of n-grams")
+    lexicon: bool = Field(default=True, description="also use VADER's English lexicon where it knows the words")
 
     @model_validator(mode="before")
     @classmethod
     def _train_given_model_less(cls, given: Any) -> Any:
-        """Pre-train a given model for one pass only, and fine-tune it fewer times: it is large."""
+        """Pre-train a given model for one pass only: it is large."""
         if isinstance(given, dict) and given.get("init") is not None:
-            return {"pretrain_epochs": 1, "folds": 3} | given
+            return {"pretrain_epochs": 1} | given
         return given
 
 

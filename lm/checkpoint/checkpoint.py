@@ -22,7 +22,7 @@ from lm.checkpoint.text_growth import MOST_GROWTH, text_growth
 
 NGRAMS_FILE = "ngrams.safetensors"
 #: Raised with every change of the features, because older weights do not fit them.
-NGRAMS_VERSION = "3"
+NGRAMS_VERSION = "4"
 CO_PURCHASE_FILE = "neighbours.safetensors"
 COLD_ITEMS_FILE = "newcomers.safetensors"
 END_OF_TEXT = "<|endoftext|>"

@@ -15,7 +15,7 @@ from lm.checkpoint.checkpoint import (
     tokenizer_files,
     weight_files,
 )
-from lm.checkpoint.manifest import read_manifest
+from lm.checkpoint.manifest import FORMER_FIELDS, read_manifest
 
 #: Files that a task may add: answers and retrieval, n-grams, co-purchase and new items.
 TASK_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, CO_PURCHASE_FILE, COLD_ITEMS_FILE)
@@ -50,8 +50,11 @@ def model_fingerprint(path: Path) -> str:
     for key in IGNORED_CONFIG_KEYS:
         config.pop(key, None)
     manifest = read_manifest(path).model_dump(mode="json", exclude=IGNORED_MANIFEST_KEYS)
-    if not manifest["lexicon_weight"]:  # keeps the fingerprints of models that are older than this key
-        del manifest["lexicon_weight"]
+    # Models that are older than a key, and those of a release with more keys, keep their fingerprints.
+    for key in ("lexicon_weight", "ngram_weight"):
+        if not manifest[key]:
+            del manifest[key]
+    manifest |= FORMER_FIELDS
     files = [*tokenizer_files(path), *weight_files(path), *_task_files(path)]
     digests = {file.name: _digest(file) for file in files}
     parts: dict[str, object] = {"config": config, "manifest": manifest, "files": digests}

@@ -7,13 +7,15 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm.checkpoint.checkpoint import CheckpointError, read_config, read_json
 
 MANIFEST_FILE = "regulars.json"
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
+#: Fields of earlier releases, with the values that had no effect. Only sentiment models had other values.
+FORMER_FIELDS = {"ngram_weights": [], "length_power": 0.0, "usual_lengths": [1.0, 1.0], "label_thresholds": []}
 
 
 class Manifest(BaseModel):
@@ -21,11 +23,10 @@ class Manifest(BaseModel):
 
     `item_ids[i]` is the product with the token id `first_item_token + i` (coding item_tokens).
     A field that is empty or at its default has no effect.
-    `labels` is the order of the classifier's outputs. `temperature` divides its logits. `ngram_weights` multiply the
-    logits of the n-gram heads and `lexicon_weight` those of `lm.sentiment.english_lexicon`. `length_power` is the
-    exponent of a text's length relative to the middle of `usual_lengths`. `offsets` are added to the logits.
-    `lapses[i][j]` is P(observed label j | true label i) (`lm.sentiment.calibration`). The label is the argmax of
-    `label_weights` x (probability - `label_thresholds`) (`lm.sentiment.label_rule`).
+    `labels` is the order of the classifier's outputs. `temperature` divides its logits. `ngram_weight` multiplies
+    the logits of the n-grams and `lexicon_weight` those of `lm.sentiment.english_lexicon`. `offsets` are added.
+    `lapses[i][j]` is P(observed label j | true label i). The label is the argmax of `label_weights` x probability
+    (`lm.sentiment.calibration`).
     `neighbour_weights` belong to `lm.recommend.co_purchase`, `newcomer_weights` to `lm.recommend.cold_items`.
     """
 
@@ -40,14 +41,11 @@ class Manifest(BaseModel):
     first_item_token: int = Field(default=0, ge=0)
     labels: list[str] = Field(default_factory=lambda: ["negative", "neutral", "positive"], min_length=2)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    ngram_weights: list[Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=list)
+    ngram_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     lexicon_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    length_power: float = Field(default=0.0, allow_inf_nan=False)
-    usual_lengths: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
     offsets: list[float] = Field(default_factory=list)
     lapses: list[list[Annotated[float, Field(ge=0, le=1)]]] = Field(default_factory=list)
     label_weights: list[float] = Field(default_factory=list)
-    label_thresholds: list[float] = Field(default_factory=list)
     neighbour_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
     newcomer_weights: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=list)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -59,6 +57,14 @@ class Manifest(BaseModel):
         window = self.training.get("window")
         day = window.get("as_of") if isinstance(window, dict) else None
         return None if day is None else date.fromisoformat(day)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_former_fields(cls, values: Any) -> Any:
+        """Drop former fields without effect, which other models have; a sentiment model that uses one is refused."""
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if key not in FORMER_FIELDS or value != FORMER_FIELDS[key]}
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Manifest:
@@ -74,15 +80,13 @@ class Manifest(BaseModel):
             raise ValueError("item_ids holds an item twice")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a label twice")
-        for name in ("offsets", "label_weights", "label_thresholds"):
+        for name in ("offsets", "label_weights"):
             values = getattr(self, name)
             if values and (len(values) != len(self.labels) or not all(map(math.isfinite, values))):
                 raise ValueError(f"{name} needs one number for each label")
         sums = [sum(row) for row in self.lapses if len(row) == len(self.labels)]
         if self.lapses and (len(sums) != len(self.labels) or any(abs(total - 1) > 1e-6 for total in sums)):
             raise ValueError("lapses needs one row for each label, of probabilities that add up to 1")
-        if self.usual_lengths[0] > self.usual_lengths[1]:
-            raise ValueError("usual_lengths needs the shorter length first")
         return self
 
 

@@ -107,20 +107,20 @@ class SentimentClassifier:
     def classify(
         self, texts: Sequence[str], max_tokens: int, categories: Sequence[str] | None = None
     ) -> NDArray[np.float64]:
-        """(n, labels) probabilities of each text, in the order of the manifest's labels: `judge` without the rest."""
+        """(n, labels) calibrated probabilities of each text, in the order of the manifest's labels."""
         return self.judge(texts, max_tokens, categories).p
 
     def judge(self, texts: Sequence[str], max_tokens: int, categories: Sequence[str] | None = None) -> Judged:
-        """Probabilities and label of each text, given the category that it is about (empty: unknown).
+        """Judge each text, given the category that it is about ("" if unknown).
 
-        Of a text longer than `max_tokens` GPT-2 reads head and tail. In float32 what is said of a text does not
-        depend on the others.
+        GPT-2 reads only the two ends of a text longer than `max_tokens`. In float32 the result of a text does not
+        depend on the other texts.
         """
         encoded = self.encoder.encode_reviews(texts, max_tokens)
         logits = np.empty((len(texts), self.classifier.labels), np.float64)
         for batch in pack([len(ids) for ids, _ in encoded], self.batch_tokens):
             logits[batch] = self.classifier.class_logits([encoded[i][0] for i in batch]).cpu().numpy()
         of_text = self.head.of_text(logits, texts, categories)
-        p = self.head.mixture.given(of_text)
+        p = self.head.mixture.observed(of_text)
         shortened = np.array([cut for _, cut in encoded], dtype=np.bool_)
-        return Judged(p, of_text, self.head.rule.choose(p), shortened)
+        return Judged(p, of_text, self.head.choose(p), shortened)

@@ -1,186 +1,123 @@
-"""Words and characters of a whole text, beside GPT-2's state: a hashed bag of n-grams with two linear heads.
+"""A linear model over hashed n-grams of characters and words, which reads the whole text.
 
-What a small GPT-2 cannot learn from some thousand reviews, that one rare phrase decides, a linear model over n-grams
-does; what word order changes, GPT-2 sees. The head of the classifier adds both ("Wide & Deep", Cheng et al. 2016).
-Everything is numpy over all texts at once: a review costs some hundred microseconds.
+A small GPT-2 that learns from some thousand reviews misses rare decisive phrases; a linear model over n-grams finds
+them, and GPT-2 reads word order. The classifier adds the logits of both ("Wide & Deep", Cheng et al., 2016).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse
+import scipy.sparse.linalg
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError, ngrams_file
-from lm.sentiment import category_copies
-from lm.text.ngram_counts import LONGEST_TEXT, CountMatrices, ngram_counts
+from lm.text.redact import redact
+from lm.text.splits import text_digest
+from lm.text.template import clean
 
-#: By rarity, and by what presence says of the label.
-HEADS = 2
-#: Of the linear heads' training, some 5 GB; more hardly help and cost minutes.
+#: More characters than these train hardly better, and take minutes and more than 5 GB of memory.
 MOST_CHARACTERS = 30_000_000
-_STEPS = 200
+#: Characters; only the two ends of a longer text are read.
+LONGEST_TEXT = 20_000
+#: Inverse strength of the L2 penalty.
+_C = 3.0
+_MAX_ITERATIONS = 200
+_TEXTS_AT_ONCE = 2000
+#: Tens of thousands of reviews have millions of n-grams, which would collide in fewer buckets.
+_BUCKETS = 2**26
+#: N-grams of characters see Chinese, which has no spaces, and the stems of English; two words can express negation.
+_HASHING: dict[str, Any] = {"n_features": _BUCKETS, "alternate_sign": False, "norm": None, "lowercase": False}
+_WORD = r"[^\W_]+"
+_VECTORIZERS = (
+    HashingVectorizer(analyzer="char", ngram_range=(1, 6), **_HASHING),
+    HashingVectorizer(analyzer="word", token_pattern=_WORD, ngram_range=(1, 2), **_HASHING),
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class Design(NamedTuple):
-    """What is chosen for a shop's reviews, on validation."""
-
-    strength: (
-        float  # inverse L2 penalty; where labels are wrong now and then a smaller one learns less of them by heart
-    )
-    apart: bool = False  # whether characters and words of a text have length 1 each, or both together
-    characters: int = 4  # the longest n-grams of characters: they see Chinese, which has no spaces, and stems of words
-    by_category: bool = False  # whether they weigh otherwise in each category, which small shops have no reviews for
-
-
-#: The plainest first. Apart, words weigh as much as the many more characters, and those see whole stems, as English
-#: wants; the words of Chinese are whole clauses, and four of its characters a phrase.
-DESIGNS = (Design(1.0), Design(10.0), Design(3.0, apart=True, characters=6))
-
-
 @dataclass(frozen=True)
 class Ngrams:
-    """The trained heads. F features are those buckets, of character n-grams first, that two training texts share,
-    and P copies of them those that two texts of one category share (`lm.sentiment.category_copies`).
+    """Logistic regression over the F n-grams that two training texts share.
 
-    Both see the same features: one weighs them by how rare they are, the other by how much their presence says of
-    the label. They err on different texts.
+    There are four kinds of features: n-grams of characters and of words, and both again for the category of the text.
+    The model learns from all texts what they have in common, and from each category what is particular to it (Daumé
+    III, "Frustratingly Easy Domain Adaptation", ACL 2007): "cold" is bad for a shower and good for milk.
     """
 
-    characters: Ints  # (F1,) rising buckets
-    words: Ints  # (F2,)
-    scales: NDArray[np.float32]  # (heads, F1 + F2)
-    weight: NDArray[np.float32]  # (heads, F1 + F2 + P, labels)
-    bias: NDArray[np.float32]  # (heads, labels)
-    apart: NDArray[np.bool_]  # one value, that of its design
-    longest: Ints  # one value, the `characters` of its design
-    categories: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # (C,) rising hashes
-    copies: Ints = field(default_factory=lambda: np.zeros(0, np.int64))  # (P,) rising pairs of feature and category
+    buckets: Ints  # (F,) those of each kind, ascending
+    ends: Ints  # (4,) where each kind ends among the features
+    scale: NDArray[np.float32]  # (F,) how much the presence of each tells about the label
+    weight: NDArray[np.float32]  # (F, labels)
+    bias: NDArray[np.float32]  # (labels,)
+    categories: Ints  # (C,) hashes of the known categories, ascending; none where there is one category or none
 
     @classmethod
-    def fit_each(
-        cls,
-        texts: Sequence[str],
-        labels: Ints,
-        count: int,
-        designs: Sequence[Design],
-        fitted: Callable[[], None] = lambda: None,
-        *,
-        categories: Sequence[str] | None = None,
-    ) -> list[Ngrams]:
-        """Train on `texts` with labels < `count`, once for each of the `designs`; `categories`, what each text is
-        about (empty where nobody knows), are for those by category.
+    def fit(cls, texts: Sequence[str], labels: Ints, count: int, categories: Sequence[str] | None = None) -> Ngrams:
+        """Train on `texts` with labels below `count`; `categories` name what each text is about, "" if unknown.
 
-        Features are 1 + ln(tf), times inverse document frequencies (Salton & Buckley 1988) or naive-Bayes log-count
-        ratios (Wang & Manning, ACL 2012), those of a text of length 1; then logistic regression. Equal whatever the
-        order of `texts` but for rounding. `fitted` is called HEADS times for each design, as each is done.
+        Features are 1 + ln(term frequency) times naive-Bayes log-count ratios (Wang & Manning, ACL 2012); the features
+        of each kind have length 1 in every text. The order of the texts changes nothing but rounding.
         """
-        hashes = _hashes(categories, texts)
-        found: dict[Design, Ngrams] = {}
-        for longest in {design.characters for design in designs}:
-            alike = [design for design in designs if design.characters == longest]
-            found |= zip(alike, cls._fit_alike(texts, labels, count, alike, fitted, hashes), strict=True)
-        return [found[design] for design in designs]
-
-    @classmethod
-    def _fit_alike(
-        cls,
-        texts: Sequence[str],
-        labels: Ints,
-        count: int,
-        designs: Sequence[Design],
-        fitted: Callable[[], None],
-        hashes: Ints,
-    ) -> list[Ngrams]:
-        """The same for designs that see the same n-grams, which are counted once."""
-        longest = designs[0].characters
-        blocks = list(ngram_counts(texts, longest))
-        characters, words = (_shared(kind) for kind in zip(*blocks, strict=True))
-        known = [_known(block, (characters, words)) for block in blocks]
-        del blocks  # of long reviews gigabytes
-        counts = scipy.sparse.vstack(known, format="csr")
-        del known
-        by_category = any(design.by_category for design in designs)
-        categories = category_copies.learned(hashes if by_category else hashes[:0])
-        copies = category_copies.shared_pairs(counts, hashes, categories)
-        idf = np.log((1 + len(texts)) / (1 + np.bincount(counts.indices, minlength=counts.shape[1]))) + 1
-        scales = np.stack([idf, _log_ratios(counts, labels)]).astype(np.float32)
-        copied = category_copies.with_copies(counts, hashes, categories, copies)
-        heads = []
-        for design in designs:
-            by = (categories, copies) if design.by_category else (categories[:0], copies[:0])
-            seen = copied if design.by_category else counts
-            begun = cls(
-                characters,
-                words,
-                scales,
-                np.zeros((len(scales), seen.shape[1], count), np.float32),
-                np.tile(_log_shares(labels, count), (len(scales), 1)),
-                np.array(design.apart),
-                np.array(longest),
-                *by,
-            )
-            for head in range(HEADS):
-                model = LogisticRegression(C=design.strength, max_iter=_STEPS).fit(begun._weighed(seen, head), labels)
-                begun._take(head, model)
-                fitted()
-            heads.append(begun)
-        return heads
-
-    def _take(self, head: int, model: LogisticRegression) -> None:
-        """What `model` learned becomes that of `head`."""
-        weight, bias = model.coef_, model.intercept_
-        if len(model.classes_) == 2:  # scikit-learn gives the second one's alone
-            weight, bias = np.stack([-weight[0] / 2, weight[0] / 2]), np.array([-0.5, 0.5]) * bias
-        self.weight[head][:, model.classes_], self.bias[head, model.classes_] = weight.T, bias
+        hashes = _hashes(categories, len(texts))
+        known = np.unique(hashes[hashes != 0])
+        if len(np.unique(hashes)) < 2:
+            known = known[:0]
+        blocks = list(_count(texts, hashes, known))
+        kept = [_shared(kind) for kind in zip(*blocks, strict=True)]
+        parts = [[_columns(*of) for of in zip(block, kept, strict=True)] for block in blocks]
+        del blocks  # gigabytes where reviews are long
+        counts = [scipy.sparse.vstack(kind, format="csr") for kind in zip(*parts, strict=True)]
+        del parts
+        scale = np.concatenate([_log_ratios(kind, labels) for kind in counts]).astype(np.float32)
+        ends = np.cumsum([len(of) for of in kept])
+        # A label that no text has keeps this logit.
+        bias = np.log((np.bincount(labels, minlength=count) + 0.5) / len(labels)).astype(np.float32)
+        weight = np.zeros((len(scale), count), np.float32)
+        fitted = LogisticRegression(C=_C, max_iter=_MAX_ITERATIONS).fit(_weighed(counts, scale, ends), labels)
+        coefficients, intercept = fitted.coef_, fitted.intercept_
+        if len(fitted.classes_) == 2:  # scikit-learn returns the second class alone
+            coefficients = np.stack([-coefficients[0] / 2, coefficients[0] / 2])
+            intercept = np.array([-0.5, 0.5]) * intercept
+        weight[:, fitted.classes_], bias[fitted.classes_] = coefficients.T, intercept
+        return cls(np.concatenate(kept), ends, scale, weight, bias, known)
 
     def logits(self, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
-        """(heads, texts, labels); of each text and its category alone, whatever its company.
+        """The logits of each text, (texts, labels); they do not depend on the other texts.
 
-        A text without a category, or with one that the training did not know, has what all categories share.
+        A text without a category, or with one that the training did not know, has the features of all texts alone.
         """
-        found = np.empty((len(self.bias), len(texts), self.bias.shape[1]))
-        hashes = _hashes(categories, texts)
+        found = np.empty((len(texts), len(self.bias)))
+        kept = np.split(self.buckets, self.ends[:-1])
         start = 0
-        for block in ngram_counts(texts, self.longest.item()):
-            counts = _known(block, (self.characters, self.words))
-            part = slice(start, start := start + counts.shape[0])
-            counts = category_copies.with_copies(counts, hashes[part], self.categories, self.copies)
-            for head, (weight, bias) in enumerate(zip(self.weight, self.bias, strict=True)):
-                found[head, part] = self._weighed(counts, head) @ weight.astype(np.float64) + bias
+        for block in _count(texts, _hashes(categories, len(texts)), self.categories):
+            counts = [_columns(*of) for of in zip(block, kept, strict=True)]
+            rows = slice(start, start := start + counts[0].shape[0])
+            found[rows] = _weighed(counts, self.scale, self.ends) @ self.weight.astype(np.float64) + self.bias
         return found
 
-    def _weighed(self, counts: scipy.sparse.csr_matrix, head: int) -> scipy.sparse.csr_matrix:
-        """(texts, F + P) float64: counts times each feature's scale, the features of a text of length 1."""
-        own = counts.indices < self.scales.shape[1]
-        feature = counts.indices.astype(np.int64)  # that each entry shows
-        feature[~own] = category_copies.features_of(self.copies[feature[~own] - self.scales.shape[1]], self.categories)
-        values = counts.data * self.scales[head][feature]
-        row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-        unit = 2 * row + (self.apart & (feature >= len(self.characters)))
-        lengths = np.sqrt(np.bincount(unit[own], values[own] ** 2, minlength=2 * counts.shape[0]))
-        values /= np.where(lengths == 0, 1, lengths)[unit]
-        return scipy.sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
-
     def save(self, folder: Path) -> None:
-        """Write the heads into a model's folder."""
+        """Write the model into a checkpoint's folder."""
         tensors = {name: np.ascontiguousarray(values) for name, values in vars(self).items()}
         save_file(tensors, folder / NGRAMS_FILE, {"version": NGRAMS_VERSION})
 
     @classmethod
     def load(cls, folder: Path) -> Ngrams | None:
-        """The heads of a model's folder, None where it has none. Raises CheckpointError where it is broken or old."""
+        """Read the model from a checkpoint's folder, None where it has none.
+
+        Raises CheckpointError where the file is broken or of another release.
+        """
         file = ngrams_file(folder)
         if file is None:
             return None
@@ -190,50 +127,91 @@ class Ngrams:
             raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
 
 
+def normalise(text: str) -> str:
+    """The text in which n-grams are counted: both ends if it is long, redacted, on one line, in lower case."""
+    return clean(redact(both_ends(text, LONGEST_TEXT))).lower()
+
+
+def both_ends(text: str, characters: int) -> str:
+    """The text if it has at most `characters`, else half of them from each end, with a space between."""
+    half = characters // 2
+    return text if len(text) <= characters else f"{text[:half]} {text[-half:]}"
+
+
 def affordable(texts: Sequence[str], categories: Sequence[str] | None = None) -> int:
-    """How many texts, from the first on, have MOST_CHARACTERS or less together; those that have copies count twice."""
-    times = 1 + (_hashes(categories, texts) != 0)
+    """How many texts, from the first, have at most MOST_CHARACTERS; those with a category count twice."""
+    times = 1 + (_hashes(categories, len(texts)) != 0)
     characters = np.cumsum(times * [min(len(text), LONGEST_TEXT) for text in texts])
     return int(np.searchsorted(characters, MOST_CHARACTERS, side="right"))
 
 
-def _hashes(categories: Sequence[str] | None, texts: Sequence[str]) -> Ints:
-    """(texts,) of the category of each; of none without."""
-    return np.zeros(len(texts), np.int64) if categories is None else category_copies.hashes_of(categories)
+def _hashes(categories: Sequence[str] | None, texts: int) -> Ints:
+    """(texts,) a hash of each category, whatever its case and spacing; 0 where it is empty."""
+    if categories is None:
+        return np.zeros(texts, np.int64)
+    known = {name: 1 + int.from_bytes(text_digest(name)[:7], "big") for name in set(categories) if name.strip()}
+    return np.array([known.get(name, 0) for name in categories], dtype=np.int64)
 
 
-def _log_shares(labels: Ints, count: int) -> NDArray[np.float32]:
-    """Logits before anything is learned: a label that no text has keeps this one."""
-    seen = np.bincount(labels, minlength=count)
-    return np.log((seen + 0.5) / len(labels)).astype(np.float32)
+def _count(texts: Sequence[str], hashes: Ints, known: Ints) -> Iterator[list[scipy.sparse.csr_matrix]]:
+    """Yield 1 + ln(count) of every bucket, a matrix (texts, buckets) of each kind, for some texts at once.
 
-
-def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
-    """(F,) how much the presence of each says of the label: over the labels that occur, the root mean square of
-    ln(P(present | label) / P(present | another)), by counts plus 1.
+    `hashes` (texts,) are those of the categories; texts of categories that are not among the `known` have no copies.
     """
-    holders = np.stack(
-        [np.bincount(counts[labels == label].indices, minlength=counts.shape[1]) for label in np.unique(labels)]
-    )
-    texts = np.unique(labels, return_counts=True)[1][:, None]
-    of, others = (holders + 1) / (texts + 2), (holders.sum(axis=0) - holders + 1) / (len(labels) - texts + 2)
-    ratios: Floats = np.sqrt((np.log(of / others) ** 2).mean(axis=0))
-    return ratios
+    hashes = np.where(np.isin(hashes, known), hashes, 0)
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        part = slice(start, start + _TEXTS_AT_ONCE)
+        read = [normalise(text) for text in texts[part]]
+        counts = [vectorizer.transform(read) for vectorizer in _VECTORIZERS]
+        for kind in counts:
+            kind.data = 1 + np.log(kind.data)
+        yield [*counts, *(_copies(kind, hashes[part]) for kind in counts)]
+
+
+def _copies(counts: scipy.sparse.csr_matrix, hashes: Ints) -> scipy.sparse.csr_matrix:
+    """The same counts in buckets of the texts' categories; none for texts with hash 0."""
+    of_entry = np.repeat(hashes, np.diff(counts.indptr))
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    known = of_entry != 0
+    buckets = counts.indices[known] ^ (of_entry[known] % _BUCKETS)
+    return scipy.sparse.csr_matrix((counts.data[known], (rows[known], buckets)), shape=counts.shape)
 
 
 def _shared(counts: Sequence[scipy.sparse.csr_matrix]) -> Ints:
-    """The buckets, rising, that two or more texts have."""
-    buckets = np.sort(np.concatenate([of.indices for of in counts]))  # each once for each text that has it
+    """The buckets that two or more texts have, ascending."""
+    buckets = np.sort(np.concatenate([of.indices for of in counts]))  # one entry for each text that has the bucket
     return np.unique(buckets[1:][buckets[1:] == buckets[:-1]]).astype(np.int64)
 
 
-def _known(block: CountMatrices, kept: tuple[Ints, Ints]) -> scipy.sparse.csr_matrix:
-    """(texts, F) counts of those buckets alone, of characters first."""
+def _columns(counts: scipy.sparse.csr_matrix, kept: Ints) -> scipy.sparse.csr_matrix:
+    """The columns of the `kept` buckets; scipy's own indexing needs an array as long as all buckets."""
+    rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    at = np.minimum(np.searchsorted(kept, counts.indices), max(len(kept) - 1, 0))
+    known = kept[at] == counts.indices if len(kept) else np.zeros(len(at), dtype=bool)
+    entries = (counts.data[known], (rows[known], at[known]))
+    return scipy.sparse.csr_matrix(entries, shape=(counts.shape[0], len(kept)))
+
+
+def _weighed(
+    counts: Sequence[scipy.sparse.csr_matrix], scale: NDArray[np.float32], ends: Ints
+) -> scipy.sparse.csr_matrix:
+    """(texts, F) float64: counts times the `scale` (F,) of each feature, every kind of length 1."""
     found = []
-    for counts, buckets in zip(block, kept, strict=True):
-        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-        at = np.minimum(np.searchsorted(buckets, counts.indices), max(len(buckets) - 1, 0))
-        known = buckets[at] == counts.indices if len(buckets) else np.zeros(len(at), dtype=bool)
-        entries = (counts.data[known], (rows[known], at[known]))
-        found.append(scipy.sparse.csr_matrix(entries, shape=(counts.shape[0], len(buckets))))
+    for kind, of in zip(counts, np.split(scale.astype(np.float64), ends[:-1]), strict=True):
+        scaled = kind @ scipy.sparse.diags(of)
+        lengths = scipy.sparse.linalg.norm(scaled, axis=1)
+        found.append(scipy.sparse.diags(1 / np.where(lengths == 0, 1, lengths)) @ scaled)
     return scipy.sparse.hstack(found, format="csr")
+
+
+def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
+    """(F,) root mean square over the labels that occur of ln(P(present | label) / P(present | another label)).
+
+    Counts are increased by 1.
+    """
+    occurring = np.unique(labels)
+    holders = np.stack([np.bincount(counts[labels == of].indices, minlength=counts.shape[1]) for of in occurring])
+    texts = np.array([(labels == of).sum() for of in occurring])[:, None]
+    of, others = (holders + 1) / (texts + 2), (holders.sum(axis=0) - holders + 1) / (len(labels) - texts + 2)
+    ratios: Floats = np.sqrt((np.log(of / others) ** 2).mean(axis=0))
+    return ratios

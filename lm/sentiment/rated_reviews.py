@@ -1,8 +1,7 @@
-"""Rated reviews, and which of them train, validate and test a classifier."""
+"""Splits rated reviews into those that train, validate and test a classifier."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,13 +13,13 @@ from lm.sentiment.review_parts import FOLDS, Part, Parts, parts_of
 from lm.train.training_state import TrainingError
 
 _FEWEST = 50
-#: Texts of the rarest label that calibration wants to see, those of all labels, and the most that are judged for it.
-_RAREST_JUDGED, _ALL_JUDGED, _MOST_JUDGED = 200, 2000, 20_000
+#: More validation reviews calibrate hardly better.
+_MOST_JUDGED = 5000
 
 
 @dataclass(frozen=True)
 class Rated:
-    """Reviews with a label or none, each in its part."""
+    """The label of each review, UNRATED where it has no stars, and its part."""
 
     labels: NDArray[np.int64]  # (texts,), UNRATED where there is none
     parts: Parts
@@ -42,39 +41,22 @@ class Rated:
         return rated
 
     def rows(self, part: Part, fold: int = 0) -> NDArray[np.int64]:
-        """The places of the rated reviews of a part where `fold` validates."""
+        """The indices of the rated reviews of a part where `fold` validates."""
         rows = self.parts.rows(part, fold)
         return rows[self.labels[rows] != UNRATED]
 
     def counts(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(rows,) what each of these reviews counts as a judge: copies of a text together as one.
-
-        They are all of one fold, so that a score of "Five stars" has one text, and that unseen, to say a score of
-        times; of the reviews to come those are the last that nobody has seen.
-        """
+        """(rows,) the weight of each review in validation: duplicate texts share one vote."""
         _, place, copies = np.unique(self.parts.wording[rows], return_inverse=True, return_counts=True)
-        of: NDArray[np.float64] = 1 / copies[place]
-        return of
+        weights: NDArray[np.float64] = 1 / copies[place]
+        return weights
 
-    def folds(self, most: int) -> list[int]:
-        """Those that validate, the first always: as many as show enough texts, and of the rarest label, where trainings
-        are short. What a few hundred say of calibration a handful of wrong stars among them can turn over.
-        """
-        rows = np.concatenate(self._judging())
-        counts = np.bincount(self.labels[rows], self.counts(rows))
-        wanted = math.ceil(FOLDS * max(_RAREST_JUDGED / counts[counts > 0].min(), _ALL_JUDGED / counts.sum()))
-        return self.affordable_folds()[: max(1, min(most, wanted))]
-
-    def affordable_folds(self) -> list[int]:
-        """The first always, and of those that can validate as many as hold _MOST_JUDGED reviews."""
-        judging = self._judging()
+    def folds(self) -> list[int]:
+        """The folds that validate the linear model: fold 0, and others until they hold _MOST_JUDGED reviews."""
+        sizes = [len(self.rows("validation", fold)) for fold in range(FOLDS)]
         usable = [
             fold
             for fold in range(1, FOLDS)
-            if len(judging[fold]) and len(np.unique(self.labels[self.rows("train", fold)])) > 1
+            if sizes[fold] and len(np.unique(self.labels[self.rows("train", fold)])) > 1
         ]
-        return [0, *usable][: max(1, _MOST_JUDGED * FOLDS // sum(map(len, judging)))]
-
-    def _judging(self) -> list[NDArray[np.int64]]:
-        """The places of those that validate in each fold."""
-        return [self.rows("validation", fold) for fold in range(FOLDS)]
+        return [0, *usable][: max(1, _MOST_JUDGED * FOLDS // sum(sizes))]

@@ -6,7 +6,9 @@ texts in validation or test would favour memory and show a confidence that new r
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,24 +18,27 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from lm.text.ngram_counts import word_hashes, word_ngrams
+from lm.sentiment.ngrams import normalise
 from lm.text.splits import split_of, text_digest
 
 Part = Literal["train", "validation", "aside", "known", "test"]
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 
-#: Of what is not test; each of them can validate what the others trained.
+#: Folds of the texts that are not test; each of them can validate what the others trained.
 FOLDS = 9
 _TEST = -1
-#: Texts that share so many words in a row are of one group; fewer are shared by accident.
+#: Texts that share this many consecutive words are in one group; shorter runs are shared by chance.
 RUN = 8
-#: A larger share of all texts is no group but a way of speaking.
+#: A run of words in a larger share of all texts is a common phrase and makes no group.
 _LARGEST = 0.01
-#: A stock text has more copies than this, and more than that share of all texts; a shop may fill it in by itself.
+#: A stock text has more copies than this, and more than the share _LARGEST of all texts.
 _STOCK_COPIES = 20
-#: Of a group those judge that have so many of the longest one's words; the others are its pieces.
+#: A text judges if it has this share of the words of its group's longest text; a shorter one is a piece of another.
 _WHOLE = 0.75
+_WORD = re.compile(r"[^\W_]+")
+#: A random odd 64-bit number; arithmetic is modulo 2**64.
+_BASE = np.uint64(0xA0761D6478BD642F)
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,12 @@ class Parts:
     In the validating fold, texts that are only pieces of others are kept aside. `known` is all but the test.
     """
 
-    fold: Ints  # (texts,) below FOLDS; _TEST of those that are test
-    judges: NDArray[np.bool_]  # (texts,)
-    wording: Hashes  # (texts,) what copies of a text have in common
+    fold: Ints  # (texts,) below FOLDS, or _TEST
+    judges: NDArray[np.bool_]  # (texts,) False for pieces of other texts
+    wording: Hashes  # (texts,) equal for copies of a text
 
     def rows(self, part: Part, fold: int = 0) -> Ints:
-        """The places of the texts of a part where `fold` validates."""
+        """The indices of the texts of a part where `fold` validates."""
         validates = self.fold == fold
         known = self.fold != _TEST
         chosen = {
@@ -83,26 +88,44 @@ def parts_of(texts: Sequence[str]) -> Parts:
 
 
 def _groups(texts: Sequence[str]) -> tuple[Ints, Ints]:
-    """(texts,) how many words each has, and the group that it is of.
+    """(texts,) the number of words of each text, and its group.
 
-    Two texts are of one group if they share RUN words in a row, or if one has fewer words and all of them stand in a
-    row in texts of no other group, as those of "a gorgeous film" may and those of "great" hardly ever do.
+    Two texts are in one group if they share RUN consecutive words. A shorter text is in the group of the texts that
+    contain all its words in a row, if these are one group: "a gorgeous film" often is, "great" hardly ever.
     """
     count = len(texts)
-    words, owner = word_hashes(texts)
+    words, owner = _words(texts)
     length = np.bincount(owner, minlength=count)
-    runs, whose = word_ngrams(words, owner, RUN)
+    runs, whose = _runs(words, owner, RUN)
     _, group = connected_components(_links(runs, whose, count), directed=False)
     sizes = np.bincount(group)
     alone = sizes[group] > max(_LARGEST * count, 1)
     group = np.where(alone, len(sizes) + np.arange(count), group).astype(np.int64)
     for n in range(RUN - 1, 0, -1):
-        _join_pieces(group, length, n, *word_ngrams(words, owner, n))
+        _join_pieces(group, length, n, *_runs(words, owner, n))
     return length, group
 
 
+def _words(texts: Sequence[str]) -> tuple[Hashes, Ints]:
+    """A number for each word, the same for equal words, and the index of its text, both in order."""
+    vocabulary: defaultdict[str, int] = defaultdict(itertools.count(1).__next__)
+    found = [np.array([vocabulary[word] for word in _WORD.findall(normalise(text))], np.uint64) for text in texts]
+    owner = np.repeat(np.arange(len(texts)), [len(words) for words in found])
+    return np.concatenate([np.zeros(0, np.uint64), *found]), owner
+
+
+def _runs(words: Hashes, owner: Ints, n: int) -> tuple[Hashes, Ints]:
+    """A hash of each run of `n` consecutive words of one text, and the index of the text."""
+    count = max(len(words) - n + 1, 0)
+    hashes = np.zeros(count, np.uint64)
+    for i in range(n):
+        hashes = hashes * _BASE + words[i : i + count]
+    whole = owner[:count] == owner[n - 1 :]
+    return hashes[whole], owner[:count][whole]
+
+
 def _links(runs: Hashes, whose: Ints, count: int) -> coo_matrix:
-    """Between the neighbours among the texts that have an equal run."""
+    """The graph (texts, texts) that links neighbours among the texts with an equal run."""
     order = np.argsort(runs, kind="stable")
     equal = runs[order][1:] == runs[order][:-1]
     ends = whose[order][:-1][equal], whose[order][1:][equal]
@@ -110,7 +133,7 @@ def _links(runs: Hashes, whose: Ints, count: int) -> coo_matrix:
 
 
 def _join_pieces(group: Ints, length: Ints, n: int, runs: Hashes, whose: Ints) -> None:
-    """Put each text of `n` words into the only group of longer texts that it stands in, or with its copies."""
+    """Put each text of `n` words into the only group of longer texts that contain it, else with its copies."""
     own = length[whose] == n  # such a text is one run
     wanted, place = np.unique(runs[own], return_inverse=True)
     if len(wanted) == 0:

@@ -1,4 +1,4 @@
-"""What a sentiment model must beat: plain models that learn from the same reviews, and a lexicon of English."""
+"""Baselines of the sentiment model: TF-IDF with logistic regression on the same reviews, and VADER alone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _VADER_NEUTRAL = 0.05
 def tfidf_logistic_regression(
     texts: Sequence[str], labels: NDArray[np.int64], judged: Sequence[str], classes: int
 ) -> NDArray[np.float64]:
-    """(judged, classes) probabilities by TF-IDF of words and characters and a class-balanced logistic regression."""
+    """(judged, classes) probabilities of a class-balanced logistic regression over TF-IDF of words and characters."""
     features = FeatureUnion(
         [
             ("words", TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)),
-            # Chinese has no spaces: to it the characters are the words.
+            # Chinese has no spaces between words.
             ("characters", TfidfVectorizer(analyzer="char", ngram_range=(1, 4), min_df=3, sublinear_tf=True)),
         ]
     )
@@ -35,6 +35,6 @@ def tfidf_logistic_regression(
 
 
 def vader(judged: Sequence[str]) -> NDArray[np.int64]:
-    """(judged,) labels 0 negative, 1 neutral, 2 positive by the lexicon; it knows no language but English."""
+    """(judged,) labels 0 negative, 1 neutral, 2 positive by VADER, which knows English only."""
     scores = english_lexicon.compound(judged)
     return np.where(scores > _VADER_NEUTRAL, 2, np.where(scores < -_VADER_NEUTRAL, 0, 1)).astype(np.int64)

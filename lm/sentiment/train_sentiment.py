@@ -1,8 +1,7 @@
 """Train the sentiment classifier: byte-level BPE, pre-training on all reviews, fine-tuning on the rated ones.
 
-The result is a plain `GPT2ForSequenceClassification` folder, and beside it the n-grams' heads that its logits are added
-to (`lm.sentiment.ngrams`). Their weights and the calibration are fitted on validation
-reviews.
+The result is a plain `GPT2ForSequenceClassification` folder with a linear model of n-grams (`lm.sentiment.ngrams`) and
+a manifest. The weights of both and the calibration are fitted on validation reviews (`lm.sentiment.sentiment_head`).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +28,6 @@ from lm.metrics import metrics
 from lm.sentiment.calibration import negative_log_likelihood, softmax
 from lm.sentiment.labels import LABELS
 from lm.sentiment.rated_reviews import Rated
-from lm.sentiment.review_parts import FOLDS
 from lm.sentiment.sentiment_head import Head
 from lm.text.prompt import PromptEncoder
 from lm.text.redact import redact
@@ -55,7 +53,6 @@ class SentimentSettings(TrainingSettings):
     lexicon: bool = True
     token_dropout: float = 0.2  # share of a review's tokens that a training step does not see
     min_steps: int = 150  # few reviews are passed more often than max_epochs
-    folds: int = FOLDS  # at most so many trainings, each validated by other reviews
 
 
 def train_sentiment(
@@ -68,11 +65,10 @@ def train_sentiment(
     report: ProgressCallback | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
-    """Train on `texts` with labels 0 negative, 1 neutral, 2 positive, or UNRATED (pre-training only); `categories` are
-    what each text is about, empty where nobody knows.
+    """Train on `texts` with labels that are indices into LABELS, or UNRATED (pre-training only).
 
-    Writes `out` when finished; until then an older `out` stays. `window` is noted in the manifest. Returns the
-    metrics of the held-out test reviews beside those of the majority class.
+    `categories` are what each text is about, "" if unknown. `window` is noted in the manifest. An older `out` stays
+    until the training has finished. Returns `classification_figures` of the held-out test reviews.
     Raises TrainingError where there is too little to learn from.
     """
     rated = Rated.split(texts, np.asarray(labels, dtype=np.int64))
@@ -94,29 +90,17 @@ def train_sentiment(
     with work_folder(out, of) as work:
         reading = pretraining(model, [documents[i] for i in known], settings)
         fit(reading, stage_schedule("pretrain", settings, settings.pretrain_epochs), work, report)
-        pretrained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        judged: dict[int, NDArray[np.float64]] = {}
-        lines: list[dict[str, Any]] = []
-        folds = rated.folds(settings.folds)
-        for fold in reversed(folds):  # the last one is the model
-            model.load_state_dict(pretrained)
-            task = _Classification(model, documents, rated, settings, fold)
-            epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
-            stage = f"finetune-{fold}" if fold else "finetune"
-            outcome = fit(
-                task.task(), stage_schedule(stage, settings, epochs), work, _with_those_after(report, folds.index(fold))
-            )
-            lines += outcome.lines
-            model.eval()
-            judged[fold] = task.logits(rated.rows("validation", fold))
+        task = _Classification(model, documents, rated, settings)
+        epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
+        outcome = fit(task.task(), stage_schedule("finetune", settings, epochs), work, report)
+        model.eval()
         head = Head.fit(
             texts,
             rated,
-            judged,
+            task.logits(rated.rows("validation")),
             categories=categories,
             ngrams=settings.ngrams,
             lexicon=settings.lexicon,
-            folds=settings.folds,
             seed=settings.seed,
             report=_counted("n-grams", report),
         )
@@ -124,13 +108,12 @@ def train_sentiment(
         p = head.probabilities(
             task.logits(rows), [texts[i] for i in rows], categories and [categories[i] for i in rows]
         )
-        figures = classification_figures(p, rated.labels[rows], head.rule.choose(p), settings.seed)
+        figures = classification_figures(p, rated.labels[rows], head.choose(p), settings.seed)
         notes = {
             "settings": asdict(settings),
             "window": window or {},
             "epochs": outcome.best_epoch + 1,
-            "folds": len(judged),
-            "lines": lines,
+            "lines": outcome.lines,
             "shortened": sum(shortened for _, shortened in encoded),
         }
         new = work / "model"
@@ -142,21 +125,8 @@ def train_sentiment(
     return figures
 
 
-def _with_those_after(report: ProgressCallback | None, folds: int) -> ProgressCallback | None:
-    """A report whose time left has that of so many more trainings like this one."""
-    if report is None:
-        return None
-    begun = time.monotonic()
-
-    def told(now: TrainingProgress) -> None:
-        whole = time.monotonic() - begun + now.seconds_left
-        report(replace(now, seconds_left=now.seconds_left + folds * whole))
-
-    return told
-
-
 def _counted(stage: str, report: ProgressCallback | None) -> Callable[[int, int], None]:
-    """A callback that reports how many of a stage's parts are done, each of them as long as the others."""
+    """A callback that reports how many of a stage's equally long parts are done."""
     begun = time.monotonic()
 
     def told(done: int, of: int) -> None:
@@ -168,7 +138,7 @@ def _counted(stage: str, report: ProgressCallback | None) -> Callable[[int, int]
 
 
 class _Classification:
-    """Cross-entropy at the last token of a review; rare classes weigh by the inverse root of their share."""
+    """The fine-tuning task: cross-entropy at the last token, classes weighted by the inverse root of their share."""
 
     def __init__(
         self,
@@ -176,11 +146,10 @@ class _Classification:
         documents: Sequence[Tokens],
         rated: Rated,
         settings: SentimentSettings,
-        fold: int = 0,  # that validates
     ) -> None:
-        self.model, self.documents, self.rated, self.settings, self.fold = model, documents, rated, settings, fold
+        self.model, self.documents, self.rated, self.settings = model, documents, rated, settings
         self.lengths = np.array([len(document) for document in documents], dtype=np.int64)
-        labels = rated.labels[rated.rows("train", fold)]
+        labels = rated.labels[rated.rows("train")]
         weights = 1 / np.sqrt(np.maximum(np.bincount(labels, minlength=len(LABELS)), 1))
         self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=choose_device())
 
@@ -188,18 +157,18 @@ class _Classification:
         return TrainingTask(self.model, self.batches, self.loss, self.validate, "macro_f1")
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The reviews that the steps of an epoch learn from."""
-        rows = self.rated.rows("train", self.fold)
+        """The reviews of each step of an epoch."""
+        rows = self.rated.rows("train")
         of = length_batches(self.lengths[rows], self.settings.batch_tokens, self.settings.seed, epoch)
         return [rows[batch] for batch in of]
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
+        """Steps in an epoch."""
         return len(self.batches(0))
 
     def scores(self, documents: Sequence[Tokens]) -> torch.Tensor:
-        """(B, classes) logits, read at each review's last token as Hugging Face's forward does."""
+        """(B, classes) logits at each review's last token, as in Hugging Face's forward."""
         tokens = pad(documents, choose_device())
         last = torch.tensor([len(document) - 1 for document in documents], device=tokens.device)
         rows = torch.arange(len(documents), device=tokens.device)
@@ -211,13 +180,13 @@ class _Classification:
         return F.cross_entropy(logits, labels, weight=self.weights, reduction="sum"), float(self.weights[labels].sum())
 
     def _thinned(self, document: Tokens) -> Tokens:
-        """Drop tokens at random, so that no few of them are learned by heart (Iyyer et al., ACL 2015); not the last."""
-        kept = torch.rand(len(document)) >= self.settings.token_dropout  # torch's numbers: a resumed training has them
+        """Drop tokens at random (word dropout: Iyyer et al., ACL 2015), but never the last one."""
+        kept = torch.rand(len(document)) >= self.settings.token_dropout  # a resumed training restores torch's generator
         kept[-1] = True
         return document[kept.numpy()]
 
     def logits(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(rows, classes) in the order of `rows`."""
+        """(rows, classes) logits, in the order of `rows`."""
         found = np.zeros((len(rows), len(LABELS)))
         with torch.inference_mode():
             for batch in length_batches(self.lengths[rows], self.settings.batch_tokens, 0, 0):
@@ -225,7 +194,7 @@ class _Classification:
         return found
 
     def validate(self) -> dict[str, float]:
-        rows = self.rated.rows("validation", self.fold)
+        rows = self.rated.rows("validation")
         labels, logits = self.rated.labels[rows], self.logits(rows)
         predicted = logits.argmax(axis=1)
         return {
@@ -238,9 +207,10 @@ class _Classification:
 def classification_figures(
     p: NDArray[np.float64], labels: NDArray[np.int64], predicted: NDArray[np.int64], seed: int = 0
 ) -> dict[str, float]:
-    """Held-out figures with 95% intervals, and the majority class's: `p` (texts, labels) and the labels `predicted`.
+    """Held-out figures of the labels `predicted` and the probabilities `p` (texts, labels), and the majority class's.
 
-    The calibration error is that of the likeliest label; by chance it would be as large as is given beside it.
+    Accuracy and macro-F1 have 95% intervals. The calibration error is that of the likeliest label; the figures also
+    state how large it would be by chance.
     """
     majority = np.full_like(labels, np.bincount(labels).argmax())
 

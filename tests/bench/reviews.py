@@ -19,13 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from jobs.config.config import load
+from jobs.config.config import Config, load
 from jobs.evaluation.sentiment_figures import calibration_cell
 from jobs.sample import write_sample
 from lm.sentiment.classifier import SentimentClassifier
@@ -60,9 +61,6 @@ def run_sample(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Precision and recall of `disagrees` on planted contradictions among reviews that are later than the training."""
     shop = folder / f"sample{seed}"
     last = write_sample(shop, seed=seed).run_date  # a few dirty rows are dated later
-    reviews = pd.read_parquet(shop / "data/reviews")
-    reviews["rating"] = pd.to_numeric(reviews["rating"], errors="coerce")
-    on = pd.to_datetime(reviews["reviewed_at"], errors="coerce").dt.date
     until = last - timedelta(days=DAYS)
     settings = [f"train.seed={seed}", *overrides]
     words = [word for setting in settings for word in ("--set", setting)]
@@ -70,20 +68,40 @@ def run_sample(folder: Path, seed: int, overrides: list[str]) -> dict[str, Any]:
         "train", "--task", "sentiment", "--config", str(shop / "regulars.yaml"), "--as-of", until.isoformat(), *words
     )
     config = load(shop / "regulars.yaml", overrides)
-    later = reviews[(on > until) & (on <= last) & reviews["rating"].between(1, 5) & reviews["text"].notna()]
-    later = later.drop_duplicates("review_id")
-    items = pd.read_parquet(shop / "data/items").drop_duplicates("item_id").set_index("item_id")
-    about = later["item_id"].map(items["category"]).fillna("").tolist()
+    later = later_reviews(shop, until, last, config)
     model = SentimentClassifier.load(config.models.sentiment)
-    says = model.judge(later["text"].tolist(), config.sentiment.max_tokens, about).of_text
-    confidence, stars = config.sentiment.disagree_confidence, later["rating"]
-    against = stars.isin(config.sentiment.negative_stars) & (says[:, 2] >= confidence)
-    against |= stars.isin(config.sentiment.positive_stars) & (says[:, 0] >= confidence)
-    planted = later["review_id"].isin(pd.read_parquet(shop / "truth/contradictions.parquet")["review_id"])
+    says = model.judge(later["text"].tolist(), config.sentiment.max_tokens, later["category"].tolist()).of_text
+    confidence, label = config.sentiment.disagree_confidence, later["label"]
+    against = (label == 0) & (says[:, 2] >= confidence) | (label == 2) & (says[:, 0] >= confidence)
+    planted = later["planted"]
     found = int((against & planted).sum())
     counts = {"reviews": len(later), "planted": int(planted.sum()), "disagree": int(against.sum())}
     rates = {"precision": found / max(counts["disagree"], 1), "recall": found / max(counts["planted"], 1)}
     return {"set": "sample", "seed": seed, **counts, **rates}
+
+
+def later_reviews(shop: Path, until: date, last: date, config: Config) -> pd.DataFrame:
+    """Rated reviews of the sample shop after `until`, up to `last`: text, label, category and `planted`.
+
+    The stars of `planted` reviews contradict their words.
+    """
+    reviews = pd.read_parquet(shop / "data/reviews")
+    reviews["rating"] = pd.to_numeric(reviews["rating"], errors="coerce")
+    on = pd.to_datetime(reviews["reviewed_at"], errors="coerce").dt.date
+    later = reviews[(on > until) & (on <= last) & reviews["rating"].between(1, 5) & reviews["text"].notna()]
+    later = later.drop_duplicates("review_id")
+    items = pd.read_parquet(shop / "data/items").drop_duplicates("item_id").set_index("item_id")
+    stars = config.sentiment
+    is_bad, is_good = (later["rating"].isin(of) for of in (stars.negative_stars, stars.positive_stars))
+    planted = pd.read_parquet(shop / "truth/contradictions.parquet")["review_id"]
+    return pd.DataFrame(
+        {
+            "text": later["text"],
+            "label": np.where(is_bad, 0, np.where(is_good, 2, 1)),
+            "category": later["item_id"].map(items["category"]).fillna(""),
+            "planted": later["review_id"].isin(planted),
+        }
+    )
 
 
 def regulars(*words: str) -> None:

@@ -69,7 +69,6 @@ def test_default_epochs_depend_on_coding_and_init(
 ) -> None:
     train = load(write(tmp_path, RIGHT | {"train": given})).train
     assert (train.recommend.pretrain_epochs, train.sentiment.pretrain_epochs) == epochs
-    assert train.sentiment.folds == (3 if train.sentiment.init else 9)
 
 
 def test_the_example_of_the_design(tmp_path: Path) -> None:

@@ -18,14 +18,12 @@ from jobs.tables import sentiments
 from jobs.tasks import sentiment
 from jobs.tasks.task import TaskContext
 from jobs.training import training_data
-from lm.sentiment import sentiment_head
-from lm.sentiment.ngrams import Design
 from lm.sentiment.train_sentiment import SentimentSettings, train_sentiment
 from tests.opinions import FILLER
 from tests.rows import frame
 
 SETTINGS = SentimentSettings(
-    n_embd=16, n_layer=1, vocab_size=300, max_tokens=40, max_epochs=1, min_steps=0, pretrain_epochs=1, folds=1
+    n_embd=16, n_layer=1, vocab_size=300, max_tokens=40, max_epochs=1, min_steps=0, pretrain_epochs=1
 )
 ITEMS = {"i1": "soup", "i2": "soup", "i3": "beer", "i4": "beer"}
 DAY = date(2026, 3, 1)
@@ -41,8 +39,7 @@ def opinion(number: int) -> dict[str, object]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_from_the_catalogue_to_the_label(spark, tmp_path, monkeypatch):
-    monkeypatch.setattr(sentiment_head, "DESIGNS", (Design(10.0),))
+def test_from_the_catalogue_to_the_label(spark, tmp_path):
     asked = [
         {
             "review_id": f"new {item} {word}",

@@ -53,8 +53,8 @@ def test_directory_without_manifest_is_a_stock_gpt2(model):
     [
         ({"colour": "red"}, "colour"),
         ({"temperature": 0}, "temperature"),
-        ({"usual_lengths": [0, 9]}, "usual_lengths"),
-        ({"usual_lengths": [9, 2]}, "shorter length first"),
+        ({"usual_lengths": [9, 20]}, "usual_lengths.*train again"),
+        ({"ngram_weights": [0.5, 1.0]}, "ngram_weights.*train again"),
         ({"lapses": [[1, 0], [0, 1]]}, "lapses"),
         ({"lapses": [[1, 0, 0], [0, 1, 0.1], [0, 0, 1]]}, "add up to 1"),
         ({"lapses": [[1, 0, 0], [0, 1.5, -0.5], [0, 0, 1]]}, "lapses"),

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say, and labels that do not forget the rare ones."""
+"""Probabilities that are calibrated, and labels that do not forget the rare ones."""
 
 from __future__ import annotations
 
@@ -7,32 +7,49 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lm.sentiment.calibration import Mixture, fit_mixture, negative_log_likelihood, softmax
+from lm.sentiment.calibration import (
+    Mixture,
+    fit_linear,
+    label_weights,
+    negative_log_likelihood,
+    softmax,
+    with_gpt2,
+    without_ngrams,
+)
 
 
 def drawn(rng, logits):
     return np.array([rng.choice(logits.shape[1], p=row) for row in softmax(logits)])
 
 
-def fitted(labels, logits, ngrams=None):
-    """The mixture of texts that are all as long."""
-    return fit_mixture(labels, logits, np.full(len(labels), 80), ngrams)
+def linear(labels, ngrams, lexicon=None):
+    return fit_linear(labels, np.ones(len(labels)), ngrams, lexicon)
 
 
-def probabilities(mixture, logits, ngrams=None):
-    return mixture.probabilities(logits, np.full(len(logits), 80), ngrams)
+def probabilities(mixture, gpt2, ngrams=None, lexicon=None):
+    return mixture.observed(mixture.of_text(gpt2, ngrams, lexicon))
 
 
-def test_temperature_undoes_overconfidence():
+def test_a_mixture_adds_logits_and_lapses():
+    mixture = Mixture(2.0, 3.0, 0.5, np.array([0.1, 0.2, 0.3]), 0.9 * np.eye(3) + 0.1 / 3)
+    gpt2, ngrams, lexicon = np.array([[2.0, 0, 0]]), np.array([[0, 1.0, 0]]), np.array([[-1.0, 0, 1.0]])
+    of_text = softmax(np.array([[1 - 0.5 + 0.1, 3 + 0.2, 0.5 + 0.3]]))
+    np.testing.assert_allclose(mixture.of_text(gpt2, ngrams, lexicon), of_text)
+    np.testing.assert_allclose(mixture.observed(of_text), 0.9 * of_text + 0.1 / 3)
+
+
+def test_a_weight_undoes_overconfidence():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(4000, 3)) * 2
     labels = drawn(rng, logits)
-    assert fitted(labels, logits).temperature == pytest.approx(1, abs=0.08)
-    best = fitted(labels, 3 * logits)
-    assert best.temperature == pytest.approx(3, abs=0.25)
+    assert linear(labels, logits).ngram_weight == pytest.approx(1, abs=0.08)
+    best = linear(labels, 3 * logits)
+    assert best.ngram_weight == pytest.approx(1 / 3, abs=0.03)
     near = [
-        negative_log_likelihood(probabilities(replace(best, temperature=best.temperature * f), 3 * logits), labels)
-        for f in (0.95, 1, 1.05)
+        negative_log_likelihood(
+            probabilities(replace(best, ngram_weight=best.ngram_weight * f), 0 * logits, 3 * logits), labels
+        )
+        for f in (0.9, 1, 1.1)
     ]
     assert near[1] == min(near)
 
@@ -40,111 +57,88 @@ def test_temperature_undoes_overconfidence():
 def test_offsets_undo_a_training_with_weighted_classes():
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(4000, 3)) + np.array([0, 0, 2])
-    found = fitted(drawn(rng, logits), logits - [0, 0, 2])
+    found = linear(drawn(rng, logits), logits - [0, 0, 2])
     assert found.offsets - found.offsets[0] == pytest.approx([0, 0, 2], abs=0.3)
-    assert probabilities(found, logits - [0, 0, 2]) == pytest.approx(softmax(logits), abs=0.05)
+    assert probabilities(found, 0 * logits, logits - [0, 0, 2]) == pytest.approx(softmax(logits), abs=0.05)
 
 
-def given_by_chance(rng, labels, noise, shares):
-    """Labels of which the share `noise` (labels,) of each are replaced by draws from `shares`."""
-    return np.where(
-        rng.random(len(labels)) < np.array(noise)[labels], rng.choice(3, size=len(labels), p=shares), labels
-    )
-
-
-@pytest.mark.parametrize("noise", [(0.0, 0.0, 0.0), (0.05, 0.05, 0.05), (0.15, 0.15, 0.15), (0.25, 0.0, 0.02)])
-def test_labels_that_the_text_does_not_decide_are_told_from_unsureness(noise):
+@pytest.mark.parametrize("noise", [0.0, 0.05, 0.15])
+def test_labels_that_the_text_does_not_decide_are_told_from_uncertainty(noise):
     rng = np.random.default_rng(4)
     logits = rng.normal(size=(6000, 3)) * 4 + [0, 0, 3]
-    labels = given_by_chance(rng, drawn(rng, logits), noise, [0.2, 0.2, 0.6])
-    found = fitted(labels, logits)
+    truth = drawn(rng, logits)
+    labels = np.where(rng.random(6000) < noise, rng.choice(3, size=6000, p=[0.2, 0.2, 0.6]), truth)
+    found = linear(labels, logits)
     shares = np.bincount(labels, minlength=3) / 6000
-    wrong = np.array(noise) * (1 - shares)
-    assert 1 - np.diag(found.lapses) == pytest.approx(wrong, abs=0.025)
+    assert 1 - np.diag(found.lapses) == pytest.approx(noise * (1 - shares), abs=0.025)
     assert found.lapses.sum(axis=1) == pytest.approx(1)
-    assert found.temperature == pytest.approx(1, abs=0.12)
-    p = probabilities(found, logits)
-    assert p.sum(axis=1) == pytest.approx(1)
-    assert p == pytest.approx(found.given(found.of_text(logits, np.full(6000, 80))))
-    if any(noise):
-        without = Mixture(found.temperature, found.ngram_weights, found.offsets)
-        assert negative_log_likelihood(p, labels) < negative_log_likelihood(probabilities(without, logits), labels)
+    assert found.ngram_weight == pytest.approx(1, abs=0.12)
+    if noise:
+        without = replace(found, lapses=np.eye(3))
+        p, certain = (probabilities(mixture, 0 * logits, logits) for mixture in (found, without))
+        assert negative_log_likelihood(p, labels) < negative_log_likelihood(certain, labels)
 
 
-def test_where_most_labels_are_one_those_who_say_another_are_given_it_oftener():
-    """Contradictions that are as frequent at all stars are a large part of the rare texts that complain."""
-    rng = np.random.default_rng(8)
-    says = rng.choice(3, size=4000, p=[0.15, 0.1, 0.75])
-    labels = np.where(rng.random(4000) < 0.04, 2 - says, says)
-    logits = 6 * np.eye(3)[says] + rng.normal(size=(4000, 3))
-    found = fitted(labels, logits)
-    complains = says == 0
-    assert found.lapses[0, 2] == pytest.approx((labels[complains] == 2).mean(), abs=0.03)
-    assert found.lapses[2, 0] == pytest.approx((labels[says == 2] == 0).mean(), abs=0.015)
-    of_text = found.of_text(logits, np.full(4000, 80))
-    assert (of_text[complains, 0] > 0.9).mean() > 0.95
-    few = fitted(labels[:150], logits[:150])
-    assert np.ptp(1 - np.diag(few.lapses)) < 0.15
-
-
-def test_each_row_counts_as_often_as_is_said():
-    rng = np.random.default_rng(9)
-    logits, lengths = rng.normal(size=(300, 3)), np.full(300, 80)
-    labels = drawn(rng, logits)
-    often = rng.integers(1, 4, size=300)
-    repeated = np.repeat(np.arange(300), often)
-    ones = fit_mixture(labels[repeated], logits[repeated], lengths[repeated])
-    counted = fit_mixture(labels, logits, lengths, counts=often.astype(float))
-    p = probabilities(counted, logits)
-    assert p == pytest.approx(probabilities(ones, logits), abs=0.002)
-    assert np.abs(p - probabilities(fit_mixture(labels, logits, lengths), logits)).max() > 0.01
-
-
-def test_experts_weigh_what_they_know():
+def test_a_lexicon_weighs_what_it_knows_and_0_where_it_knows_nothing():
     rng = np.random.default_rng(2)
-    first, second, third = rng.normal(size=(3, 4000, 3))
-    heads = np.stack([second, third])
-    found = fitted(drawn(rng, first + 2 * second + third), first, heads)
-    assert 1 / found.temperature == pytest.approx(1, abs=0.15)
-    assert found.ngram_weights == pytest.approx([2, 1], abs=0.25)
-    summed = softmax(first / found.temperature + np.tensordot(found.ngram_weights, heads, axes=1) + found.offsets)
-    np.testing.assert_allclose(probabilities(found, first, heads), summed @ found.lapses)
-    noise = fitted(drawn(rng, first), first, heads)
-    assert max(noise.ngram_weights) < 0.1
+    first, second = rng.normal(size=(2, 4000, 3)) * 2
+    labels = drawn(rng, first + 0.5 * second)
+    found = linear(labels, first, second)
+    assert (found.ngram_weight, found.lexicon_weight) == pytest.approx((1, 0.5), abs=0.1)
+    assert linear(labels, first, 0 * second).lexicon_weight == pytest.approx(0, abs=1e-3)
 
 
-@pytest.mark.parametrize("power", [-0.3, 0.0, 0.3])
-def test_long_texts_are_as_sure_as_they_are_right(power):
+def test_each_row_counts_as_its_weight_says():
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(500, 3)) * 2
+    labels = drawn(rng, logits)
+    copies = np.repeat(np.arange(500), 3)
+    once = linear(labels, logits)
+    thrice = fit_linear(labels[copies], np.full(1500, 1 / 3), logits[copies], None)
+    assert thrice.ngram_weight == pytest.approx(once.ngram_weight, abs=1e-3)
+    np.testing.assert_allclose(thrice.offsets, once.offsets, atol=1e-3)
+
+
+def test_gpt2_is_added_where_it_knows_more():
     rng = np.random.default_rng(5)
-    logits = rng.normal(size=(8000, 3)) * 2
-    lengths = np.exp(rng.normal(4, 1, size=8000)).astype(int)
-    labels = drawn(rng, logits * (lengths[:, None] / np.exp(4)) ** power)
-    found = fit_mixture(labels, logits, lengths)
-    assert found.length_power == pytest.approx(power, abs=0.05)
-    assert found.temperature == pytest.approx(1, abs=0.1)
-    p = found.probabilities(logits, lengths)
-    for some in (lengths < 30, lengths > 100):
-        assert p[some].max(axis=1).mean() == pytest.approx((p[some].argmax(axis=1) == labels[some]).mean(), abs=0.025)
+    ngrams, gpt2 = rng.normal(size=(2, 4000, 3)) * 2
+    labels = drawn(rng, ngrams + 0.5 * gpt2)
+    alone = linear(labels, ngrams)
+    both = with_gpt2(alone, labels, np.ones(4000), gpt2, ngrams, None)
+    assert 1 / both.temperature == pytest.approx(0.5, abs=0.1)
+    assert both.ngram_weight == pytest.approx(1, abs=0.1)
+    assert both.ngram_weight > alone.ngram_weight
+    np.testing.assert_allclose(both.offsets / both.ngram_weight, alone.offsets / alone.ngram_weight)
+    assert (both.lapses == alone.lapses).all()
 
 
-def test_a_length_that_no_validation_text_had_counts_as_the_nearest():
+def test_a_few_rows_on_which_gpt2_was_chosen_do_not_make_it_weigh_much():
     rng = np.random.default_rng(6)
-    logits = rng.normal(size=(2000, 3))
-    lengths = rng.integers(0, 200, size=2000)
-    found = fit_mixture(drawn(rng, logits), logits, lengths)
-    low, high = found.usual_lengths
-    assert 1 <= low < 10
-    assert 190 < high < 200
-    p = found.probabilities(np.tile(logits[:1], (4, 1)), np.array([0, low, high, 10**7]))
-    np.testing.assert_array_equal(p[0], p[1])
-    np.testing.assert_array_equal(p[2], p[3])
+    ngrams = rng.normal(size=(2000, 3)) * 2
+    labels = drawn(rng, ngrams)
+    alone = linear(labels, ngrams)
+    chosen = 4 * np.eye(3)[labels[:30]]  # it knows them all by luck
+    few = with_gpt2(alone, labels[:30], np.ones(30), chosen, ngrams[:30], None)
+    assert 1 / few.temperature < 0.2
+    assert few.ngram_weight == pytest.approx(alone.ngram_weight, rel=0.2)
+    useless = with_gpt2(alone, labels, np.ones(2000), rng.normal(size=(2000, 3)), ngrams, None)
+    assert 1 / useless.temperature == pytest.approx(0.02, abs=0.03)  # its weight is never 0
 
 
-def test_few_texts_say_little_of_length():
+def test_gpt2_alone_is_calibrated_too():
     rng = np.random.default_rng(7)
-    powers = [
-        fit_mixture(drawn(rng, logits), logits, rng.integers(10, 500, size=40)).length_power
-        for logits in rng.normal(size=(20, 40, 3))
-    ]
-    assert max(map(abs, powers)) < 0.2
-    assert max(map(abs, powers)) > 0
+    logits = rng.normal(size=(4000, 3)) * 2
+    labels = drawn(rng, logits)
+    alone = without_ngrams(linear(labels, 2 * logits))
+    assert (alone.temperature, alone.ngram_weight) == (pytest.approx(2, abs=0.2), 0)
+    assert probabilities(alone, 2 * logits) == pytest.approx(softmax(logits), abs=0.05)
+    wrong = -5 * np.eye(3)[labels]
+    assert without_ngrams(linear(labels, wrong)).temperature == pytest.approx(50)  # its weight is never 0
+
+
+def test_rare_labels_are_raised_by_a_power_of_their_share():
+    labels = np.array([2] * 16 + [0] * 4 + [2] * 16)
+    weights = label_weights(labels, np.ones(36), 3)
+    assert weights == pytest.approx([8**0.3, 0, 1])
+    halved = label_weights(labels, np.where(np.arange(36) < 20, 1.0, 0.0), 3)
+    assert halved == pytest.approx([4**0.3, 0, 1])

@@ -1,12 +1,12 @@
-"""N-grams counted in numpy: the same as counted by hand, the same in any company, and back from the disk."""
+"""N-grams: counted as by hand, equal in any company, learned for each category, and read back from the disk."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+import scipy.sparse
 import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,106 +16,89 @@ from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError
 from lm.sentiment import ngrams
-from lm.sentiment.ngrams import Design, Ngrams
-from lm.text import ngram_counts
-from lm.text.ngram_counts import normalise
+from lm.sentiment.ngrams import Ngrams, normalise
 from tests.models import save_classifier
 
 ENGLISH = ["not good at all", "very good indeed", "not bad at all", "bad, very bad"] * 5
 CHINESE = ["质量很好", "质量很差", "不好用", "好用"] * 5
 LABELS = np.array([0, 2, 2, 0] * 5 + [2, 0, 0, 2] * 5)
+NONE = np.zeros(0, np.int64)
 
 
 @pytest.fixture(scope="module")
-def head():
-    return Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(100.0)])[0]
+def model():
+    return Ngrams.fit(ENGLISH + CHINESE, LABELS, 3)
 
 
-def by_hand(text, longest):
-    """(characters, words): the n-grams of a text."""
-    shown = normalise(text)
-    letters = [shown[i : i + n] for n in range(1, longest + 1) for i in range(len(shown) - n + 1)]
-    words = "".join(c if c.isalnum() else " " for c in shown).split()
-    return letters, [*words, *pairwise(words)]
+def counted(texts, hashes=None, known=NONE):
+    """The matrices of all texts, by kind."""
+    hashes = np.zeros(len(texts), np.int64) if hashes is None else hashes
+    return list(ngrams._count(texts, hashes, known))
 
 
-@given(st.lists(st.text(max_size=30), max_size=4), st.integers(1, 7))
-def test_counts_are_those_counted_by_hand(texts, longest):
-    found = list(ngram_counts.ngram_counts(texts, longest))
+@given(st.lists(st.text(max_size=30), max_size=4))
+def test_counts_are_those_counted_by_hand(texts):
+    found = counted(texts)
     assert len(found) == (1 if texts else 0)
     for row, text in enumerate(texts):
-        for block, expected in zip(found[0], by_hand(text, longest), strict=True):
-            times = np.sort(block[[row]].data)
-            counts = np.sort([1 + np.log(expected.count(one)) for one in set(expected)])
-            np.testing.assert_allclose(times, counts)
+        shown = normalise(text)
+        letters = [shown[i : i + n] for n in range(1, 7) for i in range(len(shown) - n + 1)]
+        words = "".join(c if c.isalnum() else " " for c in shown).split()
+        for block, expected in zip(found[0], (letters, [*words, *pairwise(words)], [], []), strict=True):
+            logs = np.sort([1 + np.log(expected.count(one)) for one in set(expected)])
+            np.testing.assert_allclose(np.sort(block[[row]].data), logs)
 
 
-def test_learns_two_words_and_two_languages(head):
-    for p in head.logits(["not good", "not bad", "很好", "很差"]):
-        assert p.argmax(axis=1).tolist() == [0, 2, 2, 0]
-        assert (p[:, 1] < p.max(axis=1) - 2).all()  # no text is neutral
+def test_learns_two_words_and_two_languages(model):
+    found = model.logits(["not good", "not bad", "很好", "很差"])
+    assert found.argmax(axis=1).tolist() == [0, 2, 2, 0]
+    assert (found[:, 1] < found.max(axis=1) - 2).all()  # no text is neutral
 
 
-def test_a_weaker_penalty_makes_larger_weights():
-    heads = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(1.0), Design(5.0), Design(25.0)])
-    sizes = [np.abs(head.weight).max() for head in heads]
-    assert sizes[0] * 1.2 < sizes[1] < sizes[2] / 1.2
+def test_a_text_has_the_same_bits_in_any_company(model, monkeypatch):
+    whole = model.logits(ENGLISH + CHINESE)
+    assert (np.concatenate([model.logits([text]) for text in ENGLISH + CHINESE]) == whole).all()
+    monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
+    assert (model.logits(ENGLISH + CHINESE) == whole).all()
+    again = Ngrams.fit(ENGLISH + CHINESE, LABELS, 3)
+    assert all((values == getattr(again, name)).all() for name, values in vars(model).items())
 
 
-def test_of_equal_texts_in_any_company_the_bits_are_equal(head, monkeypatch):
-    whole = head.logits(ENGLISH + CHINESE)
-    assert (np.concatenate([head.logits([text]) for text in ENGLISH + CHINESE], axis=1) == whole).all()
-    monkeypatch.setattr(ngram_counts, "_TEXTS_AT_ONCE", 7)
-    assert (head.logits(ENGLISH + CHINESE) == whole).all()
-    [again] = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [Design(100.0)])
-    assert all((values == getattr(again, name)).all() for name, values in vars(head).items())
+def test_unknown_and_empty_texts_have_the_bias(model):
+    assert model.logits([]).shape == (0, 3)
+    np.testing.assert_allclose(model.logits(["", "😀"]), np.stack([model.bias, model.bias]), rtol=1e-6)
 
 
-def test_unknown_and_empty_texts_have_the_bias(head):
-    assert head.logits([]).shape == (2, 0, 3)
-    np.testing.assert_allclose(head.logits(["", "😀"]), np.stack([head.bias, head.bias], axis=1), rtol=1e-6)
+def test_a_label_without_texts_keeps_the_logit_of_its_share():
+    model = Ngrams.fit(ENGLISH, LABELS[:20], 3)
+    assert (model.weight[:, 1] == 0).all()
+    assert model.bias[1] == pytest.approx(np.log(0.5 / 20))
 
 
-def test_a_word_weighs_by_how_rare_it_is_and_by_what_it_says_of_the_label():
+def test_a_word_weighs_by_what_it_says_of_the_label():
     texts = ["good thing"] * 6 + ["bad thing"] * 2 + ["good", "bad"]
-    labels = np.array([2] * 6 + [0] * 2 + [2, 0])
-    [fitted] = Ngrams.fit_each(texts, labels, 3, [Design(1.0)])
-    rarity, says = fitted.scales
-    where = {word: next(ngram_counts.ngram_counts([word], 4))[1].indices[0] for word in ("good", "bad", "thing")}
-    words = fitted.words.tolist()
-    at = {word: len(rarity) - len(words) + words.index(bucket) for word, bucket in where.items()}
-    assert rarity[at["bad"]] == pytest.approx(np.log(11 / 4) + 1)
-    assert rarity[at["bad"]] > rarity[at["good"]] > rarity[at["thing"]]
-    assert says[at["good"]] == pytest.approx(np.log((8 / 9) / (1 / 5)))
-    assert says[at["thing"]] == pytest.approx(abs(np.log((7 / 9) / (3 / 5))))
+    model = Ngrams.fit(texts, np.array([2] * 6 + [0] * 2 + [2, 0]), 3)
+    _, words, *_ = np.split(model.buckets, model.ends[:-1])
+    at = {
+        word: model.ends[0] + words.tolist().index(counted([word])[0][1].indices[0])
+        for word in ("good", "bad", "thing")
+    }
+    assert model.scale[at["good"]] == pytest.approx(np.log((8 / 9) / (1 / 5)))
+    assert model.scale[at["thing"]] == pytest.approx(abs(np.log((7 / 9) / (3 / 5))))
 
 
-def test_a_text_is_as_long_as_another(head):
-    [block] = ngram_counts.ngram_counts(["good", "not good at all, very bad indeed", "😀"], 4)
-    counts = ngrams._known(block, (head.characters, head.words))
-    for of in range(2):
-        lengths = scipy.sparse.linalg.norm(head._weighed(counts, of), axis=1)
-        np.testing.assert_allclose(lengths, [1, 1, 0])
-    apart = replace(head, apart=np.array(True))._weighed(counts, 0)  # by rarity, which is never 0
-    for part in (apart[:, : len(head.characters)], apart[:, len(head.characters) :]):
-        np.testing.assert_allclose(scipy.sparse.linalg.norm(part, axis=1), [1, 1, 0])
+def test_each_kind_of_features_has_length_1(model):
+    texts = ["very good indeed", "not good at all, very bad indeed", "😀"]
+    kept = np.split(model.buckets, model.ends[:-1])
+    counts = [ngrams._columns(*of) for of in zip(counted(texts)[0], kept, strict=True)]
+    weighed = ngrams._weighed(counts, model.scale, model.ends)
+    for kind in (weighed[:, : model.ends[0]], weighed[:, model.ends[0] :]):
+        np.testing.assert_allclose(scipy.sparse.linalg.norm(kind, axis=1), [1, 1, 0])
 
 
-def test_designs_that_see_different_ngrams_are_kept_so(tmp_path):
-    designs = [Design(3.0), Design(3.0, apart=True), Design(3.0, characters=6), Design(1.0)]
-    heads = Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, designs)
-    for i, (head, design) in enumerate(zip(heads, designs, strict=True)):
-        head.save(tmp_path)
-        again = Ngrams.load(tmp_path)
-        assert (again.apart, again.longest) == (design.apart, design.characters)
-        assert (again.logits(ENGLISH) == head.logits(ENGLISH)).all()
-        assert all(np.abs(head.logits(ENGLISH) - other.logits(ENGLISH)).max() > 0.01 for other in heads[:i])
-        assert all((Ngrams.fit_each(ENGLISH + CHINESE, LABELS, 3, [design])[0].weight == head.weight).ravel())
-
-
-@pytest.mark.parametrize("lost", ["apart", "longest", "weight"])
-def test_a_file_that_lacks_a_part_is_named(head, tmp_path, lost):
-    head.save(tmp_path)
+@pytest.mark.parametrize("lost", ["buckets", "ends", "weight"])
+def test_a_file_that_lacks_a_part_is_named(model, tmp_path, lost):
+    model.save(tmp_path)
     tensors = load_file(tmp_path / NGRAMS_FILE)
     del tensors[lost]
     save_file(tensors, tmp_path / NGRAMS_FILE, {"version": NGRAMS_VERSION})
@@ -128,26 +111,30 @@ def test_more_texts_than_memory_should_hold_are_left_out(monkeypatch):
     assert [ngrams.affordable(texts) for texts in ([], ["ab"], ["ab", "abc"], ["ab", "abcd", ""])] == [0, 1, 2, 1]
     monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 30_000_000)
     assert ngrams.affordable(["x" * 10**9]) == 1
+    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 8)
+    about = (None, ["", ""], ["", "x"], ["x", "x"])
+    assert [ngrams.affordable(["abc", "de"], categories) for categories in about] == [2, 2, 2, 1]
 
 
-def test_long_texts_have_two_ends(head):
-    middle = head.logits(["x" * 30_000 + " not bad " + "x" * 30_000])
-    ends = head.logits(["x" * 30_000 + " not bad"])
+def test_only_the_ends_of_a_long_text_are_read(model):
+    middle = model.logits(["x" * 30_000 + " not bad " + "x" * 30_000])
+    ends = model.logits(["x" * 30_000 + " not bad"])
     assert not np.allclose(middle, ends)
 
 
-def test_is_kept_and_a_broken_file_is_named(head, tmp_path):
-    head.save(tmp_path)
-    assert (Ngrams.load(tmp_path).logits(ENGLISH) == head.logits(ENGLISH)).all()
+def test_is_kept_and_a_broken_file_is_named(model, tmp_path):
+    model.save(tmp_path)
+    assert (Ngrams.load(tmp_path).logits(ENGLISH) == model.logits(ENGLISH)).all()
     (tmp_path / "ngrams.safetensors").write_bytes(b"broken")
     with pytest.raises(CheckpointError, match=r"ngrams\.safetensors cannot be read"):
         Ngrams.load(tmp_path)
     assert Ngrams.load(tmp_path / "elsewhere") is None
 
 
-def test_a_file_of_the_release_with_other_lengths_is_refused(head, tmp_path):
+def test_a_file_of_another_release_is_refused(model, tmp_path):
     save_classifier(tmp_path)
-    save_file({name: np.ascontiguousarray(values) for name, values in vars(head).items()}, tmp_path / NGRAMS_FILE)
+    tensors = {name: np.ascontiguousarray(values) for name, values in vars(model).items()}
+    save_file(tensors, tmp_path / NGRAMS_FILE, {"version": "3"})
     with pytest.raises(CheckpointError, match="of another release: train the model again"):
         Ngrams.load(tmp_path)
     with pytest.raises(ConfigurationError, match=r"models\.sentiment: .*of another release.*\n.*regulars train"):
@@ -158,41 +145,31 @@ def test_a_word_may_be_bad_of_one_thing_and_good_of_another(tmp_path, monkeypatc
     texts = ["so cold", "so cold", "so warm", "so warm", "awful", "lovely"] * 10
     about = ["soup", "beer", "soup", "beer", "soup", "beer"] * 10
     labels = np.array([0, 2, 2, 0, 0, 2] * 10)
-    designs = [Design(100.0), Design(100.0, by_category=True)]
-    plain, by_category = Ngrams.fit_each(texts, labels, 3, designs, categories=about)
-    assert (plain.weight == Ngrams.fit_each(texts, labels, 3, designs[:1])[0].weight).all()
+    plain = Ngrams.fit(texts, labels, 3, ["soup"] * len(texts))
+    by_category = Ngrams.fit(texts, labels, 3, about)
+    assert (plain.weight == Ngrams.fit(texts, labels, 3).weight).all()
     asked = ["cold", "cold", "warm", "warm"]
-    for p in by_category.logits(asked, [" Soup", "beer", "soup", "beer"]):
-        assert p.argmax(axis=1).tolist() == [0, 2, 2, 0]
-    for p in by_category.logits(["lovely", "awful"], ["", "lamps"]):  # what all categories share
-        assert p.argmax(axis=1).tolist() == [2, 0]
+    found = by_category.logits(asked, [" Soup", "beer", "soup", "beer"])
+    assert found.argmax(axis=1).tolist() == [0, 2, 2, 0]
+    assert by_category.logits(["lovely", "awful"], ["", "lamps"]).argmax(axis=1).tolist() == [2, 0]
     assert (by_category.logits(asked) == by_category.logits(asked, ["lamps"] * 4)).all()
 
     whole = by_category.logits(texts, about)
-    monkeypatch.setattr(ngram_counts, "_TEXTS_AT_ONCE", 7)
+    monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
     assert (by_category.logits(texts, about) == whole).all()
-    for head, knows in ((plain, False), (by_category, True)):
+    for model, knows in ((plain, False), (by_category, True)):
         save_classifier(tmp_path)
-        head.save(tmp_path)
-        assert (Ngrams.load(tmp_path).logits(texts, about) == head.logits(texts, about)).all()
+        model.save(tmp_path)
+        assert (Ngrams.load(tmp_path).logits(texts, about) == model.logits(texts, about)).all()
         assert models.find("sentiment", str(tmp_path), "regulars.yaml").reads_category == knows
     assert not models.find("sentiment", str(save_classifier(tmp_path / "without")), "regulars.yaml").reads_category
 
 
-def test_a_file_of_before_categories_is_read(head, tmp_path):
-    before = {name: np.ascontiguousarray(values) for name, values in vars(head).items()}
-    del before["categories"], before["copies"]
-    save_classifier(tmp_path)
-    save_file(before, tmp_path / NGRAMS_FILE, {"version": NGRAMS_VERSION})
-    assert (Ngrams.load(tmp_path).logits(ENGLISH, ["soup"] * len(ENGLISH)) == head.logits(ENGLISH)).all()
-    assert not models.find("sentiment", str(tmp_path), "regulars.yaml").reads_category
-
-
-def test_texts_with_copies_need_twice_the_memory(monkeypatch):
-    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 8)
-    assert [ngrams.affordable(["abc", "de"], about) for about in (None, ["", ""], ["", "x"], ["x", "x"])] == [
-        2,
-        2,
-        2,
-        1,
-    ]
+def test_copies_are_of_known_categories_and_differ_between_them():
+    known = np.array([5, 9])
+    texts, hashes = ["good", "good", "good", "good"], np.array([0, 5, 9, 7])
+    *_, characters, words = counted(texts, hashes, known)[0]
+    assert np.diff(words.indptr).tolist() == [0, 1, 1, 0]
+    first, second = words.indices
+    assert first != second
+    assert np.diff(characters.indptr).tolist() == [0, 9, 9, 0]  # g o d go oo od goo ood good

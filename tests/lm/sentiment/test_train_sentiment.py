@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import random
-import time
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from lm.checkpoint.checkpoint import load_tokenizer
 from lm.checkpoint.manifest import read_manifest
 from lm.checkpoint.tokenizer import PADDING
-from lm.sentiment import sentiment_head
+from lm.sentiment import english_lexicon
 from lm.sentiment.calibration import softmax
 from lm.sentiment.classifier import SentimentClassifier
 from lm.sentiment.labels import UNRATED
@@ -40,7 +38,6 @@ TINY = SentimentSettings(
     batch_tokens=250,
     max_epochs=12,
     min_steps=0,
-    folds=2,
 )
 
 
@@ -97,13 +94,9 @@ def test_hugging_face_gives_the_same_probabilities_but_for_the_ngrams_in_a_padde
     with torch.inference_mode():
         logits = model(**tokenizer(texts, padding=True, return_tensors="pt", return_token_type_ids=False)).logits
     manifest = read_manifest(out)
-    ngrams = sum(
-        weight * head for weight, head in zip(manifest.ngram_weights, Ngrams.load(out).logits(texts), strict=True)
-    )
-    low, high = manifest.usual_lengths
-    lengths = np.clip([[len(text)] for text in texts], low, high)
-    scale = (lengths / np.sqrt(low * high)) ** manifest.length_power
-    clean = softmax(scale * (logits.double().numpy() / manifest.temperature + ngrams) + manifest.offsets)
+    ngrams = manifest.ngram_weight * Ngrams.load(out).logits(texts)
+    lexicon = manifest.lexicon_weight * english_lexicon.logits(texts)
+    clean = softmax(logits.double().numpy() / manifest.temperature + ngrams + lexicon + manifest.offsets)
     theirs = clean @ np.array(manifest.lapses)
     ours = SentimentClassifier.load(out, dtype="float32", threads=1).classify(texts, TINY.max_tokens)
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -116,14 +109,10 @@ def test_the_manifest_says_how_it_came_about(trained):
     assert (manifest.task, manifest.labels) == ("sentiment", ["negative", "neutral", "positive"])
     assert manifest.metrics == figures
     assert manifest.temperature != 1
-    assert manifest.length_power != 0
-    assert len(manifest.ngram_weights) == 2
-    assert max(manifest.ngram_weights) > 0
+    assert manifest.ngram_weight > 0
     assert manifest.training["window"] == {"as_of": "2026-01-01"}
-    assert manifest.training["folds"] == 2
-    assert {line["stage"] for line in manifest.training["lines"]} == {"finetune", "finetune-1"}
-    kept = [line for line in manifest.training["lines"] if line["stage"] == "finetune"]
-    assert len(kept) >= manifest.training["epochs"]
+    assert {line["stage"] for line in manifest.training["lines"]} == {"finetune"}
+    assert len(manifest.training["lines"]) >= manifest.training["epochs"]
     assert [path.name for path in out.parent.iterdir()] == ["sentiment"]
 
 
@@ -134,37 +123,12 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
     assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
 
 
-def test_the_model_is_the_same_however_many_folds_calibrate_it(tmp_path):
-    for folds in (1, 3):
-        settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "folds": folds}))
-        train_sentiment(*reviews(300), settings, tmp_path / str(folds))
-    one, three = (tmp_path / str(folds) / "model.safetensors" for folds in (1, 3))
-    assert one.read_bytes() == three.read_bytes()
-    one, three = (read_manifest(tmp_path / str(folds)) for folds in (1, 3))
-    assert one.ngram_weights != three.ngram_weights
-
-
-def test_the_time_left_counts_the_trainings_that_follow(tmp_path, monkeypatch):
-    monkeypatch.setattr(sentiment_head, "_HOPELESS", 1e9)  # all designs are tried on all folds
-    seconds = itertools.count()
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))  # a busy machine's fits no estimate
-    heard = []
-    settings = SentimentSettings(**(vars(TINY) | {"max_epochs": 2, "folds": 3, "pretrain_epochs": 0}))
-    train_sentiment(*reviews(300), settings, tmp_path / "model", report=heard.append)
-    assert list(dict.fromkeys(now.stage for now in heard)) == ["finetune-2", "finetune-1", "finetune", "n-grams"]
-    ends = {now.stage: now.seconds_left for now in heard}  # the last of each
-    assert ends["finetune-2"] > ends["finetune-1"] > ends["finetune"] == 0
-    fitted = [now for now in heard if now.stage == "n-grams"]
-    assert [(now.step, now.steps) for now in fitted] == [(done, 20) for done in range(21)]  # two heads, 3 x 3 + 1 times
-    assert fitted[1].seconds_left > fitted[-1].seconds_left == 0
-
-
 def test_stars_that_contradict_their_words_take_no_sureness_from_the_others(tmp_path):
     texts, labels = reviews(1500, shares=(0.4, 0.1, 0.5))
     swapped = random.Random(1).sample(range(1500), 90)
     for i in swapped:
         labels[i] = 2 - labels[i]
-    train_sentiment(texts, labels, SentimentSettings(**(vars(TINY) | {"folds": 4})), tmp_path / "model")
+    train_sentiment(texts, labels, TINY, tmp_path / "model")
     unseen, true = reviews(300, seed=9, shares=(0.4, 0.1, 0.5))
     p = SentimentClassifier.load(tmp_path / "model", dtype="float32", threads=1).classify(unseen, 40)
     sure = p[np.arange(300), true][np.array(true) != 1]
@@ -176,12 +140,12 @@ def test_without_ngrams_gpt2_stands_alone(tmp_path):
     alone = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "ngrams": False}))
     train_sentiment(*reviews(200), alone, tmp_path / "model")
     assert Ngrams.load(tmp_path / "model") is None
-    assert read_manifest(tmp_path / "model").ngram_weights == []
+    assert read_manifest(tmp_path / "model").ngram_weight == 0
     assert SentimentClassifier.load(tmp_path / "model").classify(["lovely"], 40).shape == (1, 3)
 
 
 def test_a_rare_class_is_not_given_up(tmp_path):
-    longer = SentimentSettings(**(vars(TINY) | {"patience": 12, "folds": 1}))
+    longer = SentimentSettings(**(vars(TINY) | {"patience": 12}))
     figures = train_sentiment(*reviews(1500, shares=(0.07, 0.07, 0.86)), longer, tmp_path / "model")
     assert figures["majority_accuracy"] > 0.8
     assert figures["balanced_accuracy"] > 0.8
@@ -209,7 +173,7 @@ def test_a_language_model_is_fine_tuned_with_its_own_tokenizer(tmp_path, stock):
 
 
 def test_few_reviews_are_passed_more_often(tmp_path):
-    often = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "min_steps": 70, "patience": 99, "folds": 1}))
+    often = SentimentSettings(**(vars(TINY) | {"max_epochs": 1, "min_steps": 70, "patience": 99}))
     train_sentiment(*reviews(200), often, tmp_path / "model")
     notes = read_manifest(tmp_path / "model").training
     rated = Rated.split(reviews(200)[0], np.array(reviews(200)[1]))
