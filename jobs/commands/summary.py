@@ -23,7 +23,7 @@ def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
     console.print(_accounts(night))
     if night.quarantined:
         reasons = ", ".join(f"{table}: {rule} {n:,}" for (table, rule), n in sorted(night.quarantined.items()))
-        console.print(f"Quarantined: {reasons}", highlight=False)
+        console.print(f"New in quarantine: {reasons}", highlight=False)
     console.print(_stages_and_tables(night))
     for task in sorted(night.scored):
         done = f"{night.scored[task]:,} requests through the model, {night.reused[task]:,} answered by the ledger"

@@ -155,7 +155,7 @@ def test_every_input_row_is_accounted_for(first, shop):
     night, _ = first
     for name, account in night.accounts.items():
         assert account.read == sum(len(pq.read_table(p)) for p in (shop.out / "data" / name).glob("*.parquet"))
-        left = account.quarantined + account.opted_out + account.duplicates + account.outside_window
+        left = account.quarantined + account.opted_out + account.duplicates + account.outside_window + account.returned
         assert account.read == account.used + left, name
     rejected = table(shop, "quarantine")
     assert len(rejected) == sum(account.quarantined for account in night.accounts.values())
