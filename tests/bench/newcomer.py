@@ -42,7 +42,11 @@ def main() -> None:
         for command in commands:
             started = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "jobs.cli", *command], cwd=folder, capture_output=True, text=True, check=False
+                [sys.executable, "-c", "from jobs.cli import main; main()", *command],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             console.print(done.stdout[-2500:], markup=False, highlight=False)
             seconds = time.perf_counter() - started

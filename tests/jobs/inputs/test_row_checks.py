@@ -87,7 +87,7 @@ def test_spark_evaluates_the_expression_of_a_form(spark, read, values, cast, exp
 def test_all_rules_that_rows_break_show_with_counts_shapes_and_the_line_that_reads_them(spark, tmp_path) -> None:
     head = ["kunde", "artikel", "datum", "preis", "menge"]
     rows = [["17850.0", "a1", "31.12.2025 14:05", "1.299,00", "2"]] * 6 + [
-        ["17850.0", "", "01.02.2026 09:00", "3,50", "-1"]
+        ["17850.0", "", "01.02.2026 09:00", "3,50", "0"]
     ]
     path = write(tmp_path / "p.csv", [head, *rows])
     columns = {
@@ -104,7 +104,7 @@ def test_all_rules_that_rows_break_show_with_counts_shapes_and_the_line_that_rea
         "purchased_at_unparsable": 7,
         "unit_price_unparsable": 7,
         "item_id_not_null": 1,
-        "quantity_positive": 1,
+        "quantity_not_zero": 1,
         "user_id": 7,
     }
     assert "try_to_timestamp(datum, 'd.M.yyyy H:mm')" in by_rule["purchased_at_unparsable"].remedy
@@ -119,7 +119,7 @@ def test_all_rules_that_rows_break_show_with_counts_shapes_and_the_line_that_rea
         if ".columns." in finding.remedy and "_null" not in finding.rule
     }
     again = sample(spark, "purchases", path, columns=mended)
-    assert {finding.rule for finding in again.findings} == {"item_id_not_null", "quantity_positive"}
+    assert {finding.rule for finding in again.findings} == {"item_id_not_null", "quantity_not_zero"}
     assert again.ids["user_id"] == ("17850",)
 
 
