@@ -87,11 +87,30 @@ def nightly(
 
 
 @app.command()
-def doctor(config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None) -> None:
-    """Check Java, Python, packages, memory, disk, models and inputs, and say how to fix each."""
-    from jobs.commands.doctor import check_setup
+def init(
+    files: Annotated[list[Path], typer.Argument(help="The shop's files or folders: CSV, JSON, Parquet, ORC, Excel.")],
+    timezone: Annotated[str | None, typer.Option(help="The shop's IANA time zone, such as Europe/Berlin.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the configuration file.")] = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Look at a shop's files and write a commented regulars.yaml, with a question wherever a guess is not sure."""
+    from jobs.commands.init import write_configuration
 
-    if not check_setup(config, overrides or [], console):
+    write_configuration(files, config, timezone, force, console)
+
+
+@app.command()
+def doctor(
+    rows: Annotated[int, typer.Option(min=0, help="Rows of each input to map and check; 0 reads none.")] = 100,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Check Java, Python, packages, memory, disk, models and rows of the inputs, and say how to fix each."""
+    from jobs.commands.doctor import check_setup
+    from jobs.commands.doctor_rows import check_rows_of
+
+    healthy = check_setup(config, overrides or [], console)
+    if not check_rows_of(config, overrides or [], rows, console) or not healthy:
         raise typer.Exit(2)
 
 

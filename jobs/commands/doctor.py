@@ -1,6 +1,7 @@
 """`regulars doctor`: checks everything that a night needs and says how to fix what is missing.
 
-For the data engineer on a new machine, before the first night. Starts no Spark and loads no model.
+For the data engineer on a new machine, before the first night. Starts no Spark and loads no model: `doctor_rows.py`
+starts Spark and reads rows.
 """
 
 from __future__ import annotations

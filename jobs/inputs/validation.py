@@ -30,6 +30,8 @@ from jobs.spark.errors import InputError
 
 #: Name of the column with the first broken rule; null in valid rows.
 RULE = "__rule"
+#: Name of the column with all rules that a row breaks.
+RULES = "__rules"
 
 #: Rule of a return that no earlier purchase covers; `jobs/inputs/returns.py` checks it.
 RETURN_UNMATCHED = "return_unmatched"
@@ -63,11 +65,28 @@ def validate_rows(raw: DataFrame, table: str, columns: Sequence[schemas.Column])
     Other columns of `raw` pass through. The raw values of the key stay under `raw_name`. Raises InputError if a
     source column has a type that cannot be cast to the contract's.
     """
+    typed, checks = _typed_and_checks(raw, table, columns)
+    not_kept = {raw_name(column.name) for column in columns} - {raw_name(name) for name in schemas.contract(table).key}
+    kept = [name for name in typed.columns if name not in not_kept]
+    return typed.select(*kept, F.coalesce(F.lit(None).cast("string"), *checks).alias(RULE))
+
+
+def list_broken_rules(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> DataFrame:
+    """Return the columns of `raw` beside the contract's, and RULES, an array of all rules that a row breaks.
+
+    Raises InputError as `validate_rows` does.
+    """
+    typed, checks = _typed_and_checks(raw, table, columns)
+    others = [name for name in raw.columns if name not in {column.name for column in columns}]
+    return typed.select(*others, F.array_compact(F.array(F.lit(None).cast("string"), *checks)).alias(RULES))
+
+
+def _typed_and_checks(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> tuple[DataFrame, list[Column]]:
+    """Return the rows in the contract's types, and one column per rule: its name where the row breaks it, or null."""
     types = {field.name: field.dataType for field in raw.schema.fields}
     for column in columns:
         _refuse_wrong_type(table, column, types[column.name])
     names = [column.name for column in columns]
-    contract = schemas.contract(table)
     # One projection casts and the next one checks, so Spark computes each value once.
     typed = raw.select(
         *(_with_default(column, types[column.name]).alias(column.name) for column in columns),
@@ -80,9 +99,8 @@ def validate_rows(raw: DataFrame, table: str, columns: Sequence[schemas.Column])
         if c.type != "string"
     ]
     missing = [F.when(F.col(c.name).isNull(), F.lit(f"{c.name}_not_null")) for c in columns if not c.nullable]
-    violated = [F.when(~is_true(rule.expression), F.lit(rule.name)) for rule in contract.rules]
-    kept = [name for name in typed.columns if name not in {raw_name(n) for n in names if n not in contract.key}]
-    return typed.select(*kept, F.coalesce(F.lit(None).cast("string"), *unparsable, *missing, *violated).alias(RULE))
+    violated = [F.when(~is_true(rule.expression), F.lit(rule.name)) for rule in schemas.contract(table).rules]
+    return typed, [*unparsable, *missing, *violated]
 
 
 def raw_name(column: str) -> str:

@@ -1,0 +1,167 @@
+"""`regulars init FILE…`: looks at a shop's files and writes a commented regulars.yaml with what it guesses and asks.
+
+For the data engineer of a new shop. A line with (?) is a guess that the shop must confirm; a line that begins with #
+needs an answer. Starts no Spark.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+import schemas
+from jobs.inputs.guessing import ColumnGuess, TableGuess, guess_tables, meaning
+from jobs.inputs.profiling import SourceFile, read_files
+from jobs.spark.errors import UsageError
+
+#: Words that YAML reads as something else than text.
+_NO_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
+_WIDTH = 116
+
+
+def write_configuration(
+    files: Sequence[Path], config: Path, timezone: str | None, force: bool, console: Console
+) -> None:
+    """Look at `files`, write the configuration `config`, and print what was found and what is asked.
+
+    Raises UsageError if `config` exists and `force` is not given, or if no file looks like a table of the shop, and
+    InputError if a file cannot be read.
+    """
+    if config.exists() and not force:
+        raise UsageError(f"{config} exists: write to another file with --config FILE, or replace it with --force")
+    sources = read_files(files, config.parent / "from_spreadsheets")
+    guesses, questions = guess_tables(sources)
+    if not guesses:
+        raise UsageError(
+            "no file looks like a table of a shop. " + " ".join(questions) + " schemas/README.md lists the tables and "
+            "their columns."
+        )
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(configuration(guesses, questions, config.parent, timezone), encoding="utf-8")
+    _show(guesses, questions, config, timezone, console)
+
+
+def configuration(guesses: Sequence[TableGuess], questions: Sequence[str], folder: Path, timezone: str | None) -> str:
+    """Return the text of the configuration file; paths are relative to its folder."""
+    lines = [
+        "# `regulars init` wrote this file. Lines with (?) are guesses: confirm or correct them.",
+        "# Lines that begin with # and a key need an answer: correct them and delete the #.",
+        "# Samples show the shape of values: 9 is a digit, x a letter.",
+        "# Then run: regulars doctor --rows 1000",
+        "",
+        "store: ./store",
+        f"timezone: {timezone or 'UTC'}"
+        + ("" if timezone else "   # (?) the shop's IANA time zone, such as Europe/Berlin"),
+        *(line for question in questions for line in _comment(f"(?) {question}", 0)),
+        *_needs(guesses),
+        "inputs:",
+    ]
+    for guess in guesses:
+        lines += _table(guess, folder)
+    lines += ["models: {recommend: ./models/recommend, sentiment: ./models/sentiment}", ""]
+    return "\n".join(lines)
+
+
+def _needs(guesses: Sequence[TableGuess]) -> Iterator[str]:
+    tables = {guess.table for guess in guesses}
+    if "purchases" not in tables:
+        question = (
+            "(?) no file has purchases: with reviews alone, only sentiment can be trained. Does another have them?"
+        )
+        yield from _comment(question, 0)
+
+
+def _table(guess: TableGuess, folder: Path) -> Iterator[str]:
+    file = guess.file
+    yield f"  {guess.table}:   # {schemas.contract(guess.table).grain} {file.rows:,} rows were sampled."
+    for question in guess.questions:
+        yield from _comment(f"(?) {question}", 4)
+    paths = [_scalar(_relative(path, folder)) for path in file.paths]
+    yield f"    path: {paths[0]}" if len(paths) == 1 else f"    path: [{', '.join(paths)}]"
+    if file.format != "parquet":
+        yield f"    format: {file.format}"
+    if file.options:
+        options = ", ".join(f"{name}: {_scalar(value)}" for name, value in file.options.items())
+        yield f"    options: {{{options}}}"
+    yield "    columns:"
+    for column in guess.columns:
+        yield from _column(guess.table, column)
+    unused = [c.name for c in file.columns if c.name not in {g.source for g in guess.columns}]
+    if unused:
+        yield from _comment(f"Not used: {', '.join(unused)}.", 6)
+
+
+def _column(table: str, guess: ColumnGuess) -> Iterator[str]:
+    needed = guess.column in schemas.contract(table).required
+    if guess.expression is None and not needed:
+        return
+    mark = "(?) " if guess.question else ""
+    samples = f" Samples: {' | '.join(guess.samples)}." if guess.samples else ""
+    question = f" {guess.question[:1].upper()}{guess.question[1:]}" if guess.question else ""
+    what = f"{guess.column} ({meaning(table, guess.column)})"
+    yield from _comment(f"{mark}{what}: {guess.reason}.{samples}{question}", 6)
+    if guess.proposed or guess.expression is None:
+        yield f"      # {guess.column}: {_scalar(guess.expression or 'column or SQL expression')}"
+    else:
+        yield f"      {guess.column}: {_scalar(guess.expression)}"
+
+
+def _comment(text: str, indent: int) -> Iterator[str]:
+    start = " " * indent + "# "
+    one_line = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", text)  # a line break would end the comment
+    yield from textwrap.wrap(
+        one_line,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent=start + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _scalar(value: str | bool) -> str:
+    """Return the value as YAML reads it: plain words as they are, everything else in double quotes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    is_plain = re.fullmatch(r"[A-Za-z_./][\w./-]*", value, re.ASCII) and value.lower() not in _NO_TEXT
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Return the path relative to `folder` if it lies below it or beside it, else the whole path."""
+    relative = os.path.relpath(path.resolve(), folder.resolve())
+    return str(path.resolve()) if relative.count("..") > 2 else relative
+
+
+def _show(
+    guesses: Sequence[TableGuess], questions: Sequence[str], config: Path, timezone: str | None, console: Console
+) -> None:
+    """Print each table with what is open in it, and the next command."""
+    for guess in guesses:
+        files: SourceFile = guess.file
+        sure = sum(1 for g in guess.columns if g.expression is not None and not g.question)
+        asked = [g for g in guess.columns if g.question]
+        console.print(
+            f"{guess.table}: {', '.join(str(p) for p in files.paths)} ({files.format}), {sure} columns sure, "
+            f"{len(asked)} with a question",
+            highlight=False,
+            markup=False,
+        )
+        for column in asked:
+            console.print(f"  (?) {column.column}: {column.reason}. {column.question}", highlight=False, markup=False)
+        for question in guess.questions:
+            console.print(f"  (?) {question}", highlight=False, markup=False)
+    for question in [*questions, *([] if timezone else ["timezone: which is the shop's time zone?"])]:
+        console.print(f"(?) {question}", highlight=False, markup=False)
+    console.print(
+        f"Wrote {escape(str(config))}. Answer the lines with (?), then run: regulars doctor --rows 1000 --config "
+        f"{escape(str(config))}",
+        highlight=False,
+    )

@@ -1,0 +1,462 @@
+"""`regulars init`: layouts of shops, and what it finds and asks in each."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import random
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from jobs.commands.init import write_configuration
+from jobs.config.config import load
+from jobs.inputs.guessing import TableGuess, guess_tables
+from jobs.inputs.profiling import read_files
+from jobs.spark.errors import InputError, UsageError
+
+GOODS = ["Red Teapot", "Cotton Socks", "Oak Table", "Garden Hose", "Desk Lamp", "Wool Blanket", "Bread Knife"]
+WORDS = [
+    "the",
+    "teapot",
+    "is",
+    "very",
+    "good",
+    "and",
+    "came",
+    "late",
+    "but",
+    "its",
+    "lid",
+    "closes",
+    "well",
+    "so",
+    "far",
+]
+START = datetime(2025, 11, 3, 9, 30)
+
+
+def events(n: int = 300) -> list[dict[str, Any]]:
+    """Purchases with a review each, in the order of time."""
+    draw = random.Random(1)
+    rows = []
+    for number in range(n):
+        item = draw.randrange(len(GOODS))
+        rows.append(
+            {
+                "user": 10_000 + draw.randrange(60),
+                "item": f"P{item:04d}",
+                "title": GOODS[item],
+                "at": START + timedelta(hours=7 * number),
+                "quantity": draw.randint(1, 4),
+                "price": draw.randint(99, 250_000) / 100,
+                "order": 500_000 + number,
+                "stars": draw.randint(1, 5),
+                "text": " ".join(draw.sample(WORDS, 12)),
+            }
+        )
+    return rows
+
+
+def csv_bytes(head: Sequence[str], rows: Sequence[Sequence[Any]], sep: str = ",", encoding: str = "utf-8") -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=sep).writerows([head, *rows])
+    return text.getvalue().encode(encoding)
+
+
+def german(value: float) -> str:
+    return f"{value:,.2f}".translate(str.maketrans(",.", ".,"))
+
+
+def german_shop(folder: Path) -> dict[str, dict[str, str]]:
+    rows = [
+        [e["user"], e["item"], e["at"].strftime("%d.%m.%Y %H:%M"), german(e["price"]), e["quantity"]] for e in events()
+    ]
+    head = ["Kundennummer", "Artikelnr", "Bestelldatum", "Einzelpreis", "Menge"]
+    (folder / "bestellungen.csv").write_bytes(csv_bytes(head, rows, ";", "cp1252"))
+    goods = [[f"P{n:04d}", t.replace("e", "ä"), german(n + 0.5), "ja" if n else "nein"] for n, t in enumerate(GOODS)]
+    head = ["Artikelnr", "Bezeichnung", "Verkaufspreis", "lieferbar"]
+    (folder / "artikel.csv").write_bytes(csv_bytes(head, goods, ";", "cp1252"))
+    lines = [
+        {
+            "bewertung_id": n,
+            "kunde": e["user"],
+            "artikel": e["item"],
+            "sterne": e["stars"],
+            "text": e["text"],
+            "datum": e["at"].strftime("%d.%m.%Y"),
+        }
+        for n, e in enumerate(events())
+    ]
+    (folder / "bewertungen.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return {
+        "purchases": {
+            "user_id": "Kundennummer",
+            "item_id": "Artikelnr",
+            "purchased_at": "Bestelldatum",
+            "unit_price": "Einzelpreis",
+            "quantity": "Menge",
+        },
+        "items": {"item_id": "Artikelnr", "title": "Bezeichnung", "price": "Verkaufspreis", "available": "lieferbar"},
+        "reviews": {
+            "review_id": "bewertung_id",
+            "user_id": "kunde",
+            "item_id": "artikel",
+            "rating": "sterne",
+            "text": "text",
+            "reviewed_at": "datum",
+        },
+    }
+
+
+def us_shop(folder: Path) -> dict[str, dict[str, str]]:
+    rows = [
+        [
+            f"{e['user']}.0",
+            e["item"],
+            e["title"],
+            e["at"].strftime("%m/%d/%Y %I:%M %p"),
+            f"${e['price']:,.2f}",
+            e["quantity"],
+            e["order"],
+            "delivered",
+        ]
+        for e in events()
+    ]
+    head = ["Customer ID", "SKU", "Product Name", "Order Date", "Unit Price", "Qty", "Order Number", "Status"]
+    (folder / "sales 2025.csv.gz").write_bytes(gzip.compress(csv_bytes(head, rows)))
+    return {
+        "purchases": {
+            "user_id": "Customer ID",
+            "item_id": "SKU",
+            "purchased_at": "Order Date",
+            "unit_price": "Unit Price",
+            "quantity": "Qty",
+            "order_id": "Order Number",
+            "title": "Product Name",
+        }
+    }
+
+
+def warehouse(folder: Path) -> dict[str, dict[str, str]]:
+    frame = pd.DataFrame(events())
+    purchases = pd.DataFrame(
+        {
+            "customer_key": frame["user"].astype(float),
+            "product_key": frame["item"],
+            "order_ts": frame["at"],
+            "qty": frame["quantity"],
+            "unit_price": frame["price"],
+            "order_key": frame["order"],
+        }
+    )
+    purchases.to_parquet(folder / "fact_sales.parquet", coerce_timestamps="us")
+    pd.DataFrame(
+        {
+            "product_key": [f"P{n:04d}" for n in range(len(GOODS))],
+            "product_name": GOODS,
+            "category_name": "Home",
+            "is_active": True,
+        }
+    ).to_parquet(folder / "dim_product.parquet")
+    return {
+        "purchases": {
+            "user_id": "customer_key",
+            "item_id": "product_key",
+            "purchased_at": "order_ts",
+            "quantity": "qty",
+            "unit_price": "unit_price",
+            "order_id": "order_key",
+        },
+        "items": {
+            "item_id": "product_key",
+            "title": "product_name",
+            "category": "category_name",
+            "available": "is_active",
+        },
+    }
+
+
+def marketplace(folder: Path) -> dict[str, dict[str, str]]:
+    """JSON with nested objects and times since 1970, and reviews with stars in words."""
+    lines = [
+        {
+            "transaction": {"id": f"T{e['order']}", "created": int(e["at"].timestamp() * 1000)},
+            "buyer": {"id": str(e["user"])},
+            "product": {"sku": e["item"], "title": e["title"]},
+        }
+        for e in events()
+    ]
+    (folder / "transactions.ndjson").write_text("\n".join(map(json.dumps, lines)))
+    reviews = [
+        {
+            "review_id": f"R{n}",
+            "reviewer_id": e["user"],
+            "asin": e["item"],
+            "star_rating": f"{e['stars']}.0 out of 5 stars",
+            "review_body": e["text"],
+            "review_date": e["at"].strftime("%B %d, %Y"),
+        }
+        for n, e in enumerate(events())
+    ]
+    (folder / "reviews.json").write_text(json.dumps(reviews, indent=1))
+    return {
+        "purchases": {
+            "user_id": "buyer.id",
+            "item_id": "product.sku",
+            "purchased_at": "transaction.created",
+            "order_id": "transaction.id",
+            "title": "product.title",
+        },
+        "reviews": {
+            "review_id": "review_id",
+            "user_id": "reviewer_id",
+            "item_id": "asin",
+            "rating": "star_rating",
+            "text": "review_body",
+            "reviewed_at": "review_date",
+        },
+    }
+
+
+def spreadsheet(folder: Path) -> dict[str, dict[str, str]]:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet.title = "Orders"
+    sheet.append(["Orders of the shop"])
+    sheet.append([])
+    sheet.append(["Client No", "Item Code", "Purchase Date", "Quantity", "Item Description"])
+    for e in events(100):
+        sheet.append([e["user"], e["item"], e["at"], e["quantity"], e["title"]])
+    book.save(folder / "shop.xlsx")
+    return {
+        "purchases": {
+            "user_id": "Client No",
+            "item_id": "Item Code",
+            "purchased_at": "Purchase Date",
+            "quantity": "Quantity",
+            "title": "Item Description",
+        }
+    }
+
+
+def chinese_shop(folder: Path) -> dict[str, dict[str, str]]:
+    rows = [
+        [
+            e["user"],
+            e["item"],
+            "商品" + e["item"],
+            e["at"].strftime("%Y年%m月%d日"),
+            e["price"],
+            e["quantity"],
+            e["order"],
+        ]
+        for e in events()
+    ]
+    (folder / "订单.csv").write_bytes(
+        csv_bytes(["用户ID", "商品编号", "商品名称", "下单时间", "单价", "数量", "订单编号"], rows, "\t", "gb18030")
+    )
+    return {
+        "purchases": {
+            "user_id": "用户ID",
+            "item_id": "商品编号",
+            "title": "商品名称",
+            "purchased_at": "下单时间",
+            "unit_price": "单价",
+            "quantity": "数量",
+            "order_id": "订单编号",
+        }
+    }
+
+
+def searching_shop(folder: Path) -> dict[str, dict[str, str]]:
+    rows = [[e["user"], e["title"].lower(), e["at"].isoformat() + "Z", e["item"]] for e in events()]
+    (folder / "search_log.psv").write_bytes(
+        csv_bytes(["visitor_id", "search_term", "searched_at", "clicked_sku"], rows, "|")
+    )
+    bought = [[e["user"], e["item"], e["at"].strftime("%Y%m%d%H%M%S"), e["title"]] for e in events()]
+    (folder / "purchases.tsv").write_bytes(
+        csv_bytes(["user_id", "item_id", "purchased_at", "title"], bought, "\t", "utf-16")
+    )
+    (folder / "optouts.txt").write_bytes(csv_bytes(["user_id"], [[e["user"]] for e in events(5)]))
+    return {
+        "searches": {
+            "user_id": "visitor_id",
+            "query": "search_term",
+            "searched_at": "searched_at",
+            "clicked_item_id": "clicked_sku",
+        },
+        "purchases": {"user_id": "user_id", "item_id": "item_id", "purchased_at": "purchased_at", "title": "title"},
+        "optouts": {"user_id": "user_id"},
+    }
+
+
+def headless_shop(folder: Path) -> dict[str, dict[str, str]]:
+    """Files without unmistakable names: init may find what it likes, but must ask."""
+    rows = [
+        [e["user"], e["item"], e["title"], (START + timedelta(days=e["stars"])).strftime("%d/%m/%y"), e["price"]]
+        for e in events()
+    ]
+    (folder / "orders_export.csv").write_bytes(csv_bytes(["Account", "Product", "Name", "Date", "Amount"], rows))
+    return {"purchases": {"user_id": "Account", "item_id": "Product", "title": "Name", "purchased_at": "Date"}}
+
+
+LAYOUTS: list[Callable[[Path], dict[str, dict[str, str]]]] = [
+    german_shop, us_shop, warehouse, marketplace, spreadsheet, chinese_shop, searching_shop, headless_shop,
+]  # fmt: skip
+
+
+def guesses_for(folder: Path) -> tuple[dict[str, TableGuess], list[str]]:
+    found, questions = guess_tables(read_files(sorted(folder.iterdir()), folder / "from_spreadsheets"))
+    return {guess.table: guess for guess in found}, questions
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_no_column_is_mapped_wrong_without_a_question(layout, tmp_path: Path) -> None:
+    expected = layout(tmp_path)
+    found, _ = guesses_for(tmp_path)
+    assert set(found) == set(expected)
+    for table, columns in expected.items():
+        for guess in found[table].columns:
+            if guess.expression is not None and not guess.question:
+                assert guess.source == columns.get(guess.column), (table, guess)
+
+
+def test_nine_of_ten_columns_of_all_layouts_are_mapped_right(tmp_path: Path) -> None:
+    right, wrong = [], []
+    for layout in LAYOUTS:
+        folder = tmp_path / layout.__name__
+        folder.mkdir()
+        expected = layout(folder)
+        found, _ = guesses_for(folder)
+        for table, columns in expected.items():
+            sources = {g.column: g.source for g in found[table].columns} if table in found else {}
+            for column, source in columns.items():
+                (right if sources.get(column) == source else wrong).append((layout.__name__, table, column))
+    assert len(right) >= 0.9 * (len(right) + len(wrong)), wrong
+
+
+def written(folder: Path, *names: str, **more: Any) -> tuple[str, str]:
+    """The configuration that init writes for the files of the folder, and what it prints."""
+    console = Console(file=io.StringIO(), width=1000)
+    files = [folder / name for name in names] or sorted(folder.iterdir())
+    write_configuration(files, folder / "regulars.yaml", more.get("timezone"), more.get("force", False), console)
+    return (folder / "regulars.yaml").read_text(encoding="utf-8"), console.file.getvalue()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+def test_the_written_file_is_a_configuration_and_shows_no_value_of_the_shop(layout, tmp_path: Path) -> None:
+    expected = layout(tmp_path)
+    text, printed = written(tmp_path, timezone="Europe/Berlin")
+    config = load(tmp_path / "regulars.yaml")
+    assert set(config.inputs) == set(expected)
+    for source in config.inputs.values():
+        assert all(Path(path).exists() for path in source.paths)
+    for event in events(20):
+        for value in (str(event["user"]), event["title"], event["text"]):
+            assert value not in text + printed
+
+
+def test_forms_of_the_german_shop_become_options_and_expressions(tmp_path: Path) -> None:
+    german_shop(tmp_path)
+    written(tmp_path)
+    inputs = load(tmp_path / "regulars.yaml").inputs
+    assert inputs["items"].options == {"sep": ";", "encoding": "windows-1252"}
+    assert inputs["purchases"].columns["purchased_at"] == "try_to_timestamp(Bestelldatum, 'd.M.yyyy H:mm')"
+    assert (
+        inputs["purchases"].columns["unit_price"] == "replace(regexp_replace(Einzelpreis, '[^0-9,+-]', ''), ',', '.')"
+    )
+    assert inputs["items"].columns["available"].startswith("CASE WHEN lower(trim(lieferbar)) IN ('ja') THEN true")
+    assert inputs["reviews"].columns["reviewed_at"] == "try_to_timestamp(datum, 'd.M.yyyy')"
+
+
+def test_an_existing_configuration_is_kept_without_force(tmp_path: Path) -> None:
+    us_shop(tmp_path)
+    (tmp_path / "regulars.yaml").write_text("mine")
+    with pytest.raises(UsageError, match="--force"):
+        written(tmp_path, "sales 2025.csv.gz")
+    assert (tmp_path / "regulars.yaml").read_text() == "mine"
+    text, _ = written(tmp_path, "sales 2025.csv.gz", force=True)
+    assert "Customer ID" in text
+
+
+def test_orders_and_lines_in_two_files_are_a_question(tmp_path: Path) -> None:
+    orders = [[e["order"], e["user"], e["at"].isoformat()] for e in events()]
+    lines = [[e["order"], e["item"], e["quantity"]] for e in events()]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(["order_id", "customer_id", "ordered_at"], orders))
+    (tmp_path / "order_lines.csv").write_bytes(csv_bytes(["order_id", "sku", "quantity"], lines))
+    _, questions = guesses_for(tmp_path)
+    assert any("join them on the order" in question for question in questions)
+
+
+def test_cancelled_orders_and_rows_without_customer_are_a_question_with_the_condition(tmp_path: Path) -> None:
+    rows = [
+        [
+            e["user"] if n % 5 else "",
+            e["item"],
+            e["at"].isoformat(),
+            e["title"],
+            "storniert" if n % 9 == 0 else "bezahlt",
+        ]
+        for n, e in enumerate(events())
+    ]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(["user_id", "item_id", "purchased_at", "title", "state"], rows))
+    found, _ = guesses_for(tmp_path)
+    asked = " ".join(found["purchases"].questions)
+    assert "lower(state) NOT IN ('storniert')" in asked
+    assert "user_id IS NOT NULL" in asked
+
+
+def test_nanoseconds_in_parquet_are_a_question(tmp_path: Path) -> None:
+    frame = pd.DataFrame([{"user_id": "u1", "item_id": "i1", "title": "Tea", "purchased_at": pd.Timestamp(START)}])
+    frame.astype({"purchased_at": "datetime64[ns]"}).to_parquet(tmp_path / "purchases.parquet")
+    found, _ = guesses_for(tmp_path)
+    assert "nanoseconds" in " ".join(found["purchases"].questions)
+
+
+def test_monthly_files_of_equal_columns_are_one_input(tmp_path: Path) -> None:
+    for month in (1, 2):
+        rows = [[e["user"], e["item"], e["at"].isoformat(), e["title"]] for e in events(30)]
+        (tmp_path / f"orders_{month}.csv").write_bytes(csv_bytes(["user_id", "item_id", "purchased_at", "title"], rows))
+    written(tmp_path)
+    assert len(load(tmp_path / "regulars.yaml").inputs["purchases"].paths) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("absent.csv", None, "there is no file"),
+        ("empty.csv", b"", "is empty"),
+        ("orders.zip", b"PK", "unpack it"),
+        ("orders.parquet", b"not parquet", "is not Parquet"),
+        ("orders.xlsx", b"not excel", "is not a spreadsheet"),
+        ("orders.json", b"{broken", "is not JSON"),
+        ("orders.csv.gz", b"not gzip", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_remedy(name, content, says, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says) as raised:
+        written(tmp_path, name)
+    assert name in str(raised.value)
+
+
+def test_a_delta_table_is_not_read_as_parquet(tmp_path: Path) -> None:
+    (tmp_path / "orders/_delta_log").mkdir(parents=True)
+    with pytest.raises(InputError, match="Delta"):
+        written(tmp_path, "orders")
+
+
+def test_what_is_no_table_of_a_shop_is_a_usage_error(tmp_path: Path) -> None:
+    (tmp_path / "weather.csv").write_text("station,pressure\nA,1013\nB,1009\n")
+    with pytest.raises(UsageError, match="weather"):
+        written(tmp_path, "weather.csv")
