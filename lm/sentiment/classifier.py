@@ -15,7 +15,7 @@ from lm.checkpoint.checkpoint import CheckpointError, read_config
 from lm.engine.batching import pack
 from lm.engine.device import choose_device, choose_dtype, keep_freed_memory, use_threads
 from lm.sentiment.ngrams import Ngrams
-from lm.sentiment.sentiment_head import Head
+from lm.sentiment.sentiment_head import SentimentHead
 from lm.text.prompt import PromptEncoder
 
 BATCH_TOKENS = 8192
@@ -72,7 +72,7 @@ class SentimentClassifier:
                 "train it with `regulars train --task sentiment`"
             )
         self.classifier, self.encoder, self.batch_tokens = classifier, encoder, batch_tokens
-        self.head = Head.of(encoder.manifest, ngrams)
+        self.head = SentimentHead.of(encoder.manifest, ngrams)
 
     @classmethod
     def load(

@@ -18,20 +18,14 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError, ngrams_file
 from lm.text.redact import redact
 from lm.text.splits import text_digest
 from lm.text.template import clean
 
-#: More characters than these train hardly better, and take minutes and more than 5 GB of memory.
-MOST_CHARACTERS = 30_000_000
 #: Characters; only the two ends of a longer text are read.
 LONGEST_TEXT = 20_000
-#: Inverse strength of the L2 penalty.
-_C = 3.0
-_MAX_ITERATIONS = 200
 _TEXTS_AT_ONCE = 2000
 #: Tens of thousands of reviews have millions of n-grams, which would collide in fewer buckets.
 _BUCKETS = 2**26
@@ -63,36 +57,6 @@ class Ngrams:
     bias: NDArray[np.float32]  # (labels,)
     categories: Ints  # (C,) hashes of the known categories, ascending; none where there is one category or none
 
-    @classmethod
-    def fit(cls, texts: Sequence[str], labels: Ints, count: int, categories: Sequence[str] | None = None) -> Ngrams:
-        """Train on `texts` with labels below `count`; `categories` name what each text is about, "" if unknown.
-
-        Features are 1 + ln(term frequency) times naive-Bayes log-count ratios (Wang & Manning, ACL 2012); the features
-        of each kind have length 1 in every text. The order of the texts changes nothing but rounding.
-        """
-        hashes = _hashes(categories, len(texts))
-        known = np.unique(hashes[hashes != 0])
-        if len(np.unique(hashes)) < 2:
-            known = known[:0]
-        blocks = list(_count(texts, hashes, known))
-        kept = [_shared(kind) for kind in zip(*blocks, strict=True)]
-        parts = [[_columns(*of) for of in zip(block, kept, strict=True)] for block in blocks]
-        del blocks  # gigabytes where reviews are long
-        counts = [scipy.sparse.vstack(kind, format="csr") for kind in zip(*parts, strict=True)]
-        del parts
-        scale = np.concatenate([_log_ratios(kind, labels) for kind in counts]).astype(np.float32)
-        ends = np.cumsum([len(of) for of in kept])
-        # A label that no text has keeps this logit.
-        bias = np.log((np.bincount(labels, minlength=count) + 0.5) / len(labels)).astype(np.float32)
-        weight = np.zeros((len(scale), count), np.float32)
-        fitted = LogisticRegression(C=_C, max_iter=_MAX_ITERATIONS).fit(_weighed(counts, scale, ends), labels)
-        coefficients, intercept = fitted.coef_, fitted.intercept_
-        if len(fitted.classes_) == 2:  # scikit-learn returns the second class alone
-            coefficients = np.stack([-coefficients[0] / 2, coefficients[0] / 2])
-            intercept = np.array([-0.5, 0.5]) * intercept
-        weight[:, fitted.classes_], bias[fitted.classes_] = coefficients.T, intercept
-        return cls(np.concatenate(kept), ends, scale, weight, bias, known)
-
     def logits(self, texts: Sequence[str], categories: Sequence[str] | None = None) -> Floats:
         """The logits of each text, (texts, labels); they do not depend on the other texts.
 
@@ -101,10 +65,10 @@ class Ngrams:
         found = np.empty((len(texts), len(self.bias)))
         kept = np.split(self.buckets, self.ends[:-1])
         start = 0
-        for block in _count(texts, _hashes(categories, len(texts)), self.categories):
-            counts = [_columns(*of) for of in zip(block, kept, strict=True)]
+        for block in count_ngrams(texts, category_hashes(categories, len(texts)), self.categories):
+            counts = [select_columns(*of) for of in zip(block, kept, strict=True)]
             rows = slice(start, start := start + counts[0].shape[0])
-            found[rows] = _weighed(counts, self.scale, self.ends) @ self.weight.astype(np.float64) + self.bias
+            found[rows] = weigh_features(counts, self.scale, self.ends) @ self.weight.astype(np.float64) + self.bias
         return found
 
     def save(self, folder: Path) -> None:
@@ -138,14 +102,7 @@ def both_ends(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[:half]} {text[-half:]}"
 
 
-def affordable(texts: Sequence[str], categories: Sequence[str] | None = None) -> int:
-    """How many texts, from the first, have at most MOST_CHARACTERS; those with a category count twice."""
-    times = 1 + (_hashes(categories, len(texts)) != 0)
-    characters = np.cumsum(times * [min(len(text), LONGEST_TEXT) for text in texts])
-    return int(np.searchsorted(characters, MOST_CHARACTERS, side="right"))
-
-
-def _hashes(categories: Sequence[str] | None, texts: int) -> Ints:
+def category_hashes(categories: Sequence[str] | None, texts: int) -> Ints:
     """(texts,) a hash of each category, whatever its case and spacing; 0 where it is empty."""
     if categories is None:
         return np.zeros(texts, np.int64)
@@ -153,7 +110,7 @@ def _hashes(categories: Sequence[str] | None, texts: int) -> Ints:
     return np.array([known.get(name, 0) for name in categories], dtype=np.int64)
 
 
-def _count(texts: Sequence[str], hashes: Ints, known: Ints) -> Iterator[list[scipy.sparse.csr_matrix]]:
+def count_ngrams(texts: Sequence[str], hashes: Ints, known: Ints) -> Iterator[list[scipy.sparse.csr_matrix]]:
     """Yield 1 + ln(count) of every bucket, a matrix (texts, buckets) of each kind, for some texts at once.
 
     `hashes` (texts,) are those of the categories; texts of categories that are not among the `known` have no copies.
@@ -177,13 +134,7 @@ def _copies(counts: scipy.sparse.csr_matrix, hashes: Ints) -> scipy.sparse.csr_m
     return scipy.sparse.csr_matrix((counts.data[known], (rows[known], buckets)), shape=counts.shape)
 
 
-def _shared(counts: Sequence[scipy.sparse.csr_matrix]) -> Ints:
-    """The buckets that two or more texts have, ascending."""
-    buckets = np.sort(np.concatenate([of.indices for of in counts]))  # one entry for each text that has the bucket
-    return np.unique(buckets[1:][buckets[1:] == buckets[:-1]]).astype(np.int64)
-
-
-def _columns(counts: scipy.sparse.csr_matrix, kept: Ints) -> scipy.sparse.csr_matrix:
+def select_columns(counts: scipy.sparse.csr_matrix, kept: Ints) -> scipy.sparse.csr_matrix:
     """The columns of the `kept` buckets; scipy's own indexing needs an array as long as all buckets."""
     rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     at = np.minimum(np.searchsorted(kept, counts.indices), max(len(kept) - 1, 0))
@@ -192,7 +143,7 @@ def _columns(counts: scipy.sparse.csr_matrix, kept: Ints) -> scipy.sparse.csr_ma
     return scipy.sparse.csr_matrix(entries, shape=(counts.shape[0], len(kept)))
 
 
-def _weighed(
+def weigh_features(
     counts: Sequence[scipy.sparse.csr_matrix], scale: NDArray[np.float32], ends: Ints
 ) -> scipy.sparse.csr_matrix:
     """(texts, F) float64: counts times the `scale` (F,) of each feature, every kind of length 1."""
@@ -202,16 +153,3 @@ def _weighed(
         lengths = scipy.sparse.linalg.norm(scaled, axis=1)
         found.append(scipy.sparse.diags(1 / np.where(lengths == 0, 1, lengths)) @ scaled)
     return scipy.sparse.hstack(found, format="csr")
-
-
-def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
-    """(F,) root mean square over the labels that occur of ln(P(present | label) / P(present | another label)).
-
-    Counts are increased by 1.
-    """
-    occurring = np.unique(labels)
-    holders = np.stack([np.bincount(counts[labels == of].indices, minlength=counts.shape[1]) for of in occurring])
-    texts = np.array([(labels == of).sum() for of in occurring])[:, None]
-    of, others = (holders + 1) / (texts + 2), (holders.sum(axis=0) - holders + 1) / (len(labels) - texts + 2)
-    ratios: Floats = np.sqrt((np.log(of / others) ** 2).mean(axis=0))
-    return ratios

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,15 @@ from numpy.typing import NDArray
 from lm.checkpoint.checkpoint import NGRAMS_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 from lm.sentiment import english_lexicon
-from lm.sentiment.calibration import Mixture, fit_linear, label_weights, with_gpt2, without_ngrams
-from lm.sentiment.labels import LABELS
-from lm.sentiment.ngrams import Ngrams, affordable
-from lm.sentiment.rated_reviews import Rated
+from lm.sentiment.calibration import Mixture
+from lm.sentiment.ngrams import Ngrams
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-#: A lexicon that knows words of a smaller share of the texts, such as emoticons in Chinese, is not worth its time.
-_LEXICON_COVERAGE = 0.1
-
 
 @dataclass(frozen=True)
-class Head:
+class SentimentHead:
     """The fitted head of a classifier; `ngrams` is None where it has none."""
 
     ngrams: Ngrams | None
@@ -33,60 +28,7 @@ class Head:
     label_weights: Floats  # (labels,) that multiply the probabilities before the argmax
 
     @classmethod
-    def fit(
-        cls,
-        texts: Sequence[str],
-        rated: Rated,
-        gpt2: Floats,
-        *,
-        categories: Sequence[str] | None = None,
-        ngrams: bool = True,
-        lexicon: bool = True,
-        seed: int = 0,
-        report: Callable[[int, int], None] = lambda done, of: None,
-    ) -> Head:
-        """Fit the head on validation reviews; `gpt2` has the logits of those of fold 0, (rows, labels).
-
-        The linear model is cheap, so several folds are trained to calibrate it; GPT-2 trains once, and its weight is
-        fitted on fold 0. The n-grams that are kept learn from all reviews but the test's. `categories` are what the
-        texts are about, "" if unknown. `report` hears how many of all linear models are trained.
-        """
-        folds = rated.folds() if ngrams else [0]
-        validation = [rated.rows("validation", fold) for fold in folds]
-        rows = np.concatenate(validation)
-        labels, counts = rated.labels[rows], rated.counts(rows)
-
-        def of(chosen: Ints) -> tuple[Sequence[str], Sequence[str] | None]:
-            return [texts[i] for i in chosen], categories and [categories[i] for i in chosen]
-
-        def trained(chosen: Ints, done: int) -> Ngrams:
-            report(done, len(folds) + 1)
-            order = np.random.default_rng(seed).permutation(chosen)
-            order = order[: affordable(*of(order))]
-            seen, about = of(order)
-            return Ngrams.fit(seen, rated.labels[order], len(LABELS), about)
-
-        words = english_lexicon.logits([texts[i] for i in rows]) if lexicon else None
-        if words is not None and words.any(axis=1).mean() < _LEXICON_COVERAGE:
-            words = None
-        weights = label_weights(labels, counts, len(LABELS))
-        if not ngrams:
-            return cls(None, without_ngrams(fit_linear(labels, counts, gpt2, words)), weights)
-        judged = [
-            trained(rated.rows("train", fold), done).logits(*of(judges))
-            for done, (fold, judges) in enumerate(zip(folds, validation, strict=True))
-        ]
-        linear = np.concatenate(judged)
-        model = trained(rated.rows("known"), len(folds))
-        report(len(folds) + 1, len(folds) + 1)
-        mixture = fit_linear(labels, counts, linear, words)
-        first = slice(len(gpt2))  # the rows of fold 0
-        words = None if words is None else words[first]
-        mixture = with_gpt2(mixture, labels[first], rated.counts(rows[first]), gpt2, linear[first], words)
-        return cls(model, mixture, weights)
-
-    @classmethod
-    def of(cls, manifest: Manifest, ngrams: Ngrams | None) -> Head:
+    def of(cls, manifest: Manifest, ngrams: Ngrams | None) -> SentimentHead:
         """The head of a model's folder; a manifest at its defaults leaves GPT-2's logits as they are.
 
         Raises CheckpointError where the folder lacks the n-grams of its manifest.

@@ -26,9 +26,9 @@ from lm.checkpoint.tokenizer import for_classifier, train_bpe
 from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.sentiment.calibration import negative_log_likelihood, softmax
+from lm.sentiment.fit_head import fit_head
 from lm.sentiment.labels import LABELS
 from lm.sentiment.rated_reviews import Rated
-from lm.sentiment.sentiment_head import Head
 from lm.text.prompt import PromptEncoder
 from lm.text.redact import redact
 from lm.train.language_model import (
@@ -94,7 +94,7 @@ def train_sentiment(
         epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
         outcome = fit(task.task(), stage_schedule("finetune", settings, epochs), work, report)
         model.eval()
-        head = Head.fit(
+        head = fit_head(
             texts,
             rated,
             task.logits(rated.rows("validation")),

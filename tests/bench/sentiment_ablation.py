@@ -40,10 +40,10 @@ from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import for_classifier, train_bpe
 from lm.metrics import metrics
 from lm.sentiment import calibration, sentiment_baselines, sentiment_head
+from lm.sentiment.fit_head import fit_head
+from lm.sentiment.fit_ngrams import fit_ngrams
 from lm.sentiment.labels import LABELS, UNRATED
-from lm.sentiment.ngrams import Ngrams
 from lm.sentiment.rated_reviews import Rated
-from lm.sentiment.sentiment_head import Head
 from lm.sentiment.train_sentiment import SentimentSettings, _Classification
 from lm.text.prompt import PromptEncoder
 from lm.text.redact import redact
@@ -212,7 +212,7 @@ class Material:
             mock.patch.object(calibration, "_MOST_NOISE", calibration._MOST_NOISE if stack.lapses else 0.0),
             mock.patch.object(calibration, "_RARITY_POWER", calibration._RARITY_POWER if stack.rare_labels else 0.0),
         ):
-            head = Head.fit(
+            head = fit_head(
                 self.texts[: self.known],
                 self.rated,
                 validation,
@@ -235,7 +235,7 @@ class KeptNgrams:
         """Fit a model, unless the logits are kept that are asked for."""
         of = hashlib.sha256(json.dumps([sorted(texts), categories is None]).encode("utf-8", "surrogatepass"))
         folder = self.material.keep / f"{self.material.name}_ngrams_{of.hexdigest()[:12]}"
-        return KeptLogits(folder, lambda: Ngrams.fit(texts, labels, count, categories))
+        return KeptLogits(folder, lambda: fit_ngrams(texts, labels, count, categories))
 
 
 class KeptLogits:

@@ -16,6 +16,7 @@ from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError
 from lm.sentiment import ngrams
+from lm.sentiment.fit_ngrams import affordable, fit_ngrams
 from lm.sentiment.ngrams import Ngrams, normalise
 from tests.models import save_classifier
 
@@ -27,13 +28,13 @@ NONE = np.zeros(0, np.int64)
 
 @pytest.fixture(scope="module")
 def model():
-    return Ngrams.fit(ENGLISH + CHINESE, LABELS, 3)
+    return fit_ngrams(ENGLISH + CHINESE, LABELS, 3)
 
 
 def counted(texts, hashes=None, known=NONE):
     """The matrices of all texts, by kind."""
     hashes = np.zeros(len(texts), np.int64) if hashes is None else hashes
-    return list(ngrams._count(texts, hashes, known))
+    return list(ngrams.count_ngrams(texts, hashes, known))
 
 
 @given(st.lists(st.text(max_size=30), max_size=4))
@@ -60,7 +61,7 @@ def test_a_text_has_the_same_bits_in_any_company(model, monkeypatch):
     assert (np.concatenate([model.logits([text]) for text in ENGLISH + CHINESE]) == whole).all()
     monkeypatch.setattr(ngrams, "_TEXTS_AT_ONCE", 7)
     assert (model.logits(ENGLISH + CHINESE) == whole).all()
-    again = Ngrams.fit(ENGLISH + CHINESE, LABELS, 3)
+    again = fit_ngrams(ENGLISH + CHINESE, LABELS, 3)
     assert all((values == getattr(again, name)).all() for name, values in vars(model).items())
 
 
@@ -70,14 +71,14 @@ def test_unknown_and_empty_texts_have_the_bias(model):
 
 
 def test_a_label_without_texts_keeps_the_logit_of_its_share():
-    model = Ngrams.fit(ENGLISH, LABELS[:20], 3)
+    model = fit_ngrams(ENGLISH, LABELS[:20], 3)
     assert (model.weight[:, 1] == 0).all()
     assert model.bias[1] == pytest.approx(np.log(0.5 / 20))
 
 
 def test_a_word_weighs_by_what_it_says_of_the_label():
     texts = ["good thing"] * 6 + ["bad thing"] * 2 + ["good", "bad"]
-    model = Ngrams.fit(texts, np.array([2] * 6 + [0] * 2 + [2, 0]), 3)
+    model = fit_ngrams(texts, np.array([2] * 6 + [0] * 2 + [2, 0]), 3)
     _, words, *_ = np.split(model.buckets, model.ends[:-1])
     at = {
         word: model.ends[0] + words.tolist().index(counted([word])[0][1].indices[0])
@@ -90,8 +91,8 @@ def test_a_word_weighs_by_what_it_says_of_the_label():
 def test_each_kind_of_features_has_length_1(model):
     texts = ["very good indeed", "not good at all, very bad indeed", "😀"]
     kept = np.split(model.buckets, model.ends[:-1])
-    counts = [ngrams._columns(*of) for of in zip(counted(texts)[0], kept, strict=True)]
-    weighed = ngrams._weighed(counts, model.scale, model.ends)
+    counts = [ngrams.select_columns(*of) for of in zip(counted(texts)[0], kept, strict=True)]
+    weighed = ngrams.weigh_features(counts, model.scale, model.ends)
     for kind in (weighed[:, : model.ends[0]], weighed[:, model.ends[0] :]):
         np.testing.assert_allclose(scipy.sparse.linalg.norm(kind, axis=1), [1, 1, 0])
 
@@ -107,13 +108,13 @@ def test_a_file_that_lacks_a_part_is_named(model, tmp_path, lost):
 
 
 def test_more_texts_than_memory_should_hold_are_left_out(monkeypatch):
-    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 5)
-    assert [ngrams.affordable(texts) for texts in ([], ["ab"], ["ab", "abc"], ["ab", "abcd", ""])] == [0, 1, 2, 1]
-    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 30_000_000)
-    assert ngrams.affordable(["x" * 10**9]) == 1
-    monkeypatch.setattr(ngrams, "MOST_CHARACTERS", 8)
+    monkeypatch.setattr("lm.sentiment.fit_ngrams.MOST_CHARACTERS", 5)
+    assert [affordable(texts) for texts in ([], ["ab"], ["ab", "abc"], ["ab", "abcd", ""])] == [0, 1, 2, 1]
+    monkeypatch.setattr("lm.sentiment.fit_ngrams.MOST_CHARACTERS", 30_000_000)
+    assert affordable(["x" * 10**9]) == 1
+    monkeypatch.setattr("lm.sentiment.fit_ngrams.MOST_CHARACTERS", 8)
     about = (None, ["", ""], ["", "x"], ["x", "x"])
-    assert [ngrams.affordable(["abc", "de"], categories) for categories in about] == [2, 2, 2, 1]
+    assert [affordable(["abc", "de"], categories) for categories in about] == [2, 2, 2, 1]
 
 
 def test_only_the_ends_of_a_long_text_are_read(model):
@@ -145,9 +146,9 @@ def test_a_word_may_be_bad_of_one_thing_and_good_of_another(tmp_path, monkeypatc
     texts = ["so cold", "so cold", "so warm", "so warm", "awful", "lovely"] * 10
     about = ["soup", "beer", "soup", "beer", "soup", "beer"] * 10
     labels = np.array([0, 2, 2, 0, 0, 2] * 10)
-    plain = Ngrams.fit(texts, labels, 3, ["soup"] * len(texts))
-    by_category = Ngrams.fit(texts, labels, 3, about)
-    assert (plain.weight == Ngrams.fit(texts, labels, 3).weight).all()
+    plain = fit_ngrams(texts, labels, 3, ["soup"] * len(texts))
+    by_category = fit_ngrams(texts, labels, 3, about)
+    assert (plain.weight == fit_ngrams(texts, labels, 3).weight).all()
     asked = ["cold", "cold", "warm", "warm"]
     found = by_category.logits(asked, [" Soup", "beer", "soup", "beer"])
     assert found.argmax(axis=1).tolist() == [0, 2, 2, 0]

@@ -9,9 +9,10 @@ import pytest
 
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import Manifest
+from lm.sentiment.fit_head import fit_head
 from lm.sentiment.rated_reviews import Rated
 from lm.sentiment.review_parts import FOLDS
-from lm.sentiment.sentiment_head import Head
+from lm.sentiment.sentiment_head import SentimentHead
 from tests.opinions import FILLER, WORDS
 
 
@@ -33,7 +34,7 @@ def fitted():
     texts, labels = opinions()
     rated = Rated.split(texts, labels)
     heard = []
-    head = Head.fit(texts, rated, silent(rated), report=lambda done, of: heard.append((done, of)))
+    head = fit_head(texts, rated, silent(rated), report=lambda done, of: heard.append((done, of)))
     return head, heard
 
 
@@ -51,12 +52,12 @@ def test_what_a_head_says_of_itself_in_the_manifest_makes_the_same_head(fitted):
     texts = ["awful", "it was lovely and great in my kitchen", ""]
     gpt2 = np.random.default_rng(0).normal(size=(3, 3))
     manifest = Manifest(**head.manifest_values())
-    again = Head.of(manifest, head.ngrams)
+    again = SentimentHead.of(manifest, head.ngrams)
     assert head.name in ("GPT-2 and n-grams", "GPT-2, n-grams and a lexicon")
     np.testing.assert_array_equal(again.probabilities(gpt2, texts), head.probabilities(gpt2, texts))
     np.testing.assert_array_equal(again.label_weights, head.label_weights)
     with pytest.raises(CheckpointError, match=r"lacks ngrams\.safetensors"):
-        Head.of(manifest, None)
+        SentimentHead.of(manifest, None)
 
 
 def rated_of(counts):
@@ -79,7 +80,7 @@ def test_stars_that_contradict_their_words_are_kept_as_lapses():
     swapped = random.Random(1).sample(range(1500), 90)
     labels[swapped] = 2 - labels[swapped]
     rated = Rated.split(texts, labels)
-    lapses = np.array(Head.fit(texts, rated, silent(rated)).manifest_values()["lapses"])
+    lapses = np.array(fit_head(texts, rated, silent(rated)).manifest_values()["lapses"])
     [bad, good] = 1 - np.diag(lapses)[[0, 2]]
     assert 0.02 < bad < 0.2
     assert 0.02 < good < 0.2
@@ -107,7 +108,7 @@ def test_ngrams_learn_what_words_mean_in_each_category():
     asked = [texts[i] for i in rows], [about[i] for i in rows]
     right = {}
     for told in (None, about):
-        head = Head.fit(texts, rated, silent(rated), categories=told)
+        head = fit_head(texts, rated, silent(rated), categories=told)
         p = head.probabilities(np.zeros((len(rows), 3)), asked[0], told and asked[1])
         right[told is None] = (p.argmax(axis=1) == labels[rows]).mean()
     assert right[False] > 0.9 > right[True]
@@ -122,11 +123,11 @@ def test_a_lexicon_speaks_where_its_words_are_not_learned_and_else_is_silent():
     few = [told[i] if i < 20 else fillers[i] for i in range(400)]
     for texts, speaks in ((told, True), (fillers, False), (few, False)):
         rated = Rated.split(texts, labels)
-        head = Head.fit(texts, rated, silent(rated), ngrams=False)
+        head = fit_head(texts, rated, silent(rated), ngrams=False)
         assert head.ngrams is None
         assert (head.mixture.lexicon_weight > 0) == speaks
         assert head.name == ("GPT-2 and a lexicon" if speaks else "GPT-2")
-        assert Head.fit(texts, rated, silent(rated), ngrams=False, lexicon=False).mixture.lexicon_weight == 0
+        assert fit_head(texts, rated, silent(rated), ngrams=False, lexicon=False).mixture.lexicon_weight == 0
         if speaks:
             p = head.probabilities(np.zeros((2, 3)), ["a horrible lamp", "a wonderful lamp"])
             assert p.argmax(axis=1).tolist() == [0, 2]

@@ -1,0 +1,82 @@
+"""Trains the linear model over n-grams; `lm.sentiment.ngrams` serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse
+from sklearn.linear_model import LogisticRegression
+
+from lm.sentiment.ngrams import (
+    LONGEST_TEXT,
+    Floats,
+    Ints,
+    Ngrams,
+    category_hashes,
+    count_ngrams,
+    select_columns,
+    weigh_features,
+)
+
+#: More characters than these train hardly better, and take minutes and more than 5 GB of memory.
+MOST_CHARACTERS = 30_000_000
+#: Inverse strength of the L2 penalty.
+_C = 3.0
+_MAX_ITERATIONS = 200
+
+
+def fit_ngrams(texts: Sequence[str], labels: Ints, count: int, categories: Sequence[str] | None = None) -> Ngrams:
+    """Train on `texts` with labels below `count`; `categories` name what each text is about, "" if unknown.
+
+    Features are 1 + ln(term frequency) times naive-Bayes log-count ratios (Wang & Manning, ACL 2012); the features
+    of each kind have length 1 in every text. The order of the texts changes nothing but rounding.
+    """
+    hashes = category_hashes(categories, len(texts))
+    known = np.unique(hashes[hashes != 0])
+    if len(np.unique(hashes)) < 2:
+        known = known[:0]
+    blocks = list(count_ngrams(texts, hashes, known))
+    kept = [_shared(kind) for kind in zip(*blocks, strict=True)]
+    parts = [[select_columns(*of) for of in zip(block, kept, strict=True)] for block in blocks]
+    del blocks  # gigabytes where reviews are long
+    counts = [scipy.sparse.vstack(kind, format="csr") for kind in zip(*parts, strict=True)]
+    del parts
+    scale = np.concatenate([_log_ratios(kind, labels) for kind in counts]).astype(np.float32)
+    ends = np.cumsum([len(of) for of in kept])
+    # A label that no text has keeps this logit.
+    bias = np.log((np.bincount(labels, minlength=count) + 0.5) / len(labels)).astype(np.float32)
+    weight = np.zeros((len(scale), count), np.float32)
+    fitted = LogisticRegression(C=_C, max_iter=_MAX_ITERATIONS).fit(weigh_features(counts, scale, ends), labels)
+    coefficients, intercept = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # scikit-learn returns the second class alone
+        coefficients = np.stack([-coefficients[0] / 2, coefficients[0] / 2])
+        intercept = np.array([-0.5, 0.5]) * intercept
+    weight[:, fitted.classes_], bias[fitted.classes_] = coefficients.T, intercept
+    return Ngrams(np.concatenate(kept), ends, scale, weight, bias, known)
+
+
+def affordable(texts: Sequence[str], categories: Sequence[str] | None = None) -> int:
+    """How many texts, from the first, have at most MOST_CHARACTERS; those with a category count twice."""
+    times = 1 + (category_hashes(categories, len(texts)) != 0)
+    characters = np.cumsum(times * [min(len(text), LONGEST_TEXT) for text in texts])
+    return int(np.searchsorted(characters, MOST_CHARACTERS, side="right"))
+
+
+def _shared(counts: Sequence[scipy.sparse.csr_matrix]) -> Ints:
+    """The buckets that two or more texts have, ascending."""
+    buckets = np.sort(np.concatenate([of.indices for of in counts]))  # one entry for each text that has the bucket
+    return np.unique(buckets[1:][buckets[1:] == buckets[:-1]]).astype(np.int64)
+
+
+def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:
+    """(F,) root mean square over the labels that occur of ln(P(present | label) / P(present | another label)).
+
+    Counts are increased by 1.
+    """
+    occurring = np.unique(labels)
+    holders = np.stack([np.bincount(counts[labels == of].indices, minlength=counts.shape[1]) for of in occurring])
+    texts = np.array([(labels == of).sum() for of in occurring])[:, None]
+    of, others = (holders + 1) / (texts + 2), (holders.sum(axis=0) - holders + 1) / (len(labels) - texts + 2)
+    ratios: Floats = np.sqrt((np.log(of / others) ** 2).mean(axis=0))
+    return ratios
