@@ -27,7 +27,7 @@ from jobs.store.dates import published_runs
 from jobs.store.delta_tables import DeltaTables, vacuum_delta_tables
 from jobs.store.lock import holder, lock
 from jobs.store.publish import leftover_folders, recover
-from jobs.store.scratch import dead_scratch, reading_ledger, rewriting_ledger
+from jobs.store.scratch import dead_scratch, delete_dead_scratch, reading_ledger, rewriting_ledger
 from jobs.store.store import Store, published_dates
 from jobs.tasks.all_tasks import task_named
 from jobs.tasks.versions import settings_version
@@ -92,8 +92,7 @@ def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
     dead = dead_scratch(spark, store)
     sizes = [files.disk_usage(spark, path) for path in dead]
     if not dry_run:
-        for path in dead:
-            files.delete(spark, path)
+        delete_dead_scratch(spark, store)
     return Freed("scratch", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes))
 
 

@@ -103,12 +103,17 @@ def lock(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]:
                     f"store: {store.lock_file} is a symbolic link, and Regulars does not follow it. Delete the link, "
                     "then run the same command again."
                 ) from error
-            raise ConfigurationError(
-                f"store: {store.root} cannot be written ({error.strerror or error}). Give this user the right to write "
-                "there, or set another `store` in the configuration, then run the same command again."
-            ) from error
+            raise not_writable(store, error) from error
         refuse_links(store)
         yield
+
+
+def not_writable(store: Store, error: OSError) -> ConfigurationError:
+    """Return the error for a store in which this user cannot write."""
+    return ConfigurationError(
+        f"store: {store.root} cannot be written ({error.strerror or error}). Give this user the right to write there, "
+        "or set another `store` in the configuration, then run the same command again."
+    )
 
 
 def require_lock(spark: SparkSession, store: Store) -> None:

@@ -22,7 +22,7 @@ from jobs.spark.contracts import (
 )
 from jobs.spark.fault_points import point
 from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, recover_intents
-from jobs.store.scratch import dead_scratch
+from jobs.store.scratch import delete_dead_scratch
 from jobs.store.store import Store
 from schemas import contract
 
@@ -59,8 +59,9 @@ def recover(spark: SparkSession, store: Store, keep_publishes: int = 0) -> list[
     the holder of the lock is the only running writer.
     """
     done = recover_intents(spark, store)
-    for path in [*leftover_folders(spark, store, keep_publishes), *dead_scratch(spark, store)]:
-        files.delete(spark, path)
+    for folder in leftover_folders(spark, store, keep_publishes):
+        files.delete(spark, folder)
+    delete_dead_scratch(spark, store)
     return done
 
 

@@ -8,14 +8,14 @@ without the store's lock while `gc` would move its files.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from uuid import uuid4
 
 from pyspark.sql import SparkSession
 
 from jobs.spark import files
 from jobs.spark.errors import StoreBusy
-from jobs.store.lock import hold_file, is_held, parse_owner
+from jobs.store.lock import FileHeld, hold_file, is_held, not_writable, parse_owner
 from jobs.store.store import Store, refuse_links
 
 _MARK = ".live"
@@ -24,11 +24,18 @@ _READS_LEDGER, _REWRITES_LEDGER = "reads-ledger-", "rewrites-ledger-"
 
 @contextmanager
 def scratch_folder(spark: SparkSession, store: Store, command: str) -> Iterator[str]:
-    """Return the path of a folder that no other command deletes while the block runs; it is deleted at the end."""
+    """Return the path of a folder that no other command deletes while the block runs; it is deleted at the end.
+
+    Raises ConfigurationError where the store cannot be written or a folder of it is a link to a place outside it.
+    """
     refuse_links(store)
     folder = store.scratch(f"{command}-{uuid4().hex[:8]}")
-    files.mkdirs(spark, folder.rpartition("/")[0])
-    with hold_file(spark, folder + _MARK, command):
+    with ExitStack() as held:
+        try:
+            files.mkdirs(spark, folder.rpartition("/")[0])
+            held.enter_context(hold_file(spark, folder + _MARK, command))
+        except OSError as error:
+            raise not_writable(store, error) from error
         try:
             yield folder
         finally:
@@ -42,6 +49,17 @@ def dead_scratch(spark: SparkSession, store: Store) -> list[str]:
     names = files.listdir(spark, root)
     live = set(_live(spark, store))
     return [f"{root}/{name}" for name in names if name.removesuffix(_MARK) not in live]
+
+
+def delete_dead_scratch(spark: SparkSession, store: Store) -> None:
+    """Delete the scratch folders whose owners have ended.
+
+    The mark is held meanwhile, so a command that begins in this moment makes its mark anew.
+    """
+    for folder in dict.fromkeys(path.removesuffix(_MARK) for path in dead_scratch(spark, store)):
+        with suppress(FileHeld), hold_file(spark, folder + _MARK, "cleaning"):
+            files.delete(spark, folder)
+            files.delete(spark, folder + _MARK)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from jobs.spark import files
-from jobs.spark.errors import StoreBusy
+from jobs.spark.errors import ConfigurationError, StoreBusy
 from jobs.store.lock import lock
 from jobs.store.publish import recover
 from jobs.store.scratch import dead_scratch, reading_ledger, rewriting_ledger, scratch_folder
@@ -50,6 +50,25 @@ def test_a_night_keeps_the_scratch_of_a_running_training(tmp_path: Path) -> None
     with lock(NO_SPARK, store, "night"):
         recover(NO_SPARK, store)
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_a_store_that_cannot_be_written_names_the_mend(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file, not a folder")
+    with pytest.raises(ConfigurationError, match=r"store: .* cannot be written .* run the same command again"):
+        scratch_folder(NO_SPARK, Store(str(tmp_path / "store")), "plan").__enter__()
+
+
+def test_a_command_that_begins_while_old_scratch_is_deleted_keeps_its_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark was seen before its owner had locked it: deleting it then would leave the folder without an owner."""
+    store = Store(str(tmp_path))
+    with scratch_folder(NO_SPARK, store, "train") as folder:
+        Path(folder).mkdir()
+        monkeypatch.setattr("jobs.store.scratch.dead_scratch", lambda spark, store: [folder, f"{folder}.live"])
+        recover(NO_SPARK, store)
+        assert Path(folder).is_dir()
+        assert Path(f"{folder}.live").exists()
 
 
 def test_scratch_goes_with_its_block(tmp_path: Path) -> None:
