@@ -136,7 +136,7 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
         def judge(texts: Sequence[str], max_tokens: int, categories: Sequence[str]) -> Any:
             drawn = np.array([[1 + digest(text, label) % 1000 for label in "abc"] for text in texts], dtype=float)
             p = drawn / drawn.sum(axis=1, keepdims=True)
-            return SimpleNamespace(label=p.argmax(axis=1), p=p, shortened=np.zeros(len(texts), bool))
+            return SimpleNamespace(label=p.argmax(axis=1), p=p, of_text=p, shortened=np.zeros(len(texts), bool))
 
         return lambda: SimpleNamespace(judge=judge)
 

@@ -42,12 +42,25 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
         rows = use_stub(spark, patch)
         folder = tmp_path_factory.mktemp("growing")
         growing = GrowingShop(folder, customers=40, products=40, days=5, churn=0.05, nights=2)
+        add_rejected_searches(growing)
         for day in growing.nights:
             growing.grow(day)
             before = rows.value
             night = growing.night(spark, "one-by-one", day, growing=True)
             growing.done.append((night, rows.value - before))
         yield growing
+
+
+def add_rejected_searches(shop: GrowingShop) -> None:
+    """Add one search without words on the date of each night."""
+    folder = shop.folder / "data/searches"
+    searches = pd.read_parquet(folder)
+    noons = [pd.Timestamp(day, tz="UTC") + pd.Timedelta(hours=12) for day in shop.nights]
+    rejected = searches.head(len(noons)).assign(query=" ")
+    rejected["searched_at"] = pd.Series(noons, index=rejected.index).astype(searches.searched_at.dtype)
+    for file in folder.iterdir():
+        file.unlink()
+    pd.concat([searches, rejected]).to_parquet(folder / "part-00000.parquet", index=False)
 
 
 def planned(spark: SparkSession, shop: GrowingShop, store: str, first: int, last: int) -> list[PlannedDate]:
@@ -99,6 +112,7 @@ def test_quarantine_of_a_night_is_new_on_that_night(shop: GrowingShop) -> None:
     assert not set(rows[0].key_hash) & set(rows[1].key_hash)
     rejected = [sum(account.quarantined for account in night.accounts.values()) for night in (first, second)]
     assert [len(one) for one in rows] == [rejected[0], rejected[1] - rejected[0]]
+    assert min(len(one) for one in rows) > 0
     assert [sum(night.quarantined.values()) for night in (first, second)] == [len(one) for one in rows]
 
 
