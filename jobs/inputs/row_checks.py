@@ -269,7 +269,7 @@ def _remedy(
     reader = _form_reader(table, column)
     form = reader(every) or reader(values)
     if form is None or form.sql == "{0}":
-        return "" if rule.endswith("_in_range") else f"No known form fits these values: correct them, or write {key}"
+        return f"No known form fits these values: correct them, or write {key}" if rule.endswith("_unparsable") else ""
     base = quoted_name(sources[column]) if column in sources else f"({(source.columns or {}).get(column, column)})"
     question = f" ({form.question})" if form.question else ""
     return f"{key}: {form.sql.replace('{0}', base)}   # {form.name}{question}"
