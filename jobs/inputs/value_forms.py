@@ -116,7 +116,8 @@ def number_form(values: Sequence[str]) -> ValueForm | None:
     if decimal == ",":
         sql = "replace(regexp_replace({0}, '[^0-9,+-]', ''), ',', '.')"
         return ValueForm("decimal comma", sql, shares[1], question)
-    if all(re.fullmatch(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", v) for v in values):
+    readable = [value for value, number in zip(values, point, strict=True) if number is not None]
+    if all(re.fullmatch(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", value) for value in readable):
         return ValueForm("plain number", "{0}", shares[0], question)
     return ValueForm("grouped or with a currency", "regexp_replace({0}, '[^0-9.+-]', '')", shares[0], question)
 
