@@ -9,16 +9,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 import schemas
 from jobs.inputs.guessing import ColumnGuess, TableGuess, guess_tables, meaning
-from jobs.inputs.profiling import SourceFile, read_files
+from jobs.inputs.profiling import read_files
 from jobs.spark.errors import UsageError
 
 #: Words that YAML reads as something else than text.
@@ -115,15 +115,19 @@ def _column(table: str, guess: ColumnGuess) -> Iterator[str]:
 
 def _comment(text: str, indent: int) -> Iterator[str]:
     start = " " * indent + "# "
-    one_line = re.sub(r"[\x00-\x1f\x7f\x85\u2028\u2029]+", " ", text)  # a line break would end the comment
     yield from textwrap.wrap(
-        one_line,
+        _one_line(text),
         _WIDTH,
         initial_indent=start,
         subsequent_indent=start + "  ",
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _one_line(text: str) -> str:
+    """Return the text without line breaks, which would end a comment, and without a terminal's control characters."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
 
 
 def _scalar(value: str | bool) -> str:
@@ -144,24 +148,18 @@ def _show(
     guesses: Sequence[TableGuess], questions: Sequence[str], config: Path, timezone: str | None, console: Console
 ) -> None:
     """Print each table with what is open in it, and the next command."""
+    lines = []
     for guess in guesses:
-        files: SourceFile = guess.file
         sure = sum(1 for g in guess.columns if g.expression is not None and not g.question)
         asked = [g for g in guess.columns if g.question]
-        console.print(
-            f"{guess.table}: {', '.join(str(p) for p in files.paths)} ({files.format}), {sure} columns sure, "
-            f"{len(asked)} with a question",
-            highlight=False,
-            markup=False,
-        )
-        for column in asked:
-            console.print(f"  (?) {column.column}: {column.reason}. {column.question}", highlight=False, markup=False)
-        for question in guess.questions:
-            console.print(f"  (?) {question}", highlight=False, markup=False)
-    for question in [*questions, *([] if timezone else ["timezone: which is the shop's time zone?"])]:
-        console.print(f"(?) {question}", highlight=False, markup=False)
-    console.print(
-        f"Wrote {escape(str(config))}. Answer the lines with (?), then run: regulars doctor --rows 1000 --config "
-        f"{escape(str(config))}",
-        highlight=False,
-    )
+        paths = ", ".join(str(path) for path in guess.file.paths)
+        lines.append(f"{guess.table}: {paths} ({guess.file.format}), {sure} columns sure, {len(asked)} with a question")
+        lines += [f"  (?) {column.column}: {column.reason}. {column.question}" for column in asked]
+        lines += [f"  (?) {question}" for question in guess.questions]
+    lines += [f"(?) {question}" for question in questions]
+    if not timezone:
+        lines.append("(?) timezone: which is the shop's time zone?")
+    command = f"regulars doctor --rows 1000 --config {shlex.quote(str(config))}"
+    lines.append(f"Wrote {config}. Answer the lines with (?), then run: {command}")
+    for line in lines:
+        console.print(_one_line(line), highlight=False, markup=False)

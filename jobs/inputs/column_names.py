@@ -43,7 +43,7 @@ _BOUGHT = _any(
     "bestellung kaufs? gekauft beleg rechnungs? auftrags? commande achat pedido compra ordine 下单 购买 订单"
 )
 _PRICE = _any("price preis prix precio preco prezzo prijs 价格")
-_CREATED = rf"(.*_)?created(_{_TIME})?|when"
+_CREATED = rf"(.*_)?created(_{_TIME})?|when|posted(_{_TIME})?"
 #: A name that says only that it is a time.
 ONLY_TIME = rf"{_TIME}(_{_TIME})?"
 #: A time whose name has one of these is none of the contract's.
@@ -139,7 +139,7 @@ COLUMN_NAMES: dict[str, dict[str, Names]] = {
         ),
         "reviewed_at": Names(
             rf"{_REVIEW}(ed)?_?{_TIME}(_.*)?|(unix_)?{_REVIEW}_{_TIME}|{_REVIEW}_(creation|answer|submission)_{_TIME}",
-            rf"{ONLY_TIME}|{_CREATED}|unix_.*|(.*_)(date|datum|time|timestamp|日期|时间)(_.*)?|posted(_{_TIME})?"
+            rf"{ONLY_TIME}|{_CREATED}|unix_.*|(.*_)(date|datum|time|timestamp|日期|时间)(_.*)?"
             "|(geschrieben|erstellt)(_am)?",
         ),
     },

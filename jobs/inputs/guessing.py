@@ -17,6 +17,7 @@ from jobs.inputs.profiling import SourceColumn, SourceFile, quoted_name
 from jobs.inputs.time_forms import time_form
 from jobs.inputs.value_forms import (
     CANCELLED,
+    VIEWED,
     boolean_form,
     entity_form,
     id_form,
@@ -31,6 +32,8 @@ _LOOK_AT = 2000
 _SHOWN = 3
 #: A column with a larger share of blank rows says nothing.
 _EMPTY = 0.98
+#: With so many rows, some customer must come twice.
+_ENOUGH = 100
 
 
 @dataclass(frozen=True)
@@ -187,6 +190,13 @@ def _choose(table: str, column: str, readings: Sequence[_Reading]) -> ColumnGues
         questions.append("is that right?")
     if rivals:
         questions.append(f"or is it {' or '.join(rivals[:3])}?")
+    if (
+        column == "user_id"
+        and len(best.source.values) >= _ENOUGH
+        and best.source.distinct > 0.95
+        and table != "optouts"
+    ):
+        questions.append("almost every row has another one: is it the customer, or the order?")
     if best.source.blank > 0.5 and _is_required(table, column):
         questions.append(f"{best.source.blank:.0%} of its rows are empty: is that right?")
     form = "" if best.form in ("", "text", "plain number", "stars", "yes or no") else f"; its values are {best.form}"
@@ -233,6 +243,12 @@ def _readings(table: str, column: str, file: SourceFile) -> list[_Reading]:
         if reading is not None:
             sql, form, question = reading
             found.append(_Reading(source, score, sql.replace("{0}", source.sql), form, question))
+    if not found and column.endswith("_at") and column in schemas.contract(table).required:
+        found = [
+            _Reading(source, 1, reading[0].replace("{0}", source.sql), *reading[1:])
+            for source, reading in ((source, _read_date(source)) for source in file.columns)
+            if reading is not None
+        ]
     if column.endswith("_at") and len(found) == 1 and re.fullmatch(ONLY_TIME, normalise(found[0].source.name)):
         return [replace(found[0], score=2)]  # the only time of an event is when it happened
     if table == "optouts" and not found and len(file.columns) == 1:
@@ -241,8 +257,8 @@ def _readings(table: str, column: str, file: SourceFile) -> list[_Reading]:
 
 
 def _without_prefix(name: str, table: str) -> str:
-    """Return the name without the table's own, as in reviews.text; other prefixes stay."""
-    return re.sub(rf"^{table}_(?=\w)", "", name)
+    """Return the name without the table's own or an order line's, as in reviews.text and lineitem_sku."""
+    return re.sub(rf"^({table}|line_?item|order_line)_(?=\w)", "", name)
 
 
 _Read = tuple[str, str, str]
@@ -258,6 +274,14 @@ def _read_time(source: SourceColumn) -> _Read | None:
     if form.name == "days of a spreadsheet":
         question = "are these days since 1899-12-30, as in a spreadsheet?"
     return form.sql, form.name, question
+
+
+def _read_date(source: SourceColumn) -> _Read | None:
+    """Read times that show by their values alone: a number may be anything."""
+    is_other = re.search(OTHER_TIMES, normalise(source.name)) or source.kind == "number" or source.blank > _EMPTY
+    if is_other or all(value.isdigit() for value in source.values[:_LOOK_AT]):
+        return None
+    return _read_time(source)
 
 
 def _read_id(source: SourceColumn) -> _Read | None:
@@ -359,16 +383,23 @@ def _row_questions(table: str, file: SourceFile, guesses: dict[str, ColumnGuess]
             f'NULL" leaves them out of the count. Is that wanted?'
         )
     if table == "purchases":
-        for column in file.columns:
-            words = {value.strip().lower() for value in column.values} if column.distinct < 0.1 else set()
-            bad = sorted(words & set(CANCELLED))
-            if bad:
-                listed = ", ".join(f"'{word}'" for word in bad)
-                questions.append(
-                    f'{column.name} marks rows that are no purchases; where: "lower({column.sql}) NOT IN ({listed})" '
-                    "leaves them out. Is that wanted?"
-                )
+        if _best("reviews", "rating", file) >= 2:
+            questions.append("the file has ratings: are its rows purchases?")
+        questions += [question for column in file.columns for question in _state_questions(column)]
     return questions
+
+
+def _state_questions(column: SourceColumn) -> list[str]:
+    """Ask about a column of few words that marks some rows as cancelled, or as views instead of purchases."""
+    words = {value.strip().lower() for value in column.values} if column.distinct < 0.1 else set()
+    cancelled, viewed = sorted(words & set(CANCELLED)), sorted(words & set(VIEWED))
+    if not cancelled and not viewed:
+        return []
+    listed = ", ".join(f"'{word}'" for word in cancelled + viewed)
+    return [
+        f'{column.name} marks rows that are no purchases; where: "lower({column.sql}) NOT IN ({listed})" leaves them '
+        "out. Is that wanted?"
+    ]
 
 
 def _joins(files: Sequence[SourceFile]) -> list[str]:

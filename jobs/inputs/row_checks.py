@@ -268,11 +268,16 @@ def _remedy(
         )
     reader = _form_reader(table, column)
     form = reader(every) or reader(values)
-    if form is None or form.sql == "{0}":
-        return "" if rule.endswith("_in_range") else f"No known form fits these values: correct them, or write {key}"
+    if form is None or form.sql == "{0}" or (column in sources and _reads_so(source, column, form, sources[column])):
+        return f"No known form fits these values: correct them, or write {key}" if rule.endswith("_unparsable") else ""
     base = quoted_name(sources[column]) if column in sources else f"({(source.columns or {}).get(column, column)})"
     question = f" ({form.question})" if form.question else ""
     return f"{key}: {form.sql.replace('{0}', base)}   # {form.name}{question}"
+
+
+def _reads_so(source: InputSettings, column: str, form: ValueForm, name: str) -> bool:
+    """Whether the mapping reads the column by this form already."""
+    return (source.columns or {}).get(column) == form.sql.replace("{0}", quoted_name(name))
 
 
 def _form_reader(table: str, column: str) -> Callable[[Sequence[str]], ValueForm | None]:

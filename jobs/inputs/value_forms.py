@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 #: A form must read at least this share of the values.
 _LEAST_SHARE = 0.9
+#: A share of the values that may be errors of the data.
+_FEW = 0.02
 _CURRENCY = (
     r"(?:EUR|USD|GBP|CHF|SEK|NOK|DKK|PLN|CZK|HUF|RON|JPY|CNY|INR|BRL|CAD|AUD|NZD|MXN|TRY|RUB|ZAR|KRW|R\$|US\$|kr|zł|Kč"
     r"|Ft|lei|元|円|원|руб)"
@@ -74,7 +76,12 @@ FINISHED = _words(
     "approved, confirmed, sale, purchase, buy, bezahlt, versandt, geliefert, abgeschlossen, offen, livré, payé, "
     "enviado, entregado, 已完成, 已付款, 已发货"
 )
-STATUS_WORDS = frozenset((*YES, *NO, *CANCELLED, *FINISHED))
+#: Words of events that are no purchases.
+VIEWED = _words(
+    "view, views, viewed, pageview, page_view, product_view, pv, click, clicked, impression, cart, addtocart, "
+    "add_to_cart, remove_from_cart, fav, favorite, wish, wishlist, 浏览, 点击, 收藏, 加购"
+)
+STATUS_WORDS = frozenset((*YES, *NO, *CANCELLED, *FINISHED, *VIEWED))
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,8 @@ def number_form(values: Sequence[str]) -> ValueForm | None:
     if decimal == ",":
         sql = "replace(regexp_replace({0}, '[^0-9,+-]', ''), ',', '.')"
         return ValueForm("decimal comma", sql, shares[1], question)
-    if all(re.fullmatch(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", v) for v in values):
+    readable = [value for value, number in zip(values, point, strict=True) if number is not None]
+    if all(re.fullmatch(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*", value) for value in readable):
         return ValueForm("plain number", "{0}", shares[0], question)
     return ValueForm("grouped or with a currency", "regexp_replace({0}, '[^0-9.+-]', '')", shares[0], question)
 
@@ -152,21 +160,30 @@ def rating_form(values: Sequence[str]) -> ValueForm | None:
         return None
     decimal = "," if form.name == "decimal comma" else "."
     numbers = [n for n in (read_number(value, decimal) for value in values) if n is not None]
-    low, high = min(numbers), max(numbers)
     number = "{0}" if form.name == "plain number" else form.sql
     as_double = f"try_cast({number} AS DOUBLE)"
-    if low < 0 or high > 100:
+    scale = _scale(numbers)
+    if min(numbers) < 0 or scale is None:
         return None
-    if high <= 1:
+    if sum(n > 1 for n in numbers) <= _FEW * len(numbers):
         return ValueForm("0 or 1", f"IF({as_double} > 0.5, 5, 1)", form.share, "is 1 the good label and 0 the bad one?")
-    if high <= 5 and all(n == int(n) for n in numbers):
-        question = "does 0 mean no stars?" if low == 0 else ""
-        return ValueForm("stars", form.sql if not question else f"nullif({number}, '0')", form.share, question)
-    if high <= 5:
-        return ValueForm("stars with fractions; 4.5 counts as 5", f"round({as_double})", form.share)
-    if high <= 10:
+    if scale == 10:
         return ValueForm("0 to 10", f"greatest(1, round({as_double} / 2))", form.share, "is 10 the best mark?")
-    return ValueForm("0 to 100", f"greatest(1, round({as_double} / 20))", form.share, "is 100 the best mark?")
+    if scale == 100:
+        return ValueForm("0 to 100", f"greatest(1, round({as_double} / 20))", form.share, "is 100 the best mark?")
+    if any(n != int(n) for n in numbers):
+        return ValueForm("stars with fractions; 4.5 counts as 5", f"round({as_double})", form.share)
+    if sum(n == 0 for n in numbers) > _FEW * len(numbers):
+        return ValueForm("stars", f"nullif({number}, '0')", form.share, "does 0 mean no stars?")
+    return ValueForm("stars", form.sql, form.share)
+
+
+def _scale(numbers: Sequence[float]) -> int | None:
+    """Return the best mark of the scale; a few marks above it are errors of the data."""
+    for best in (5, 10, 100):
+        if sum(number > best for number in numbers) <= _FEW * len(numbers):
+            return best
+    return None
 
 
 def boolean_form(values: Sequence[str]) -> ValueForm | None:

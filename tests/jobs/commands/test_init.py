@@ -415,6 +415,90 @@ def test_cancelled_orders_and_rows_without_customer_are_a_question_with_the_cond
     assert "user_id IS NOT NULL" in asked
 
 
+#: Headers of well-known exports: file name, how each column writes an event, and the right source of each column.
+EXPORTS: dict[str, tuple[str, dict[str, Callable[[dict[str, Any]], Any]], dict[str, str]]] = {
+    "shopify": (
+        "orders_export_1.csv",
+        {
+            "Name": lambda e: f"#{e['order']}",
+            "Email": lambda e: f"c{e['user']}@example.org",
+            "Paid at": lambda e: e["at"].strftime("%Y-%m-%d %H:%M:%S +0000"),
+            "Created at": lambda e: e["at"].strftime("%Y-%m-%d %H:%M:%S +0000"),
+            "Lineitem quantity": lambda e: e["quantity"],
+            "Lineitem name": lambda e: e["title"],
+            "Lineitem price": lambda e: e["price"],
+            "Lineitem sku": lambda e: e["item"],
+        },
+        {
+            "user_id": "Email",
+            "item_id": "Lineitem sku",
+            "purchased_at": "Paid at",
+            "quantity": "Lineitem quantity",
+            "title": "Lineitem name",
+        },
+    ),
+    "retailrocket": (
+        "events.csv",
+        {
+            "timestamp": lambda e: int(e["at"].timestamp() * 1000),
+            "visitorid": lambda e: e["user"],
+            "event": lambda e: "view" if e["stars"] < 4 else "transaction",
+            "itemid": lambda e: e["item"],
+            "transactionid": lambda e: e["order"] if e["stars"] >= 4 else "",
+        },
+        {"user_id": "visitorid", "item_id": "itemid", "purchased_at": "timestamp", "order_id": "transactionid"},
+    ),
+    "fashion": (
+        "transactions_train.csv",
+        {
+            "t_dat": lambda e: e["at"].strftime("%Y-%m-%d"),
+            "customer_id": lambda e: e["user"],
+            "article_id": lambda e: e["item"],
+            "price": lambda e: e["price"],
+            "sales_channel_id": lambda e: 2,
+        },
+        {"user_id": "customer_id", "item_id": "article_id", "purchased_at": "t_dat", "unit_price": "price"},
+    ),
+    "films": (
+        "ratings.csv",
+        {
+            "userId": lambda e: e["user"],
+            "movieId": lambda e: e["item"],
+            "rating": lambda e: e["stars"],
+            "timestamp": lambda e: int(e["at"].timestamp()),
+        },
+        {"user_id": "userId", "item_id": "movieId", "purchased_at": "timestamp"},
+    ),
+    "one customer an order": (
+        "order_history.csv",
+        {
+            "customer_id": lambda e: e["order"],
+            "product_id": lambda e: e["item"],
+            "order_purchase_timestamp": lambda e: e["at"].isoformat(),
+            "order_delivered_date": lambda e: e["at"].isoformat(),
+            "product_name": lambda e: e["title"],
+        },
+        {"item_id": "product_id", "purchased_at": "order_purchase_timestamp", "title": "product_name"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_well_known_exports(name: str, tmp_path: Path) -> None:
+    file, columns, expected = EXPORTS[name]
+    rows = [[write(event) for write in columns.values()] for event in events()]
+    (tmp_path / file).write_bytes(csv_bytes(list(columns), rows))
+    found, _ = guesses_for(tmp_path)
+    guesses = {guess.column: guess for guess in found["purchases"].columns}
+    for column, source in expected.items():
+        assert guesses[column].source == source, guesses[column]
+    for guess in guesses.values():
+        assert guess.source is None or guess.question or guess.source == expected.get(guess.column), guess
+    asked = " ".join(found["purchases"].questions)
+    assert ("'view'" in asked) == (name == "retailrocket")
+    assert ("are its rows purchases" in asked) == (name == "films")
+
+
 def test_nanoseconds_in_parquet_are_a_question(tmp_path: Path) -> None:
     frame = pd.DataFrame([{"user_id": "u1", "item_id": "i1", "title": "Tea", "purchased_at": pd.Timestamp(START)}])
     frame.astype({"purchased_at": "datetime64[ns]"}).to_parquet(tmp_path / "purchases.parquet")

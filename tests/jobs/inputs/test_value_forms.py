@@ -57,6 +57,12 @@ def test_a_mark_that_may_group_or_divide_is_asked_for() -> None:
     assert (decided.question, decided.sql) == ("", "regexp_replace({0}, '[^0-9.+-]', '')")
 
 
+def test_a_word_among_plain_numbers_does_not_make_them_anything_else() -> None:
+    form = number_form(["12.50"] * 19 + ["n/a"])
+    assert form is not None
+    assert (form.name, form.sql, form.share) == ("plain number", "{0}", 0.95)
+
+
 @pytest.mark.parametrize("values", [["tea"], ["85123A"], ["1.2.3"], ["2026-03-01"], ["1,2,3"], []])
 def test_what_is_no_number_has_no_form(values: list[str]) -> None:
     assert number_form(values) is None
@@ -78,6 +84,7 @@ def test_what_is_no_number_has_no_form(values: list[str]) -> None:
         (["80", "100"], "0 to 100", True),
         (["1", "0"], "0 or 1", True),
         (["0", "3", "5"], "stars", True),
+        (["5", "4", "1"] * 50 + ["9", "0"], "stars", False),
     ],
 )
 def test_stars_on_any_scale(values: list[str], name: str, asks: bool) -> None:
