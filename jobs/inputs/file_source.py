@@ -15,7 +15,7 @@ from jobs.config.input_settings import SourceSettings
 from jobs.inputs import schema_drift
 from jobs.inputs.paths import refuse_archives, spark_paths
 from jobs.inputs.table_formats import DELTA, read_delta
-from jobs.spark.errors import BadFile
+from jobs.spark.errors import BadFile, InputError
 
 #: Reader options unless `options` says otherwise. CSV follows RFC 4180: doubled quotes, line breaks inside quotes; its
 #: header names decide, not positions. JSON numbers keep their text, so one odd value does not change a column's type.
@@ -65,12 +65,22 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
     """Load the files; Parquet gives the columns of all its files and, if they differ, the distinct schemas."""
     paths, path_options = spark_paths(spark, source.paths, key)
     options = {**_reader_options(source), **path_options}
-    inference = {"ignoreCorruptFiles": True} if skip_bad_files else {}
-    df = spark.read.format(source.format).options(**options, **inference).load(paths)
+    infers = dict(options)
+    if path_options and str(options.get("multiLine")).lower() == "true":
+        # To find the columns of multi-line text, Spark takes the names of files as globs once more.
+        if source.format.lower() != "csv":
+            raise InputError(
+                f"{key}.path: {source.place}: Spark reads no multi-line {source.format} from a path with special "
+                "characters. Rename the folder, or write one JSON object a line. Then run the command again."
+            )
+        infers["multiLine"] = False
+    if skip_bad_files:
+        infers["ignoreCorruptFiles"] = True
+    df = spark.read.format(source.format).options(**infers).load(paths)
     uris = df.inputFiles() if source.format.lower() == "parquet" else []
     found = schema_drift.distinct_schemas(spark, uris) if 1 < len(uris) <= schema_drift.MAX_FILES else {}
     partitions = _partition_columns(spark, df)
-    if len(found) < 2 and not skip_bad_files and not partitions:
+    if len(found) < 2 and infers == options and not partitions:
         return OpenedSource(df, {})
     # Folder names are text: as a number store=007 would lose its zeros.
     schema = StructType([StructField(f.name, StringType()) if f.name in partitions else f for f in df.schema.fields])
@@ -91,10 +101,11 @@ def _partition_columns(spark: SparkSession, df: DataFrame) -> set[str]:
 
 
 def _reader_options(source: SourceSettings) -> dict[str, Any]:
+    given = {"multiLine" if name.lower() == "multiline" else name: value for name, value in source.options.items()}
     defaults = dict(_DEFAULT_OPTIONS.get(source.format.lower(), {}))
     if source.format.lower() == "json" and source.names_encoding:
         defaults["lineSep"] = "\n"  # Spark detects line ends in UTF-8 alone
-    return {**defaults, **source.options}
+    return {**defaults, **given}
 
 
 def _is_never_empty(source: SourceSettings, df: DataFrame) -> bool:

@@ -37,12 +37,13 @@ def literal_first(spark: SparkSession, path: str) -> str:
 def spark_paths(spark: SparkSession, paths: Sequence[str], key: str) -> tuple[list[str], dict[str, str]]:
     """Return the paths as Spark reads them, and the reader's option that goes with them.
 
-    Local globs are expanded here: Hadoop's globs fail for a colon in any name beside the file (HADOOP-14217).
+    Local globs are expanded here: Hadoop's globs fail for a colon in any name beside the file (HADOOP-14217). Names
+    below a folder may have special characters too.
     Raises InputError if a local glob matches nothing.
     """
     default = str(spark._jsc.hadoopConfiguration().get("fs.defaultFS"))
     are_local = [path.startswith("file:") or (default.startswith("file:") and files.local(path)) for path in paths]
-    if not all(are_local) or not any(is_glob(path) or "\\" in path for path in paths):
+    if not all(are_local) or not any(is_glob(path) or "\\" in path or _has_special_names(path) for path in paths):
         return [literal_first(spark, path) for path in paths], {}
     expanded: list[str] = []
     for path in paths:
@@ -54,6 +55,11 @@ def spark_paths(spark: SparkSession, paths: Sequence[str], key: str) -> tuple[li
             )
         expanded += [files.uri(match) for match in matches]
     return expanded, {"__globPaths__": "false"}
+
+
+def _has_special_names(path: str) -> bool:
+    folder = files.local(path)
+    return folder is not None and any(_SPECIAL.search(file.name) for file in folder.rglob("*"))
 
 
 def local_matches(path: str) -> list[str]:

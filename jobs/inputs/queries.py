@@ -27,7 +27,7 @@ from jobs.spark.errors import InputError
 def named_sources(
     spark: SparkSession, sources: Mapping[str, SourceSettings], inputs: Mapping[str, InputSettings]
 ) -> Iterator[None]:
-    """Open the sources as views of their names, and check the queries of `inputs`.
+    """Open the sources that a query of `inputs` names, as views of their names, and check the queries.
 
     Raises InputError that names the source or the query, before any row is read.
     """
@@ -35,12 +35,14 @@ def named_sources(
     views: list[str] = []
     try:
         for name, source in sources.items():
+            if not any(uses_source(one, name) for one in inputs.values()):
+                continue
             with translating_errors(name, source, f"sources.{name}.{source.kind}"):
                 open_table(spark, source, f"sources.{name}").rows.createOrReplaceTempView(name)
             views.append(name)
         for table, query in queries.items():
             with translating_errors(table, inputs[table], f"inputs.{table}.query"):
-                open_query(spark, query, f"inputs.{table}.query", views)
+                open_query(spark, query, f"inputs.{table}.query", list(sources))
         yield
     finally:
         for name in views:
@@ -49,28 +51,33 @@ def named_sources(
 
 def uses_source(source: InputSettings, name: str) -> bool:
     """Whether the query of an input has the name of a source."""
-    return source.query is not None and re.search(rf"\b{name}\b", source.query, re.IGNORECASE) is not None
+    return source.query is not None and _has_word(source.query, name)
 
 
-def open_query(spark: SparkSession, query: str, key: str, views: list[str] | None = None) -> DataFrame:
+def _has_word(query: str, source: str) -> bool:
+    """Whether the SQL has the word, in any case."""
+    return re.search(rf"\b{re.escape(source)}\b", query, re.IGNORECASE) is not None
+
+
+def open_query(spark: SparkSession, query: str, key: str, sources: Sequence[str] = ()) -> DataFrame:
     """Return the rows of a SELECT. Raises InputError for unknown tables and columns and for calls of Java.
 
-    `views` are the names of sources, for the message; by default those of the session. Other errors of Spark pass.
+    `sources` are the names of all sources, for the message. Other errors of Spark pass.
     """
     try:
         rows = spark.sql("\n".join(("SELECT * FROM (", query.strip().rstrip(";"), ")")))
     except AnalysisException as error:
         condition, parameters = error.getCondition() or "", error.getMessageParameters() or {}
-        names = views or [view.name for view in spark.catalog.listTables() if view.isTemporary]
         if condition == "TABLE_OR_VIEW_NOT_FOUND":
             missing = parameters.get("relationName", "").replace("`", "")
-            known = did_you_mean(missing, names) if names else "The section sources names none."
+            known = did_you_mean(missing, sources) if sources else "The section sources names none."
             raise InputError(
                 f"{key}: {missing} is neither a source nor a table of the catalog; {known} Correct the query or add "
                 f"sources.{missing}, then run the command again."
             ) from None
         if condition.startswith("UNRESOLVED_COLUMN"):
-            tables = " ".join(f"{name}: {describe_columns(spark.table(name))}" for name in names)
+            read = [name for name in sources if _has_word(query, name) and spark.catalog.tableExists(name)]
+            tables = " ".join(f"{name}: {describe_columns(spark.table(name))}" for name in read)
             raise InputError(
                 f"{key}: there is no column {parameters.get('objectName')}. {tables} Correct the query, then run the "
                 "command again."

@@ -91,10 +91,10 @@ def read_inputs(
         for table, source in config.inputs.items()
         if table in wanted
     }
+    used = {name for name in config.sources if any(uses_source(source, name) for source in sources.values())}
     named = {
-        name: pin_version(spark, source.for_date(run_date), f"sources.{name}")
+        name: pin_version(spark, source.for_date(run_date), f"sources.{name}") if name in used else source
         for name, source in config.sources.items()
-        if any(uses_source(one, name) for one in sources.values())
     }
 
     def read(table: str) -> ReadTable:
@@ -134,7 +134,7 @@ def read_inputs(
             input_version(section, name): str(source.version)
             for section, found in (("inputs", sources), ("sources", named))
             for name, source in found.items()
-            if source.version is not None
+            if source.version is not None and (section == "inputs" or name in used)
         },
     )
 
