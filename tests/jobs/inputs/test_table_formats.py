@@ -115,7 +115,7 @@ def test_partitions_and_added_columns(spark: SparkSession, tmp_path: Path) -> No
 
 def test_an_empty_delta_table(spark: SparkSession, tmp_path: Path, table: Path) -> None:
     DeltaTable(table).delete()
-    with pytest.raises(InputError, match="/purchases has no rows. Give a table with rows"):
+    with pytest.raises(InputError, match="/purchases has no rows"):
         read(spark, tmp_path, table)
 
 
@@ -153,9 +153,7 @@ def test_parts_of_a_delta_table(spark: SparkSession, tmp_path: Path, table: Path
 
 
 def test_lists_of_delta_tables(spark: SparkSession, tmp_path: Path, table: Path) -> None:
-    with pytest.raises(
-        InputError, match="is a Delta table, and a list of paths cannot hold one. Name each table under"
-    ):
+    with pytest.raises(InputError, match="is a Delta table, and a list of paths cannot hold one"):
         read(spark, tmp_path, {"path": [str(table), str(tmp_path / "other")]})
     named = {"a": {"path": str(table)}, "b": {"path": str(table), "version": 0}}
     found = read(spark, tmp_path, {"query": "TABLE a UNION TABLE b"}, **named)
