@@ -63,6 +63,7 @@ def run_night(
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts = inputs.accounts
+            night.versions |= inputs.versions
             rejected = night.keep(spark, new_rejections(spark, store, run_date, inputs.quarantine), "rejections")
             by_rule = rejected.groupBy("table", "rule").count().orderBy("table", "rule")
             night.quarantined = {(row["table"], row["rule"]): row["count"] for row in by_rule.collect()}

@@ -13,6 +13,11 @@ def trained_as_of(task: str) -> str:
     return f"{task}.trained_as_of"
 
 
+def input_version(section: str, name: str) -> str:
+    """Return the key of `versions` with the Delta version of a table; `section` is inputs or sources."""
+    return f"{section}.{name}.version"
+
+
 CONTRACT = Contract(
     table="runs",
     grain="One finished run of the night.",
@@ -30,7 +35,8 @@ CONTRACT = Contract(
         Column(
             "versions",
             "map<string,string>",
-            doc="packages, models, settings, catalogue; <task>.trained_as_of: the model's last day of training",
+            doc="packages, models, settings, catalogue; <task>.trained_as_of: the model's last day of training; "
+            "inputs.<table>.version, sources.<name>.version: the version of a Delta table",
         ),
     ),
     partition_by=("run_date",),

@@ -6,7 +6,6 @@ starts Spark and reads rows.
 
 from __future__ import annotations
 
-import glob
 import importlib.metadata
 import importlib.util
 import os
@@ -21,9 +20,13 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.config.config import Config, load
+from jobs.config.input_settings import SourceSettings, unescaped
+from jobs.config.run_date import glob_of_dates
+from jobs.inputs.paths import local_matches
 from jobs.spark.errors import UserError
 from jobs.spark.executor_files import is_remote
 from lm.checkpoint import checkpoint
@@ -178,8 +181,20 @@ def _inputs(config: Config) -> Iterator[Finding]:
         fix = "name the table of purchases; with reviews alone, only sentiment can be trained and evaluated"
         yield Finding("inputs.purchases", "missing", fix)
     for table, source in config.inputs.items():
-        paths = [source.path] if isinstance(source.path, str) else list(source.path)
-        any_date = {path: path.replace("{run_date}", "*") for path in paths}
-        missing = [path for path in paths if "://" not in path and not glob.glob(any_date[path])]  # noqa: PTH207  (paths may be absolute globs)
-        fix = f"inputs.{table}.path matches no file: {', '.join(missing)}" if missing else ""
-        yield Finding(f"inputs.{table}", ", ".join(paths), fix)
+        yield _source(f"inputs.{table}", source)
+    for name, named in config.sources.items():
+        yield _source(f"sources.{name}", named)
+
+
+def _source(key: str, source: SourceSettings) -> Finding:
+    """Check what needs no Spark: that paths match files, and that variables of user and password are set."""
+    missing = [unescaped(path) for path in source.paths if "://" not in path and not local_matches(glob_of_dates(path))]
+    if missing:
+        return Finding(key, escape(source.place), escape(f"{key}.path matches no file: {', '.join(missing)}"))
+    if source.jdbc is not None:
+        names = {name for name in (source.jdbc.user_env, source.jdbc.password_env) if name is not None}
+        unset = ", ".join(sorted(names - set(os.environ)))
+        fix = f"{key}.jdbc: set the environment variables {unset}" if unset else ""
+        return Finding(key, f"{escape(source.place)} (read when a night begins)", fix)
+    checked = "" if source.paths else " (read when a night begins)"
+    return Finding(key, escape(source.place) + checked)

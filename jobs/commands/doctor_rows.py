@@ -5,21 +5,26 @@ It shows every rule that the rows break, with counts, shapes of values, and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
 from jobs.commands.options import load_config, session
-from jobs.config.input_settings import InputSettings
+from jobs.config.input_settings import InputSettings, SourceSettings
+from jobs.config.run_date import glob_of_dates
 from jobs.config.settings import Config
-from jobs.spark.errors import InputError, UserError
+from jobs.inputs.paths import local_matches
+from jobs.spark.errors import UserError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from jobs.inputs.row_checks import RowFinding
+
+_Source = TypeVar("_Source", bound=SourceSettings)
 
 
 def check_rows_of(config_file: Path, overrides: Sequence[str], rows: int, console: Console) -> bool:
@@ -41,17 +46,29 @@ def check_rows(spark: SparkSession, config: Config, rows: int, console: Console)
     """Print what is wrong with the first `rows` rows of each input.
 
     Returns whether each input can be read and has a valid row: some rejected rows do not stop a night. A path with
-    {run_date} is read for every date.
+    {run_date} is read for every date; conditions and queries are those of today.
     """
-    from jobs.inputs.row_checks import sample_input, unknown_ids
+    from jobs.inputs.queries import named_sources
 
     sources = {table: _for_any_date(source) for table, source in config.inputs.items()}
+    named = {name: _for_any_date(source) for name, source in config.sources.items()}
+    try:
+        with named_sources(spark, named, sources):
+            return _check_sources(spark, sources, rows, console)
+    except UserError as error:
+        _print(console, f"✗ {error}")
+        return False
+
+
+def _check_sources(spark: SparkSession, sources: Mapping[str, InputSettings], rows: int, console: Console) -> bool:
+    from jobs.inputs.row_checks import sample_input, unknown_ids
+
     samples = []
     readable = True
     for table, source in sources.items():
         try:
             sample = sample_input(spark, table, source, rows, table == "purchases" and "items" not in sources)
-        except InputError as error:
+        except UserError as error:
             readable = False
             _print(console, f"✗ {error}")
             continue
@@ -70,11 +87,14 @@ def check_rows(spark: SparkSession, config: Config, rows: int, console: Console)
 
 
 def _has_files(source: InputSettings) -> bool:
-    return all("://" in path or any(Path("/").glob(path.lstrip("/"))) for path in _for_any_date(source).paths)
+    return all("://" in path or local_matches(glob_of_dates(path)) for path in source.paths)
 
 
-def _for_any_date(source: InputSettings) -> InputSettings:
-    return source.model_copy(update={"path": [path.replace("{run_date}", "*") for path in source.paths]})
+def _for_any_date(source: _Source) -> _Source:
+    """Return the source with its SQL as of today; its paths match every date."""
+    today = source.for_date(datetime.now(UTC).date())
+    paths = [glob_of_dates(path) for path in source.paths]
+    return today.model_copy(update={"path": paths}) if paths else today
 
 
 def _show(finding: RowFinding, console: Console) -> None:

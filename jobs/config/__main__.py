@@ -50,8 +50,40 @@ fails gives null, and the row goes to `quarantine`. An expression that raises an
 form of the function. `inputs.<table>.where` is a condition in the same language: rows for which it is not true are
 dropped before anything is counted.
 
-`{run_date}` in `inputs.items.path` stands for the date of the night. Earlier snapshots then give the titles of products
-that left the catalogue. Without snapshots, map `inputs.purchases.columns.title` for the same purpose.
+**Sources.** Each input names exactly one place of its rows:
+
+| key | place |
+|---|---|
+| `path` | files of any format that Spark reads; a Delta table's folder is recognised |
+| `table` | a table of the session's catalog; the section `spark` configures catalogs |
+| `query` | a SELECT in Spark SQL over the section `sources` and the catalog |
+| `jdbc` | a table or a query of a database |
+
+The section `sources` names tables once, each a `path`, `table` or `jdbc`. [jobs/README.md](../README.md#sources) has
+an example. A Delta table is read at its newest version, or at `version`. `runs` records the version, and
+`--versions own` reads it again. Tables with deletion vectors or column mapping are refused, and so are folders of
+Iceberg and Hudi: their Parquet files hold deleted rows too.
+
+**The date of the night.** `{run_date}` stands for the date of the night in `path`, `where`, `query` and `jdbc.query`:
+
+| text | on 2026-03-01 |
+|---|---|
+| `data/items/{run_date}` | `data/items/2026-03-01` |
+| `data/{run_date:%Y/%m/%d}` | `data/2026/03/01` |
+| `day >= '{run_date-730d}'` | `day >= '2024-03-01'` |
+| `day >= {run_date-730d}` | `day >= DATE '2024-03-01'` |
+| `day <= {run_date:%Y%m%d}` | `day <= 20260301` |
+
+Formats have `%Y`, `%y`, `%m`, `%d` and `%j`. Other text in braces is an error, except `{a,b}` in a path.
+
+`{run_date}` in `inputs.items.path` gives each date its own catalogue. Earlier snapshots then give the titles of
+products that left the catalogue; the format must sort by date, as `%Y-%m-%d` does. Without snapshots, map
+`inputs.purchases.columns.title` for the same purpose.
+
+**Special characters.** A path is a glob: `*`, `?`, `[ab]` and `{a,b}`. A file of exactly that name comes first. A
+backslash before a special character takes it literally. The part of a path that comes from the folder of
+`regulars.yaml` is literal. In YAML a value that begins with a backquote, `{`, `[`, `*`, `&`, `!` or `%` must be in
+double quotes.
 
 Columns of partition folders are text: `store=007` gives `007`.
 
@@ -80,8 +112,11 @@ def _sections(key: str, section: Mapping[str, Any], definitions: Mapping[str, An
         if "$ref" in value:
             inner.append((place, value["$ref"]))
             continue
+        if reference := next((one["$ref"] for one in value.get("anyOf", ()) if "$ref" in one), None):
+            inner.append((place, reference))
+            continue
         if "$ref" in (values := value.get("additionalProperties") or {}):
-            inner.append((f"{place}.<table>", values["$ref"]))
+            inner.append((f"{place}.<{'table' if place == 'inputs' else 'name'}>", values["$ref"]))
         default = "required" if name in section.get("required", ()) else _default(value["default"])
         keys.append(f"| `{place}` | {_type(value)} | {default} | {value['description']} |")
     yield f"## {f'`{key}`' if key else 'Top level'}\n\n{section['description']}\n"

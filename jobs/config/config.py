@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from jobs.config.input_settings import InputSettings
+from jobs.config.input_settings import InputSettings, SourceSettings, escaped
 from jobs.config.settings import Config, did_you_mean
 from jobs.config.strict_model import Section
 from jobs.spark.errors import ConfigurationError
@@ -38,6 +38,20 @@ _EXPECTED = {
     "string_type": 'text (put it in quotes: "...")',
 }
 
+
+#: Sections whose keys are names of tables.
+_SECTIONS_BY_NAME: Mapping[str, type[Section]] = {"inputs": InputSettings, "sources": SourceSettings}
+_Source = TypeVar("_Source", bound=SourceSettings)
+
+#: What YAML says of a value that must be in quotes, and what to do.
+_UNQUOTED = (
+    (r"found character '(.)' that cannot start any token", r"a value that begins with \1 must be in double quotes"),
+    (r"mapping values are not allowed here", "a value that has a colon and a space must be in double quotes"),
+    (
+        r"expected (?:<block end>|',' or '[]}]')|found undefined alias|could not determine a constructor",
+        "a value that begins with one of { [ * & ! ' must be in double quotes as a whole",
+    ),
+)
 
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
@@ -146,7 +160,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _yaml_problem(error: yaml.YAMLError | RecursionError) -> str:
     """Name the line and the problem, without YAML's excerpt of the file, which may hold a password."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+        problem = error.problem or ""
+        found = ((re.search(pattern, problem), mend) for pattern, mend in _UNQUOTED)
+        hint = next((f" ({match.expand(mend)})" for match, mend in found if match), "")
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {problem}{hint}"
     return str(error).splitlines()[0]
 
 
@@ -172,7 +189,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
 def _split_key(dotted: str) -> list[str]:
     """Split a key at its dots, but not inside the names of Spark settings and reader options."""
     keys = dotted.split(".")
-    levels = 1 if keys[0] == "spark" else 3 if keys[0] == "inputs" and keys[2:3] == ["options"] else len(keys)
+    is_option = keys[0] in ("inputs", "sources") and keys[2:3] == ["options"]
+    levels = 1 if keys[0] == "spark" else 3 if is_option else len(keys)
     return keys[:levels] + ([".".join(keys[levels:])] if keys[levels:] else [])
 
 
@@ -210,29 +228,22 @@ def _type_in_words(value: object) -> str:
 
 
 def _section_at(location: Sequence[str]) -> type[BaseModel]:
-    """Return the section that contains a key path; `inputs.<table>` is one step of it."""
+    """Return the section that contains a key path; `inputs.<table>` and `sources.<name>` are one step of it."""
     section: type[BaseModel] = Config
+    if location and location[0] in _SECTIONS_BY_NAME:
+        section, location = _SECTIONS_BY_NAME[location[0]], location[2:]
     for part in location:
-        if section is Config and part == "inputs":
-            section = InputSettings
-        elif part in section.model_fields:
+        if part in section.model_fields:
             annotation = section.model_fields[part].annotation
-            if isinstance(annotation, type) and issubclass(annotation, Section):
-                section = annotation
+            for one in get_args(annotation) or (annotation,):
+                if isinstance(one, type) and issubclass(one, Section):
+                    section = one
     return section
 
 
 def _with_absolute_paths(config: Config, folder: Path) -> Config:
-    inputs = {
-        table: source.model_copy(
-            update={
-                "path": _absolute_path(source.path, folder)
-                if isinstance(source.path, str)
-                else [_absolute_path(path, folder) for path in source.path]
-            }
-        )
-        for table, source in config.inputs.items()
-    }
+    inputs = {table: _with_absolute_path(source, folder) for table, source in config.inputs.items()}
+    sources = {name: _with_absolute_path(source, folder) for name, source in config.sources.items()}
     models = {task: name and _model_path(name, folder) for task, name in config.models.model_dump().items()}
     training = {
         task: section.model_copy(update={"init": _model_path(section.init, folder)})
@@ -246,6 +257,7 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
     changed: Mapping[str, Any] = {
         "store": _absolute_path(config.store, folder),
         "inputs": inputs,
+        "sources": sources,
         "models": config.models.model_copy(update=models),
         "train": config.train.model_copy(update=training),
         "publish": config.publish.model_copy(
@@ -253,6 +265,15 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         ),
     }
     return config.model_copy(update=changed)
+
+
+def _with_absolute_path(source: _Source, folder: Path) -> _Source:
+    """Make the paths of a source absolute. They are globs, so special characters of the folder are escaped."""
+    if source.path is None:
+        return source
+    base = Path(escaped(str(folder)))
+    paths = [_absolute_path(path, base) for path in source.paths]
+    return source.model_copy(update={"path": paths[0] if isinstance(source.path, str) else paths})
 
 
 def _absolute_path(path: str, folder: Path) -> str:

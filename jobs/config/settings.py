@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import zoneinfo
 from collections.abc import Iterable
 from datetime import date
@@ -13,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from jobs.config.input_settings import TITLE, InputSettings
+from jobs.config.input_settings import TITLE, InputSettings, SourceSettings
 from jobs.config.strict_model import PositiveInt, Section, Share, require_scalars, scalar_text
 from jobs.config.train_settings import TrainSettings
 from schemas import INPUTS, contract
@@ -225,6 +226,9 @@ class Config(Section):
     inputs: dict[str, InputSettings] = Field(
         description="input tables: purchases, and items or purchases.columns.title; reviews alone for sentiment only"
     )
+    sources: dict[str, SourceSettings] = Field(
+        default={}, description="tables of the shop by the names under which `inputs.<table>.query` reads them"
+    )
     models: Models = Models()
     recommend: RecommendSettings = RecommendSettings()
     sentiment: SentimentSettings = SentimentSettings()
@@ -261,6 +265,14 @@ class Config(Section):
         given = require_scalars(value, "Spark setting: value, such as {spark.driver.memory: 8g}")
         return {key: scalar_text(setting) for key, setting in given.items()}
 
+    @field_validator("sources")
+    @classmethod
+    def _names_of_sources(cls, sources: dict[str, SourceSettings]) -> dict[str, SourceSettings]:
+        for name in sources:
+            if not re.fullmatch(r"[a-z_][a-z0-9_]*", name):
+                raise ValueError(f"{name[:80]}: name a source with a-z, 0-9 and _, such as order_lines")
+        return sources
+
     @field_validator("inputs")
     @classmethod
     def _inputs_make_a_night(cls, inputs: dict[str, InputSettings]) -> dict[str, InputSettings]:
@@ -275,6 +287,16 @@ class Config(Section):
                 "product's name so that the catalogue is derived from purchases"
             )
         return inputs
+
+    @model_validator(mode="after")
+    def _sources_hide_no_table(self) -> Config:
+        for table, source in self.inputs.items():
+            if source.table is not None and source.table.strip("`").lower() in self.sources:
+                raise ValueError(
+                    f"inputs.{table}.table: {source.table} is the name of a source too; read a source with a query, "
+                    "and name the database of the catalog's table, such as default.orders"
+                )
+        return self
 
     @model_validator(mode="after")
     def _columns_fit_contracts(self) -> Config:

@@ -45,7 +45,7 @@ def refuse_undecoded_text(table: str, source: InputSettings, rows: int, undecode
     if undecoded <= _WARN_SHARE * rows:
         return []
     what = (
-        f"inputs.{table}: {undecoded:,} of the {rows:,} rows of {source.paths_text} have characters that could not be "
+        f"inputs.{table}: {undecoded:,} of the {rows:,} rows of {source.place} have characters that could not be "
         "decoded"
     )
     if source.format.lower() not in _TEXT_FORMATS:

@@ -7,32 +7,39 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from fnmatch import fnmatch
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import schemas
-from jobs.config.input_settings import RUN_DATE, TITLE, InputSettings
+from jobs.config.input_settings import TITLE, InputSettings
+from jobs.config.run_date import dates_in, fill_path, glob_of_dates, has_run_date
 from jobs.inputs.sources import SOURCE_FILE, input_columns, map_columns, open_source
 from jobs.inputs.validation import RULE, validate_rows
 from jobs.spark import files
 
-_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
-
 
 def earlier_snapshots(spark: SparkSession, source: InputSettings, run_date: date) -> list[str]:
-    """Return the paths of the source's snapshots before `run_date`, oldest first; none without {run_date} in a path."""
-    found: set[tuple[str, str]] = set()
+    """Return the paths of the source's snapshots before `run_date`, oldest first; none without {run_date} in a path.
+
+    A snapshot of a month or another span counts from its first day. Formats whose order is not that of the dates, such
+    as %d.%m.%Y, give none: the last snapshot of a product could not be found.
+    """
+    jvm: Any = spark._jvm
+    matches = jvm.org.apache.hadoop.fs.GlobPattern
+    found: set[tuple[date, str]] = set()
     for template in source.paths:
-        if RUN_DATE not in template:
+        if not has_run_date(template):
             continue
-        for path in files.glob(spark, template.replace(RUN_DATE, "*")):
-            for day in _ISO_DATE.findall(path):
-                snapshot = template.replace(RUN_DATE, day)
-                if day < run_date.isoformat() and fnmatch(path, f"*{_without_scheme(snapshot).rstrip('/')}"):
+        for path in files.glob(spark, glob_of_dates(template)):
+            for day in dates_in(path, template):
+                snapshot = fill_path(template, day)
+                is_earlier = day < run_date and snapshot != fill_path(template, run_date)
+                if is_earlier and matches(f"*{_without_scheme(snapshot).rstrip('/')}").matches(path):
                     found.add((day, snapshot))
-    return [snapshot for _, snapshot in sorted(found)]
+    snapshots = [snapshot for _, snapshot in sorted(found)]
+    return snapshots if snapshots == sorted(snapshots) or len(source.paths) > 1 else []
 
 
 def items_of_snapshots(spark: SparkSession, source: InputSettings, snapshots: list[str]) -> DataFrame:

@@ -45,8 +45,16 @@ def refuse_unsafe_sql(df: DataFrame, text: str, key: str) -> None:
     if find_column(df, text.strip()) is not None:
         return
     analyzed: Any = df.select(F.expr(text))._jdf.queryExecution().analyzed()
+    _refuse_unsafe_nodes(_items(analyzed.expressions()), key)  # without the plan of the source itself
+
+
+def refuse_unsafe_query(rows: DataFrame, key: str) -> None:
+    """Raise InputError naming `key` if the rows of a query would call Java or run a program. Nothing is executed."""
+    _refuse_unsafe_nodes([rows._jdf.queryExecution().analyzed()], key)
+
+
+def _refuse_unsafe_nodes(nodes: list[Any], key: str) -> None:
     gateway = SparkContext.getOrCreate()._gateway
-    nodes = _items(analyzed.expressions())  # without the plan of the source itself
     while nodes:
         node = nodes.pop()
         reason = _REFUSED_NODES.get(str(node.getClass().getSimpleName()))

@@ -20,6 +20,7 @@ from jobs.config.settings import Config
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
 from jobs.inputs.delisted import earlier_snapshots, items_of_purchases, items_of_snapshots, most_frequent_titles
 from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
+from jobs.inputs.queries import named_sources, uses_source
 from jobs.inputs.returns import HAS_RETURN, mark_returned_products, net_returns
 from jobs.inputs.row_accounting import (
     ReadTable,
@@ -35,9 +36,12 @@ from jobs.inputs.row_accounting import (
 )
 from jobs.inputs.source_errors import translating_errors
 from jobs.inputs.sources import input_columns, map_columns, open_source, refuse_schema_drift, warn_of_empty_columns
+from jobs.inputs.table_formats import pin_version
 from jobs.inputs.validation import RULE, rule_details, validate_rows
+from jobs.spark import files
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import BadFile, ConfigurationError, InputError
+from schemas.runs import input_version
 
 #: Tables are checked against those of earlier steps. The tables of one step are read at the same time, because
 #: planning a single one leaves cores idle.
@@ -58,6 +62,8 @@ class Inputs:
     rejected_by_rule: dict[tuple[str, str], int]
     #: Warnings for the operator, one line each.
     notes: list[str]
+    #: Version of each Delta table that was read, by its key in `versions` of the table `runs`.
+    versions: dict[str, str]
 
 
 def read_inputs(
@@ -80,15 +86,25 @@ def read_inputs(
         raise ValueError(f"the session's time zone is {zone}, the shop's is {config.timezone}")
     end = end_of_date(run_date, config.timezone)
     tables: dict[str, ReadTable] = {}
+    sources = {
+        table: pin_version(spark, source.for_date(run_date), f"inputs.{table}")
+        for table, source in config.inputs.items()
+        if table in wanted
+    }
+    used = {name for name in config.sources if any(uses_source(source, name) for source in sources.values())}
+    named = {
+        name: pin_version(spark, source.for_date(run_date), f"sources.{name}") if name in used else source
+        for name, source in config.sources.items()
+    }
 
     def read(table: str) -> ReadTable:
-        source = config.inputs[table].for_date(run_date)
+        source = sources[table]
         found = read_table(spark, table, source, tables, end, f"{work}/{table}")
         if table in ("items", "purchases") or (table == "reviews" and "purchases" not in wanted):
             _refuse_empty(table, source, found, run_date)
         return found
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with named_sources(spark, named, sources), ThreadPoolExecutor(_THREADS) as pool:
         for step in _steps(config):
             configured = [table for table in step if table in config.inputs and table in wanted]
             tables |= dict(zip(configured, pool.map(read, configured), strict=True))
@@ -114,6 +130,12 @@ def read_inputs(
             (t, rule): n for t, read in tables.items() for rule, n in sorted(read.rejected_by_rule.items())
         },
         notes=[note for read in tables.values() for note in read.notes],
+        versions={
+            input_version(section, name): str(source.version)
+            for section, found in (("inputs", sources), ("sources", named))
+            for name, source in found.items()
+            if source.version is not None and (section == "inputs" or name in used)
+        },
     )
 
 
@@ -182,8 +204,8 @@ def _scan(
     rows = rows.select(*kept)
 
     with translating_errors(table, source, f"inputs.{table}", scan=True):
-        rows.write.mode("overwrite").parquet(path)
-    written = spark.read.schema(rows.schema).parquet(path)
+        rows.write.mode("overwrite").parquet(files.uri(path))
+    written = spark.read.schema(rows.schema).parquet(files.for_reading(path))
     returned, before_returns = 0, None
     if table == "purchases" and written.where(HAS_RETURN).head() is not None:
         before_returns = written.where(F.col(RULE).isNull())
@@ -209,12 +231,12 @@ def _refuse_empty(table: str, source: InputSettings, read: ReadTable, run_date: 
         return
     if not read.account.read:
         left = f" after inputs.{table}.where" if source.where else ""
-        raise InputError(f"inputs.{table}: {source.paths_text} has no rows{left}. Give a table with rows.")
+        raise InputError(f"inputs.{table}: {source.place} has no rows{left}. Give a table with rows.")
     reasons = "".join(
         f"; {n} broke {rule} ({rule_details(table).get(rule)})" for rule, n in read.rejected_by_rule.items()
     )
     raise InputError(
-        f"inputs.{table}: no row of {source.paths_text} can be used as of {run_date}: {read.account}{reasons}. "
+        f"inputs.{table}: no row of {source.place} can be used as of {run_date}: {read.account}{reasons}. "
         "Correct the mapping or the data, or run a later date that has rows."
     )
 
@@ -229,8 +251,8 @@ def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> ReadT
         F.lit(True).alias("available"),
         F.lit(None).cast("string").alias(RULE),
     )
-    items.write.mode("overwrite").parquet(path)
-    written = spark.read.schema(items.schema).parquet(path)
+    items.write.mode("overwrite").parquet(files.uri(path))
+    written = spark.read.schema(items.schema).parquet(files.for_reading(path))
     n = written.count()
     return ReadTable(written, RowAccount(read=n, used=n), {})
 
@@ -253,6 +275,6 @@ def _with_earlier_snapshots(
 def _with_delisted(spark: SparkSession, items: ReadTable, delisted: DataFrame, path: str) -> ReadTable:
     """Add the `delisted` products that `items` lacks. They are no rows of the source, so its account stays."""
     new = delisted.join(items.used.select("item_id"), on="item_id", how="left_anti")
-    new.write.mode("overwrite").parquet(path)
-    written = spark.read.schema(new.schema).parquet(path)
+    new.write.mode("overwrite").parquet(files.uri(path))
+    written = spark.read.schema(new.schema).parquet(files.for_reading(path))
     return replace(items, written=items.written.unionByName(written, allowMissingColumns=True))

@@ -16,6 +16,7 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from jobs.inputs.validation import RETURN_UNMATCHED, RULE
+from jobs.spark import files
 
 #: Marks the rows of a customer's product that has a return.
 HAS_RETURN = "__has_return"
@@ -60,8 +61,8 @@ def net_returns(spark: SparkSession, rows: DataFrame, path: str) -> tuple[DataFr
             "unit_price": F.col("unit_price").cast(rows.schema["unit_price"].dataType),
         }
     )
-    netted.write.mode("overwrite").parquet(path)
-    written = spark.read.schema(netted.schema).parquet(path)
+    netted.write.mode("overwrite").parquet(files.uri(path))
+    written = spark.read.schema(netted.schema).parquet(files.for_reading(path))
     returned = written.where(RETURNED).count()
     return rest.unionByName(written.where(~F.col(RETURNED)).drop(RETURNED)).drop(HAS_RETURN), returned
 

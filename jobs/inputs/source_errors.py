@@ -12,8 +12,10 @@ from pyspark import SparkContext
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from jobs.config.input_settings import InputSettings
+from jobs.config.input_settings import SourceSettings
 from jobs.inputs.charsets import ENCODING_HINT, is_undecoded
+from jobs.inputs.expressions import find_column
+from jobs.inputs.jdbc import sql_exception
 from jobs.spark.errors import BadFile, InputError
 
 _LISTED_COLUMNS = 30
@@ -22,7 +24,7 @@ _SQLSTATE = re.compile(r"\s*SQLSTATE: \w+.*")
 
 @contextmanager
 def translating_errors(
-    table: str, source: InputSettings, key: str, df: DataFrame | None = None, scan: bool = False
+    table: str, source: SourceSettings, key: str, df: DataFrame | None = None, scan: bool = False
 ) -> Iterator[None]:
     """Turn Spark's errors about the source into an InputError that names `key`; BadFile names the file too.
 
@@ -40,13 +42,25 @@ def translating_errors(
 
 
 def _explanation(
-    error: PySparkException | Py4JJavaError, key: str, source: InputSettings, df: DataFrame | None, scan: bool
+    error: PySparkException | Py4JJavaError, key: str, source: SourceSettings, df: DataFrame | None, scan: bool
 ) -> str | None:
     condition, parameters, message = _spark_condition(error)
+    refused = sql_exception(error)
+    if refused is not None:  # its message may quote values
+        return (
+            f"the database ended the read of {source.place} (SQLSTATE {refused.getSQLState()}). See its log and "
+            f"correct {key}"
+        )
+    kind = "" if source.kind == "query" else f" as {source.format}"
     if condition == "PATH_NOT_FOUND":
-        return f"there is no {parameters.get('path', source.paths_text)}. Correct the path or bring the file"
+        return f"there is no {parameters.get('path', source.place)}. Correct the path or bring the file"
     if condition == "UNABLE_TO_INFER_SCHEMA":
-        return f"{source.paths_text} is an empty folder, or files of zero bytes. Correct the path or bring the data"
+        return f"{source.place} is an empty folder, or files of zero bytes. Correct the path or bring the data"
+    if condition == "TABLE_OR_VIEW_NOT_FOUND" and source.table is not None:
+        return (
+            f"the catalog has no table {source.table}. Correct the name, or configure the catalog in the section spark "
+            "(spark.sql.catalog...)"
+        )
     if condition in ("DATA_SOURCE_NOT_FOUND", "INVALID_DATA_SOURCE"):
         return f"Spark knows no format {source.format}; use parquet, csv, json, orc"
     if condition == "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
@@ -56,22 +70,37 @@ def _explanation(
         )
     if condition.startswith("FAILED_READ_FILE"):
         return (
-            f"{parameters.get('path')} cannot be read as {source.format}: it is truncated, damaged, gone, of another "
+            f"{parameters.get('path')} cannot be read{kind}: it is truncated, damaged, gone, of another "
             "format, or (CSV) has another header than the first file. Write it again or take it out of the folder"
         )
     if condition == "PARQUET_TYPE_ILLEGAL":
         return (
-            f"a column of {source.paths_text} has the type {parameters.get('parquetType')}, which Spark cannot read. "
+            f"a column of {source.place} has the type {parameters.get('parquetType')}, which Spark cannot read. "
             'Write timestamps in microseconds (pandas: to_parquet(..., coerce_timestamps="us"))'
         )
     if condition == "INVALID_IDENTIFIER" and df is not None:  # letters outside ASCII, and no column has the name
         name = parameters.get("ident", "").strip("`")
+        if find_column(df, name) is not None:
+            quoted = _text_of(key, source).replace(name, f"`{name}`")
+            return (
+                f"SQL needs backquotes around the column {name}, and YAML needs double quotes around them. Write "
+                f'{key.rpartition(".")[2]}: "{quoted}"'
+            )
         return (
-            f"{source.paths_text} has no column {name}. {describe_columns(df)} Correct {key}; in an expression write "
+            f"{source.place} has no column {name}. {describe_columns(df)} Correct {key}; in an expression write "
             f"`{name}`"
         )
     if condition.startswith("UNRESOLVED_COLUMN") and df is not None:
-        return f"{source.paths_text} has no column {parameters.get('objectName')}. {describe_columns(df)} Correct {key}"
+        return f"{source.place} has no column {parameters.get('objectName')}. {describe_columns(df)} Correct {key}"
+    if condition == "INVALID_IDENTIFIER":
+        name = parameters.get("ident", "").strip("`")
+        return f"SQL needs backquotes around the name {name}: `{name}`. Correct {key}"
+    if condition == "AMBIGUOUS_REFERENCE":
+        name = parameters.get("name", "")
+        return (
+            f"{source.place} has two columns {name}. Name the columns of a query one by one, such as SELECT a.{name}, "
+            f"b.other. Correct {key}"
+        )
     if condition == "INVALID_PARAMETER_VALUE.CHARSET":
         return f"Java does not know the character set in the options. Write {ENCODING_HINT}"
     state = error.getSqlState() if isinstance(error, PySparkException) else ""
@@ -82,6 +111,13 @@ def _explanation(
     is_text = condition.startswith("DATATYPE_MISMATCH") and source.format.lower() in ("csv", "json")
     hint = f" {source.format.upper()} gives text: CAST(... AS BIGINT) makes a number of it." if is_text else ""
     return f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])}{hint} Correct {key}"
+
+
+def _text_of(key: str, source: SourceSettings) -> str:
+    """Return the configured text at `key`: a condition or an expression."""
+    name = key.rpartition(".")[2]
+    columns = getattr(source, "columns", None) or {}
+    return str(columns.get(name) or getattr(source, name, None) or "")
 
 
 def _spark_condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict[str, str], str]:

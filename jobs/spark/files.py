@@ -157,6 +157,18 @@ def read_text(spark: SparkSession, path: str) -> str:
             stream.close()
 
 
+def first_bytes(spark: SparkSession, uri: str, count: int) -> bytes:
+    """Return the first bytes of the file of an encoded URI, as Spark lists files; fewer if the file is shorter."""
+    jvm = _jvm(spark)
+    with _java_errors(uri):
+        path = jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
+        stream = path.getFileSystem(spark._jsc.hadoopConfiguration()).open(path)
+        try:
+            return bytes(stream.readNBytes(count))
+        finally:
+            stream.close()
+
+
 def write_text(spark: SparkSession, path: str, text: str) -> None:
     """Replace a small UTF-8 file atomically: a reader, or a crash, finds the old text or the new one."""
     scratch = f"{path}.{uuid4().hex[:8]}.tmp"

@@ -56,8 +56,9 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
     spark-submit override `conf`.
     """
     logging.getLogger().addFilter(_is_not_from_py4j)
-    # PySpark logs a JSON stack trace for each SQL error. Regulars prints its own message.
-    PySparkLogger.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL + 1)
+    # PySpark logs a JSON stack trace for each error of SQL and DataFrames. Regulars prints its own message.
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
     chosen = _DEFAULTS | dict(conf or {}) | _spark_submit_settings()
     os.environ.setdefault("PYSPARK_PYTHON", chosen.get("spark.pyspark.python", sys.executable))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)

@@ -14,6 +14,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from jobs.config.config import Config
+from jobs.config.input_settings import SourceSettings
 from jobs.scoring import models
 from jobs.scoring.models import Model
 from jobs.spark import executor_files, files
@@ -24,19 +25,35 @@ from jobs.tasks.all_tasks import TASKS, wanted_tasks
 from jobs.tasks.task import Task
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
+from schemas import runs
 
 #: Keys of the configuration that decide where and how a night runs, but none of its rows.
-_NOT_DECIDING = dict.fromkeys(("store", "inputs", "models", "train", "spark", "gate", "publish", "gc"), True) | {
-    "ledger": {"wave_minutes": True}
-}
+_WHERE_AND_HOW = ("store", "inputs", "sources", "models", "train", "spark", "gate", "publish", "gc")
+_NOT_DECIDING = dict.fromkeys(_WHERE_AND_HOW, True) | {"ledger": {"wave_minutes": True}}
 _DECIDING_INPUT_KEYS = {"format", "options", "where", "columns"}
+_TABLES = ("inputs", "sources")
+_DECIDING_SOURCE_KEYS = {"format", "options"}
 
 
 def settings_version(config: Config) -> str:
     """16 hex digits that change with every setting that decides an output; paths and limits are left out."""
-    inputs = {table: source.model_dump(include=_DECIDING_INPUT_KEYS) for table, source in config.inputs.items()}
-    text = json.dumps(_deciding(config) | {"inputs": inputs}, sort_keys=True)
+    inputs = {
+        table: source.model_dump(include=_DECIDING_INPUT_KEYS) | _queries(source)
+        for table, source in config.inputs.items()
+    }
+    sources = {
+        name: source.model_dump(include=_DECIDING_SOURCE_KEYS) | _queries(source)
+        for name, source in config.sources.items()
+    }
+    deciding = _deciding(config) | {"inputs": inputs} | ({"sources": sources} if sources else {})
+    text = json.dumps(deciding, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _queries(source: SourceSettings) -> dict[str, str]:
+    """Return the SQL that decides the rows of a source; nothing without, as in settings of earlier releases."""
+    query = source.jdbc.query if source.jdbc is not None else getattr(source, "query", None)
+    return {} if query is None else {"query": query}
 
 
 def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]]:
@@ -65,7 +82,8 @@ def save_settings(spark: SparkSession, store: Store, config: Config) -> None:
 def own_config(spark: SparkSession, store: Store, config: Config, published: Mapping[str, str]) -> Config:
     """The configuration with the settings and models that a date was published with, and today's inputs.
 
-    It searches a model in the configured folder and in its sibling folders. Raises ConfigurationError with the mend
+    Delta tables are read at the versions that the date was published with. A model is searched in the configured
+    folder and in its sibling folders. Raises ConfigurationError with the mend
     where settings or a model are gone.
     """
     path = store.settings(published.get("settings", "unknown"))
@@ -84,7 +102,21 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
     now = config.model_dump(mode="json")
     then = {key: now[key] | value if isinstance(value, dict) else value for key, value in saved.items()}
     text = json.dumps(now | then)
-    return Config.model_validate_json(text).model_copy(update={"models": config.models.model_copy(update=chosen)})
+    tables = {section: _at_own_versions(section, getattr(config, section), published) for section in _TABLES}
+    own = {"models": config.models.model_copy(update=chosen), **tables}
+    return Config.model_validate_json(text).model_copy(update=own)
+
+
+def _at_own_versions(
+    section: str, sources: Mapping[str, SourceSettings], published: Mapping[str, str]
+) -> dict[str, SourceSettings]:
+    """Set the version of each Delta table that a date was published with."""
+    own = dict(sources)
+    for name, source in sources.items():
+        version = published.get(runs.input_version(section, name))
+        if version is not None and source.kind == "path":
+            own[name] = source.model_copy(update={"version": int(version)})
+    return own
 
 
 def _folder_of(key: str, configured: str, fingerprint: str) -> str:

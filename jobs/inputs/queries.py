@@ -1,0 +1,103 @@
+"""Opens the named tables of the section `sources`, and the queries that join them.
+
+Each source is a temporary view of its name in the session while the inputs are read. A query is read as a subquery,
+so only a SELECT is possible.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, SparkSession
+
+from jobs.config.input_settings import InputSettings, SourceSettings
+from jobs.config.settings import did_you_mean
+from jobs.inputs.expressions import refuse_unsafe_query
+from jobs.inputs.file_source import OpenedSource, open_files
+from jobs.inputs.jdbc import open_jdbc
+from jobs.inputs.source_errors import describe_columns, translating_errors
+from jobs.inputs.table_formats import pin_version
+from jobs.spark.errors import InputError
+
+
+@contextmanager
+def named_sources(
+    spark: SparkSession, sources: Mapping[str, SourceSettings], inputs: Mapping[str, InputSettings]
+) -> Iterator[None]:
+    """Open the sources that a query of `inputs` names, as views of their names, and check the queries.
+
+    Raises InputError that names the source or the query, before any row is read.
+    """
+    queries = {table: source.query for table, source in inputs.items() if source.query is not None}
+    views: list[str] = []
+    try:
+        for name, source in sources.items():
+            if not any(uses_source(one, name) for one in inputs.values()):
+                continue
+            with translating_errors(name, source, f"sources.{name}.{source.kind}"):
+                open_table(spark, source, f"sources.{name}").rows.createOrReplaceTempView(name)
+            views.append(name)
+        for table, query in queries.items():
+            with translating_errors(table, inputs[table], f"inputs.{table}.query"):
+                open_query(spark, query, f"inputs.{table}.query", list(sources))
+        yield
+    finally:
+        for name in views:
+            spark.catalog.dropTempView(name)
+
+
+def uses_source(source: InputSettings, name: str) -> bool:
+    """Whether the query of an input has the name of a source."""
+    return source.query is not None and _has_word(source.query, name)
+
+
+def _has_word(query: str, source: str) -> bool:
+    """Whether the SQL has the word, in any case."""
+    return re.search(rf"\b{re.escape(source)}\b", query, re.IGNORECASE) is not None
+
+
+def open_query(spark: SparkSession, query: str, key: str, sources: Sequence[str] = ()) -> DataFrame:
+    """Return the rows of a SELECT. Raises InputError for unknown tables and columns and for calls of Java.
+
+    `sources` are the names of all sources, for the message. Other errors of Spark pass.
+    """
+    try:
+        rows = spark.sql("\n".join(("SELECT * FROM (", query.strip().rstrip(";"), ")")))
+    except AnalysisException as error:
+        condition, parameters = error.getCondition() or "", error.getMessageParameters() or {}
+        if condition == "TABLE_OR_VIEW_NOT_FOUND":
+            missing = parameters.get("relationName", "").replace("`", "")
+            known = did_you_mean(missing, sources) if sources else "The section sources names none."
+            raise InputError(
+                f"{key}: {missing} is neither a source nor a table of the catalog; {known} Correct the query or add "
+                f"sources.{missing}, then run the command again."
+            ) from None
+        if condition.startswith("UNRESOLVED_COLUMN"):
+            read = [name for name in sources if _has_word(query, name) and spark.catalog.tableExists(name)]
+            tables = " ".join(f"{name}: {describe_columns(spark.table(name))}" for name in read)
+            raise InputError(
+                f"{key}: there is no column {parameters.get('objectName')}. {tables} Correct the query, then run the "
+                "command again."
+            ) from None
+        raise
+    refuse_unsafe_query(rows, key)
+    return rows
+
+
+def open_table(
+    spark: SparkSession, source: SourceSettings, key: str, *, skip_bad_files: bool = False, excluded: Sequence[str] = ()
+) -> OpenedSource:
+    """Open a table that is a path, a catalog's table or a database's; `key` names it in messages.
+
+    `skip_bad_files` and `excluded` are those of `open_files`. Raises InputError with the mend; other errors of Spark
+    pass through.
+    """
+    if source.jdbc is not None:
+        return OpenedSource(open_jdbc(spark, source, key), {})
+    if source.table is not None:
+        return OpenedSource(spark.table(source.table), {})
+    source = pin_version(spark, source, key)
+    return open_files(spark, source, key, skip_bad_files=skip_bad_files, excluded=excluded)
