@@ -91,6 +91,7 @@ def guess_tables(files: Sequence[SourceFile]) -> tuple[list[TableGuess], list[st
         table = max(scores, key=lambda t: scores[t])
         if scores[table] <= 0:
             questions.append(f"{file.paths[0]} looks like no table that Regulars reads: what does it hold?")
+            questions += file.questions
             continue
         if table in chosen:
             kept, left = sorted([chosen[table], (scores[table], file)], key=lambda one: -one[0])
