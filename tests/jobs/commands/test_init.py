@@ -424,6 +424,14 @@ def test_control_characters_of_a_header_reach_neither_terminal_nor_file(tmp_path
     assert load(tmp_path / "regulars.yaml").store == str(tmp_path / "store")
 
 
+def test_a_file_that_fits_two_tables_carries_the_question(tmp_path: Path) -> None:
+    rows = [[e["user"], e["item"], e["at"].isoformat(), e["quantity"], e["stars"], e["text"]] for e in events()]
+    head = ["user_id", "item_id", "date", "quantity", "rating", "comment"]
+    (tmp_path / "export.csv").write_bytes(csv_bytes(head, rows))
+    _, questions = guesses_for(tmp_path)
+    assert any(q.endswith("export.csv a table of reviews, or of purchases?") for q in questions), questions
+
+
 def test_orders_and_lines_in_two_files_are_a_question(tmp_path: Path) -> None:
     orders = [[e["order"], e["user"], e["at"].isoformat()] for e in events()]
     lines = [[e["order"], e["item"], e["quantity"]] for e in events()]
