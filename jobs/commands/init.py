@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import textwrap
+import zoneinfo
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -31,12 +32,14 @@ def write_configuration(
 ) -> None:
     """Look at `files`, write the configuration `config`, and print what was found and what is asked.
 
-    Raises UsageError if `config` exists and `force` is not given, or if no file looks like a table of the shop, and
-    InputError if a file cannot be read.
+    Raises UsageError if `config` exists and `force` is not given, if there is no such time zone, or if no file looks
+    like a table of the shop, and InputError if a file cannot be read.
     """
     if config.exists() and not force:
         raise UsageError(f"{config} exists: write to another file with --config FILE, or replace it with --force")
-    sources = read_files(files, config.parent / "from_spreadsheets")
+    if timezone is not None and timezone not in zoneinfo.available_timezones():
+        raise UsageError(f"--timezone is {timezone}: write an IANA time zone, such as Europe/Berlin or Asia/Shanghai")
+    sources = read_files(files, config.parent / "from_spreadsheets", replace=force)
     guesses, questions = guess_tables(sources)
     if not guesses:
         raise UsageError(

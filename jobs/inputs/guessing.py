@@ -32,6 +32,8 @@ _LOOK_AT = 2000
 _SHOWN = 3
 #: A column with a larger share of blank rows says nothing.
 _EMPTY = 0.98
+#: A table that fits a file so well, compared with the best one, is asked for.
+_NEAR = 0.8
 #: With so many rows, some customer must come twice.
 _ENOUGH = 100
 
@@ -61,11 +63,6 @@ class TableGuess:
     columns: tuple[ColumnGuess, ...]
     questions: tuple[str, ...]
 
-    @property
-    def mapping(self) -> dict[str, str]:
-        """Contract column to expression, of the columns that are written as keys."""
-        return {g.column: g.expression for g in self.columns if g.expression is not None and not g.proposed}
-
 
 @dataclass(frozen=True)
 class _Reading:
@@ -81,17 +78,21 @@ class _Reading:
 def guess_tables(files: Sequence[SourceFile]) -> tuple[list[TableGuess], list[str]]:
     """Return one guess for each contract table that the files contain, and questions about the rest.
 
-    A file can be two tables: a table of purchases with product names is also the catalogue. Of several files that
-    look like the same table the best one is taken, and the others become questions.
+    Of several files that look like the same table the best one is taken, and the others become questions. A file that
+    fits two tables nearly as well carries the question which one it is.
     """
     questions: list[str] = []
     chosen: dict[str, tuple[float, SourceFile]] = {}
     for file in files:
         scores = {table: _table_score(table, file) for table in schemas.INPUTS}
         table = max(scores, key=lambda t: scores[t])
+        rivals = [t for t in schemas.INPUTS if t != table and scores[t] >= _NEAR * scores[table]]
         if scores[table] <= 0:
             questions.append(f"{file.paths[0]} looks like no table that Regulars reads: what does it hold?")
+            questions += file.questions
             continue
+        if rivals:
+            questions.append(f"is {file.paths[0]} a table of {table}, or of {' or '.join(rivals)}?")
         if table in chosen:
             kept, left = sorted([chosen[table], (scores[table], file)], key=lambda one: -one[0])
             questions.append(f"{left[1].paths[0]} looks like {table} too: does it belong beside {kept[1].paths[0]}?")

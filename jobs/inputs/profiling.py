@@ -73,15 +73,16 @@ class SourceFile:
         return self.paths[0].name.split(".")[0]
 
 
-def read_files(paths: Sequence[Path], converted: Path) -> list[SourceFile]:
+def read_files(paths: Sequence[Path], converted: Path, replace: bool = False) -> list[SourceFile]:
     """Look at every file or folder; files of equal format, options and columns become one source.
 
     Each sheet of a spreadsheet is written as a CSV file into the folder `converted`, because Spark reads no
-    spreadsheets. Raises InputError that names the file and the remedy if it cannot be read.
+    spreadsheets. Raises InputError that names the file and the remedy if it cannot be read, or if such a CSV file
+    exists and `replace` is not set.
     """
     found: dict[tuple[object, ...], SourceFile] = {}
     for path in paths:
-        for one in _look(path, converted):
+        for one in _look(path, converted, replace):
             key = (one.format, tuple(sorted(one.options.items())), tuple(c.name for c in one.columns))
             same = found.get(key)
             found[key] = one if same is None else _join(same, one)
@@ -102,7 +103,7 @@ def _mean_blank(first: SourceFile, a: SourceColumn, second: SourceFile, b: Sourc
     return (a.blank * first.rows + b.blank * second.rows) / max(first.rows + second.rows, 1)
 
 
-def _look(path: Path, converted: Path) -> Iterator[SourceFile]:
+def _look(path: Path, converted: Path, replace: bool) -> Iterator[SourceFile]:
     if not path.exists():
         raise InputError(f"there is no file {path}: correct its name, then run the command again.")
     if path.is_dir():
@@ -110,7 +111,7 @@ def _look(path: Path, converted: Path) -> Iterator[SourceFile]:
         return
     ending = _ending(path)
     if ending in _SPREADSHEETS:
-        for sheet in _sheets(path, converted):
+        for sheet in _sheets(path, converted, replace):
             yield _csv(
                 sheet, (f"{sheet} is a copy of {path.name}: write it again after each change of the spreadsheet",)
             )
@@ -143,7 +144,7 @@ def _folder(path: Path) -> SourceFile:
         raise InputError(f"{path} is an empty folder: name a file, or a folder with files.")
     if _ending(files[0]) in (".parquet", ".pq"):
         return _parquet(files[0], (path,))
-    (one,) = _look(files[0], path)
+    (one,) = _look(files[0], path, replace=False)
     return SourceFile((path,), one.format, one.options, one.columns, one.rows, one.questions)
 
 
@@ -206,7 +207,7 @@ def _csv(path: Path, questions: Sequence[str] = ()) -> SourceFile:
     if not dialect["header"]:
         options["header"] = False
         names = [f"_c{number}" for number in range(len(names))]
-        questions.append(f"{path.name} has no line with the names of its columns: is each column the right one?")
+        questions.append(f"{path.name} has no line with the names of its columns: which are they? Add such a line")
     repeated = {name for name in names if [n.lower() for n in names].count(name.lower()) > 1}
     if repeated:
         questions.append(f"{path.name} has the column {min(repeated)} twice: rename one of them")
@@ -367,7 +368,7 @@ def _kind(type_name: str) -> Kind:
     return "text" if name.startswith(("varchar", "string", "large_string", "enum", "uuid", "dictionary")) else "number"
 
 
-def _sheets(path: Path, folder: Path) -> Iterator[Path]:
+def _sheets(path: Path, folder: Path, replace: bool) -> Iterator[Path]:
     """Write each sheet with a table as CSV: from its first row with two texts on."""
     try:
         book = python_calamine.load_workbook(str(path))
@@ -380,6 +381,8 @@ def _sheets(path: Path, folder: Path) -> Iterator[Path]:
             continue
         folder.mkdir(parents=True, exist_ok=True)
         copy = folder / (re.sub(r"[^\w-]+", "_", f"{path.name.split('.')[0]}-{sheet}") + ".csv")
+        if copy.exists() and not replace:
+            raise InputError(f"{copy} exists: replace it with --force, or move it away.")
         with copy.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([_cell(cell) for cell in row] for row in rows[start:])
         yield copy

@@ -388,6 +388,50 @@ def test_an_existing_configuration_is_kept_without_force(tmp_path: Path) -> None
     assert "Customer ID" in text
 
 
+def test_the_copy_of_a_spreadsheet_is_kept_without_force(tmp_path: Path) -> None:
+    spreadsheet(tmp_path)
+    written(tmp_path)
+    (copy,) = (tmp_path / "from_spreadsheets").iterdir()
+    copy.write_text("mine")
+    (tmp_path / "regulars.yaml").unlink()
+    with pytest.raises(InputError, match="--force"):
+        written(tmp_path, "shop.xlsx")
+    assert copy.read_text() == "mine"
+    written(tmp_path, "shop.xlsx", force=True)
+    assert "Purchase Date" in copy.read_text()
+
+
+def test_an_unknown_time_zone_is_a_usage_error(tmp_path: Path) -> None:
+    us_shop(tmp_path)
+    with pytest.raises(UsageError, match="--timezone"):
+        written(tmp_path, timezone="Berlin")
+
+
+def test_lines_without_a_header_are_asked_for_it(tmp_path: Path) -> None:
+    rows = [[e["user"], e["item"], e["at"].isoformat()] for e in events()]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(rows[0], rows[1:]))
+    found, questions = guesses_for(tmp_path)
+    assert not found
+    assert "Add such a line" in " ".join(questions)
+
+
+def test_control_characters_of_a_header_reach_neither_terminal_nor_file(tmp_path: Path) -> None:
+    rows = [[e["user"], e["item"], e["at"].isoformat(), e["title"]] for e in events()]
+    head = ["user_id", "item_id", "purchased_at", "title\x1b[31m\u2028store: evil"]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(head, rows))
+    text, printed = written(tmp_path)
+    assert "\x1b" not in text + printed
+    assert load(tmp_path / "regulars.yaml").store == str(tmp_path / "store")
+
+
+def test_a_file_that_fits_two_tables_carries_the_question(tmp_path: Path) -> None:
+    rows = [[e["user"], e["item"], e["at"].isoformat(), e["quantity"], e["stars"], e["text"]] for e in events()]
+    head = ["user_id", "item_id", "date", "quantity", "rating", "comment"]
+    (tmp_path / "export.csv").write_bytes(csv_bytes(head, rows))
+    _, questions = guesses_for(tmp_path)
+    assert any(q.endswith("export.csv a table of reviews, or of purchases?") for q in questions), questions
+
+
 def test_orders_and_lines_in_two_files_are_a_question(tmp_path: Path) -> None:
     orders = [[e["order"], e["user"], e["at"].isoformat()] for e in events()]
     lines = [[e["order"], e["item"], e["quantity"]] for e in events()]
