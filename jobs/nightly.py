@@ -64,9 +64,7 @@ def run_night(
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts = inputs.accounts
             night.versions |= inputs.versions
-            rejected = night.keep(spark, new_rejections(spark, store, run_date, inputs.quarantine), "rejections")
-            by_rule = rejected.groupBy("table", "rule").count().orderBy("table", "rule")
-            night.quarantined = {(row["table"], row["rule"]): row["count"] for row in by_rule.collect()}
+            rejected = _rejections(spark, night, inputs.quarantine)
         for note in inputs.notes:
             warn(console, note)
         done: dict[str, TaskOutcome] = {}
@@ -95,6 +93,14 @@ def run_night(
             if delta := DeltaTables.of(config.publish):
                 update_delta_tables(spark, store, delta)
     return night
+
+
+def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame) -> DataFrame:
+    """Keep the rejected rows that are new on the date, and count them by table and rule."""
+    rejected = night.keep(spark, new_rejections(spark, night.store, night.run_date, quarantine), "rejections")
+    by_rule = rejected.groupBy("table", "rule").count().orderBy("table", "rule")
+    night.quarantined = {(row["table"], row["rule"]): row["count"] for row in by_rule.collect()}
+    return rejected
 
 
 def _loyalty(
