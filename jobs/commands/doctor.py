@@ -65,7 +65,7 @@ def check_setup(config_file: Path, overrides: Sequence[str], console: Console) -
     table = Table("", "check", "found", "how to fix it", box=None)
     for finding in findings:
         mark = "[red]✗[/red]" if finding.fix else "[yellow]![/yellow]" if finding.hint else "[green]✓[/green]"
-        table.add_row(mark, finding.check, finding.found, finding.fix or finding.hint)
+        table.add_row(mark, *map(escape, (finding.check, finding.found, finding.fix or finding.hint)))
     console.print(table)
     healthy = not any(finding.fix for finding in findings)
     console.print("All checks passed: a night can run." if healthy else "Fix the lines marked ✗, then run this again.")
@@ -190,11 +190,11 @@ def _source(key: str, source: SourceSettings) -> Finding:
     """Check what needs no Spark: that paths match files, and that variables of user and password are set."""
     missing = [unescaped(path) for path in source.paths if "://" not in path and not local_matches(glob_of_dates(path))]
     if missing:
-        return Finding(key, escape(source.place), escape(f"{key}.path matches no file: {', '.join(missing)}"))
+        return Finding(key, source.place, f"{key}.path matches no file: {', '.join(missing)}")
     if source.jdbc is not None:
         names = {name for name in (source.jdbc.user_env, source.jdbc.password_env) if name is not None}
         unset = ", ".join(sorted(names - set(os.environ)))
         fix = f"{key}.jdbc: set the environment variables {unset}" if unset else ""
-        return Finding(key, f"{escape(source.place)} (read when a night begins)", fix)
+        return Finding(key, f"{source.place} (read when a night begins)", fix)
     checked = "" if source.paths else " (read when a night begins)"
-    return Finding(key, escape(source.place) + checked)
+    return Finding(key, source.place + checked)

@@ -412,8 +412,14 @@ def _joins(files: Sequence[SourceFile]) -> list[str]:
     heads = [f for f, has in found if has["order_id"] and has["user_id"] and has["purchased_at"] and not has["item_id"]]
     lines = [f for f, has in found if has["order_id"] and has["item_id"] >= 2 and not has["user_id"]]
     return [
-        f"{head.paths[0]} says who bought and {line.paths[0]} says what: join them on the order into one table of "
-        "purchases, and name that"
+        f"{head.paths[0]} says who bought and {line.paths[0]} says what: name both under sources, and join them in "
+        f"inputs.purchases.query, FROM {normalise(head.name)} h JOIN {normalise(line.name)} l ON "
+        f"h.{_order_key(head)} = l.{_order_key(line)}"
         for head in heads
         for line in lines
     ]
+
+
+def _order_key(file: SourceFile) -> str:
+    """Return the column, quoted for SQL, that looks most like the order's id."""
+    return max(_readings("purchases", "order_id", file), key=lambda reading: reading.score).source.sql

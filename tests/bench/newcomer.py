@@ -10,6 +10,7 @@ confirms the guesses as they are.
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ def main() -> None:
         ]
         begun, rows, failed = time.perf_counter(), {}, []
         for command in commands:
-            started = time.perf_counter()
+            started, used = time.perf_counter(), processor_seconds()
             done = subprocess.run(
                 [sys.executable, "-c", "from jobs.cli import main; main()", *command],
                 cwd=folder,
@@ -50,7 +51,11 @@ def main() -> None:
             )
             console.print(done.stdout[-2500:], markup=False, highlight=False)
             seconds = time.perf_counter() - started
-            rows[f"regulars {command[0]}"] = {"seconds": f"{seconds:.0f}", "exit code": str(done.returncode)}
+            rows[f"regulars {command[0]}"] = {
+                "seconds": f"{seconds:.0f}",
+                "processor seconds": f"{processor_seconds() - used:.0f}",
+                "exit code": str(done.returncode),
+            }
             # Before the first training, doctor rightly says that the models are missing.
             if done.returncode and command[0] != "doctor":
                 failed.append(command[0])
@@ -62,6 +67,12 @@ def main() -> None:
     report(f"{len(commands)} commands, {minutes:.1f} minutes, {lists:,} rows of lists", rows, figures, options.json)
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
+
+
+def processor_seconds() -> float:
+    """Return the processor time of the commands so far: on a busy machine their minutes say little."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def write_exports(folder: Path, customers: int) -> date:

@@ -438,7 +438,7 @@ def test_orders_and_lines_in_two_files_are_a_question(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_bytes(csv_bytes(["order_id", "customer_id", "ordered_at"], orders))
     (tmp_path / "order_lines.csv").write_bytes(csv_bytes(["order_id", "sku", "quantity"], lines))
     _, questions = guesses_for(tmp_path)
-    assert any("join them on the order" in question for question in questions)
+    assert any("FROM orders h JOIN order_lines l ON h.order_id = l.order_id" in question for question in questions)
 
 
 def test_cancelled_orders_and_rows_without_customer_are_a_question_with_the_condition(tmp_path: Path) -> None:
