@@ -12,12 +12,16 @@ import csv
 import gzip
 import json
 import re
+import resource
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from io import FileIO
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +32,8 @@ import python_calamine
 from jobs.spark.errors import InputError
 
 SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 16 * 2**20
+#: Memory that reading a spreadsheet may take.
+_SHEET_BYTES = 4 * 2**30
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _TEXTS = (".csv", ".tsv", ".txt", ".tab", ".psv", ".json", ".jsonl", ".ndjson")
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz")
@@ -82,7 +88,7 @@ def read_files(paths: Sequence[Path], converted: Path, replace: bool = False) ->
     """
     found: dict[tuple[object, ...], SourceFile] = {}
     for path in paths:
-        for one in _look(path, converted, replace):
+        for one in _looked_at(path, converted, replace):
             key = (one.format, tuple(sorted(one.options.items())), tuple(c.name for c in one.columns))
             same = found.get(key)
             found[key] = one if same is None else _join(same, one)
@@ -101,6 +107,17 @@ def _join(first: SourceFile, second: SourceFile) -> SourceFile:
 
 def _mean_blank(first: SourceFile, a: SourceColumn, second: SourceFile, b: SourceColumn) -> float:
     return (a.blank * first.rows + b.blank * second.rows) / max(first.rows + second.rows, 1)
+
+
+def _looked_at(path: Path, converted: Path, replace: bool) -> list[SourceFile]:
+    """What `_look` finds. A file that a reader gives up on is an InputError without its values."""
+    try:
+        return list(_look(path, converted, replace))
+    except (duckdb.Error, csv.Error, ValueError, OverflowError, RecursionError, MemoryError) as error:
+        raise InputError(
+            f"{path} cannot be read as a table ({type(error).__name__}): a quote may stay open, or a cell or its "
+            "nesting may be too large. Correct the file, or write it as Parquet; then run the command again."
+        ) from None
 
 
 def _look(path: Path, converted: Path, replace: bool) -> Iterator[SourceFile]:
@@ -144,6 +161,8 @@ def _folder(path: Path) -> SourceFile:
         raise InputError(f"{path} is an empty folder: name a file, or a folder with files.")
     if _ending(files[0]) in (".parquet", ".pq"):
         return _parquet(files[0], (path,))
+    if _ending(files[0]) in _SPREADSHEETS:
+        raise InputError(f"{path} is a folder of spreadsheets: name the spreadsheets themselves.")
     (one,) = _look(files[0], path, replace=False)
     return SourceFile((path,), one.format, one.options, one.columns, one.rows, one.questions)
 
@@ -370,12 +389,17 @@ def _kind(type_name: str) -> Kind:
 
 def _sheets(path: Path, folder: Path, replace: bool) -> Iterator[Path]:
     """Write each sheet with a table as CSV: from its first row with two texts on."""
-    try:
-        book = python_calamine.load_workbook(str(path))
-    except (python_calamine.CalamineError, OSError) as error:
-        raise InputError(f"{path} is not a spreadsheet ({error}): write it again, or export it as CSV.") from None
-    for sheet in book.sheet_names:
-        rows = book.get_sheet_by_name(sheet).to_python()
+    # In a process of its own: one far cell makes the reader ask for more memory than there is, and abort.
+    with ProcessPoolExecutor(1, get_context("spawn"), _limit_memory) as pool:
+        try:
+            book = pool.submit(_rows_of_sheets, path).result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"{path} has more cells than {_SHEET_BYTES // 2**30} GiB of memory hold: export its tables as CSV."
+            ) from None
+        except (python_calamine.CalamineError, OSError) as error:
+            raise InputError(f"{path} is not a spreadsheet ({error}): write it again, or export it as CSV.") from None
+    for sheet, rows in book.items():
         start = next((n for n, row in enumerate(rows) if sum(isinstance(c, str) and c != "" for c in row) > 1), None)
         if start is None or start + 1 >= len(rows):
             continue
@@ -386,6 +410,16 @@ def _sheets(path: Path, folder: Path, replace: bool) -> Iterator[Path]:
         with copy.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([_cell(cell) for cell in row] for row in rows[start:])
         yield copy
+
+
+def _limit_memory() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (_SHEET_BYTES, _SHEET_BYTES))
+
+
+def _rows_of_sheets(path: Path) -> dict[str, list[list[Any]]]:
+    """The rows of each sheet, by its name."""
+    book = python_calamine.load_workbook(str(path))
+    return {name: book.get_sheet_by_name(name).to_python() for name in book.sheet_names}
 
 
 def _cell(value: object) -> str:

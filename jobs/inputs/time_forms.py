@@ -143,8 +143,11 @@ def _number(value: str) -> float | None:
 
 
 def _since_1970(number: float, units: int) -> datetime | None:
-    microseconds = int(number) * 10**6 // units if isinstance(number, int) else int(number / units * 10**6)
-    return _plausible(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds))
+    try:
+        microseconds = int(number) * 10**6 // units if isinstance(number, int) else int(number / units * 10**6)
+        return _plausible(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds))
+    except OverflowError:  # no calendar reaches so far
+        return None
 
 
 def _written_forms(values: Sequence[str]) -> Iterator[tuple[TimeForm, list[datetime | None]]]:
