@@ -135,11 +135,16 @@ def _numeric_forms(values: Sequence[str], serial_days: bool) -> Iterator[tuple[T
         yield TimeForm("days of a spreadsheet", _SERIAL_SQL, _share(times)), times
 
 
+#: No time is as large, in whatever unit.
+_LARGEST = 1e21
+
+
 def _number(value: str) -> float | None:
     """Return the value as a number; None if it is none, and for dates such as 20260301, which are eight digits."""
     if not re.fullmatch(r"\d+(\.\d+)?([eE]\+?\d+)?", value) or len(value) > 25:
         return None
-    return int(value) if value.isdigit() else float(value)
+    number = int(value) if value.isdigit() else float(value)
+    return number if number < _LARGEST else None
 
 
 def _since_1970(number: float, units: int) -> datetime | None:

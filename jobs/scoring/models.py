@@ -130,7 +130,7 @@ def shipped(spark: SparkSession, model: Model) -> Model:
         try:
             _copy_files(Path(model.path), writing)
             changed = model_fingerprint(writing) != model.fingerprint
-        except (OSError, checkpoint.CheckpointError):
+        except (FileNotFoundError, checkpoint.CheckpointError):
             changed = True  # its folder is being swapped
         if changed:
             shutil.rmtree(writing, ignore_errors=True)
