@@ -16,6 +16,11 @@ _REFUSED_NODES = {
     "CallMethodViaReflection": "reflect, java_method and try_reflect call Java",
     "ScriptTransformation": "TRANSFORM ... USING runs a program",
 }
+#: Spark's nodes that change the number of rows.
+_ROWS_CHANGED = {
+    "Generate": "explode and its kin make several rows of one",
+    "Aggregate": "an aggregate makes one row of many",
+}
 _SUBQUERY = "org.apache.spark.sql.catalyst.expressions.SubqueryExpression"
 _PLAN = "org.apache.spark.sql.catalyst.plans.QueryPlan"
 
@@ -44,8 +49,17 @@ def refuse_unsafe_sql(df: DataFrame, text: str, key: str) -> None:
     """
     if find_column(df, text.strip()) is not None:
         return
-    analyzed: Any = df.select(F.expr(text))._jdf.queryExecution().analyzed()
-    _refuse_unsafe_nodes(_items(analyzed.expressions()), key)  # without the plan of the source itself
+    source: Any = df._jdf.queryExecution().analyzed()
+    plan: Any = df.select(F.expr(text))._jdf.queryExecution().analyzed()
+    _refuse_unsafe_nodes([plan], key)  # of the whole plan: windows and generators become nodes of their own
+    while not plan.fastEquals(source):
+        reason = _ROWS_CHANGED.get(str(plan.getClass().getSimpleName()))
+        if reason is not None:
+            raise InputError(
+                f"{key}: {reason}, and a column has one value a row. Write inputs.<table>.query instead, then run the "
+                "command again."
+            )
+        (plan,) = _items(plan.children())
 
 
 def refuse_unsafe_query(rows: DataFrame, key: str) -> None:

@@ -151,6 +151,8 @@ def _with_default(column: schemas.Column, found: DataType) -> Column:
 
 def _cast(column: schemas.Column, found: DataType) -> Column:
     raw = F.col(column.name)
+    if column.type == "string" and column.name.endswith("_id") and isinstance(found, FractionalType):
+        return _id_of_number(raw, found)
     if column.type == "string":
         return _clean_text(raw.cast("string"), column.name)
     if column.type == "timestamp" and isinstance(found, StringType):
@@ -161,6 +163,13 @@ def _cast(column: schemas.Column, found: DataType) -> Column:
     if column.type == "int" and isinstance(found, FractionalType):
         return F.when(raw == F.floor(raw), raw.try_cast("int"))
     return raw.try_cast(column.type)
+
+
+def _id_of_number(raw: Column, found: DataType) -> Column:
+    """Return a whole number without ".0" and exponent: pandas turns integers into doubles where one id is missing."""
+    whole = F.when(raw == F.floor(raw), raw.try_cast("decimal(38,0)")).cast("string")
+    text = F.coalesce(whole, raw.cast("string"))
+    return F.when(~F.isnan(raw), text) if found.typeName() in ("float", "double") else text
 
 
 def _clean_text(text: Column, name: str) -> Column:

@@ -203,7 +203,6 @@ def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str
         ({"columns": SEARCHES | {"query": "lower(words)"}}, "searches.columns.query: {path} has no column `words`."),
         ({"columns": SEARCHES | {"query": "lower(query"}}, "searches.columns.query: Syntax error at or"),
         ({"columns": SEARCHES | {"query": "lowercase(query)"}}, "columns.query: Cannot resolve rou"),
-        ({"columns": SEARCHES | {"query": "max(query)"}}, "searches.columns.query: The query does not"),
         ({"columns": SEARCHES | {"searched_at": "array(1)"}}, "columns.searched_at gives array<int>, which cannot"),
         ({"where": "quality > 3"}, "inputs.searches.where: {path} has no column `quality`. It has user_id, query"),
         ({"where": "user_id >"}, "inputs.searches.where: Syntax error at or near end of input"),
@@ -232,6 +231,10 @@ _GETENV = "('java.lang.System', 'getenv', 'HOME')"
         ("columns.query", f"(WITH t AS (SELECT reflect{_GETENV} AS home) SELECT max(home) FROM t)", "call Java"),
         ("where", f"query IN (SELECT reflect/**/{_GETENV})", "call Java"),
         ("columns.query", "(SELECT TRANSFORM(a) USING 'id' AS (b string) FROM (SELECT 'x' AS a))", "runs a program"),
+        ("columns.query", f"max(reflect{_GETENV}) OVER ()", "call Java"),
+        ("columns.query", f"explode(array(reflect{_GETENV}))", "call Java"),
+        ("columns.query", "explode(array('a', 'b'))", "explode and its kin make several rows of one"),
+        ("columns.query", "max(query)", "an aggregate makes one row of many, and a column has one value a row"),
     ],
 )
 def test_expressions_that_call_java_or_programs_are_refused(

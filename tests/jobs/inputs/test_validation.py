@@ -152,6 +152,16 @@ def test_ids_and_texts(spark: SparkSession) -> None:
         (None, "user_id_not_null"),
     ]
     assert values_of(spark, "purchases", "item_id", ["10002", "7"]) == [("10002", None), ("7", None)]
+    doubles = ["CAST(1039.0 AS DOUBLE)", "1.2E7", "CAST('NaN' AS DOUBLE)", "101.5D", "CAST(null AS DOUBLE)"]
+    assert values_of(spark, "purchases", "user_id", doubles) == [
+        ("1039", None),
+        ("12000000", None),
+        (None, "user_id_not_null"),
+        ("101.5", None),
+        (None, "user_id_not_null"),
+    ]
+    decimals = ["CAST(17850 AS DECIMAL(10,2))", "CAST(7.5 AS DECIMAL(10,2))"]
+    assert values_of(spark, "purchases", "item_id", decimals) == [("17850", None), ("7.50", None)]
     texts = ["' keeps its space '", "concat('a', char(0), 'b')", "''", "'  '", "null"]
     assert values_of(spark, "reviews", "text", texts) == [
         (" keeps its space ", None),
