@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="start of the paths to change, as lm/recommend/")
+    parser.add_argument("--numbers", type=int, nargs="*", help="of the drawn mutants only these, as they are printed")
     parser.add_argument("--slowest", type=float, default=40, help="leave out slower test files (processor seconds)")
     arguments = parser.parse_args()
     for library in LIBRARIES:
@@ -233,7 +234,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = copied(Path(folder))
         os.environ["PYTHONPATH"] = f"{copy}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        for mutant in draw(arguments.mutants, arguments.seed, arguments.only):
+        for number, mutant in enumerate(draw(arguments.mutants, arguments.seed, arguments.only), 1):
+            if arguments.numbers and number not in arguments.numbers:
+                continue
             for file in tests_of(mutant.module):
                 if file not in usual:
                     status, output, seconds = run_tests(copy, [file], arguments.slowest)
@@ -251,7 +254,7 @@ def main() -> None:
                 (copy / mutant.module).write_text(mutant.before, encoding="utf-8")
                 outcome = "survived" if status in (0, 5) else "killed"
             counts[outcome] += 1
-            print(f"{sum(counts.values()):4} {outcome:10} {mutant.module}", flush=True)
+            print(f"{number:4} {outcome:10} {mutant.module}", flush=True)
             if outcome == "survived":
                 print("\n".join(mutant.diff()), flush=True)
     judged = counts["killed"] + counts["survived"]
