@@ -73,8 +73,9 @@ TESTS = {
 }
 EQUIVALENT = ROOT / "tests/mutants_equivalent.txt"
 #: Imported once, before the processes of the mutants are forked: their import takes longer than most tests.
-LIBRARIES = ["torch", "transformers", "sklearn.linear_model", "scipy.optimize", "scipy.stats", "pandas",
-             "pydantic", "bm25s", "safetensors.torch", "vaderSentiment.vaderSentiment", "phonenumbers"]  # fmt: skip
+LIBRARIES = ["torch._dynamo", "transformers.models.auto.modeling_auto", "transformers.models.gpt2.modeling_gpt2",
+             "sklearn.linear_model", "scipy.optimize", "scipy.stats", "pandas", "pydantic", "bm25s", "tokenizers",
+             "safetensors.torch", "vaderSentiment.vaderSentiment", "phonenumbers", "hypothesis"]  # fmt: skip
 OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:anyio", "-W", "ignore::pytest.PytestAssertRewriteWarning",
            "--hypothesis-seed=0", "-m", "not spark and not slow and not faults"]  # fmt: skip
 
