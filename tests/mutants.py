@@ -57,6 +57,7 @@ TESTS = {
     "jobs/inputs/column_names.py": ["jobs/commands/test_init.py"],
     "jobs/inputs/guessing.py": ["jobs/commands/test_init.py"],
     "jobs/inputs/profiling.py": ["jobs/commands/test_init.py"],
+    "jobs/sample/opinions.py": ["jobs/sample/test_sample.py", "jobs/sample/test_sample_opinions.py"],
     "jobs/sample/": ["jobs/sample/test_sample.py", "jobs/sample/test_sample_opinions.py"],
     "lm/answers/": ["lm/answers/test_answer_writer.py"],
     "lm/engine/huggingface_model.py": ["lm/engine/test_huggingface_engine.py"],

@@ -39,14 +39,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return p / p.sum(axis=-1, keepdims=True)
 
 
-def assert_minimum(loss, found: np.ndarray, lower: np.ndarray) -> None:
+def assert_minimum(loss, found: np.ndarray, lower: np.ndarray, slack: float = 1e-9) -> None:
     """No step in any direction that `lower` allows makes the loss smaller."""
     least = loss(found)
     for step in (1e-2, -1e-2, 0.1, -0.1):
         for i in range(len(found)):
             other = found.copy()
             other[i] = max(other[i] + step, lower[i])
-            assert loss(other) >= least - 1e-9, (i, step)
+            assert loss(other) >= least - slack, (i, step)
 
 
 def test_evidence_weights_minimise_the_conditional_logit():
@@ -102,7 +102,7 @@ def test_confidence_of_answers_that_are_all_right_is_the_articles_probability():
 def test_linear_weights_minimise_the_penalised_softmax_loss(classes):
     rng = np.random.default_rng(classes)
     y = np.arange(60) % classes
-    x = rng.normal(size=(60, 4)) + 0.3 * np.eye(4)[y]
+    x = 0.1 * rng.normal(size=(60, 4)) + np.eye(4)[y]  # separable: only the penalty bounds the weights
     found = _logistic(sp.csr_matrix(x), y, classes)
     assert found.shape == (4, classes)
 
@@ -113,7 +113,7 @@ def test_linear_weights_minimise_the_penalised_softmax_loss(classes):
     least = loss(found.ravel())
     for factor in (0.97, 1.03):
         assert loss(found.ravel() * factor) > least
-    assert_minimum(loss, found.ravel(), np.full(4 * classes, -np.inf))
+    assert_minimum(loss, found.ravel(), np.full(4 * classes, -np.inf), slack=1e-5)
 
 
 def test_one_article_needs_no_weights():
