@@ -115,11 +115,12 @@ def tests_of(module: str) -> tuple[str, ...]:
         return (f"tests/{path.parent}/test_{path.name}",)
     if table := TESTS.get(module):
         return tuple(f"tests/{file}" for file in table)
-    dotted = re.escape(".".join(path.with_suffix("").parts))
+    package = re.escape(".".join(path.parent.parts))
+    imported = re.compile(rf"\b{package}\.{path.stem}\b|from {package} import .*\b{path.stem}\b")
     importing = [
         file.relative_to(ROOT).as_posix()
         for file in sorted(room.glob("test_*.py"))
-        if re.search(rf"\b{dotted}\b", file.read_text(encoding="utf-8"))
+        if imported.search(file.read_text(encoding="utf-8"))
     ]
     return tuple(importing or (f"tests/{file}" for file in TESTS.get(f"{path.parent}/", [])))
 
@@ -154,7 +155,9 @@ def mutants_of(module: str) -> list[tuple[str, int]]:
 
 def draw(count: int, seed: int, only: str) -> Iterator[Mutant]:
     """Distinct random mutants: first a module, by its length, then one of its mutants."""
-    chosen = [module for module in modules() if module.startswith(only) and tests_of(module)]
+    chosen = [module for module in modules() if module.startswith(only)]
+    if untested := [module for module in chosen if not tests_of(module)]:
+        sys.exit(f"TESTS names no tests of {', '.join(untested)}")
     sources = {module: (ROOT / module).read_text(encoding="utf-8") for module in chosen}
     lengths = [len(sources[module].splitlines()) for module in chosen]
     generator = random.Random(seed)
