@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 RUN_DATE ?= 2026-03-01
+MUTANTS ?= 20
+SEED ?= 0
 # For tests/bench/sasrec.py; without what it asks for, because it asks for an older numpy than it needs.
 RECTOOLS = rectools==0.19.0 pm-implicit==0.7.3 pytorch-lightning==2.5.2 \
            lightning-utilities==0.15.3 torchmetrics==1.9.0 typeguard==4.4.4
@@ -12,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE :=
 BENCHES = $(patsubst tests/bench/%.py,%,$(shell grep -l '^if __name__' tests/bench/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint tests test-slow test-faults check bench clean
+.PHONY: help setup run test lint tests test-slow test-faults check mutants bench clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -55,6 +57,10 @@ test-faults: setup ## processes killed, clusters, full disks: many minutes more
 
 check: setup lint ## lint, types and the tests that need no JVM: seconds
 	$(BIN)/python -m pytest -m 'not spark and not slow and not faults'
+
+mutants: setup ## random changes of the code that tests must see (make mutants MUTANTS=200 SEED=1): some seconds each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[test,mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants --mutants $(MUTANTS) --seed $(SEED)
 
 # Figures need a machine that does nothing else; DATA is a folder with the real data sets, QUICK=1 shows that all run.
 bench: setup ## set up with the other libraries, then every benchmark (make bench DATA=folder QUICK=1)

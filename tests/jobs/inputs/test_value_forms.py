@@ -116,6 +116,8 @@ def test_yes_and_no_in_other_languages() -> None:
 def test_ids_that_a_spreadsheet_has_changed() -> None:
     assert id_form(["17850.0", "13047.0"]).name == "ids like 17850.0"
     assert id_form(["6.93E+12"]).question
+    assert id_form(["17850.0", "13047.0", "85123A", "x"]).share == 0.5
+    assert id_form(["6.93E+12", "17850.0", "85123A", "x"]).share == 0.25
     assert id_form(["85123A", "17850", "1.5", "00.12"]).name == "text"
     assert id_form([]).name == "text"
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from jobs.sample import write_sample
-from jobs.sample.catalogue import FAMILIES, build_catalogue
+from jobs.sample.catalogue import FAMILIES, _seasons, build_catalogue
 from jobs.sample.customers import draw_customers, simulate
 from tests.sample_shop import CHINESE, Shop, share
 
@@ -47,6 +47,20 @@ def test_titles_tell_products_apart_in_a_catalogue_of_any_size(products: int) ->
     assert max(titles.values()) <= 3
     assert catalogue.successors.min() >= 0
     assert catalogue.successors.max() < products
+
+
+def test_products_come_and_go_over_the_whole_period() -> None:
+    keys = np.random.default_rng(0).integers(2**63, size=20_000, dtype=np.uint64)
+    always = np.arange(20_000) < 2000
+    launched, withdrawn = _seasons(keys, 60, always)
+    late, gone = launched[2000:], withdrawn[2000:]
+    assert not launched[:2000].any()
+    assert np.isinf(withdrawn[:2000]).all()
+    assert not ((late > 0) & np.isfinite(gone)).any()
+    assert (late > 0).mean() == pytest.approx(0.10, abs=0.01)
+    assert np.isfinite(gone).mean() == pytest.approx(0.04, abs=0.01)
+    np.testing.assert_allclose(np.quantile(late[late > 0], [0, 0.5, 1]), [6, 36, 66], atol=2)
+    np.testing.assert_allclose(np.quantile(gone[np.isfinite(gone)], [0, 0.5, 1]), [18, 39, 60], atol=2)
 
 
 def test_popularity_is_long_tailed_and_so_is_activity(clean_purchases: pd.DataFrame) -> None:

@@ -23,10 +23,14 @@ from lm.train.training_loop import Schedule, TrainingProgress, TrainingTask, fit
 from lm.train.training_state import (
     FolderTaken,
     TrainingError,
+    TrainingState,
+    load_state,
     refuse_foreign_files,
     replace_folder,
+    save_state,
     training_key,
     work_folder,
+    write_json_lines,
 )
 from tests import ROOT
 
@@ -196,6 +200,46 @@ def test_training_key_tells_settings_and_data_apart():
     base = training_key({"seed": 0}, [b"ab", b"c"])
     assert base == training_key({"seed": 0}, [b"ab", b"c"])
     assert len({base, training_key({"seed": 1}, [b"ab", b"c"]), training_key({"seed": 0}, [b"a", b"bc"])}) == 3
+
+
+def test_training_key_is_the_same_in_every_release():
+    """A key that changes would throw away the state of a training that was cut by an update."""
+    assert training_key({"seed": 0, "path": Path("a")}, [b"ab", b"c"]) == "3276f0b9892da012"
+    assert training_key({"path": Path("a"), "seed": 0}, iter([b"ab", b"c"])) == "3276f0b9892da012"
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path):
+    path = tmp_path / "finetune.safetensors"
+    assert load_state(path) is None
+    for step in (1, 2):
+        save_state(path, TrainingState({"w": torch.full((2, 3), step).T}, {"epoch": step, "best": None}))
+    state = load_state(path)
+    assert state.counters == {"epoch": 2, "best": None}
+    assert torch.equal(state.tensors["w"], torch.full((3, 2), 2))
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_lines_are_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "finetune.jsonl"
+    for lines in ([{"epoch": 0}], [{"epoch": 0}, {"epoch": 1}]):
+        write_json_lines(path, lines)
+    assert path.read_text() == '{"epoch": 0}\n{"epoch": 1}\n'
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_another_trainings_files_go_and_the_end_leaves_nothing(tmp_path):
+    out = tmp_path / "model"
+    with suppress(KeyboardInterrupt), work_folder(out, "a") as work:
+        (work / "epochs").mkdir()
+        (work / "epochs" / "1").touch()
+        (work / "link").symlink_to(tmp_path / "kept", target_is_directory=True)
+        (tmp_path / "kept").mkdir()
+        raise KeyboardInterrupt
+    assert {file.name for file in work.iterdir()} == {"lock", "fingerprint", "epochs", "link"}
+    with work_folder(out, "b") as work:
+        assert {file.name for file in work.iterdir()} == {"lock", "fingerprint"}
+        assert (work / "fingerprint").read_text() == "b"
+    assert [file.name for file in tmp_path.iterdir()] == ["kept"]
 
 
 def our_folder(path: Path, name: str) -> Path:
