@@ -109,11 +109,11 @@ def published_dates(spark: SparkSession, store: Store, table: str) -> list[date]
     """Return the published dates of a table, oldest first."""
     if not _NAME.fullmatch(table):
         return []  # a foreign file among the tables, such as .DS_Store
-    days = [_date_of(name) for name in files.listdir(spark, store.table(table))]
+    days = [date_of(name) for name in files.listdir(spark, store.table(table))]
     return [day for day in days if day]
 
 
-def _date_of(folder: str) -> date | None:
+def date_of(folder: str) -> date | None:
     """Return the date of a date folder; None for other names, such as `run_date=2026-03-01.bak`."""
     try:
         day = date.fromisoformat(folder.removeprefix("run_date="))
