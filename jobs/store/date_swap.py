@@ -18,7 +18,7 @@ from jobs.spark import files
 from jobs.spark.errors import ConfigurationError
 from jobs.spark.fault_points import point
 from jobs.store.lock import require_lock
-from jobs.store.store import Store, date_of
+from jobs.store.store import Store, date_of, is_name
 from lm.checkpoint.folder_exchange import exchange_folders
 
 
@@ -87,7 +87,7 @@ def _dates(intents: Sequence[Intent]) -> str:
 
 def closed_intents(spark: SparkSession, store: Store) -> list[Intent]:
     """Return the publishes whose replaced folders are still in the trash, oldest first."""
-    records = [store.replaced(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
+    records = [store.replaced(name) for name in files.listdir(spark, f"{store.root}/trash") if is_name(name)]
     found = [_read(spark, store, record) for record in records if files.exists(spark, record)]
     return sorted((intent for intent in found if intent.number), key=lambda intent: intent.number)
 

@@ -70,6 +70,7 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
         for name, record in texts.items():
             (tmp_path / room / name).write_text(json.dumps(asdict(record) if record else {}))
     write_waves(store, (row_of(key, days) for key, days in (("used", 0), ("gone", 0), ("young", 5))))
+    (tmp_path / "ledger/.DS_Store").write_text("of another program")
     for folder in ("staging/dead", "work/dead/x", "scratch/plan-1"):
         fill(tmp_path / folder, ["12345678"])
     fill(tmp_path / "work/running", ["12345678"])

@@ -252,6 +252,15 @@ def test_what_dead_runs_left_behind_goes(tmp_path: Path) -> None:
     assert left == ["ledger/t/wave=1/part-00000.parquet", "tables/a/run_date=2026-03-01/part-00000.parquet"]
 
 
+def test_foreign_files_in_the_trash_stop_no_command(tmp_path: Path) -> None:
+    for name in (".DS_Store", "my notes.txt"):
+        (tmp_path / "trash").mkdir(exist_ok=True)
+        (tmp_path / "trash" / name).write_text("foreign")
+    store = Store(str(tmp_path))
+    assert date_swap.next_publish(NO_SPARK, store) == 1
+    assert recover(NO_SPARK, store) == []
+
+
 def test_a_command_that_ends_early_says_what_is_published(
     tmp_path: Path, killed: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
