@@ -57,9 +57,17 @@ def delete_dead_scratch(spark: SparkSession, store: Store) -> None:
     The mark is held meanwhile, so a command that begins in this moment makes its mark anew.
     """
     for folder in dict.fromkeys(path.removesuffix(_MARK) for path in dead_scratch(spark, store)):
+        _delete_foreign_mark(spark, folder + _MARK)
         with suppress(FileHeld), hold_file(spark, folder + _MARK, "cleaning"):
             files.delete(spark, folder)
             files.delete(spark, folder + _MARK)
+
+
+def _delete_foreign_mark(spark: SparkSession, mark: str) -> None:
+    """Delete a link, which is not followed, or a folder in the place of a mark: neither of them can be locked."""
+    here = files.local(mark)
+    if here is not None and (here.is_symlink() or here.is_dir()):
+        files.delete(spark, mark)
 
 
 @contextmanager
