@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from jobs.spark import files
 from jobs.spark.errors import StoreBusy
-from jobs.store.lock import FileHeld, hold_file, is_held, not_writable, parse_owner
+from jobs.store.lock import FileHeld, hold_file, is_held, lock_text, not_writable, parse_owner
 from jobs.store.store import Store, refuse_links
 
 _MARK = ".live"
@@ -109,8 +109,5 @@ def _refuse_live(spark: SparkSession, store: Store, prefix: str, does: str) -> N
 
 def _owner_of(spark: SparkSession, store: Store, name: str) -> str:
     command = name.removeprefix(_READS_LEDGER).removeprefix(_REWRITES_LEDGER).rpartition("-")[0]
-    try:
-        owner = parse_owner(files.read_text(spark, store.scratch(name) + _MARK))
-    except FileNotFoundError:
-        owner = None
+    owner = parse_owner(lock_text(spark, store.scratch(name) + _MARK))
     return f"{command} (process {owner.pid} on {owner.host})" if owner else command
