@@ -172,11 +172,21 @@ def is_held(spark: SparkSession, path: str) -> bool:
 
 
 def parse_owner(text: str) -> LockOwner | None:
-    """Return the owner that a lock file names; None where the file is new and empty, or of an earlier release."""
+    """Return the owner that a lock file names; None where the file is new and empty, or of an earlier release.
+
+    Characters that a terminal would obey are removed, because messages name the owner.
+    """
     try:
-        return LockOwner(**json.loads(text))
-    except (ValueError, TypeError):
+        raw = json.loads(text)
+        return LockOwner(
+            **{name: _printable(value) if isinstance(value, str) else value for name, value in raw.items()}
+        )
+    except (ValueError, TypeError, AttributeError):
         return None
+
+
+def _printable(text: str) -> str:
+    return "".join(filter(str.isprintable, text))
 
 
 def lock_text(spark: SparkSession, path: str) -> str:
