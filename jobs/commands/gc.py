@@ -97,7 +97,7 @@ def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
 
 
 def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str], *, dry_run: bool) -> Freed:
-    paths = [f"{store.root}/{room}/{name}" for name in names]
+    paths = [path for name in names if files.is_file(spark, path := f"{store.root}/{room}/{name}")]
     size = sum(files.file_size(spark, path) for path in paths)
     if not dry_run:
         for path in paths:
