@@ -198,10 +198,12 @@ def _read(spark: SparkSession, store: Store, path: str) -> Intent:
         raw = json.loads(files.read_text(spark, path))
         swaps = [FolderSwap(**swap) for swap in raw["swaps"]]
         intent = Intent(raw["run_id"], swaps, tuple(raw["retires"]), raw["number"])
+        _check_types(intent)
         is_ours = path in (store.intent(intent.run_id), store.replaced(intent.run_id))
         staged = all(_lies_in(store, swap.staged, ("staging", "trash")) for swap in swaps)
         placed = all(_is_date_or_wave(store, folder) for folder in _changed(intent))
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError):  # RuntimeError: a loop of links
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IsADirectoryError):
+        # RuntimeError: a loop of links, or brackets nested too deeply.
         is_ours = staged = placed = False
     if is_ours and staged and placed:
         return intent
@@ -209,6 +211,15 @@ def _read(spark: SparkSession, store: Store, path: str) -> Intent:
         f"store: {path} is damaged, or names paths outside the store, and nothing was changed. Find out who wrote it, "
         "delete it, and run the same command again. If a publish was under way, run its date again afterwards."
     )
+
+
+def _check_types(intent: Intent) -> None:
+    """Raise TypeError where a value that comes from JSON has another type than the field."""
+    hashes = [swap.contents for swap in intent.swaps]
+    if type(intent.number) is not int or not all(isinstance(swap.replaces, bool) for swap in intent.swaps):
+        raise TypeError("number and replaces")
+    if not all(isinstance(one, dict) and all(isinstance(digest, str) for digest in one.values()) for one in hashes):
+        raise TypeError("contents")
 
 
 def _is_date_or_wave(store: Store, path: str) -> bool:

@@ -65,6 +65,8 @@ NEW = {
     "tables/c/run_date=2026-03-01": ["new c"],
 }
 
+DATE = "tables/a/run_date=2026-03-01"
+
 
 class Killed(BaseException):
     """Stands for SIGKILL where the test must live on; nothing of ours catches it."""
@@ -252,6 +254,17 @@ def test_what_dead_runs_left_behind_goes(tmp_path: Path) -> None:
     assert left == ["ledger/t/wave=1/part-00000.parquet", "tables/a/run_date=2026-03-01/part-00000.parquet"]
 
 
+def test_an_intent_that_is_no_json_file_is_refused(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    (tmp_path / "intents/run.json").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match=r"intents/run.json is damaged"):
+        recover(NO_SPARK, store)
+    (tmp_path / "intents/run.json").rmdir()
+    (tmp_path / "intents/run.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigurationError, match=r"intents/run.json is damaged"):
+        recover(NO_SPARK, store)
+
+
 def test_foreign_files_in_the_trash_stop_no_command(tmp_path: Path) -> None:
     for name in (".DS_Store", "my notes.txt"):
         (tmp_path / "trash").mkdir(exist_ok=True)
@@ -320,6 +333,10 @@ def test_a_command_that_ends_early_says_what_is_published(
             ]
         },
         {"swaps": [{"staged": "staging/run/a"}]},
+        {"swaps": [{"staged": "staging/run/a", "target": DATE, "replaces": False, "contents": None}]},
+        {"swaps": [{"staged": "staging/run/a", "target": DATE, "replaces": False, "contents": {"a": 1}}]},
+        {"swaps": [{"staged": "staging/run/a", "target": DATE, "replaces": "x", "contents": {}}]},
+        {"number": "x"},
     ],
 )
 def test_a_foreign_intent_is_refused_and_moves_nothing(tmp_path: Path, change: dict[str, object]) -> None:
