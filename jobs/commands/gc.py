@@ -28,7 +28,7 @@ from jobs.store.delta_tables import DeltaTables, vacuum_delta_tables
 from jobs.store.lock import holder, lock
 from jobs.store.publish import leftover_folders, recover
 from jobs.store.scratch import dead_scratch, delete_dead_scratch, reading_ledger, rewriting_ledger
-from jobs.store.store import Store, published_dates
+from jobs.store.store import Store, is_name, published_dates
 from jobs.tasks.all_tasks import task_named
 from jobs.tasks.versions import settings_version
 
@@ -61,7 +61,7 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
         keep_from = _keep_from(spark, store, config)
         freed.append(_records(spark, store, "attempts", _old_attempts(spark, store, keep_from), dry_run=dry_run))
         freed.append(_records(spark, store, "settings", _unused_settings(spark, store, config), dry_run=dry_run))
-        for task in files.listdir(spark, f"{store.root}/ledger"):
+        for task in filter(is_name, files.listdir(spark, f"{store.root}/ledger")):
             freed.append(_ledger(spark, store, config, task, run_id, keep_from, dry_run=dry_run))
         if delta := DeltaTables.of(config.publish):
             count = vacuum_delta_tables(delta, store, dry_run=dry_run)
@@ -97,7 +97,7 @@ def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
 
 
 def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str], *, dry_run: bool) -> Freed:
-    paths = [f"{store.root}/{room}/{name}" for name in names]
+    paths = [path for name in names if files.is_file(spark, path := f"{store.root}/{room}/{name}")]
     size = sum(files.file_size(spark, path) for path in paths)
     if not dry_run:
         for path in paths:
@@ -123,7 +123,7 @@ def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[
     """Settings of no published date, of none that a rollback would bring back, and not today's."""
     folder = f"{store.root}/settings"
     names = files.listdir(spark, folder)
-    trash = [store.trash(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
+    trash = [store.trash(name) for name in files.listdir(spark, f"{store.root}/trash") if is_name(name)]
     going = leftover_folders(spark, store, config.publish.keep_publishes)
     tables = [f"{store.tables}/runs", *(f"{one}/tables/runs" for one in trash if one not in going)]
     dates = [f"{table}/{day}" for table in tables for day in files.listdir(spark, table)]

@@ -66,8 +66,8 @@ def read_attempts(spark: SparkSession, store: Store) -> dict[date, Attempt]:
         try:
             record = Attempt(**json.loads(files.read_text(spark, f"{store.attempts}/{name}")))
             found[date.fromisoformat(record.run_date)] = record
-        except (ValueError, TypeError, FileNotFoundError):
-            continue  # a temporary file of a crash, or the date was published just now
+        except (ValueError, TypeError, FileNotFoundError, IsADirectoryError):
+            continue  # a temporary file of a crash, a foreign folder, or the date was published just now
     return found
 
 

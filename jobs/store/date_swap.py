@@ -18,7 +18,7 @@ from jobs.spark import files
 from jobs.spark.errors import ConfigurationError
 from jobs.spark.fault_points import point
 from jobs.store.lock import require_lock
-from jobs.store.store import Store
+from jobs.store.store import Store, date_of, is_name
 from lm.checkpoint.folder_exchange import exchange_folders
 
 
@@ -87,7 +87,7 @@ def _dates(intents: Sequence[Intent]) -> str:
 
 def closed_intents(spark: SparkSession, store: Store) -> list[Intent]:
     """Return the publishes whose replaced folders are still in the trash, oldest first."""
-    records = [store.replaced(run_id) for run_id in files.listdir(spark, f"{store.root}/trash")]
+    records = [store.replaced(name) for name in files.listdir(spark, f"{store.root}/trash") if is_name(name)]
     found = [_read(spark, store, record) for record in records if files.exists(spark, record)]
     return sorted((intent for intent in found if intent.number), key=lambda intent: intent.number)
 
@@ -198,10 +198,12 @@ def _read(spark: SparkSession, store: Store, path: str) -> Intent:
         raw = json.loads(files.read_text(spark, path))
         swaps = [FolderSwap(**swap) for swap in raw["swaps"]]
         intent = Intent(raw["run_id"], swaps, tuple(raw["retires"]), raw["number"])
+        _check_types(intent)
         is_ours = path in (store.intent(intent.run_id), store.replaced(intent.run_id))
-        staged = all(_lies_in(swap.staged, ("staging", "trash")) for swap in swaps)
-        placed = all(_lies_in(folder, ("tables", "ledger")) for folder in _changed(intent))
-    except (ValueError, TypeError, KeyError, AttributeError):
+        staged = all(_lies_in(store, swap.staged, ("staging", "trash")) for swap in swaps)
+        placed = all(_is_date_or_wave(store, folder) for folder in _changed(intent))
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, IsADirectoryError):
+        # RuntimeError: a loop of links, or brackets nested too deeply.
         is_ours = staged = placed = False
     if is_ours and staged and placed:
         return intent
@@ -211,9 +213,30 @@ def _read(spark: SparkSession, store: Store, path: str) -> Intent:
     )
 
 
-def _lies_in(path: str, rooms: Sequence[str]) -> bool:
+def _check_types(intent: Intent) -> None:
+    """Raise TypeError where a value that comes from JSON has another type than the field."""
+    hashes = [swap.contents for swap in intent.swaps]
+    if type(intent.number) is not int or not all(isinstance(swap.replaces, bool) for swap in intent.swaps):
+        raise TypeError("number and replaces")
+    if not all(isinstance(one, dict) and all(isinstance(digest, str) for digest in one.values()) for one in hashes):
+        raise TypeError("contents")
+
+
+def _is_date_or_wave(store: Store, path: str) -> bool:
+    """Return whether the path is `tables/<table>/run_date=YYYY-MM-DD` or `ledger/<task>/<wave>`."""
+    room, *below = path.split("/")
+    if len(below) != 2 or not _lies_in(store, path, ("tables", "ledger")):
+        return False
+    return room == "ledger" or date_of(below[1]) is not None
+
+
+def _lies_in(store: Store, path: str, rooms: Sequence[str]) -> bool:
+    """Return whether a path lies in one of the rooms, and no link among its parents leads out of the store."""
     parts = path.split("/")
-    return len(parts) > 1 and parts[0] in rooms and not {"", ".", ".."} & set(parts)
+    if len(parts) < 2 or parts[0] not in rooms or {"", ".", ".."} & set(parts):
+        return False
+    here = files.local(store.root)
+    return here is None or (here / path).parent.resolve().is_relative_to(here.resolve())
 
 
 def _changed(intent: Intent) -> list[str]:

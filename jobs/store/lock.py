@@ -118,7 +118,7 @@ def not_writable(store: Store, error: OSError) -> ConfigurationError:
 
 def require_lock(spark: SparkSession, store: Store) -> None:
     """Raise LockLost if another run holds the store by now. Without a lock of its own, a local store passes."""
-    owner = parse_owner(_text(spark, store.lock_file))
+    owner = parse_owner(lock_text(spark, store.lock_file))
     if owner is not None and owner.is_this_process():
         return
     if owner is None and files.local(store.root):
@@ -133,7 +133,7 @@ def require_lock(spark: SparkSession, store: Store) -> None:
 
 def holder(spark: SparkSession, store: Store) -> LockOwner | None:
     """Return the process that writes to the store now, without waiting for it; None where there is none."""
-    return parse_owner(_text(spark, store.lock_file)) if is_held(spark, store.lock_file) else None
+    return parse_owner(lock_text(spark, store.lock_file)) if is_held(spark, store.lock_file) else None
 
 
 @contextmanager
@@ -167,16 +167,35 @@ def is_held(spark: SparkSession, path: str) -> bool:
         is_fresh = time.time() - files.modified_at(spark, path) < _STALE_AFTER
     except FileNotFoundError:
         return False
-    owner = parse_owner(_text(spark, path))
+    owner = parse_owner(lock_text(spark, path))
     return is_fresh and not (owner and owner.is_dead())
 
 
 def parse_owner(text: str) -> LockOwner | None:
-    """Return the owner that a lock file names; None where the file is new and empty, or of an earlier release."""
+    """Return the owner that a lock file names; None where the file is new and empty, or of an earlier release.
+
+    Characters that a terminal would obey are removed, because messages name the owner.
+    """
     try:
-        return LockOwner(**json.loads(text))
-    except (ValueError, TypeError):
+        raw = json.loads(text)
+        return LockOwner(
+            **{name: _printable(value) if isinstance(value, str) else value for name, value in raw.items()}
+        )
+    except (ValueError, TypeError, AttributeError):
         return None
+
+
+def _printable(text: str) -> str:
+    return "".join(filter(str.isprintable, text))
+
+
+def lock_text(spark: SparkSession, path: str) -> str:
+    """Return the text of a lock file, with bytes that are not UTF-8 replaced; empty where there is no file."""
+    try:
+        here = files.local(path)
+        return here.read_text(encoding="utf-8", errors="replace") if here else files.read_text(spark, path)
+    except FileNotFoundError:
+        return ""
 
 
 @contextmanager
@@ -197,7 +216,7 @@ def _locked(path: Path) -> Iterator[TextIO]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o644)
         with os.fdopen(descriptor, "a+", encoding="utf-8") as file:
             if not _flock(file):
-                raise FileHeld(path.read_text(encoding="utf-8"))
+                raise FileHeld(path.read_text(encoding="utf-8", errors="replace"))
             if _is_at(path, file):
                 yield file
                 return
@@ -230,7 +249,7 @@ def _file_lock(spark: SparkSession, path: str, run_id: str) -> Iterator[None]:
     try:
         files.create_text(spark, path, mine)
     except FileExistsError:
-        raise FileHeld(_text(spark, path)) from None
+        raise FileHeld(lock_text(spark, path)) from None
     ended = threading.Event()
 
     def keep_fresh() -> None:
@@ -247,13 +266,13 @@ def _file_lock(spark: SparkSession, path: str, run_id: str) -> Iterator[None]:
     finally:
         ended.set()
         toucher.join()
-        if _text(spark, path) == mine:
+        if lock_text(spark, path) == mine:
             files.delete(spark, path)
 
 
 def _remove_if_stale(spark: SparkSession, path: str) -> None:
     """Remove the lock of a dead run. A rename makes sure that only one of several commands removes it."""
-    text = _text(spark, path)
+    text = lock_text(spark, path)
     if is_held(spark, path) or not files.exists(spark, path):
         return
     aside = f"{path}.{uuid4().hex[:8]}.stale"
@@ -265,13 +284,6 @@ def _remove_if_stale(spark: SparkSession, path: str) -> None:
         files.rename(spark, aside, path)
         return
     files.delete(spark, aside)
-
-
-def _text(spark: SparkSession, path: str) -> str:
-    try:
-        return files.read_text(spark, path)
-    except FileNotFoundError:
-        return ""
 
 
 def _machine() -> str:

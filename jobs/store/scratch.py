@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from jobs.spark import files
 from jobs.spark.errors import StoreBusy
-from jobs.store.lock import FileHeld, hold_file, is_held, not_writable, parse_owner
+from jobs.store.lock import FileHeld, hold_file, is_held, lock_text, not_writable, parse_owner
 from jobs.store.store import Store, refuse_links
 
 _MARK = ".live"
@@ -57,9 +57,17 @@ def delete_dead_scratch(spark: SparkSession, store: Store) -> None:
     The mark is held meanwhile, so a command that begins in this moment makes its mark anew.
     """
     for folder in dict.fromkeys(path.removesuffix(_MARK) for path in dead_scratch(spark, store)):
+        _delete_foreign_mark(spark, folder + _MARK)
         with suppress(FileHeld), hold_file(spark, folder + _MARK, "cleaning"):
             files.delete(spark, folder)
             files.delete(spark, folder + _MARK)
+
+
+def _delete_foreign_mark(spark: SparkSession, mark: str) -> None:
+    """Delete a link, which is not followed, or a folder in the place of a mark: neither of them can be locked."""
+    here = files.local(mark)
+    if here is not None and (here.is_symlink() or here.is_dir()):
+        files.delete(spark, mark)
 
 
 @contextmanager
@@ -101,8 +109,5 @@ def _refuse_live(spark: SparkSession, store: Store, prefix: str, does: str) -> N
 
 def _owner_of(spark: SparkSession, store: Store, name: str) -> str:
     command = name.removeprefix(_READS_LEDGER).removeprefix(_REWRITES_LEDGER).rpartition("-")[0]
-    try:
-        owner = parse_owner(files.read_text(spark, store.scratch(name) + _MARK))
-    except FileNotFoundError:
-        owner = None
+    owner = parse_owner(lock_text(spark, store.scratch(name) + _MARK))
     return f"{command} (process {owner.pid} on {owner.host})" if owner else command

@@ -107,13 +107,18 @@ class Store:
 
 def published_dates(spark: SparkSession, store: Store, table: str) -> list[date]:
     """Return the published dates of a table, oldest first."""
-    if not _NAME.fullmatch(table):
-        return []  # a foreign file among the tables, such as .DS_Store
-    days = [_date_of(name) for name in files.listdir(spark, store.table(table))]
+    if not is_name(table):
+        return []
+    days = [date_of(name) for name in files.listdir(spark, store.table(table))]
     return [day for day in days if day]
 
 
-def _date_of(folder: str) -> date | None:
+def is_name(name: str) -> bool:
+    """Return whether Regulars could have given this name; False for foreign files, such as `.DS_Store`."""
+    return _NAME.fullmatch(name) is not None
+
+
+def date_of(folder: str) -> date | None:
     """Return the date of a date folder; None for other names, such as `run_date=2026-03-01.bak`."""
     try:
         day = date.fromisoformat(folder.removeprefix("run_date="))
@@ -124,7 +129,7 @@ def _date_of(folder: str) -> date | None:
 
 def _checked(name: str) -> str:
     """Return the name; ValueError where it could leave its folder. All names are ours, so that is a defect."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ValueError(f"{name!r} cannot name a folder of the store: letters, digits, '.', '_' and '-' only")
     return name
 

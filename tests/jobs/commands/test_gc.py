@@ -70,6 +70,8 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
         for name, record in texts.items():
             (tmp_path / room / name).write_text(json.dumps(asdict(record) if record else {}))
     write_waves(store, (row_of(key, days) for key, days in (("used", 0), ("gone", 0), ("young", 5))))
+    (tmp_path / "ledger/.DS_Store").write_text("of another program")
+    (tmp_path / "attempts/foreign folder").mkdir()
     for folder in ("staging/dead", "work/dead/x", "scratch/plan-1"):
         fill(tmp_path / folder, ["12345678"])
     fill(tmp_path / "work/running", ["12345678"])
@@ -94,7 +96,7 @@ def test_gc_frees_what_its_dry_run_said(spark: SparkSession, tmp_path: Path) -> 
     after = digests(store.root)
     tables = [path for path in before if path.startswith(f"{store.root}/tables/")]
     assert [after[path] for path in tables] == [before[path] for path in tables]
-    assert {path.name for path in (tmp_path / "attempts").iterdir()} == {"2026-03-05.json"}
+    assert {path.name for path in (tmp_path / "attempts").iterdir()} == {"2026-03-05.json", "foreign folder"}
     versions = {"v1.json", "v2.json", f"{settings_version(config)}.json"}
     assert {path.name for path in (tmp_path / "settings").iterdir()} == versions
     for room in records:

@@ -54,8 +54,18 @@ CRASHES = [
     for nth in range(1, passages + 1)
 ]
 
-OLD = {"tables/a": ["old a"], "tables/b": ["old b1", "old b2"], "ledger/w1": ["w1"]}
-NEW = {"tables/a": ["new a1", "new a2"], "tables/b": ["new b"], "tables/c": ["new c"]}
+OLD = {
+    "tables/a/run_date=2026-03-01": ["old a"],
+    "tables/b/run_date=2026-03-01": ["old b1", "old b2"],
+    "ledger/t/w1": ["w1"],
+}
+NEW = {
+    "tables/a/run_date=2026-03-01": ["new a1", "new a2"],
+    "tables/b/run_date=2026-03-01": ["new b"],
+    "tables/c/run_date=2026-03-01": ["new c"],
+}
+
+DATE = "tables/a/run_date=2026-03-01"
 
 
 class Killed(BaseException):
@@ -78,12 +88,12 @@ def fill(folder: Path, texts: list[str]) -> None:
 
 def intent(spark: SparkSession, store: Store) -> Intent:
     swaps = [date_swap.prepare_swap(spark, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}") for f in NEW]
-    return Intent("run", swaps, ("ledger/w1",))
+    return Intent("run", swaps, ("ledger/t/w1",))
 
 
 def contents(root: Path) -> dict[str, list[str]]:
     """What a reader finds, by folder."""
-    parts = sorted([*root.glob("tables/*/*"), *root.glob("ledger/*/*")])
+    parts = sorted([*root.glob("tables/*/*/*"), *root.glob("ledger/*/*/*")])
     found: dict[str, list[str]] = {}
     for part in parts:
         found.setdefault(str(part.parent.relative_to(root)), []).append(part.read_text())
@@ -175,10 +185,8 @@ def test_a_real_kill_between_two_swaps(tmp_path: Path) -> None:
     environment = os.environ | {fault_points.VARIABLE: "swap-done:1", "PYTHONPATH": str(ROOT)}
     died = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
     assert died.returncode == -signal.SIGKILL, died.stderr
-    assert contents(tmp_path) == OLD | {"tables/a": NEW["tables/a"]}
-    assert recover(NO_SPARK, Store(str(tmp_path))) == [
-        "finished the interrupted publish of run run: tables/a, tables/b, tables/c"
-    ]
+    assert contents(tmp_path) == OLD | {"tables/a/run_date=2026-03-01": NEW["tables/a/run_date=2026-03-01"]}
+    assert recover(NO_SPARK, Store(str(tmp_path))) == [f"finished the interrupted publish of run run: {', '.join(NEW)}"]
     assert_all_new(tmp_path)
 
 
@@ -204,7 +212,7 @@ def test_lost_files_undo_the_run(
     prepare(tmp_path)
     store = Store(str(tmp_path))
     commit_until(point, NO_SPARK, store, killed)
-    last = tmp_path / "staging/run/tables/c"
+    last = tmp_path / "staging/run/tables/c/run_date=2026-03-01"
     if damage == "staged folder gone":
         shutil.rmtree(last)
     elif damage == "staged file cut":
@@ -220,12 +228,12 @@ def test_lost_files_undo_the_run(
 
 
 def test_a_folder_that_was_not_there_is_gone_again_after_an_undo(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
-    fill(tmp_path / "staging/run/tables/a", ["new a"])
-    fill(tmp_path / "staging/run/tables/b", ["new b"])
+    fill(tmp_path / "staging/run/tables/a/run_date=2026-03-01", ["new a"])
+    fill(tmp_path / "staging/run/tables/b/run_date=2026-03-01", ["new b"])
     store = Store(str(tmp_path))
     swaps = [
-        date_swap.prepare_swap(NO_SPARK, store, f"{store.staging('run')}/tables/{t}", f"{store.root}/tables/{t}")
-        for t in "ab"
+        date_swap.prepare_swap(NO_SPARK, store, f"{store.staging('run')}/{f}", f"{store.root}/{f}")
+        for f in ("tables/a/run_date=2026-03-01", "tables/b/run_date=2026-03-01")
     ]
     killed.setenv(fault_points.VARIABLE, "swap-done:1")
     with pytest.raises(Killed):
@@ -244,6 +252,26 @@ def test_what_dead_runs_left_behind_goes(tmp_path: Path) -> None:
     assert recover(NO_SPARK, Store(str(tmp_path))) == []
     left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     assert left == ["ledger/t/wave=1/part-00000.parquet", "tables/a/run_date=2026-03-01/part-00000.parquet"]
+
+
+def test_an_intent_that_is_no_json_file_is_refused(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    (tmp_path / "intents/run.json").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match=r"intents/run.json is damaged"):
+        recover(NO_SPARK, store)
+    (tmp_path / "intents/run.json").rmdir()
+    (tmp_path / "intents/run.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigurationError, match=r"intents/run.json is damaged"):
+        recover(NO_SPARK, store)
+
+
+def test_foreign_files_in_the_trash_stop_no_command(tmp_path: Path) -> None:
+    for name in (".DS_Store", "my notes.txt"):
+        (tmp_path / "trash").mkdir(exist_ok=True)
+        (tmp_path / "trash" / name).write_text("foreign")
+    store = Store(str(tmp_path))
+    assert date_swap.next_publish(NO_SPARK, store) == 1
+    assert recover(NO_SPARK, store) == []
 
 
 def test_a_command_that_ends_early_says_what_is_published(
@@ -293,22 +321,38 @@ def test_a_command_that_ends_early_says_what_is_published(
         {"retires": ["../outside/a"]},
         {"retires": ["tables/../../outside/a"]},
         {"retires": ["/etc"]},
+        {"retires": ["tables/a"]},
+        {"retires": ["tables/a/notes"]},
+        {"retires": ["tables/link/run_date=2026-03-01"]},
+        {"retires": ["tables/a/run_date=2026-03-02/a"]},
         {"retires": [7]},
         {"swaps": [{"staged": "staging/run/a", "target": "../outside/a", "replaces": False, "contents": {}}]},
-        {"swaps": [{"staged": "../outside/a", "target": "tables/a", "replaces": False, "contents": {}}]},
+        {
+            "swaps": [
+                {"staged": "../outside/a", "target": "tables/a/run_date=2026-03-01", "replaces": False, "contents": {}}
+            ]
+        },
         {"swaps": [{"staged": "staging/run/a"}]},
+        {"swaps": [{"staged": "staging/run/a", "target": DATE, "replaces": False, "contents": None}]},
+        {"swaps": [{"staged": "staging/run/a", "target": DATE, "replaces": False, "contents": {"a": 1}}]},
+        {"swaps": [{"staged": "staging/run/a", "target": DATE, "replaces": "x", "contents": {}}]},
+        {"number": "x"},
     ],
 )
 def test_a_foreign_intent_is_refused_and_moves_nothing(tmp_path: Path, change: dict[str, object]) -> None:
     store = Store(str(tmp_path / "store"))
     fill(tmp_path / "outside/a", ["payroll"])
+    for link in ("tables/link", "tables/a/run_date=2026-03-02"):
+        Path(store.root, link).parent.mkdir(parents=True, exist_ok=True)
+        Path(store.root, link).symlink_to(tmp_path / "outside")
+    fill(tmp_path / "outside/run_date=2026-03-01", ["salaries"])
     Path(store.intents).mkdir(parents=True)
     record = {"run_id": "run", "swaps": [], "retires": [], "number": 1} | change
     Path(store.intents, "run.json").write_text(json.dumps(record))
     with pytest.raises(ConfigurationError, match=r"intents/run.json is damaged, or names paths outside the store"):
         recover(NO_SPARK, store)
-    assert contents(tmp_path) == {}
-    assert [path.read_text() for path in (tmp_path / "outside").rglob("*.parquet")] == ["payroll"]
+    assert not Path(store.trash("run")).exists()
+    assert sorted(path.read_text() for path in (tmp_path / "outside").rglob("*.parquet")) == ["payroll", "salaries"]
 
 
 @pytest.mark.parametrize("point", [f"{point}:1" for point in RENAMED])

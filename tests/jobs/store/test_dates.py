@@ -37,6 +37,13 @@ def fail(store: Store, at: date, error: BaseException, run_id: str = "failed-run
         raise error
 
 
+def test_a_foreign_folder_among_the_attempts_is_skipped(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    record_waiting(NO_SPARK, store, "backfill", date(2026, 3, 1))
+    (tmp_path / "attempts/sub").mkdir()
+    assert list(read_attempts(NO_SPARK, store)) == [date(2026, 3, 1)]
+
+
 def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     assert known_span(spark, store) is None

@@ -71,6 +71,18 @@ def test_a_command_that_begins_while_old_scratch_is_deleted_keeps_its_mark(
         assert Path(f"{folder}.live").exists()
 
 
+def test_links_and_folders_in_the_place_of_marks_go_and_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "payroll").write_text("salaries")
+    scratch = tmp_path / "store/scratch"
+    (scratch / "folder.live").mkdir(parents=True)
+    (scratch / "folder.live/file").write_text("rows")
+    (scratch / "link.live").symlink_to(tmp_path / "payroll")
+    (scratch / "dangling.live").symlink_to(tmp_path / "gone")
+    recover(NO_SPARK, Store(str(tmp_path / "store")))
+    assert list(scratch.iterdir()) == []
+    assert (tmp_path / "payroll").read_text() == "salaries"
+
+
 def test_scratch_goes_with_its_block(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
 

@@ -97,6 +97,25 @@ def test_a_second_process_is_told_who_holds_the_store(tmp_path: Path) -> None:
         assert json.loads(Path(store.lock_file).read_text())["run_id"] == "second-run"
 
 
+def test_a_damaged_text_of_a_held_lock_is_read(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    other = hold(store, "first-run")
+    try:
+        Path(store.lock_file).write_bytes(b"\xff\xfe")
+        with pytest.raises(StoreBusy, match="Another run holds the store"), lock.lock(NO_SPARK, store, "second-run"):
+            pytest.fail("two runs hold one store")
+        assert lock.holder(NO_SPARK, store) is None
+        lock.require_lock(NO_SPARK, store)
+    finally:
+        other.communicate("go on\n", timeout=60)
+
+
+def test_the_owner_of_a_lock_cannot_write_to_the_terminal() -> None:
+    owner = lock.LockOwner("\x1b]0;title\x07", "h\u202eost", "m\n", 7, 1.0, "since\x9b2J")
+    assert lock.parse_owner(json.dumps(asdict(owner))) == lock.LockOwner("]0;title", "host", "m", 7, 1.0, "since2J")
+    assert lock.parse_owner("[1]") is None
+
+
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     other = hold(store, "killed")
