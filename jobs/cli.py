@@ -55,11 +55,12 @@ def sample(
     products: Annotated[int, typer.Option(min=10)] = 400,
     days: Annotated[int, typer.Option(min=2)] = 60,
     seed: int = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace the sample shop and its regulars.yaml.")] = False,
 ) -> None:
     """Write a sample shop with realistic errors in its data, and a configuration for it."""
     from jobs.sample import write_sample
 
-    info = write_sample(out, customers=customers, products=products, days=days, seed=seed)
+    info = write_sample(out, customers=customers, products=products, days=days, seed=seed, replace=force)
     console.print(f"Wrote a shop of {customers:,} customers and {products:,} products below {out}")
     console.print(
         f"Go on with: regulars train --config {out / 'regulars.yaml'} --as-of {info.last_day}",

@@ -78,18 +78,19 @@ def write_sample(
     seed: int = 0,
     *,
     block: int = _BLOCK_CUSTOMERS,
+    replace: bool = True,
 ) -> SampleInfo:
     """Write `out`/data/<table>/part-*.parquet, `out`/truth/*.parquet and, last, `out`/regulars.yaml.
 
-    Replaces an earlier sample in `out`. `block` is the number of customers in memory at a time; it decides only how
-    rows are spread over files. Raises UsageError where a number is too small or `out` holds a configuration or
-    tables that no sample wrote.
+    Replaces an earlier sample in `out`, unless `replace` is false. `block` is the number of customers in memory at a
+    time; it decides only how rows are spread over files. Raises UsageError where a number is too small, where `out`
+    holds a configuration or tables that no sample wrote, or where it holds a sample that may not be replaced.
     """
     for name, value in (("customers", customers), ("products", products), ("days", days), ("block", block)):
         if value < 1:
             raise UsageError(f"--{name} is {value}: it must be 1 or more")
     out = Path(out)
-    _clear(out)
+    _clear(out, replace)
     period = Period(FIRST_DAY, days, TIMEZONE)
     catalogue = build_catalogue(products, days, seed)
     rows: Counter[str] = Counter(dict.fromkeys(SAMPLE_TABLES, 0))
@@ -148,11 +149,13 @@ def _write(out: Path, table: str, part: int, rows: pa.Table, counts: Counter[str
     counts[table] += rows.num_rows
 
 
-def _clear(out: Path) -> None:
-    """Delete an earlier sample; refuse files that no sample wrote."""
+def _clear(out: Path, replace: bool) -> None:
+    """Delete an earlier sample if `replace` is true, else refuse it; refuse files that no sample wrote."""
     config = out / "regulars.yaml"
     if config.exists() and not config.read_text(encoding="utf-8", errors="replace").startswith(_HEADER):
         raise UsageError(f"{config} was not written by `regulars sample`: choose another folder with --out")
+    if config.exists() and not replace:
+        raise UsageError(f"{config} exists: choose another folder with --out, or replace the sample with --force")
     truth = out / "truth"  # made before the first table, so it also marks an interrupted sample
     parts = [path for table in SAMPLE_TABLES for path in (out / "data" / table).glob("*")]
     for path in parts:

@@ -92,7 +92,7 @@ def train(
 
 def _folder(config: Config, task: str) -> Path:
     """The folder of the model; ConfigurationError where models.<task> is no local folder or holds other files."""
-    from lm.train.training_state import FolderTaken, refuse_foreign_files
+    from lm.train.training_state import FolderTaken, refuse_foreign_files, refuse_foreign_work_folder
 
     model = getattr(config.models, task)
     if model is None:
@@ -105,6 +105,7 @@ def _folder(config: Config, task: str) -> Path:
         )
     try:
         refuse_foreign_files(path)
+        refuse_foreign_work_folder(path)
     except FolderTaken as error:
         raise ConfigurationError(f"models.{task}: {error}") from None
     return path

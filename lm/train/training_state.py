@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -22,12 +23,30 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lm.checkpoint.fingerprint import TASK_FILES
 from lm.checkpoint.folder_exchange import exchange_folders
 from lm.checkpoint.manifest import MANIFEST_FILE
 from lm.train import distributed
 
-MODEL_SUFFIXES = (".json", ".safetensors")
-"""The suffixes of the files of a model that a training writes."""
+#: The files of a model besides its weights that a training, of this release or an earlier one, may have written.
+MODEL_FILES = frozenset(
+    {
+        MANIFEST_FILE,
+        "config.json",
+        "generation_config.json",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        *TASK_FILES,
+    }
+)
+LOCK_FILE = "lock"
+KEY_FILE = "fingerprint"
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+_KEY = re.compile(r"[0-9a-f]{0,16}")  # shorter where a kill cut the write of the key
 
 
 class TrainingError(Exception):
@@ -88,8 +107,8 @@ def training_key(settings: Mapping[str, Any], data: Iterable[bytes]) -> str:
 def refuse_foreign_files(out: Path) -> None:
     """Raise FolderTaken when `out` holds anything but a model of ours, which a training would delete with it.
 
-    A missing and an empty folder are fine. A model of ours is a folder with a `regulars.json` whose entries are all
-    JSON and safetensors files.
+    A missing and an empty folder are fine. A model of ours is a folder with a `regulars.json` whose other entries are
+    all MODEL_FILES or weights.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise FolderTaken(f"{out} is a {'link' if out.is_symlink() else 'file'}: name the model's folder itself")
@@ -99,12 +118,44 @@ def refuse_foreign_files(out: Path) -> None:
             f"{out} holds {entries[0].name} but no {MANIFEST_FILE}: a training replaces the whole folder, so name "
             "an empty or a new one"
         )
-    foreign = [entry for entry in entries if entry.is_dir() or entry.suffix not in MODEL_SUFFIXES]
+    foreign = [entry for entry in entries if entry.is_dir() or not _of_model(entry.name)]
     if foreign:
         raise FolderTaken(
             f"{out} holds {foreign[0].name}, which is no part of a model: a training replaces the whole folder, so "
             f"move {foreign[0].name} elsewhere"
         )
+
+
+def _of_model(name: str) -> bool:
+    return name in MODEL_FILES or _WEIGHTS.fullmatch(name) is not None
+
+
+def refuse_foreign_work_folder(out: Path) -> None:
+    """Raise FolderTaken when `<out>.training` is a link or a file, or holds files but no key of a training.
+
+    A missing folder is fine, and so is one that is empty or holds only the lock.
+    """
+    work = _work_path(out)
+    if work.is_symlink() or (work.exists() and not work.is_dir()):
+        kind = "link" if work.is_symlink() else "file"
+        raise FolderTaken(f"{work} is a {kind}, but a training makes a folder there: move the {kind} elsewhere")
+    if not work.is_dir():
+        return
+    names = sorted(entry.name for entry in work.iterdir())
+    for name in {LOCK_FILE, KEY_FILE}.intersection(names):
+        if (work / name).is_symlink() or not (work / name).is_file():
+            raise FolderTaken(f"{work / name} is no file of a training: move {work} elsewhere")
+    if KEY_FILE in names:
+        with (work / KEY_FILE).open("rb") as file:
+            key = file.read(100).decode("latin-1")
+        if not _KEY.fullmatch(key):
+            raise FolderTaken(f"{work / KEY_FILE} was written by no training: move {work} elsewhere")
+    elif foreign := [name for name in names if name != LOCK_FILE]:
+        raise FolderTaken(f"{work} holds {foreign[0]}, which no training wrote: move it elsewhere, or rename {out}")
+
+
+def _work_path(out: Path) -> Path:
+    return out.with_name(out.name + ".training")
 
 
 @contextlib.contextmanager
@@ -115,17 +166,16 @@ def work_folder(out: Path, key: str) -> Iterator[Path]:
     Of several processes of one training only process 0 locks and deletes. Raises TrainingBusy while another process
     trains into the same `out`, and FolderTaken when `out` or the work folder holds files of somebody else.
     """
-    work = out.with_name(out.name + ".training")
+    work = _work_path(out)
     if distributed.rank():
         yield work
         return
     refuse_foreign_files(out)
-    key_file = work / "fingerprint"
-    kept = ("lock", key_file.name)
-    if work.is_dir() and not key_file.is_file() and (foreign := [e.name for e in work.iterdir() if e.name != "lock"]):
-        raise FolderTaken(f"{work} holds {min(foreign)}, which no training wrote: move it elsewhere, or rename {out}")
+    refuse_foreign_work_folder(out)
+    key_file = work / KEY_FILE
+    kept = (LOCK_FILE, KEY_FILE)
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("a") as lock:
+    with (work / LOCK_FILE).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -118,6 +118,19 @@ def test_wrong_configuration_is_2(capfd, broken, old, new, names):
         assert name in output
 
 
+def test_an_edited_sample_is_replaced_only_with_force(capfd, tmp_path):
+    config = tmp_path / "regulars.yaml"
+    command = ("sample", "--out", str(tmp_path), "--customers", "20", "--products", "20", "--days", "6")
+    assert run(capfd, *command)[0] == 0
+    config.write_text(config.read_text(encoding="utf-8") + "# my own edit\n", encoding="utf-8")
+    code, output = run(capfd, *command)
+    assert code == 2
+    assert "--force" in output
+    assert "my own edit" in config.read_text(encoding="utf-8")
+    assert run(capfd, *command, "--force")[0] == 0
+    assert "my own edit" not in config.read_text(encoding="utf-8")
+
+
 def test_no_configuration_file_is_2(capfd, tmp_path):
     code, output = nightly(capfd, tmp_path)
     assert code == 2

@@ -187,6 +187,14 @@ def test_a_folder_with_foreign_files_is_refused_before_anything_is_read(tmp_path
     assert (tmp_path / "documents" / "thesis.docx").exists()
 
 
+def test_a_link_as_the_work_folder_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "model.training").symlink_to("disk")
+    config = load(configuration(tmp_path, models={"recommend": "./model"}))
+    with pytest.raises(ConfigurationError, match=r"models\.recommend: .*model\.training is a link"):
+        train(NO_SPARK, config, date(2026, 3, 1), ("recommend",), Console(file=io.StringIO()))
+
+
 def test_sentiment_needs_reviews(spark, tmp_path):
     config = load(configuration(tmp_path))
     with pytest.raises(ConfigurationError, match=r"inputs.reviews is missing"):

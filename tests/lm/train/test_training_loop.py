@@ -253,7 +253,7 @@ def our_folder(path: Path, name: str) -> Path:
 def test_a_finished_folder_takes_the_old_ones_place(tmp_path, monkeypatch, exchange):
     if not exchange:  # a file system without an atomic exchange
         monkeypatch.setattr("lm.train.training_state.exchange_folders", lambda new, out: False)
-    for name in ("first.json", "second.json"):
+    for name in ("config.json", "generation_config.json"):
         replace_folder(our_folder(tmp_path / "model.new", name), tmp_path / "model")
         assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} == {
             "model",
@@ -268,6 +268,7 @@ def test_a_finished_folder_takes_the_old_ones_place(tmp_path, monkeypatch, excha
         (["thesis.docx"], "thesis.docx but no regulars.json.*an empty or a new one"),
         (["config.json", "model.safetensors"], "config.json but no regulars.json"),  # somebody's Hugging Face model
         (["regulars.json", "notes.md"], "notes.md, which is no part of a model.*move notes.md"),
+        (["regulars.json", "my-notes.json"], "my-notes.json, which is no part of a model"),
         (["regulars.json", "sentiment/regulars.json"], "sentiment, which is no part"),
     ],
 )
@@ -293,6 +294,31 @@ def test_a_work_folder_of_somebody_else_is_refused(tmp_path):
     ):
         pass
     assert (tmp_path / "model.training" / "thesis.docx").exists()
+
+
+@pytest.mark.parametrize("case", ["link", "file", "folder as lock", "link as lock", "binary key", "folder as key"])
+def test_a_work_folder_that_no_training_made_is_refused_and_kept(tmp_path, case):
+    work, victim = tmp_path / "model.training", tmp_path / "victim"
+    victim.mkdir()
+    for name, text in (("keep", "mine"), ("fingerprint", "0" * 16)):
+        (victim / name).write_text(text)
+    if case == "link":
+        work.symlink_to(victim)
+    elif case == "file":
+        work.touch()
+    elif case == "link as lock":
+        work.mkdir()
+        (work / "lock").symlink_to(victim / "keep")
+    elif case == "binary key":
+        work.mkdir()
+        (work / "fingerprint").write_bytes(b"\xff\xfe")
+    else:
+        (work / {"folder as lock": "lock", "folder as key": "fingerprint"}[case]).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FolderTaken, match=r"model\.training.*elsewhere"), work_folder(tmp_path / "model", "a"):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (victim / "keep").read_text() == "mine"
 
 
 def test_a_link_or_a_file_as_the_models_folder_is_refused(tmp_path):
