@@ -27,7 +27,7 @@ def test_a_date_after_today_needs_the_option(config: Config, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    "text, told", [("2026-02-30", "there is no such day"), ("30.02.2026", "give a date as YYYY-MM-DD")]
+    ("text", "told"), [("2026-02-30", "there is no such day"), ("30.02.2026", "give a date as YYYY-MM-DD")]
 )
 def test_a_wrong_date_is_told_what_is_wrong(text: str, told: str) -> None:
     with pytest.raises(UsageError, match=f"--run-date is '{text}': {told}"):
