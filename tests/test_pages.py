@@ -63,7 +63,7 @@ def shell_lines(block: str) -> Iterator[list[str]]:
 def arguments(words: list[str], *starts: str) -> Iterator[list[str]]:
     """What follows each of `starts` up to the end of its command."""
     for number, word in enumerate(words):
-        if word in starts:
+        if word.rpartition("/")[2] in starts:
             rest = words[number + 1 :]
             yield rest[: next((i for i, one in enumerate(rest) if one in ENDS), len(rest))]
 
@@ -84,6 +84,26 @@ def test_the_first_page_is_short() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 250
     assert len(text.split()) <= 2000
+
+
+@each_page
+def test_an_empty_line_stands_before_each_heading(page: Path) -> None:
+    assert re.findall(r"[^\n]\n(## .+)$", prose(page), re.MULTILINE) == []
+
+
+def test_the_page_of_the_nights_has_every_command() -> None:
+    page = (ROOT / "jobs/README.md").read_text(encoding="utf-8")
+    table = page.split("## Commands")[1].split("\n## ")[0]
+    group = typer.main.get_command(app)
+    assert [name for name in group.commands if f"| `regulars {name}" not in table] == []
+
+
+def test_the_first_page_says_where_the_commands_are_before_it_uses_them() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page.index(". .venv/bin/activate") < page.index("regulars init")
+    lines = [line for block in BLOCK.findall(page) for line in block[1].splitlines() if line.startswith("30 ")]
+    assert lines  # cron does not read the shell's activation
+    assert all("/.venv/bin/regulars nightly" in line for line in lines)
 
 
 @each_page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import date, datetime
 from pathlib import Path
@@ -64,4 +65,6 @@ def parsed_date(option: str, text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise UsageError(f"{option} is '{text}': there is no such day; correct the date") from None
         raise UsageError(f"{option} is '{text}': give a date as YYYY-MM-DD, for example 2026-03-01") from None

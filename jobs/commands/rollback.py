@@ -6,6 +6,7 @@ first.
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from collections.abc import Sequence
 from datetime import date
@@ -21,13 +22,16 @@ from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, nex
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
 from jobs.store.publish import recover
-from jobs.store.store import Store
+from jobs.store.store import Store, published_dates
 
 
-def rollback(spark: SparkSession, config: Config, run_date: date, console: Console) -> list[str]:
+def rollback(
+    spark: SparkSession, config: Config, run_date: date, console: Console, config_file: str = "regulars.yaml"
+) -> list[str]:
     """Restore the version of `run_date` that its newest publish replaced; return the changed tables.
 
-    Raises UsageError where that publish replaced nothing or the old version is no longer kept.
+    Raises UsageError where that publish replaced nothing or the old version is no longer kept; its command names
+    `config_file`.
     """
     store, run_id = Store(config.store), f"rollback-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
@@ -36,10 +40,16 @@ def rollback(spark: SparkSession, config: Config, run_date: date, console: Conso
         undone = _newest_publish(spark, store, run_date)
         swaps = _old_versions(spark, store, run_date, undone) if undone else []
         if undone is None or not swaps:
+            tables = files.listdir(spark, store.tables)
+            if not any(run_date in published_dates(spark, store, table) for table in tables):
+                raise UsageError(
+                    f"{run_date} is not published in {store.root}, and no earlier version of {run_date} is kept. To "
+                    f"list the published dates: regulars status --config {shlex.quote(config_file)}"
+                )
             raise UsageError(
                 f"no earlier version of {run_date} is kept: it was published only once, or its last publish was "
                 f"more than publish.keep_publishes ({config.publish.keep_publishes}) publishes ago. To write the date "
-                f"again: regulars nightly --run-date {run_date}"
+                f"again: regulars nightly --config {shlex.quote(config_file)} --run-date {run_date}"
             )
         back = {swap.target for swap in swaps}
         added = [swap.target for swap in undone.swaps if _is_of(run_date, swap.target) and swap.target not in back]

@@ -141,7 +141,7 @@ def rollback(
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
-    tables = put_back(session("rollback", settings), settings, day, console)
+    tables = put_back(session("rollback", settings), settings, day, console, str(config))
     console.print(f"{day}: the previous version is back in {', '.join(tables)}", highlight=False)
 
 
@@ -155,7 +155,7 @@ def unpublish(
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
-    tables = take_away(session("unpublish", settings), settings, day, console)
+    tables = take_away(session("unpublish", settings), settings, day, console, str(config))
     console.print(f"{day} is no longer in {', '.join(tables)}", highlight=False)
     if settings.publish.keep_publishes:
         console.print(f"To bring it back: regulars rollback --config {config} --run-date {day}", highlight=False)

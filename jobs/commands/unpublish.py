@@ -5,6 +5,7 @@ Its folders move to the trash, so `regulars rollback` brings the date back while
 
 from __future__ import annotations
 
+import shlex
 import uuid
 from datetime import date
 
@@ -22,10 +23,12 @@ from jobs.store.publish import recover
 from jobs.store.store import Store, published_dates
 
 
-def unpublish(spark: SparkSession, config: Config, run_date: date, console: Console) -> list[str]:
+def unpublish(
+    spark: SparkSession, config: Config, run_date: date, console: Console, config_file: str = "regulars.yaml"
+) -> list[str]:
     """Move the folders of `run_date` in all tables to the trash; return the names of the tables.
 
-    Raises UsageError where no table has the date.
+    Raises UsageError where no table has the date; its command names `config_file`.
     """
     store, run_id = Store(config.store), f"unpublish-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
@@ -35,7 +38,10 @@ def unpublish(spark: SparkSession, config: Config, run_date: date, console: Cons
         names = sorted(files.listdir(spark, store.tables), key=lambda name: (name != "runs", name))
         tables = [name for name in names if run_date in published_dates(spark, store, name)]
         if not tables:
-            raise UsageError(f"{run_date} is not published in {store.root}: regulars status lists the dates that are")
+            raise UsageError(
+                f"{run_date} is not published in {store.root}. To list the dates that are: "
+                f"regulars status --config {shlex.quote(config_file)}"
+            )
         folders = [store.date_folder(table, run_date).removeprefix(f"{store.root}/") for table in tables]
         commit(spark, store, Intent(run_id, [], folders, next_publish(spark, store)))
         if delta := DeltaTables.of(config.publish):

@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from uuid import uuid4
 
 import psutil
@@ -177,10 +177,9 @@ def parse_owner(text: str) -> LockOwner | None:
     Characters that a terminal would obey are removed, because messages name the owner.
     """
     try:
-        raw = json.loads(text)
-        return LockOwner(
-            **{name: _printable(value) if isinstance(value, str) else value for name, value in raw.items()}
-        )
+        raw: dict[str, Any] = json.loads(text)
+        fields: dict[str, Any] = {n: _printable(v) if isinstance(v, str) else v for n, v in raw.items()}
+        return LockOwner(**fields)
     except (ValueError, TypeError, AttributeError):
         return None
 

@@ -26,6 +26,14 @@ def test_a_date_after_today_needs_the_option(config: Config, monkeypatch: pytest
     assert options.parsed_run_date("--run-date", "2062-03-01", config, future=True) == date(2062, 3, 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"), [("2026-02-30", "there is no such day"), ("30.02.2026", "give a date as YYYY-MM-DD")]
+)
+def test_a_wrong_date_is_told_what_is_wrong(text: str, told: str) -> None:
+    with pytest.raises(UsageError, match=f"--run-date is '{text}': {told}"):
+        options.parsed_date("--run-date", text)
+
+
 def test_today_is_the_shops_not_the_machines() -> None:
     # These islands are 25 hours apart, so they never have the same date.
     early, late = "Pacific/Niue", "Pacific/Kiritimati"
