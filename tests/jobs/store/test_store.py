@@ -169,8 +169,11 @@ def test_a_store_may_be_reached_by_a_link_and_have_links_within(tmp_path: Path) 
     (tmp_path / "disk/tables").mkdir(parents=True)
     (tmp_path / "disk/ledger").symlink_to(tmp_path / "disk/tables")
     (tmp_path / "store").symlink_to(tmp_path / "disk")
-    with lock.lock(NO_SPARK, Store(str(tmp_path / "store")), "run"):
-        pass
+    store = Store(str(tmp_path / "store"))
+    with lock.lock(NO_SPARK, store, "run"):
+        owner = lock.holder(NO_SPARK, store)
+        assert owner is not None
+        assert owner.run_id == "run"
 
 
 def test_the_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
