@@ -70,7 +70,8 @@ def test_help_is_the_manual(capfd):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["nightly", "--run-date", "2026-13-01"], ["--run-date", "2026-13-01", "YYYY-MM-DD"]),
+        (["nightly", "--run-date", "2026-13-01"], ["--run-date", "2026-13-01", "no such day"]),
+        (["nightly", "--run-date", "1.3.2026"], ["--run-date", "1.3.2026", "YYYY-MM-DD"]),
         (["nightly", "--run-date", "tomorrow"], ["tomorrow"]),
         (["nightly"], ["--run-date"]),
         (["nightlyy"], ["nightlyy"]),
