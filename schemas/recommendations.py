@@ -21,9 +21,26 @@ CONTRACT = Contract(
         Column(
             "why_scored", "string", doc="why the model ran: new, catalogue or age; carried: the list of an earlier date"
         ),
+        Column(
+            "previous_rank",
+            "int",
+            nullable=True,
+            doc="its rank in the customer's list of the newest earlier date; null if it was not in that list",
+        ),
+        Column(
+            "changed",
+            "string",
+            nullable=True,
+            doc="entered, moved or kept since that list; null if the customer had no earlier list",
+        ),
     ),
     rules=(
         Rule("rank_from_one", "rank >= 1", "rank is below 1"),
+        Rule(
+            "changed_known",
+            "changed IS NULL OR changed IN ('entered', 'moved', 'kept')",
+            "changed is none of the three",
+        ),
         Rule("score_is_log_probability", "score <= 0 AND NOT isnan(score)", "score is above 0 or not a number"),
     ),
     relations=(Relation("item_id", "items", "item_id"),),

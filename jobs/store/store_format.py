@@ -13,11 +13,12 @@ from jobs.spark import files
 from jobs.spark.errors import ConfigurationError
 from jobs.store.store import Store
 
-FORMAT = 2
+FORMAT = 3
 #: What each version changed, for people who query the tables.
 _CHANGES = {
     2: "the ledger also stores requests on which the model failed (`failure`); sentiments.label is null below "
     "sentiment.min_confidence, and sentiments has the column `shortened`, which earlier dates lack",
+    3: "recommendations has the columns `previous_rank` and `changed`, which earlier dates lack",
 }
 
 

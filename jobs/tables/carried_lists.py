@@ -11,9 +11,8 @@ from datetime import date
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from jobs.spark import files
-from jobs.store.store import Store, published_dates
-from schemas import contract
+from jobs.store.store import Store
+from jobs.tables.list_changes import earlier_lists
 
 CARRIED = "carried"
 
@@ -26,15 +25,14 @@ def with_carried(
     `late` has `user_id` and `excluded` (item ids not to list), `items` the catalogue; a list has at most `k` rows.
     Customers without an earlier list get none.
     """
-    dates = [day for day in published_dates(spark, store, "recommendations") if day < run_date]
-    if not dates:
+    before = earlier_lists(spark, store, run_date)
+    if before is None:
         return lists
-    before = spark.read.parquet(files.for_reading(store.date_folder("recommendations", dates[-1])))
-    return lists.unionByName(_carried_rows(late, before, items, k))
+    return lists.unionByName(_carried_rows(late, before, items, k).select(*lists.columns))
 
 
 def _carried_rows(late: DataFrame, before: DataFrame, items: DataFrame, k: int) -> DataFrame:
-    """Return the rows of `before` that `late` customers can still be shown, in the `recommendations` contract."""
+    """Return the rows of `before` that `late` customers can still be shown, in the columns of `before`."""
     sellable = items.where("available").select("item_id", F.col("title").alias("title_today"))
     is_bought = F.array_contains("excluded", F.col("item_id"))
     kept = (
@@ -48,5 +46,4 @@ def _carried_rows(late: DataFrame, before: DataFrame, items: DataFrame, k: int) 
         ranked.drop("rank", "title")
         .withColumnsRenamed({"rank_today": "rank", "title_today": "title"})
         .withColumn("why_scored", F.lit(CARRIED))
-        .select(*contract("recommendations").column_names)
     )

@@ -19,8 +19,10 @@ from jobs.tables import prompts, recommendations
 from jobs.tables.carried_lists import with_carried
 from jobs.tables.catalogues import SellableCatalogue
 from jobs.tables.histories import histories
+from jobs.tables.list_changes import with_changes
 from jobs.tasks.task import PreparedTask, TaskContext
 from lm.recommend.catalogue import Catalogue
+from schemas import contract
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender
@@ -58,6 +60,7 @@ def prepare(context: TaskContext) -> PreparedTask:
     """
     settings, model, items = context.config.recommend, context.model, context.used["items"]
     catalogue = SellableCatalogue(items)
+    published = contract(TABLE).column_names
 
     @functools.cache  # built only if something has to be scored, once for all waves
     def load() -> Callable[[], Recommender]:
@@ -67,9 +70,9 @@ def prepare(context: TaskContext) -> PreparedTask:
     def rows(asked: DataFrame, results: Results) -> DataFrame:
         lists = recommendations.lists(asked, results.rows, items, settings.k)
         late = left_out(asked, results)
-        if late is None:
-            return lists
-        return with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)
+        if late is not None:
+            lists = with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)
+        return with_changes(context.spark, context.store, context.run_date, lists).select(*published)
 
     return PreparedTask(
         requests=requests(context),
