@@ -14,6 +14,7 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.inputs.reader import read_inputs
+from jobs.inputs.row_accounting import end_of_date
 from jobs.scoring import models
 from jobs.spark.deadline import Deadline
 from jobs.spark.progress import Stages, warn
@@ -21,10 +22,11 @@ from jobs.store import gate, store_format
 from jobs.store.attempts import record_attempt
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
-from jobs.store.publish import publish, recover
+from jobs.store.publish import publish_staged, recover, stage_tables
 from jobs.store.store import Store
 from jobs.tables import groups, loyalty
-from jobs.tables.metrics import night_metrics, table_rows
+from jobs.tables.metrics import input_ages, night_metrics, quarantine_counts, table_rows
+from jobs.tables.purchases_used import purchases_of_date
 from jobs.tables.quarantine import new_rejections
 from jobs.tables.runs import Night, run_row
 from jobs.tasks import recommend
@@ -79,17 +81,20 @@ def run_night(
             outputs["loyalty"], alive = _loyalty(spark, config, night, inputs.used, labels)
         outputs["quarantine"] = reduce(DataFrame.unionByName, [rejected, *night.rejected])
         with stages.stage("metrics"):
-            lists, items = done[recommend.NAME], inputs.used["items"]
-            outputs["metrics"] = _metrics(spark, config, night, outputs, lists, items, alive)
+            lists = done[recommend.NAME]
+            outputs["metrics"] = _metrics(spark, config, night, outputs, lists, inputs.used, alive)
             gate.refuse_short_lists(outputs["metrics"], store.ledger(recommend.NAME), config.recommend.k)
             gate.refuse_drift(spark, store, run_date, outputs["metrics"], config.gate, unfinished=night.unfinished)
         # Only now: the metrics above are of all lists that were computed, the control group's too.
         outputs["recommendations"] = groups.published_lists(outputs["recommendations"], config.loyalty, run_date)
         night.versions["settings"] = settings_version(config)
         save_settings(spark, store, config)
-        outputs["runs"] = run_row(spark, night)
+        outputs["purchases_used"] = purchases_of_date(inputs.used["purchases"], run_date)
         with stages.stage("publishing"):
-            night.rows = publish(spark, store, night.run_id, run_date, outputs)
+            staged = stage_tables(spark, store, night.run_id, run_date, outputs)
+        with stages.stage("exchange of folders"):
+            staged |= stage_tables(spark, store, night.run_id, run_date, {"runs": run_row(spark, night)})
+            night.rows = publish_staged(spark, store, night.run_id, staged)
             if delta := DeltaTables.of(config.publish):
                 update_delta_tables(spark, store, delta)
     return night
@@ -123,14 +128,16 @@ def _metrics(
     night: Night,
     outputs: dict[str, DataFrame],
     lists: TaskOutcome,
-    items: DataFrame,
+    used: dict[str, DataFrame],
     model: loyalty.LoyaltyModel,
 ) -> DataFrame:
     """Compute the night's metrics, over all that was computed."""
     late = recommend.left_out(lists.asked, lists.results)
     tables = {name: rows for name, rows in night.computed.items() if name in outputs}
     tables["quarantine"] = sum(night.quarantined.values())
-    found = night_metrics(outputs, lists.asked, items, config.recommend.k, late)
+    found = night_metrics(outputs, lists.asked, used["items"], config.recommend.k, late)
     found = found.unionByName(table_rows(spark, tables))
+    found = found.unionByName(quarantine_counts(spark, night.quarantined))
+    found = found.unionByName(input_ages(spark, used, end_of_date(night.run_date, config.timezone)))
     found = found.unionByName(loyalty.model_metrics(spark, model, outputs["loyalty"]))
     return night.keep(spark, found, "metrics")

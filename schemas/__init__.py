@@ -10,7 +10,17 @@ from schemas.contract import Column, Contract, Relation, Rule
 INPUTS = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts")
 
 #: Tables that Regulars writes, each below <store>/tables/<table>/run_date=YYYY-MM-DD/.
-OUTPUTS = ("prompts", "recommendations", "sentiments", "answers", "loyalty", "quarantine", "metrics", "runs")
+OUTPUTS = (
+    "prompts",
+    "recommendations",
+    "sentiments",
+    "answers",
+    "loyalty",
+    "purchases_used",
+    "quarantine",
+    "metrics",
+    "runs",
+)
 
 __all__ = ["INPUTS", "OUTPUTS", "Column", "Contract", "Relation", "Rule", "contract"]
 

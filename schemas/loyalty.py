@@ -36,7 +36,10 @@ CONTRACT = Contract(
         Column("sentiment_trend", "double", nullable=True, doc="least-squares change of that score in 30 days"),
         Column("reviews", "int", doc="number of reviews in sentiment"),
         Column(
-            "p_alive", "double", nullable=True, doc="probability that the customer still buys here; null without a fit"
+            "p_alive",
+            "double",
+            nullable=True,
+            doc="probability that the customer still buys here; null with one purchase day, and without a fit",
         ),
         Column("expected_purchases", "double", nullable=True, doc="expected purchase days in the next 30 days"),
         Column("recency_score", "int", doc="1 (bought long ago) to 5 (just bought): quintile of days_since_purchase"),

@@ -27,10 +27,13 @@ CONTRACT = Contract(
         Column("status", "string", doc="published, or deadline: published with requests left out"),
         Column("started_at", "timestamp", doc="when it started"),
         Column("finished_at", "timestamp", doc="when it ended"),
-        Column("rows", "map<string,bigint>", doc="counts such as purchases.read, recommend.scored"),
-        Column("tokens", "bigint", doc="tokens that went through a language model"),
+        Column("rows", "map<string,bigint>", doc="counts such as purchases.read, recommend.scored, recommend.tokens"),
+        Column("tokens", "bigint", doc="tokens that went through a language model: prompts, texts, beams and samples"),
         Column(
-            "seconds", "map<string,double>", doc="wall-clock seconds of each stage; <task>.model: seconds in the model"
+            "seconds",
+            "map<string,double>",
+            doc="wall-clock seconds of each stage; <task>.model: seconds in the model; publishing: "
+            "writing and checking the tables, without this row",
         ),
         Column(
             "versions",

@@ -30,7 +30,9 @@ def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
         if night.late.get(task):
             done += f", [bold]{night.late[task]:,} not answered before the deadline[/bold]"
         console.print(f"{task}: {done}", highlight=False)
-    console.print(f"{night.customers:,} customers, {night.tokens:,} prompt tokens", highlight=False)
+    console.print(
+        f"{night.customers:,} customers, {sum(night.tokens.values()):,} tokens through the models", highlight=False
+    )
     for table in ("recommendations", "sentiments"):
         if night.rows.get(table):
             console.print(_samples(spark, night, table))

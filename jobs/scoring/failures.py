@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from jobs.inputs.quarantine import quarantine_rows
 from jobs.spark.errors import GateRefused
 from jobs.spark.pandas_udfs import pandas_udf
+from lm.engine.token_count import tokens_so_far
 
 #: Rules of `quarantine` and their details.
 RAISED, DIED = "model_raised", "model_worker_died"
@@ -69,9 +70,10 @@ def answered(
     """Ask the model about each row's `columns`; adds `result` (of this SQL type) and `failure`, one of them null.
 
     `begin` runs once per task in the Python worker. It returns a function from one list per column to the results.
+    The first row of each batch has the batch's tokens in `model_tokens`, the others have 0.
     """
 
-    @pandas_udf(f"struct<result:{result},failure:string>")
+    @pandas_udf(f"struct<result:{result},failure:string,model_tokens:bigint>")
     def answer(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         ask = begin()
         for batch in batches:
@@ -80,8 +82,11 @@ def answered(
             def ask_part(part: slice, lists: list[list[Any]] = lists) -> Sequence[Any]:
                 return ask(*(of[part] for of in lists))
 
+            before = tokens_so_far()
             results, failures = answer_each(ask_part, len(batch))
-            yield pd.DataFrame({"result": pd.Series(results, dtype=object), "failure": failures})
+            tokens = [tokens_so_far() - before, *[0] * (len(batch) - 1)][: len(batch)]
+            answers = {"result": pd.Series(results, dtype=object), "failure": failures, "model_tokens": tokens}
+            yield pd.DataFrame(answers)
 
     return requests.withColumn("__answered", answer(F.struct(*columns))).select("*", "__answered.*").drop("__answered")
 

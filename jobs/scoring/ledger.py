@@ -68,6 +68,8 @@ class Results:
     model_seconds: float = 0.0
     #: The number of rows of `failed`.
     failures: int = 0
+    #: Tokens that went through the model for the scored requests.
+    tokens: int = 0
 
 
 def request_key(
@@ -150,6 +152,7 @@ def results(
         late=total - scored.requests,
         model_seconds=scored.seconds,
         failures=failures + scored.failures,
+        tokens=scored.tokens,
     )
 
 

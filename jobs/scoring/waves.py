@@ -67,11 +67,12 @@ class AnswerTerms:
 
 @dataclass(frozen=True)
 class ScoredWaves:
-    """The waves of one task: their ledger folders, scored requests, failed requests and wall-clock seconds."""
+    """The waves of one task: their ledger folders, scored and failed requests, model tokens, wall-clock seconds."""
 
     waves: Sequence[str] = ()
     requests: int = 0
     failures: int = 0
+    tokens: int = 0
     seconds: float = 0.0
 
 
@@ -115,14 +116,21 @@ def score_missing(
     counts = _count_slots(waiting)
     allowance = failures.Allowance(terms.task, max_failures)
 
+    tokens: list[int] = []
+
+    def keep(answered: DataFrame, size: int) -> str:
+        folder, of_wave = _write_wave(spark, store, terms, answered, size, allowance)
+        tokens.append(of_wave)
+        return folder
+
     def score(rows: DataFrame, size: int) -> str:
         answered = infer(rows.repartition(_tasks(spark.sparkContext, size)))
-        return _write_wave(spark, store, terms, answered, size, allowance)
+        return keep(answered, size)
 
     def give_up(row: DataFrame) -> str:
         nothing = F.lit(None).cast(terms.schema["result"].dataType)
         failed = row.withColumns({"result": nothing, "failure": F.lit(failures.DIED)})
-        return _write_wave(spark, store, terms, failed, 1, allowance)
+        return keep(failed, 1)
 
     waves: list[str] = []
     start, done, target, spent = 0, 0, FIRST_WAVE, 0.0
@@ -140,7 +148,7 @@ def score_missing(
         spent += seconds
         left = math.inf if deadline is None else max(deadline.seconds_left() / 60, 0.0)
         target = next_size(size, seconds, min(wave_minutes, left))
-    return ScoredWaves(waves, done, allowance.failed, spent)
+    return ScoredWaves(waves, done, allowance.failed, sum(tokens), spent)
 
 
 def next_stop(counts: Sequence[int], start: int, target: int) -> int:
@@ -186,8 +194,11 @@ def _count_slots(waiting: DataFrame) -> list[int]:
 
 def _write_wave(
     spark: SparkSession, store: Store, terms: AnswerTerms, answered: DataFrame, size: int, allowance: failures.Allowance
-) -> str:
-    """Write the raw model output before anything filters or counts it, check it, and rename it into the ledger."""
+) -> tuple[str, int]:
+    """Write the raw model output before anything filters or counts it, check it, and rename it into the ledger.
+
+    Returns the wave's folder and the tokens that went through the model for it.
+    """
     got, agreed = (schema["result"].dataType.simpleString() for schema in (answered.schema, terms.schema))
     if got != agreed:
         raise BrokenAnswers(f"task {terms.task}: the model's results are of type {got}, {agreed} was agreed")
@@ -196,10 +207,13 @@ def _write_wave(
     seen = Observation()
     if "failure" not in answered.columns:
         answered = answered.withColumn("failure", F.lit(None))
-    rows = parquet.one_sorted_partition(answered.select(*_columns(terms)), ["key"])
+    if "model_tokens" not in answered.columns:
+        answered = answered.withColumn("model_tokens", F.lit(0))
+    rows = parquet.one_sorted_partition(answered.select(*_columns(terms), "model_tokens"), ["key"])
     has_failed = F.col("failure").isNotNull()
     counts = {"nulls": F.col("result").isNull() & ~has_failed, "failures": has_failed}
-    written = parquet.write(spark, rows.observe(seen, *(F.count_if(c).alias(n) for n, c in counts.items())), staged)
+    counted = [F.count_if(c).alias(n) for n, c in counts.items()] + [F.sum("model_tokens").alias("tokens")]
+    written = parquet.write(spark, rows.observe(seen, *counted).drop("model_tokens"), staged)
     parquet.check_footers(written, terms.schema, size, f"task {terms.task}, {wave}")
     if seen.get["nulls"]:
         raise BrokenAnswers(f"task {terms.task}: {seen.get['nulls']:,} of {size:,} requests got no result")
@@ -209,7 +223,7 @@ def _write_wave(
     target = f"{store.ledger(terms.task)}/{wave}"
     files.rename(spark, staged, target)
     point("wave-committed")
-    return target
+    return target, int(seen.get["tokens"] or 0)
 
 
 def _columns(terms: AnswerTerms) -> list[Column]:

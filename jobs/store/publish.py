@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date
 
 from pyspark.sql import DataFrame, Observation, SparkSession
@@ -30,26 +31,50 @@ from schemas import contract
 _PARALLEL_TABLES = 4
 
 
+@dataclass(frozen=True)
+class StagedTable:
+    """One table of a run, written to staging and checked."""
+
+    swap: FolderSwap
+    rows: int
+
+
 def publish(
     spark: SparkSession, store: Store, run_id: str, run_date: date, tables: Mapping[str, DataFrame]
 ) -> dict[str, int]:
     """Replace `run_date` in every given table, all or none, and return the number of rows by table.
 
+    This is `stage_tables`, then `publish_staged`.
+    """
+    return publish_staged(spark, store, run_id, stage_tables(spark, store, run_id, run_date, tables))
+
+
+def stage_tables(
+    spark: SparkSession, store: Store, run_id: str, run_date: date, tables: Mapping[str, DataFrame]
+) -> dict[str, StagedTable]:
+    """Write the tables of `run_date` to staging and check them.
+
     Each frame is computed once. Rows are sorted by key, so equal data gives equal bytes under any partitioning. An
-    empty frame gives a file without rows. Raises ContractError or UnreadableParquet before readers see a change. At
-    the end, the run's staging and work folders are deleted.
+    empty frame gives a file without rows. Raises ContractError or UnreadableParquet before readers see a change.
     """
 
-    def stage(one: tuple[str, DataFrame]) -> tuple[FolderSwap, int]:
+    def stage(one: tuple[str, DataFrame]) -> StagedTable:
         return _stage(spark, store, run_id, run_date, *one)
 
     with ThreadPoolExecutor(_PARALLEL_TABLES) as pool:
-        staged = dict(zip(tables, pool.map(stage, tables.items()), strict=True))
+        return dict(zip(tables, pool.map(stage, tables.items()), strict=True))
+
+
+def publish_staged(spark: SparkSession, store: Store, run_id: str, staged: Mapping[str, StagedTable]) -> dict[str, int]:
+    """Exchange the published folders for the staged ones, all or none, and return the number of rows by table.
+
+    At the end, the run's staging and work folders are deleted.
+    """
     point("checked")
-    swaps = [swap for swap, _ in staged.values()]
+    swaps = [table.swap for table in staged.values()]
     commit(spark, store, Intent(run_id, swaps, number=next_publish(spark, store)))
     files.delete(spark, store.work(run_id))
-    return {table: rows for table, (_, rows) in staged.items()}
+    return {name: table.rows for name, table in staged.items()}
 
 
 def recover(spark: SparkSession, store: Store, keep_publishes: int = 0) -> list[str]:
@@ -77,10 +102,8 @@ def leftover_folders(spark: SparkSession, store: Store, keep_publishes: int) -> 
     ]
 
 
-def _stage(
-    spark: SparkSession, store: Store, run_id: str, run_date: date, table: str, frame: DataFrame
-) -> tuple[FolderSwap, int]:
-    """Write and check one table in staging; return its swap and its number of rows.
+def _stage(spark: SparkSession, store: Store, run_id: str, run_date: date, table: str, frame: DataFrame) -> StagedTable:
+    """Write and check one table in staging.
 
     One pass computes the frame, sorts the rows, counts contract violations and writes the file. Each date is one file
     with a fixed name: a reader lists a folder before it opens the files, so it could mix two versions of several
@@ -96,4 +119,4 @@ def _stage(
     expected = refuse_violations(agreed, checks.get) if count else 0
     parquet.check_footers(written, struct_type(agreed), expected, f"table {table}, {run_date}")
     point("table-staged")
-    return prepare_swap(spark, store, folder, store.date_folder(table, run_date)), count
+    return StagedTable(prepare_swap(spark, store, folder, store.date_folder(table, run_date)), count)

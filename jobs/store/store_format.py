@@ -18,7 +18,8 @@ FORMAT = 3
 _CHANGES = {
     2: "the ledger also stores requests on which the model failed (`failure`); sentiments.label is null below "
     "sentiment.min_confidence, and sentiments has the column `shortened`, which earlier dates lack",
-    3: "recommendations has the columns `previous_rank` and `changed`, which earlier dates lack",
+    3: "recommendations has the columns `previous_rank` and `changed`, which earlier dates lack; purchases_used is a "
+    "new table; loyalty.p_alive is null for customers with one purchase day; runs.tokens counts tokens of models only",
 }
 
 

@@ -220,4 +220,6 @@ def _with_expectations(measured: DataFrame, parameters: bgnbd.Parameters | None)
             yield pd.DataFrame({"p_alive": alive, "expected_purchases": bought})
 
     expected = measured.withColumn("_expected", expect("frequency", "recency", "age_days"))
-    return expected.select("*", "_expected.*").drop("_expected")
+    # BG/NBD says 1 of everyone who bought on one day: it lets customers go at repeat purchases only.
+    p_alive = F.when(F.col("frequency") > 0, F.col("p_alive"))
+    return expected.select("*", "_expected.*").drop("_expected").withColumn("p_alive", p_alive)

@@ -4,6 +4,9 @@ Runs inside the night: `regulars nightly --run-date D`. Names and slices:
 
 * `customers`; `rows` by table, with the control group's lists; `short_lists` by reason;
 * `coverage`: share of sellable products in some list; `top_score`: mean log-probability of rank 1;
+* as shares `lists` by `changed`, `unchanged` and `first` (no earlier list), `list_rows` by entered, moved and kept;
+* `quarantine` by table and rule, as in `purchases.unknown_item`: the new rows of the table `quarantine`;
+* `input_age_hours` by input table: hours from its newest used row to the end of run_date;
 * `label_share` by label; and as shares of the reviews `disagreements`, `abstained` (confidence too low for a label) and
   `shortened` (only head and tail were read).
 """
@@ -11,10 +14,15 @@ Runs inside the night: `regulars nightly --run-date D`. Names and slices:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+
+from schemas import contract
+
+_SCHEMA = "metric string, slice string, value double, n bigint"
 
 
 def night_metrics(
@@ -37,6 +45,7 @@ def night_metrics(
             F.col("customers").alias("n"),
         ),
     ]
+    parts += _list_changes(lists)
     if "sentiments" in outputs:
         labelled = outputs["sentiments"]
         total = labelled.agg(F.count("*").alias("n"))
@@ -93,7 +102,48 @@ def short_lists(
 def table_rows(spark: SparkSession, tables: Mapping[str, int]) -> DataFrame:
     """The metric `rows`: the number of rows of each output table."""
     rows = [("rows", table, float(n), n) for table, n in tables.items()]
-    return spark.createDataFrame(rows, "metric string, slice string, value double, n bigint")
+    return spark.createDataFrame(rows, _SCHEMA)
+
+
+def quarantine_counts(spark: SparkSession, counts: Mapping[tuple[str, str], int]) -> DataFrame:
+    """The metric `quarantine`: new rejected rows by (table, rule)."""
+    rows = [("quarantine", f"{table}.{rule}", float(n), n) for (table, rule), n in counts.items()]
+    return spark.createDataFrame(rows, _SCHEMA)
+
+
+def input_ages(spark: SparkSession, used: Mapping[str, DataFrame], end: datetime) -> DataFrame:
+    """The metric `input_age_hours` of each table of `used` that has a time column; `end` is the end of run_date.
+
+    Tables without rows have no age.
+    """
+    timed = {name: column for name in used if (column := contract(name).time_column) is not None}
+    newest = [
+        frame.agg(F.max(timed[name]).alias("newest"), F.count("*").alias("n")).select(F.lit(name).alias("slice"), "*")
+        for name, frame in used.items()
+        if name in timed
+    ]
+    if not newest:
+        return spark.createDataFrame([], _SCHEMA)
+    # Both sides are instants, so the result does not depend on the session's time zone.
+    hours = (F.lit(end.timestamp()) - F.unix_micros("newest") / 1_000_000) / 3600
+    rows = reduce(DataFrame.unionByName, newest).where("newest IS NOT NULL")
+    return rows.select(F.lit("input_age_hours").alias("metric"), "slice", hours.alias("value"), "n")
+
+
+def _list_changes(lists: DataFrame) -> list[DataFrame]:
+    """The metrics `lists` and `list_rows`: what changed since the customers' earlier lists."""
+    changed = F.max(F.when(F.col("changed") != "kept", 1).otherwise(0)) == 1
+    kind = F.when(F.max("changed").isNull(), "first").when(changed, "changed").otherwise("unchanged")
+    of_customers = lists.groupBy("user_id").agg(kind.alias("slice"))
+    of_rows = lists.where("changed IS NOT NULL").select(F.col("changed").alias("slice"))
+    return [_counts("lists", of_customers), _counts("list_rows", of_rows)]
+
+
+def _counts(metric: str, rows: DataFrame) -> DataFrame:
+    """One metric row for each value of `slice`: its share of `rows`; n is the number of all rows."""
+    total = rows.agg(F.count("*").alias("n"))
+    counted = rows.groupBy("slice").agg(F.count("*").alias("rows")).crossJoin(total)
+    return counted.select(F.lit(metric).alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n")
 
 
 def _one(rows: DataFrame, metric: str, value: Column, n: Column) -> DataFrame:

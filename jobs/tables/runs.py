@@ -46,9 +46,10 @@ class Night:
     reused: dict[str, int] = field(default_factory=dict)
     scored: dict[str, int] = field(default_factory=dict)
     late: dict[str, int] = field(default_factory=dict)
+    #: Tokens that went through each task's model.
+    tokens: dict[str, int] = field(default_factory=dict)
     #: Rows of each table as computed. `rows` counts what was published, without the control group's lists.
     computed: dict[str, int] = field(default_factory=dict)
-    tokens: int = 0
     #: Tables in which the deadline left something out.
     unfinished: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -79,7 +80,7 @@ def run_row(spark: SparkSession, night: Night) -> DataFrame:
         night.started_at,
         datetime.now(UTC),
         counts(night),
-        night.tokens,
+        sum(night.tokens.values()),
         dict(night.seconds),
         dict(night.versions),
     )
@@ -90,6 +91,6 @@ def counts(night: Night) -> Mapping[str, int]:
     """Row counts by name, such as `purchases.read`, `quarantine.reviews.rating_unparsable`, `recommend.scored`."""
     found = {f"{t}.{f.name}": getattr(a, f.name) for t, a in night.accounts.items() for f in fields(a)}
     found |= {f"quarantine.{table}.{rule}": n for (table, rule), n in night.quarantined.items()}
-    for kind in ("reused", "scored", "late"):
+    for kind in ("reused", "scored", "late", "tokens"):
         found |= {f"{task}.{kind}": n for task, n in getattr(night, kind).items()}
     return found | {"customers": night.customers}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 import schemas
 from jobs.config.config import Config
@@ -43,8 +42,6 @@ def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> 
         night.versions["catalogue"] = prepared.terms.catalogue_version
     with stages.stage(task.REQUESTS.replace("_", " ")):
         asked = night.keep(spark, prepared.requests, task.REQUESTS)
-        if "tokens" in asked.columns:
-            night.tokens += asked.agg(F.sum("tokens")).first()[0] or 0  # type: ignore[index]
     with stages.stage(task.TABLE):
         with stages.counter(task.UNIT) as counter:
             results = ledger.results(
@@ -73,7 +70,7 @@ def count_results(task: Task, night: Night, config: Config, results: Results) ->
     """Count what the ledger and the model answered; DeadlinePassed if that is not all and has to be."""
     name = task.NAME
     night.reused[name], night.scored[name], night.late[name] = results.reused, results.scored, results.late
-    night.seconds[f"{name}.model"] = results.model_seconds
+    night.seconds[f"{name}.model"], night.tokens[name] = results.model_seconds, results.tokens
     if results.late:
         night.unfinished.append(task.TABLE)
     if results.late and config.publish.at_deadline == "keep":

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lm.engine import gpt2
+from lm.engine import gpt2, token_count
 from lm.engine.batching import LENGTH_MULTIPLE, ROW_MULTIPLE, RowTiles, choose_tiles
 from lm.engine.device import Buffers
 from lm.engine.gpt2 import GPT2
@@ -93,6 +93,7 @@ class GPT2Engine:
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> GPT2Prefilled:
         """Compute prompts, fastest in order of length; with 0 `slots` no keys and values are kept."""
+        token_count.count_texts(prompts)
         return GPT2Prefilled(self, prompts, slots)
 
     def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
@@ -226,6 +227,7 @@ class GPT2Prefilled:
     @torch.inference_mode()
     def extend(self, runs: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
+        token_count.count(len(runs.token))
         engine, model, E = self.engine, self.model, self.model.n_embd
         placement = self.tree.place(runs)
         if self.tree.slots != self._slots:

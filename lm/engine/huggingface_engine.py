@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lm.engine import token_count
 from lm.engine.huggingface_model import load_model
 from lm.engine.kv_tree import ROOT, Floats, Ints, KVTree, TokenRuns
 
@@ -40,6 +41,7 @@ class HuggingFaceEngine:
 
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> HuggingFacePrefilled:
         """As lm.engine.engine.Engine.prefill."""
+        token_count.count_texts(prompts)
         return HuggingFacePrefilled(self, prompts, slots)
 
     def logits(self, states: Tensor, first: int = 0, count: int | None = None) -> Iterator[tuple[int, Tensor]]:
@@ -75,6 +77,7 @@ class HuggingFacePrefilled:
     @torch.inference_mode()
     def extend(self, runs: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
+        token_count.count(len(runs.token))
         placement = self.tree.place(runs)
         ends = np.cumsum(runs.length)
         rows = []
@@ -121,6 +124,7 @@ class HuggingFaceClassifier:
     @torch.inference_mode()
     def class_logits(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """As lm.sentiment.classifier.Classifier.class_logits."""
+        token_count.count_texts(texts)
         device = self.model.device
         return torch.cat(
             [self.model(input_ids=torch.tensor([list(ids)], device=device)).logits for ids in texts]

@@ -178,7 +178,7 @@ def measure(
     figures = {
         "first night, seconds": first.seconds,
         "first night, model seconds": first.model,
-        "prompt tokens read a second of the model": first.night.tokens / first.model,
+        "tokens a second of the model": sum(first.night.tokens.values()) / first.model,
         "rows through the UDF / distinct requests": rows.value / distinct,
         "publishing's share of the first night": first.night.seconds["publishing"] / first.seconds,
     }

@@ -178,6 +178,36 @@ def test_no_personal_data_comes_out(first, shop):
     assert not [value for value in planted if value in everything]
 
 
+def test_purchases_used_are_the_dates_own_valid_purchases(first, shop):
+    rows, items = table(shop, "purchases_used"), set(pd.read_parquet(shop.out / "data/items").item_id)
+    optouts = set(pd.read_parquet(shop.out / "data/optouts").user_id)
+    made = pd.to_datetime(rows.purchased_at, utc=True).dt.tz_convert("Europe/London").dt.date
+    assert set(made) == {shop.run_date}
+    assert len(rows) > 5
+    assert (rows.quantity > 0).all()
+    assert not rows.duplicated(["user_id", "item_id", "purchased_at", "order_id"]).any()
+    assert set(rows.item_id) <= items
+    assert not set(rows.user_id) & optouts
+
+
+def test_the_figures_of_a_run_say_what_it_did(first, shop):
+    night, _ = first
+    (run,) = table(shop, "runs").to_dict("records")
+    prompts, metrics = table(shop, "prompts"), table(shop, "metrics").set_index(["metric", "slice"])
+    # With one token a product, each prompt is computed once and nothing is appended. Equal prompts are one request.
+    assert dict(run["rows"])["recommend.tokens"] == prompts.drop_duplicates("prompt_hash").tokens.sum()
+    assert run["tokens"] == sum(night.tokens.values()) > prompts.tokens.sum() * 0.5
+    assert dict(run["seconds"])["publishing"] == night.seconds["publishing"] > 0
+    quarantine = table(shop, "quarantine").groupby(["table", "rule"]).size()
+    for (name, rule), rows in quarantine.items():
+        assert metrics.loc[("quarantine", f"{name}.{rule}")].n == rows
+    newest = pd.to_datetime(table(shop, "purchases_used").purchased_at, utc=True).max()
+    midnight = pd.Timestamp(shop.run_date, tz="Europe/London") + pd.Timedelta(days=1)
+    age = metrics.loc[("input_age_hours", "purchases")].value
+    assert age == pytest.approx((midnight - newest).total_seconds() / 3600, abs=1e-6)
+    assert metrics.loc[("lists", "first")].value == 1.0
+
+
 def test_plain_readers_agree(first, shop, spark):
     folder = Path(shop.out) / "store/tables/recommendations"
     pandas_rows = len(pd.read_parquet(folder))
@@ -198,7 +228,7 @@ def test_again_scores_nothing_and_writes_the_same_bytes(first, shop, spark):
 
     before = digests()
     night, _ = night_of(spark, shop, shop.run_date, *experiment(shop))
-    assert night.scored == {"recommend": 0, "sentiment": 0}
+    assert night.scored == night.tokens == {"recommend": 0, "sentiment": 0}
     assert digests() == before
     assert len(before) >= 5
 
@@ -217,7 +247,7 @@ def test_the_control_group_is_computed_but_not_published(first, shop, spark):
     without = set(prompts.user_id) - set(lists.user_id)
     assert control <= without
     assert len(without) < 0.5 * len(prompts)
-    assert loyalty.p_alive.between(0, 1).all()
+    assert loyalty.p_alive[loyalty.frequency > 0].between(0, 1).all()
     assert set(metrics.metric) >= {"bgnbd", "segment_share"}
     # Another key would move customers between the groups: refused before anything is read.
     with pytest.raises(ConfigurationError, match="would switch group"):

@@ -54,6 +54,7 @@ def loyalty(user: str, **values) -> dict:
 
 def test_about_to_leave_and_unhappy(shop):
     gone = {"p_alive": 0.2, "sentiment": -0.5, "days_since_purchase": 5, "days_between_purchases": 20.0}
+    once = {"p_alive": None, "days_between_purchases": None, "frequency": 0}
     rows = [
         loyalty("gone", **gone, monetary_value=10.0, frequency=3),
         loyalty("dear", **gone, monetary_value=100.0, frequency=1),
@@ -62,12 +63,15 @@ def test_about_to_leave_and_unhappy(shop):
         loyalty("happy", **gone | {"sentiment": 0.1}),
         loyalty("silent", **gone | {"sentiment": None}),
         loyalty("alive", **gone | {"p_alive": 0.9, "days_since_purchase": 39}),
+        # The median gap of all is 20 days.
+        loyalty("once", **gone | once | {"days_since_purchase": 41}, monetary_value=0.5),
+        loyalty("just came", **gone | once | {"days_since_purchase": 39}, monetary_value=0.5),
     ]
     shop(f"store/tables/loyalty/run_date={TODAY}", rows)
     shop(f"store/tables/loyalty/run_date={START}", [loyalty("then", **gone)])
     found = answer("about to leave and unhappy")
-    assert found.user_id.tolist() == ["dear", "gone", "overdue", "free"]
-    assert found.spent.tolist()[:3] == [200.0, 40.0, 2.0]
+    assert found.user_id.tolist() == ["dear", "gone", "overdue", "once", "free"]
+    assert found.spent.tolist()[:4] == [200.0, 40.0, 2.0, 0.5]
 
 
 def test_products_that_make_customers_come_back(shop):
