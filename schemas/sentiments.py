@@ -16,8 +16,8 @@ CONTRACT = Contract(
             "label",
             "string",
             nullable=True,
-            doc="negative, neutral or positive: the most probable one after the model's label_weights; "
-            "null below sentiment.min_confidence",
+            doc="negative, neutral or positive: the most probable one, by sentiment.label after the model's "
+            "label_weights; null below sentiment.min_confidence",
         ),
         Column("p_negative", "double", doc="calibrated probability"),
         Column("p_neutral", "double", doc="calibrated probability"),

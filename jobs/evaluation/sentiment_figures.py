@@ -104,6 +104,8 @@ def evaluate_sentiment_holdout(
         classifier = SentimentClassifier.load(path, dtype="float32")
         refuse_replaced_model("sentiment", path, fingerprint)
         p, _, label, shortened = classifier.judge(judged, config.sentiment.max_tokens, [categories[i] for i in test])
+        if config.sentiment.label == "likeliest":
+            label = p.argmax(axis=1)
     with stages.stage(f"baselines from {len(training):,} reviews"):
         with_category = None
         if ngrams_know_categories(path):  # a baseline with the same information makes the comparison fair

@@ -68,12 +68,17 @@ def score(requests: DataFrame, load: Callable[[], SentimentClassifier], max_toke
     return answered(requests, ["prompt", "category"], RESULT, begin)
 
 
-def labels(reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0) -> DataFrame:
+def labels(
+    reviews: DataFrame, results: DataFrame, stars: StarLabels, min_confidence: float = 0.0, likeliest: bool = False
+) -> DataFrame:
     """Join reviews with their results into the `sentiments` contract.
 
-    A label is null where its probability is below `min_confidence`.
+    The label is the model's, or with `likeliest` the most probable one. It is null where its probability is below
+    `min_confidence`.
     """
     scored = reviews.join(results, on="key", how="inner").select("*", "result.*")
+    if likeliest:
+        scored = scored.withColumn("label", _likeliest())
     return scored.withColumn("label", F.when(_p_of_label() >= min_confidence, F.col("label"))).select(
         "review_id",
         "user_id",
@@ -103,6 +108,12 @@ class StarLabels:
         says = {label: F.coalesce(f"says_{label}", f"p_{label}") for label in ("negative", "positive")}
         against = F.when(bad, says["positive"]).when(good, says["negative"]).otherwise(0.0)
         return F.coalesce(against, F.lit(0.0)) >= self.confidence
+
+
+def _likeliest() -> Column:
+    """The most probable label; the first of equal ones."""
+    highest = F.greatest(*(f"p_{label}" for label in LABELS))
+    return F.coalesce(*(F.when(F.col(f"p_{label}") == highest, F.lit(label)) for label in LABELS))
 
 
 def _p_of_label() -> Column:

@@ -51,7 +51,8 @@ def prepare(context: TaskContext) -> PreparedTask:
     stars = sentiments.StarLabels(settings.negative_stars, settings.positive_stars, settings.disagree_confidence)
 
     def rows(asked: DataFrame, results: Results) -> DataFrame:
-        return sentiments.labels(asked, results.rows, stars, settings.min_confidence)
+        likeliest = settings.label == "likeliest"
+        return sentiments.labels(asked, results.rows, stars, settings.min_confidence, likeliest)
 
     return PreparedTask(
         requests=requests(context),

@@ -27,7 +27,10 @@ def train(context: TrainingContext) -> Figures:
 
     config = context.config
     settings = SentimentSettings(
-        **config.train.sentiment.model_dump(), seed=config.train.seed, language=config.recommend.language
+        **config.train.sentiment.model_dump(),
+        seed=config.train.seed,
+        language=config.recommend.language,
+        label=config.sentiment.label,
     )
     stars = config.sentiment
     texts, labels, categories = training_data.collect_reviews(context.used, stars.negative_stars, stars.positive_stars)

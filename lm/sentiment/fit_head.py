@@ -53,9 +53,10 @@ def fit_head(
     words = english_lexicon.logits([texts[i] for i in rows]) if lexicon else None
     if words is not None and words.any(axis=1).mean() < _LEXICON_COVERAGE:
         words = None
-    weights = label_weights(labels, counts, len(LABELS))
     if not ngrams:
-        return SentimentHead(None, without_ngrams(fit_linear(labels, counts, gpt2, words)), weights)
+        mixture = without_ngrams(fit_linear(labels, counts, gpt2, words))
+        p = mixture.observed(mixture.of_text(gpt2, lexicon=words))
+        return SentimentHead(None, mixture, label_weights(p, labels, counts, seed))
     judged = [
         trained(rated.rows("train", fold), done).logits(*of(judges))
         for done, (fold, judges) in enumerate(zip(folds, validation, strict=True))
@@ -64,7 +65,9 @@ def fit_head(
     model = trained(rated.rows("known"), len(folds))
     report(len(folds) + 1, len(folds) + 1)
     mixture = fit_linear(labels, counts, linear, words)
+    p = mixture.observed(mixture.of_text(np.zeros_like(linear), linear, words))
     first = slice(len(gpt2))  # the rows of fold 0
     words = None if words is None else words[first]
     mixture = with_gpt2(mixture, labels[first], rated.counts(rows[first]), gpt2, linear[first], words)
-    return SentimentHead(model, mixture, weights)
+    p[first] = mixture.observed(mixture.of_text(gpt2, linear[first], words))
+    return SentimentHead(model, mixture, label_weights(p, labels, counts, seed))

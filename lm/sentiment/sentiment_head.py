@@ -63,9 +63,9 @@ class SentimentHead:
         """(texts, labels) probabilities of the label that is observed, from GPT-2's logits."""
         return self.mixture.observed(self.of_text(gpt2, texts, categories))
 
-    def choose(self, p: Floats) -> Ints:
-        """(texts,) the label of each text, from probabilities (texts, labels)."""
-        return (self.label_weights * p).argmax(axis=1)
+    def choose(self, p: Floats, likeliest: bool = False) -> Ints:
+        """(texts,) the label of each text, from probabilities (texts, labels): after its weights, or the likeliest."""
+        return (p if likeliest else self.label_weights * p).argmax(axis=1)
 
     def manifest_values(self) -> dict[str, Any]:
         """The fields of the manifest that `of` reads."""

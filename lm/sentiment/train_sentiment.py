@@ -52,6 +52,7 @@ class SentimentSettings(TrainingSettings):
     ngrams: bool = True
     lexicon: bool = True
     token_dropout: float = 0.2  # share of a review's tokens that a training step does not see
+    label: Literal["validated", "likeliest"] = "validated"  # of the figures; the model keeps its label weights
     min_steps: int = 150  # few reviews are passed more often than max_epochs
 
 
@@ -108,7 +109,8 @@ def train_sentiment(
         p = head.probabilities(
             task.logits(rows), [texts[i] for i in rows], categories and [categories[i] for i in rows]
         )
-        figures = classification_figures(p, rated.labels[rows], head.choose(p), settings.seed)
+        predicted = head.choose(p, likeliest=settings.label == "likeliest")
+        figures = classification_figures(p, rated.labels[rows], predicted, settings.seed)
         notes = {
             "settings": asdict(settings),
             "window": window or {},

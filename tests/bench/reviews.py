@@ -37,6 +37,7 @@ COMMANDS = {
     "devices": ("2018-01-31", ["--as-of", "2018-01-31"]),
     "gift_cards": ("2018-12-31", ["--as-of", "2018-12-31"]),
     "sst2": ("2020-01-01", ["--run-date", "2020-01-01", "--days", "1"]),
+    "flipkart": ("2020-01-01", ["--as-of", "2020-01-01"]),
 }
 DAYS = 20  # of the sample shop that are judged
 

@@ -70,6 +70,8 @@ def test_labels_and_disagreement(spark):
     )
     found = {r.review_id: (r.label, r.disagrees) for r in sentiments.labels(reviews, results, STARS).collect()}
     assert found == {i: (label, disagrees) for i, *_, label, disagrees in cases}
+    likeliest = {r.review_id: r.label for r in sentiments.labels(reviews, results, STARS, likeliest=True).collect()}
+    assert likeliest == {i: label for i, *_, label, _ in cases} | {"r7": "positive"}
     wary = sentiments.labels(reviews, results, STARS, min_confidence=0.5).collect()
     assert {r.review_id for r in wary if r.label is None} == {"r7"}
     assert {r.review_id for r in wary if r.shortened} == {"r1"}

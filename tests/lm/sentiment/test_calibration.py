@@ -10,6 +10,7 @@ import pytest
 from lm.sentiment.calibration import (
     Mixture,
     fit_linear,
+    is_worth_it,
     label_weights,
     negative_log_likelihood,
     softmax,
@@ -136,9 +137,33 @@ def test_gpt2_alone_is_calibrated_too():
     assert without_ngrams(linear(labels, wrong)).temperature == pytest.approx(50)  # its weight is never 0
 
 
-def test_rare_labels_are_raised_by_a_power_of_their_share():
-    labels = np.array([2] * 16 + [0] * 4 + [2] * 16)
-    weights = label_weights(labels, np.ones(36), 3)
+def test_rare_labels_are_raised_by_a_power_of_their_share_where_that_pays():
+    """24 of 100 rare texts lie between 1/4 and 1/2: raising them finds them all, and hurts no frequent text."""
+    labels = np.array([2] * 800 + [0] * 100)
+    p = np.array([[0.1, 0.0, 0.9]] * 800 + [[0.9, 0.0, 0.1]] * 76 + [[0.4, 0.0, 0.6]] * 24)
+    weights = label_weights(p, labels, np.ones(900))
     assert weights == pytest.approx([8**0.3, 0, 1])
-    halved = label_weights(labels, np.where(np.arange(36) < 20, 1.0, 0.0), 3)
+    assert ((weights * p).argmax(axis=1) == labels).all()
+    halved = label_weights(p, labels, np.where(np.arange(900) < 400, 0.0, 1.0))
     assert halved == pytest.approx([4**0.3, 0, 1])
+
+
+def test_the_likeliest_label_stays_where_raising_rare_labels_costs_accuracy_or_gains_nothing():
+    """Between the two labels the frequent one is right in 100 texts, and the rare one in 40."""
+    labels = np.array([2] * 800 + [0] * 60 + [2] * 100 + [0] * 40)
+    p = np.array([[0.1, 0.0, 0.9]] * 800 + [[0.9, 0.0, 0.1]] * 60 + [[0.4, 0.0, 0.6]] * 140)
+    assert label_weights(p, labels, np.ones(1000)).tolist() == [1, 0, 1]
+    sure = np.array([[0.1, 0.0, 0.9]] * 900 + [[0.9, 0.0, 0.1]] * 100)
+    assert label_weights(sure, sure.argmax(axis=1), np.ones(1000)).tolist() == [1, 0, 1]
+
+
+def test_one_more_right_label_is_within_the_standard_error():
+    labels = np.array([2] * 90 + [0] * 10)
+    before = labels.copy()
+    before[-4:] = 2
+    after = before.copy()
+    after[-1] = 0
+    assert not is_worth_it(labels, before, after, np.ones(100), 3)
+    assert is_worth_it(labels, before, labels, np.ones(100), 3)
+    votes = np.where(np.arange(100) > 95, 0.2, 1.0)  # copies of one text, which share one vote
+    assert not is_worth_it(labels, before, labels, votes, 3)
