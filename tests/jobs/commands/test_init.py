@@ -415,6 +415,23 @@ def test_lines_without_a_header_are_asked_for_it(tmp_path: Path) -> None:
     assert "Add such a line" in " ".join(questions)
 
 
+def test_numbers_as_ids_are_written_without_a_fraction(tmp_path: Path) -> None:
+    rows = pd.DataFrame(events(50)).rename(columns={"user": "user_id", "item": "item_id", "at": "purchased_at"})
+    rows = rows.assign(order_id=rows.order.astype(float))[["user_id", "order_id", "item_id", "purchased_at"]]
+    rows.to_parquet(tmp_path / "orders.parquet")
+    found, _ = guesses_for(tmp_path)
+    sql = {column.column: column.expression for column in found["purchases"].columns}
+    assert sql["user_id"] == "user_id"
+    assert sql["order_id"] == "CAST(try_cast(order_id AS DECIMAL(38,0)) AS STRING)"
+
+
+def test_text_of_any_ending_is_read(tmp_path: Path) -> None:
+    rows = [[e["user"], e["item"], e["at"].isoformat()] for e in events()]
+    (tmp_path / "orders.tsv").write_bytes(csv_bytes(["user_id", "item_id", "purchased_at"], rows, "\t"))
+    found, _ = guesses_for(tmp_path)
+    assert found["purchases"].file.options["sep"] == "\t"
+
+
 def test_control_characters_of_a_header_reach_neither_terminal_nor_file(tmp_path: Path) -> None:
     rows = [[e["user"], e["item"], e["at"].isoformat(), e["title"]] for e in events()]
     head = ["user_id", "item_id", "purchased_at", "title\x1b[31m\u2028store: evil"]
@@ -432,11 +449,12 @@ def test_a_file_that_fits_two_tables_carries_the_question(tmp_path: Path) -> Non
     assert any(q.endswith("export.csv a table of reviews, or of purchases?") for q in questions), questions
 
 
-def test_orders_and_lines_in_two_files_are_a_question(tmp_path: Path) -> None:
+@pytest.mark.parametrize("product", ["sku", "item_id"])
+def test_orders_and_lines_in_two_files_are_a_question(product: str, tmp_path: Path) -> None:
     orders = [[e["order"], e["user"], e["at"].isoformat()] for e in events()]
     lines = [[e["order"], e["item"], e["quantity"]] for e in events()]
     (tmp_path / "orders.csv").write_bytes(csv_bytes(["order_id", "customer_id", "ordered_at"], orders))
-    (tmp_path / "order_lines.csv").write_bytes(csv_bytes(["order_id", "sku", "quantity"], lines))
+    (tmp_path / "order_lines.csv").write_bytes(csv_bytes(["order_id", product, "quantity"], lines))
     _, questions = guesses_for(tmp_path)
     assert any("FROM orders h JOIN order_lines l ON h.order_id = l.order_id" in question for question in questions)
 

@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.processors import TemplateProcessing
 
 from lm.checkpoint import checkpoint, fingerprint, manifest
 from lm.checkpoint.checkpoint import CheckpointError
@@ -149,6 +152,15 @@ def test_tokenizer_of_vocab_and_merges_equals_that_of_tokenizer_json(model, tmp_
 def test_special_tokens_typed_by_a_customer_are_text(model):
     tokenizer = checkpoint.load_tokenizer(model)
     assert tokenizer.token_to_id("<|endoftext|>") not in tokenizer.encode("a <|endoftext|> b").ids
+
+
+def test_a_tokenizer_adds_no_special_tokens_unless_it_says_so(model):
+    tokenizer = checkpoint.load_tokenizer(model)
+    assert checkpoint.special_tokens(tokenizer) == ([], [])
+    tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
+    assert checkpoint.special_tokens(tokenizer) == ([0], [])
+    knows_no_letter = Tokenizer(BPE({"x": 0}, []))
+    assert checkpoint.special_tokens(knows_no_letter) == ([], [])
 
 
 def test_broken_tokenizer_is_named(model):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lm.checkpoint.folder_exchange import exchange_folders
 
 
-def test_exchange_swaps_folders_in_one_step(tmp_path):
+def test_exchange_swaps_folders_in_one_step(tmp_path, monkeypatch):
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text(name)
@@ -19,3 +21,6 @@ def test_exchange_swaps_folders_in_one_step(tmp_path):
     assert (tmp_path / "old").stat().st_ino == inodes["new"]
     with pytest.raises(FileNotFoundError):
         exchange_folders(tmp_path / "old", tmp_path / "nothing")
+    monkeypatch.chdir(tmp_path)
+    assert exchange_folders(Path("old"), Path("new"))
+    assert (tmp_path / "old/file").read_text() == "old"

@@ -93,6 +93,15 @@ def test_logits_of_a_slice_of_the_vocabulary() -> None:
     torch.testing.assert_close(part, whole[:, 30:80])
 
 
+def test_logits_of_more_states_than_one_tile() -> None:
+    engine = GPT2Engine(our_gpt2(huggingface()))
+    states = engine.prefill(some_prompts([5, 4]), slots=0).states
+    many = states.repeat(vocabulary_head.STATES_PER_TILE, 1)
+    torch.testing.assert_close(
+        all_logits(engine, many), all_logits(engine, states).repeat(vocabulary_head.STATES_PER_TILE, 1)
+    )
+
+
 @pytest.mark.parametrize(("threads", "tried"), [(1, 64), (2, 3)])
 def test_rows_have_the_same_bits_in_any_company(threads: int, tried: int) -> None:
     """States, answers and logits of a prompt are the same alone, among 8 and among 65 prompts."""

@@ -202,10 +202,11 @@ def test_a_refresh_keeps_old_tokens_and_adds_new_items(trained, tmp_path):
 
 def test_a_stock_gpt2_keeps_its_tokenizer_and_gets_item_tokens(tmp_path):
     stock = save_causal(tmp_path / "stock", stock=True)
-    settings = RecommendTrainSettings(**(vars(TINY) | {"init": str(stock), "max_epochs": 1}))
+    settings = RecommendTrainSettings(**(vars(TINY) | {"init": str(stock), "max_epochs": 1, "max_tokens": 400}))
     train_recommend(shop(60), ITEMS, settings, tmp_path / "model")
     manifest = read_manifest(tmp_path / "model")
     assert manifest.first_item_token == 400
+    assert manifest.training["settings"]["max_tokens"] == 255  # one of its 256 positions is the item's
     assert load_tokenizer(tmp_path / "model").get_vocab() == load_tokenizer(stock).get_vocab()
 
 

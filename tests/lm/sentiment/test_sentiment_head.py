@@ -61,6 +61,15 @@ def test_what_a_head_says_of_itself_in_the_manifest_makes_the_same_head(fitted):
         SentimentHead.of(manifest, None)
 
 
+def test_a_manifest_at_its_defaults_leaves_the_logits_and_lapses_move_them():
+    gpt2 = np.log([[0.7, 0.2, 0.1]])
+    plain = SentimentHead.of(Manifest(task="sentiment"), None)
+    np.testing.assert_allclose(plain.of_text(gpt2, ["fine"]), [[0.7, 0.2, 0.1]])
+    lapsing = Manifest(task="sentiment", lapses=[[0.5, 0.0, 0.5], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    head = SentimentHead.of(lapsing, None)
+    np.testing.assert_allclose(head.probabilities(gpt2, ["fine"]), [[0.35, 0.2, 0.45]])
+
+
 def rated_of(counts):
     texts = [f"{i} {' '.join(random.Random(i).choices(FILLER, k=4))}" for i in range(sum(counts))]
     return Rated.split(texts, np.repeat([0, 1, 2], counts))

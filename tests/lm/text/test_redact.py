@@ -131,6 +131,7 @@ def test_no_email_survives(before, address, after):
         ("手机13800138000谢谢", "手机[PHONE]谢谢"),
         ("card 4111-1111-1111-1111 ok", "card [CARD] ok"),
         ("4111 1111 1111 1111 12/27 123", "[CARD]"),
+        ("card 378 282 246 310 005 ok", "card [CARD] ok"),
         ("IBAN GB29 NWBK 6016 1331 9268 19 thanks", "IBAN [IBAN] thanks"),
         ("iban:gb29nwbk60161331926819。", "iban:[IBAN]。"),
         ("order 123-4567890-1234567", "order [NUMBER]"),
