@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -48,6 +51,12 @@ def test_past_questions_teach_what_words_cannot(model):
     scores = BM25([f"{a.title}\n{a.body}" for a in ARTICLES]).scores(questions)
     plain = np.mean([ARTICLES[i].article_id == wanted for i, wanted in zip(scores.argmax(axis=1), right, strict=True)])
     assert learned > 0.9 > plain
+
+
+def test_features_are_words_pairs_and_the_characters_of_words():
+    names = ["w ab", "w 0", "p ab 0", "c <ab", "c ab>", "c <ab>", "c <0>"]
+    assert hashed_features("Ab 12") == Counter(zlib.crc32(name.encode()) & (2**20 - 1) for name in names)
+    assert hashed_features("退货").total() == 5  # two characters, one pair as a term, and two pairs of terms
 
 
 def test_what_nothing_answers_is_less_sure(model):

@@ -10,13 +10,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import minimize
 
 from lm.checkpoint.checkpoint import COLD_ITEMS_FILE, CheckpointError
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.cold_items import ColdItems
-from lm.recommend.fit_hybrid import fit_cold_items
+from lm.recommend.fit_hybrid import COLD_FOLDS, _cold_fold, fit_cold_items
 from lm.recommend.recommender import Recommender
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
@@ -118,6 +119,23 @@ def test_the_constant_is_lowered_by_its_standard_error():
     # The same likelihood four times over has half the standard error.
     assert more[1] - few[1] == pytest.approx(2 * (most[1] - more[1]), rel=0.2)
     assert 0.01 < more[1] - few[1] < 0.1
+
+
+def test_few_customers_move_the_weights_as_far_as_a_standard_normal_prior_lets_them():
+    counted = ColdItems.of([f"word{n % 10}" for n in range(100)], np.ones(100, np.bool_))
+    purchases, wanted = customers_who_go_on_with_a_word(20, likely=0.0)
+    drawn = np.random.default_rng(0).permutation(100)
+    parts = [np.sort(drawn[fold::COLD_FOLDS]) for fold in range(COLD_FOLDS)]
+    folds = [_cold_fold(counted, part, purchases, wanted) for part in parts]
+    begin = np.array([1, np.log(sum(sum(fold.share) for fold in folds) / (20 * 100))])
+
+    def loss(weights: np.ndarray) -> float:
+        surprise = sum(fold.loss(torch.tensor(weights, dtype=torch.float32)).item() for fold in folds)
+        return ((weights - begin) ** 2).sum() / 2 + surprise
+
+    slope, _ = minimize(loss, begin, method="Nelder-Mead").x
+    assert fit_cold_items(counted, purchases, wanted, seed=0).weights[0] == pytest.approx(slope, abs=0.01)
+    assert slope < 0.9
 
 
 @pytest.mark.parametrize(("again", "expected"), [(0, 0.091), (5, 0.0455)])
