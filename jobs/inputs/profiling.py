@@ -126,6 +126,8 @@ def _look(path: Path, converted: Path, replace: bool) -> Iterator[SourceFile]:
     if path.is_dir():
         yield _folder(path)
         return
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe or a device: write its rows to a file, and name that file.")
     ending = _ending(path)
     if ending in _SPREADSHEETS:
         for sheet in _sheets(path, converted, replace):

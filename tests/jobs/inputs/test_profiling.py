@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -77,12 +78,18 @@ def far_cell(folder: Path) -> Path:
     return file
 
 
+def pipe(folder: Path) -> Path:
+    """A pipe that nobody writes into: a reader of it would wait for ever."""
+    os.mkfifo(folder / "orders.csv")
+    return folder / "orders.csv"
+
+
 def folder_of_spreadsheets(folder: Path) -> Path:
     far_cell(folder)
     return folder
 
 
-@pytest.mark.parametrize("write", [unclosed_quote, deep_nesting, far_cell, folder_of_spreadsheets])
+@pytest.mark.parametrize("write", [unclosed_quote, deep_nesting, far_cell, pipe, folder_of_spreadsheets])
 def test_a_file_that_cannot_be_read_is_named(write: Callable[[Path], Path], tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     file = write(tmp_path / "shop")
