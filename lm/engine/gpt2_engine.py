@@ -235,7 +235,8 @@ class GPT2Prefilled:
         n = len(runs.token)
         N = engine.tiles.padded(n)
         ids, positions = np.zeros(N, np.int64), np.zeros(N, np.int64)
-        ids[:n], positions[:n] = runs.token, self.lengths[placement.prompt] + placement.depth
+        ids[:n] = runs.token
+        positions[:n] = self.lengths[placement.prompt] - placement.cut + placement.depth
         x = gpt2.embed(model, self._tensor(ids), self._tensor(positions), engine.buffers.get("x", N, E))
         qkv = engine.buffers.get("qkv", N, 3 * E)
         attended = engine.buffers.get("attended", N, E).zero_()
@@ -288,8 +289,8 @@ class GPT2Prefilled:
             T, R, S = (int(size) for size in shape[:3, start])
             place = np.arange(R)
             each = np.minimum(place, rows[start:stop, None] - 1) + first_row[start:stop, None]  # (n, R) rows
-            in_prompt = np.arange(T) < self.lengths[first : first + n, None, None]  # (n, 1, T)
-            visible = np.concatenate([np.broadcast_to(in_prompt, (n, R, T)), placement.sees[each, :S]], axis=2)
+            seen = self.lengths[first : first + n, None] - placement.cut[each]  # (n, R) tokens of the prompt
+            visible = np.concatenate([np.arange(T) < seen[:, :, None], placement.sees[each, :S]], axis=2)
             calls.append(AttentionCall(query, n, R, int(self._base[first]), T + self._slots, self._mask(visible)))
             queries.append(each.ravel())
             back.append((query + place + R * np.arange(n)[:, None])[place < rows[start:stop, None]])

@@ -63,7 +63,7 @@ class HuggingFacePrefilled:
     def __init__(self, engine: HuggingFaceEngine, prompts: Sequence[Sequence[int]], slots: int) -> None:
         self.model, self.tree = engine.model, KVTree(len(prompts), slots)
         self._prompts = [list(prompt) for prompt in prompts]
-        self._paths: dict[tuple[int, int], list[int]] = {}  # (prompt, slot) -> answer tokens up to the slot
+        self._paths: dict[tuple[int, int], tuple[int, list[int]]] = {}  # (prompt, slot) -> cut, tokens up to the slot
         self._caches: list[Any] = []
         rows = [torch.empty(0, engine.vocabulary)]
         for prompt in self._prompts:
@@ -82,23 +82,33 @@ class HuggingFacePrefilled:
         ends = np.cumsum(runs.length)
         rows = []
         for prompt in np.unique(runs.prompt).tolist():
-            paths, lengths = [], []
-            for run in np.flatnonzero(runs.prompt == prompt).tolist():
+            members = np.flatnonzero(runs.prompt == prompt).tolist()
+            paths: list[tuple[int, list[int]]] = []
+            for run in members:
                 parent, stop, length = int(runs.parent[run]), int(ends[run]), int(runs.length[run])
-                path = [] if parent == ROOT else self._paths[prompt, parent]
+                cut = 0 if runs.cut is None else int(runs.cut[run])
+                cut, path = (cut, []) if parent == ROOT else self._paths[prompt, parent]
                 for row in range(stop - length, stop):
                     path = [*path, int(runs.token[row])]
-                    self._paths[prompt, int(placement.slot[row])] = path
-                paths.append(path)
-                lengths.append(length)
-            logits = self._path_logits(prompt, paths)  # (runs, longest, vocabulary)
-            for path_logits, path, length in zip(logits, paths, lengths, strict=True):
-                rows.append(path_logits[len(path) - length : len(path)].float().cpu())
+                    self._paths[prompt, int(placement.slot[row])] = cut, path
+                paths.append((cut, path))
+            found: dict[int, Tensor] = {}
+            for cut in sorted({cut for cut, _ in paths}):
+                same = [place for place, (other, _) in enumerate(paths) if other == cut]
+                logits = self._path_logits(prompt, cut, [paths[place][1] for place in same])
+                for place, path_logits in zip(same, logits, strict=True):
+                    stop, length = len(paths[place][1]), int(runs.length[members[place]])
+                    found[place] = path_logits[stop - length : stop].float().cpu()
+            rows += [found[place] for place in range(len(members))]
         return torch.cat(rows), placement.last
 
-    def _path_logits(self, prompt: int, paths: list[list[int]]) -> Tensor:
-        """Logits after each token of `paths` that follow a prompt: (len(paths), longest path, vocabulary)."""
-        before, cache = self._prompts[prompt], copy.deepcopy(self._caches[prompt])
+    def _path_logits(self, prompt: int, cut: int, paths: list[list[int]]) -> Tensor:
+        """Logits after each token of `paths` that follow a prompt without its last `cut` tokens.
+
+        Returns (len(paths), longest path, vocabulary).
+        """
+        before = self._prompts[prompt][: len(self._prompts[prompt]) - cut]
+        cache = None if cut else copy.deepcopy(self._caches[prompt])
         given = [] if cache is not None else before
         longest = max(map(len, paths))
         # The padding is at the end, where causal attention hides it from every position that is read.

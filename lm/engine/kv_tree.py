@@ -32,6 +32,7 @@ class TokenRuns(NamedTuple):
     length: Ints  # (M,) tokens in the run, at least 1
     token: Ints  # (N,) the tokens of all runs, concatenated; N = sum of length
     keep: Bools  # (M,) whether later runs may continue it; other runs' slots are reused
+    cut: Ints | None = None  # (M,) last tokens of the prompt that a run from ROOT does not follow; None: it follows all
 
 
 class Placement(NamedTuple):
@@ -39,7 +40,8 @@ class Placement(NamedTuple):
 
     prompt: Ints  # (N,)
     slot: Ints  # (N,)
-    depth: Ints  # (N,) answer tokens before it; its position is the prompt's length + depth
+    depth: Ints  # (N,) answer tokens before it; its position is the prompt's length - cut + depth
+    cut: Ints  # (N,) last tokens of the prompt that the row does not see
     last: Ints  # (M,) slot of each run's last row
     sees: Bools  # (N, slots) the slots that a row may attend to, its own included
 
@@ -53,6 +55,7 @@ class KVTree:
         self.used: Ints = np.zeros(prompts, np.int64)  # kept rows, which have the first slots
         self._sees: Bools = np.zeros((prompts, slots, slots), np.bool_)
         self._depth: Ints = np.zeros((prompts, slots), np.int64)
+        self._cut: Ints = np.zeros((prompts, slots), np.int64)
 
     def place(self, runs: TokenRuns) -> Placement:
         """Assign a slot to every row of the runs."""
@@ -73,13 +76,19 @@ class KVTree:
         parent = np.maximum(runs.parent, 0)
         before = np.where(follows, self._depth[runs.prompt, parent] + 1, 0)  # (M,)
         depth = before[run] + step
+        cut = np.where(follows, self._cut[runs.prompt, parent], 0 if runs.cut is None else runs.cut)[run]
         sees = self._sees[prompt, parent[run]] & follows[run, None]  # (N, slots)
         row = np.repeat(np.arange(len(run)), step + 1)  # each row, once for every row of its run up to itself
         earlier = np.arange(len(row)) - (np.cumsum(step + 1) - step - 1)[row] + first[run[row]]
         sees[row, slot[earlier]] = True
         self._sees[prompt, slot] = sees
         self._depth[prompt, slot] = depth
-        return Placement(prompt, slot, depth, slot[first + runs.length - 1], sees)
+        self._cut[prompt, slot] = cut
+        return Placement(prompt, slot, depth, cut, slot[first + runs.length - 1], sees)
+
+    def forget(self) -> None:
+        """Free the slots of all rows: no later run continues one of them."""
+        self.used[:] = 0
 
     def _grow(self, slots: int) -> None:
         """Grow to at least `slots` slots a prompt, at least doubling the number."""
@@ -88,4 +97,5 @@ class KVTree:
         more = max(round_up(slots, SLOT_MULTIPLE), 2 * self.slots) - self.slots
         self._sees = np.pad(self._sees, ((0, 0), (0, more), (0, more)))
         self._depth = np.pad(self._depth, ((0, 0), (0, more)))
+        self._cut = np.pad(self._cut, ((0, 0), (0, more)))
         self.slots += more

@@ -69,6 +69,17 @@ class CoPurchaseFeatures:
             found += [(place, value.astype(np.float32)) for value in values]
         return found
 
+    def contributions(self, purchases: Sequence[Ints]) -> tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]:
+        """(n, N) what `add` adds to the logits: for items bought together with the customer's own, and for these."""
+        shape = len(purchases), self.cosines.shape[0]
+        sums = [scipy.sparse.csr_matrix(shape, dtype=np.float64), scipy.sparse.csr_matrix(shape, dtype=np.float64)]
+        for number, ((place, value), weight) in enumerate(
+            zip(self.features(purchases), self.weights[1:], strict=False)
+        ):
+            at = np.divmod(place, shape[1])
+            sums[number >= len(_NEWEST)] += scipy.sparse.csr_matrix((value * np.float64(weight), at), shape=shape)
+        return sums[0], sums[1]
+
     def save(self, folder: Path) -> None:
         """Write the cosines into a model's folder; the manifest holds the weights."""
         names = ("indptr", "indices", "data")

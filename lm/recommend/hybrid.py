@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -14,6 +15,17 @@ from numpy.typing import NDArray
 from lm.checkpoint.manifest import Manifest
 from lm.recommend.co_purchase import CoPurchaseFeatures, Ints
 from lm.recommend.cold_items import ColdItems
+
+Floats = NDArray[np.float64]
+
+
+class Parts(NamedTuple):
+    """The summands of a score. `gpt2` also holds the normaliser, which is the same for all products of a customer."""
+
+    gpt2: float
+    bought_together: float = 0.0
+    bought_again: float = 0.0
+    like_its_title: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,22 @@ class Hybrid:
         if self.cold_items is None or cold is None:
             return logits.log_softmax(dim=1)
         return self.cold_items.log_probs(logits, purchases, cold)
+
+    def parts(self, scores: Sequence[Floats], codes: Sequence[Ints], purchases: Sequence[Ints]) -> list[list[Parts]]:
+        """The summands of the scores of some items (by code) of n customers; they sum to the score.
+
+        Cold items have the codes from the number of known items on, as in `log_probs`.
+        """
+        added = self.co_purchase and self.co_purchase.contributions(purchases)
+        known = len(self.cold_items.bought) if self.cold_items is not None else np.iinfo(np.int64).max
+        found = []
+        for row, (of_row, items) in enumerate(zip(scores, codes, strict=True)):
+            at = np.where(items < known, items, 0)
+            together, again = (m[row, at].toarray().ravel() for m in added) if added else (at * 0.0, at * 0.0)
+            rest = of_row - together - again
+            values = zip(of_row.tolist(), items.tolist(), rest.tolist(), together.tolist(), again.tolist(), strict=True)
+            found.append([Parts(g, t, a) if item < known else Parts(0, 0, 0, s) for s, item, g, t, a in values])
+        return found
 
     def with_weights(self, manifest: Manifest) -> Manifest:
         """The manifest with the fitted weights."""

@@ -7,7 +7,7 @@ the sellable ones that it does not know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -157,12 +157,10 @@ class Recommender:
         manifest = self.encoder.manifest
         states = self.engine.prefill(prompts, 0).states
         bought = [purchases_in_prompt(prompt, manifest.first_item_token) for prompt in prompts]
-        listable, column = self._listable, self._column
-        k = min(k, len(listable))
+        column = self._column
+        k = min(k, len(self._listable))
         lists: list[list[ScoredItem]] = []
-        for start, logits in self.engine.logits(states, manifest.first_item_token, len(manifest.item_ids)):
-            log_p = self.hybrid.log_probs(logits, bought[start : start + len(logits)], self._cold)
-            scores = log_p[:, listable.to(log_p.device)]  # (n, listable items)
+        for start, scores in self.token_log_probs(states, bought):
             for i, rows in enumerate(excluded[start : start + len(scores)]):
                 scores[i, column[rows][column[rows] >= 0]] = -torch.inf
             if not k:
@@ -173,6 +171,29 @@ class Recommender:
             score = scores[hit].cpu().numpy().astype(np.float64)
             lists += self._lists(len(scores), prompt, self._listable_rows[place], score, k)
         return lists
+
+    def token_log_probs(self, states: torch.Tensor, bought: Sequence[Ints]) -> Iterator[tuple[int, torch.Tensor]]:
+        """Log-probabilities of the listable products after states (N, E), for models of item tokens.
+
+        `bought` holds the item codes of each row's purchases, oldest first. Yields (first row, scores (n, listable)).
+        """
+        manifest = self.encoder.manifest
+        for start, logits in self.engine.logits(states, manifest.first_item_token, len(manifest.item_ids)):
+            log_p = self.hybrid.log_probs(logits, bought[start : start + len(logits)], self._cold)
+            yield start, log_p[:, self._listable.to(log_p.device)]
+
+    def columns(self, item_ids: Sequence[str]) -> Ints:
+        """The columns of products in `token_log_probs`. Raises KeyError for a product that cannot be listed."""
+        rows = self.catalogue.index(item_ids).astype(np.int64)
+        columns: Ints = np.where(rows < 0, -1, self._column[rows])
+        if (columns < 0).any():
+            raise KeyError("a product is not in the catalogue, or the model cannot list it")
+        return columns
+
+    def codes(self, columns: Ints) -> Ints:
+        """The code of each column's product in the model; cold products have codes from the number of known ones on."""
+        codes: Ints = self._listable.numpy()[columns]
+        return codes
 
     def _lists(self, prompts: int, prompt: Ints, row: Ints, score: Floats, k: int) -> list[list[ScoredItem]]:
         """The best k of the found rows of each prompt; ties go to the lower row, which is the lower item_id."""

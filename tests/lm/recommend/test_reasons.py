@@ -1,0 +1,147 @@
+"""Parts sum to the score, weights equal a fresh prediction without the event, and counterfactuals hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lm.recommend.counterfactual import counterfactual
+from lm.recommend.fit_hybrid import count_hybrid
+from lm.recommend.hybrid import Hybrid
+from lm.recommend.reasons import ItemReasons, Reasoner, event_texts, without_events
+from lm.recommend.recommender import Recommender
+from tests.lm.recommend.test_recommender import ITEMS, TITLES, make_recommender
+from tests.models import save_causal
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TITLED = [
+    "Customer history\nSearched: ink for my printer\nBought: Black ink cartridge\nBought: Red cotton T-shirt\nBought:",
+    "Customer history\nReviewed 5/5: Argan oil shampoo: smells lovely, my hair is soft\nBought:",
+    "Customer history\nBought:",
+]
+CODED = [
+    "Customer history\nSearched: ink\nReviewed 5/5: <|item:i003|>: nice\n<|item:i004|>\n<|item:i005|>\n<|item:i004|>\n",
+    "Customer history\nSearched: ink for my printer\n",
+    "Customer history\n<|item:i007|>\n",
+    "Customer history\n",
+]
+
+
+@pytest.fixture(scope="module")
+def titles(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    path = save_causal(tmp_path_factory.mktemp("titles") / "m", n_embd=32, n_layer=2, n_head=2, spread=0.15)
+    return make_recommender(path, ITEMS, TITLES)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
+    """Items 0 to 99 were bought, 100 to 149 are known to the model, the others have only a title."""
+    path: Path = save_causal(tmp_path_factory.mktemp("tokens") / "m", item_ids=ITEMS[:150], spread=0.15)
+    bought = [[ITEMS[n], ITEMS[(n * 7 + 1) % 100], ITEMS[n]] for n in range(100)]
+    counted = count_hybrid(bought, dict(zip(ITEMS[:150], TITLES[:150], strict=True)), co_purchase=True, cold_items=True)
+    assert counted.co_purchase is not None
+    assert counted.cold_items is not None
+    hybrid = Hybrid(
+        replace(counted.co_purchase, weights=(0.9, 0.3, 0.2, 0.5, 0.25, 0.7)),
+        replace(counted.cold_items, weights=(1.0, -1.5)),
+    )
+    model = make_recommender(path, ITEMS, TITLES)
+    return Recommender(model.engine, model.encoder, model.catalogue, hybrid=hybrid)
+
+
+def listed(model: Recommender, prompts: list[str], k: int = 4) -> list[list[str]]:
+    return [[one.item_id for one in found] for found in model.recommend(prompts, [[]] * len(prompts), k)]
+
+
+def all_scores(model: Recommender, prompt: str) -> dict[str, float]:
+    return {one.item_id: one.score for one in model.recommend([prompt], [[]], len(model.catalogue))[0]}
+
+
+@pytest.mark.parametrize("coding", ["titles", "tokens"])
+def test_weights_equal_a_prediction_from_scratch_and_parts_sum_to_the_score(
+    coding: str, request: pytest.FixtureRequest
+) -> None:
+    model: Recommender = request.getfixturevalue(coding)
+    prompts = TITLED if coding == "titles" else CODED
+    lists = listed(model, prompts)
+    if coding == "tokens":
+        lists[0] = [ITEMS[n] for n in (4, 29, 120, 170, 12)]  # bought, bought together, two without buyers, another
+    found = Reasoner(model).reasons(prompts, lists)
+    for prompt, items, reasons in zip(prompts, lists, found, strict=True):
+        whole = all_scores(model, prompt)
+        events = range(len(event_texts(model.encoder, prompt)))
+        without = [all_scores(model, without_events(model.encoder, prompt, [event])) for event in events]
+        for item, reason in zip(items, reasons, strict=True):
+            assert reason.score == pytest.approx(whole[item], abs=1e-4)
+            assert sum(reason.parts) == pytest.approx(whole[item], abs=1e-4)
+            assert reason.weights == pytest.approx([whole[item] - other[item] for other in without], abs=2e-4)
+    if coding == "tokens":
+        own, together, unbought, cold = (one.parts for one in found[0][:4])
+        assert own.bought_again > 0
+        assert together.bought_together > 0
+        assert cold.gpt2 == unbought.gpt2 == 0
+        assert max(cold.like_its_title, unbought.like_its_title) < 0
+
+
+def test_reasons_do_not_depend_on_the_batch(tokens: Recommender, titles: Recommender) -> None:
+    for model, prompts in ((tokens, CODED), (titles, TITLED)):
+        lists = listed(model, prompts)
+        together = Reasoner(model).reasons(prompts, lists)
+        alone = [Reasoner(model).reasons([prompt], [items])[0] for prompt, items in zip(prompts, lists, strict=True)]
+        assert together == alone
+
+
+def test_long_prompts_take_several_passes(tokens: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = "Customer history\n" + "".join(f"Searched: ink for my printer {n}\n" for n in range(8)) + CODED[2][17:]
+    whole = Reasoner(tokens).reasons([prompt], listed(tokens, [prompt]))[0]
+    monkeypatch.setattr("lm.recommend.reasons.PASS_ROWS", 16)
+    pieces = Reasoner(tokens).reasons([prompt], listed(tokens, [prompt]))[0]
+    weights = np.array([one.weights for one in whole]), np.array([one.weights for one in pieces])
+    assert weights[0].shape == (4, 9)
+    np.testing.assert_allclose(*weights, atol=1e-4)
+
+
+def test_a_product_that_cannot_be_listed_is_an_error(tokens: Recommender) -> None:
+    with pytest.raises(KeyError, match="not in the catalogue"):
+        Reasoner(tokens).reasons(CODED[:1], [["no such product"]])
+
+
+def test_a_counterfactual_takes_the_product_off_the_list(tokens: Recommender) -> None:
+    prompt = CODED[0]
+    item = listed(tokens, [prompt], 3)[0][0]
+    reason: ItemReasons = Reasoner(tokens).reasons([prompt], [[item]])[0][0]
+
+    def is_listed(sets: object) -> list[bool]:
+        return [item in found for found in listed(tokens, [without_events(tokens.encoder, prompt, s) for s in sets], 3)]
+
+    found = counterfactual(reason.weights, is_listed)
+    if found is None:
+        assert is_listed([range(5)]) == [True]
+    else:
+        assert is_listed([found]) == [False]
+
+
+@given(st.integers(0, 7), st.sets(st.frozensets(st.integers(0, 6), min_size=1, max_size=4), max_size=5), st.data())
+def test_counterfactuals_are_minimal(count: int, causes: set[frozenset[int]], data: st.DataObject) -> None:
+    """The product is gone without all events of any of the `causes`."""
+    weights = data.draw(st.lists(st.floats(-1, 1), min_size=count, max_size=count))
+    possible = [cause for cause in causes if max(cause) < count]
+
+    def is_listed(sets: object) -> list[bool]:
+        return [not any(cause <= set(one) for cause in possible) for one in sets]
+
+    found = counterfactual(weights, is_listed)
+    if found is None:
+        assert not possible
+        return
+    assert is_listed([found]) == [False]
+    assert all(is_listed([fewer]) == [True] for fewer in combinations(found, len(found) - 1))
+    smallest = min(map(len, possible))
+    assert len(found) == smallest if smallest <= 2 else len(found) >= smallest
