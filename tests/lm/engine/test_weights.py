@@ -143,6 +143,9 @@ def test_missing_and_misshapen_weights_are_named(tmp_path: Path) -> None:
         load_gpt2(path, head="score.weight")
     tensors = load_file(path / "model.safetensors")
     name = "transformer.h.0.ln_1.bias"
+    save_file({other: tensor for other, tensor in tensors.items() if other != name}, path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"ln_1\.bias.*train --task recommend"):
+        load_gpt2(path)
     save_file({**tensors, name: tensors[name][:5].clone()}, path / "model.safetensors")
     with pytest.raises(CheckpointError, match=r"h\.0\.ln_1\.bias has the shape"):
         load_gpt2(path)
