@@ -53,6 +53,7 @@ SOURCES = (
 #: The tests of modules, or of all others of a room, that are tested through another module.
 TESTS = {
     "jobs/config/input_settings.py": ["jobs/config/test_config.py"],
+    "jobs/config/strict_model.py": ["jobs/config/test_config.py", "jobs/config/test_config_fuzz.py"],
     "jobs/config/train_settings.py": ["jobs/config/test_config.py"],
     "jobs/inputs/column_names.py": ["jobs/commands/test_init.py"],
     "jobs/inputs/guessing.py": ["jobs/commands/test_init.py"],

@@ -11,13 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
 
 from lm.checkpoint.checkpoint import COLD_ITEMS_FILE, CheckpointError
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.recommend.catalogue import Catalogue
+from lm.recommend.co_purchase import CoPurchaseFeatures
 from lm.recommend.cold_items import ColdItems
 from lm.recommend.fit_hybrid import COLD_FOLDS, _cold_fold, fit_cold_items
+from lm.recommend.hybrid import Hybrid
 from lm.recommend.recommender import Recommender
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
@@ -157,6 +160,15 @@ def test_without_anything_to_learn_from_new_products_stay_out():
     fitted = fit_cold_items(counted, [codes(0)], [codes(0)], seed=0)  # bought again: not new
     log_p = fitted.log_probs(torch.zeros(1, 5), [codes(0)], fitted.vectors(["tea"]))
     assert log_p[0, 5].exp() == 0
+
+
+def test_the_manifest_has_the_weights_of_the_parts_that_there_are():
+    co_purchase = CoPurchaseFeatures(csr_matrix((5, 5), dtype=np.float32))
+    both = Hybrid(co_purchase, cold_items(1.5, -3.0)).with_weights(Manifest())
+    assert both.neighbour_weights == list(co_purchase.weights)
+    assert both.newcomer_weights == [1.5, -3.0]
+    neither = Hybrid().with_weights(both)
+    assert neither.neighbour_weights == neither.newcomer_weights == []
 
 
 def test_saved_and_loaded(tmp_path):
