@@ -4,7 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.processors import TemplateProcessing
@@ -152,6 +154,14 @@ def test_tokenizer_of_vocab_and_merges_equals_that_of_tokenizer_json(model, tmp_
 def test_special_tokens_typed_by_a_customer_are_text(model):
     tokenizer = checkpoint.load_tokenizer(model)
     assert tokenizer.token_to_id("<|endoftext|>") not in tokenizer.encode("a <|endoftext|> b").ids
+
+
+def test_ngrams_know_the_categories_that_they_learned(model):
+    assert not checkpoint.ngrams_know_categories(model)
+    for known in ([], ["shoes"]):
+        tensors = {"categories": np.zeros(len(known), np.int64)}
+        save_file(tensors, model / checkpoint.NGRAMS_FILE, {"version": checkpoint.NGRAMS_VERSION})
+        assert checkpoint.ngrams_know_categories(model) == bool(known)
 
 
 def test_a_tokenizer_adds_no_special_tokens_unless_it_says_so(model):

@@ -224,6 +224,7 @@ def test_pack_bounds_tokens_and_sorts_by_length() -> None:
     assert pack([], 10) == []
     assert rows_within_budget([16, 16, 9, 9], budget=48) == 3
     assert rows_within_budget([16, 16, 9, 9], budget=48, extra=10, budget_with_extra=55) == 2
+    assert rows_within_budget([16] * 5, budget=99, extra=10, budget_with_extra=80) == 3
 
 
 @pytest.mark.parametrize("activation", sorted(gpt2.ACTIVATIONS))
