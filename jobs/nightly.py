@@ -22,7 +22,7 @@ from jobs.store import gate, store_format
 from jobs.store.attempts import record_attempt
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
-from jobs.store.publish import publish_staged, recover, stage_tables
+from jobs.store.publish import publish_staged, recover, stage_tables, temporary_folders
 from jobs.store.store import Store
 from jobs.tables import groups, loyalty
 from jobs.tables.metrics import input_ages, night_metrics, quarantine_counts, table_rows
@@ -54,7 +54,11 @@ def run_night(
     night = Night(f"{run_date}-{uuid.uuid4().hex[:8]}", run_date, store, deadline)
     stages = Stages(console)
     night.seconds = stages.seconds
-    with lock(spark, store, night.run_id), record_attempt(spark, store, night.run_id, run_date):
+    with (
+        lock(spark, store, night.run_id),
+        record_attempt(spark, store, night.run_id, run_date),
+        temporary_folders(spark, store, night.run_id),
+    ):
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)

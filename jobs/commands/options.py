@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from datetime import date, datetime
@@ -38,10 +39,15 @@ def load_config(path: Path, overrides: list[str] | None) -> Config:
 
 
 def session(command: str, config: Config) -> SparkSession:
-    """Create the Spark session of a command."""
+    """Create the Spark session of a command. Files that this process and Spark create have the mode of `store_umask`.
+
+    The JVM and the Python workers inherit the umask; Hadoop's file systems need a setting.
+    """
     from jobs.spark.session import create_session
 
-    return create_session(f"regulars {command}", timezone=config.timezone, conf=config.spark)
+    os.umask(int(config.store_umask, 8))
+    conf = {"spark.hadoop.fs.permissions.umask-mode": config.store_umask} | config.spark
+    return create_session(f"regulars {command}", timezone=config.timezone, conf=conf)
 
 
 def shop_today(timezone: str) -> date:

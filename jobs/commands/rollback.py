@@ -1,7 +1,8 @@
 """`regulars rollback`: restores the version of a date that its last publish replaced.
 
 Readers see the old or the new version, as in a publish. The replaced version is kept, so a second rollback undoes the
-first.
+first. Customers who opted out since are left out of the restored version: it is filtered by the list of opt-outs that
+the newest published date reads.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ import uuid
 from collections.abc import Sequence
 from datetime import date
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 from rich.console import Console
 
 from jobs.config.config import Config
+from jobs.inputs import optouts
+from jobs.inputs.reader import read_inputs
 from jobs.spark import files
 from jobs.spark.errors import UsageError
-from jobs.store import store_format
+from jobs.store import filtered_parquet, store_format
 from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, trash_folder
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
@@ -38,7 +42,9 @@ def rollback(
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
         undone = _newest_publish(spark, store, run_date)
-        swaps = _old_versions(spark, store, run_date, undone) if undone else []
+        old = _old_versions(spark, store, run_date, undone) if undone else {}
+        opted_out = _opted_out(spark, config, store, run_date, run_id) if old else pa.array([], pa.string())
+        swaps = [_restoring(spark, store, run_id, target, folder, opted_out) for target, folder in old.items()]
         if undone is None or not swaps:
             tables = files.listdir(spark, store.tables)
             if not any(run_date in published_dates(spark, store, table) for table in tables):
@@ -64,14 +70,35 @@ def _newest_publish(spark: SparkSession, store: Store, run_date: date) -> Intent
     return of_date[-1] if of_date else None
 
 
-def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Intent) -> list[FolderSwap]:
-    """Return a swap from the trash for each folder of the date that the publish replaced or retired."""
-    found = []
-    for path in _targets(undone):
-        old = trash_folder(store, undone.run_id, path)
-        if _is_of(run_date, path) and files.exists(spark, old):
-            found.append(prepare_swap(spark, store, old, f"{store.root}/{path}"))
-    return found
+def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Intent) -> dict[str, str]:
+    """Return the folder in the trash of each folder of the date that the publish replaced or retired."""
+    of_date = {path: trash_folder(store, undone.run_id, path) for path in _targets(undone) if _is_of(run_date, path)}
+    return {path: folder for path, folder in of_date.items() if files.exists(spark, folder)}
+
+
+def _opted_out(spark: SparkSession, config: Config, store: Store, run_date: date, run_id: str) -> pa.Array:
+    """Return the ids of all customers who opted out, as the newest published date reads them."""
+    if optouts.TABLE not in config.inputs:
+        return pa.array([], pa.string())
+    newest = max([run_date, *published_dates(spark, store, "runs")])
+    found = read_inputs(spark, config, newest, store.work(run_id), (optouts.TABLE,)).opted_out
+    assert found is not None, "the table was asked for"
+    ids = pa.array([row["user_id"] for row in found.collect()], pa.string())
+    files.delete(spark, store.work(run_id))
+    return ids
+
+
+def _restoring(
+    spark: SparkSession, store: Store, run_id: str, target: str, folder: str, opted_out: pa.Array
+) -> FolderSwap:
+    """Return the swap that restores an old folder; a copy without the rows of `opted_out` where it has such rows."""
+    names = files.listdir(spark, folder)
+    if any(filtered_parquet.count_rows(spark, f"{folder}/{name}", "user_id", opted_out) for name in names):
+        staged = f"{store.staging(run_id)}/{target.removeprefix('tables/')}"
+        for name in names:
+            filtered_parquet.write_without(spark, f"{folder}/{name}", f"{staged}/{name}", "user_id", opted_out)
+        folder = staged
+    return prepare_swap(spark, store, folder, f"{store.root}/{target}")
 
 
 def _targets(intent: Intent) -> Sequence[str]:

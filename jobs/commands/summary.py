@@ -19,7 +19,7 @@ _SAMPLES = 5
 
 
 def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
-    """Print the summary. Sample rows come from the published tables, whose personal data is redacted."""
+    """Print the summary. Sample rows name no customer and no review."""
     console.print(_accounts(night))
     if night.quarantined:
         reasons = ", ".join(f"{table}: {rule} {n:,}" for (table, rule), n in sorted(night.quarantined.items()))
@@ -69,11 +69,9 @@ def _samples(spark: SparkSession, night: Night, name: str) -> Table:
 def _first_ranks(rows: DataFrame) -> DataFrame:
     """Return the first product of a few customers, chosen by a hash, so always the same ones."""
     first = rows.where("rank = 1").orderBy(F.xxhash64("user_id"), "user_id").limit(_SAMPLES)
-    return first.select("user_id", "rank", "item_id", "title", "score", "why_scored")
+    return first.select("rank", "item_id", "title", "score", "why_scored")
 
 
 def _labelled(rows: DataFrame) -> DataFrame:
     spread = rows.orderBy(F.xxhash64("review_id"), "review_id").limit(_SAMPLES)
-    return spread.select(
-        "review_id", "item_id", "rating", "label", "p_negative", "p_neutral", "p_positive", "disagrees"
-    )
+    return spread.select("item_id", "rating", "label", "p_negative", "p_neutral", "p_positive", "disagrees")

@@ -199,6 +199,12 @@ class InputSettings(SourceSettings):
         description="unreadable files that a night may skip, each named in quarantine; one more ends the night",
     )
 
+    allow_empty: bool = Field(
+        default=False,
+        description="of optouts only: whether a list without customers, or with none that another table has, is right; "
+        "otherwise it ends the night",
+    )
+
     @field_validator("where", "query")
     @classmethod
     def _known_placeholders(cls, value: str | None) -> str | None:

@@ -244,6 +244,12 @@ class Config(Section):
     publish: PublishSettings = PublishSettings()
     gc: GcSettings = GcSettings()
     loyalty: LoyaltySettings = LoyaltySettings()
+    store_umask: str = Field(
+        default="077",
+        pattern="^[0-7]{3}$",
+        description='umask, as octal text, of every file that a command creates: "077" lets only this user read the '
+        'store; "027" lets its group read the tables',
+    )
     spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
 
     @field_validator("store")
@@ -255,6 +261,13 @@ class Config(Section):
                 f"{scheme}:// is an object store, where a rename is not atomic: set store to a folder or hdfs:// URI, "
                 f"and publish to {scheme}:// with publish.format: delta and publish.to"
             )
+        return value
+
+    @field_validator("store_umask", mode="before")
+    @classmethod
+    def _umask_is_text(cls, value: object) -> object:
+        if isinstance(value, int):  # YAML reads 027 as a number
+            raise ValueError('write the umask in quotes, such as "027"')
         return value
 
     @field_validator("timezone")
@@ -281,9 +294,13 @@ class Config(Section):
     @field_validator("inputs")
     @classmethod
     def _inputs_make_a_night(cls, inputs: dict[str, InputSettings]) -> dict[str, InputSettings]:
-        for table in inputs:
+        for table, source in inputs.items():
             if table not in INPUTS:
                 raise ValueError(f"{table[:80]} is not an input table; {did_you_mean(table, INPUTS)}")
+            if source.allow_empty and table != "optouts":
+                raise ValueError(f"{table}.allow_empty: the key is of optouts only, remove it")
+        if "optouts" in inputs and inputs["optouts"].max_bad_files:
+            raise ValueError("optouts.max_bad_files: a file that is left out would void its opt-outs; remove the key")
         if not {"purchases", "reviews"} & set(inputs):  # reviews alone train and evaluate the sentiment model
             raise ValueError("purchases is missing: name the table of what customers bought, with its path")
         if "purchases" in inputs and "items" not in inputs and TITLE not in (inputs["purchases"].columns or {}):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -198,3 +199,17 @@ def normalise(name: str) -> str:
     text = "".join(c for c in text if not unicodedata.combining(c))
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
     return re.sub(r"[\W_]+", "_", text.lower()).strip("_")
+
+
+#: What values of customers, orders and times have and names of columns do not.
+_LIKE_VALUE = re.compile(r"\d{3}|@|\d[-/.:]\d|^[\W\d_]*$")
+
+
+def are_names(columns: Sequence[str]) -> bool:
+    """Return whether these are names of columns, and not the first row of a file without a header.
+
+    One of them is a name that shops give to columns, and none looks like a value. When in doubt they are no names.
+    """
+    known = [names for table in COLUMN_NAMES.values() for names in table.values()]
+    is_known = any(names.score(normalise(column)) for column in columns for names in known)
+    return is_known and not any(_LIKE_VALUE.search(column) for column in columns)

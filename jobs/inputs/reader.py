@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.config.input_settings import InputSettings
 from jobs.config.settings import Config
+from jobs.inputs import optouts
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
 from jobs.inputs.delisted import earlier_snapshots, items_of_purchases, items_of_snapshots, most_frequent_titles
 from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
@@ -29,7 +30,6 @@ from jobs.inputs.row_accounting import (
     end_of_date,
     is_copy,
     keep_written_rows,
-    mark_opted_out,
     number_copies,
     refuse_imbalance,
     reject_unknown_ids,
@@ -55,6 +55,8 @@ class Inputs:
 
     #: Used rows by table, in the contract's columns.
     used: dict[str, DataFrame]
+    #: `user_id` of the customers who opted out; None without such an input.
+    opted_out: DataFrame | None
     #: One row per rejected row or unreadable file.
     quarantine: DataFrame
     accounts: dict[str, RowAccount]
@@ -102,6 +104,8 @@ def read_inputs(
         found = read_table(spark, table, source, tables, end, f"{work}/{table}")
         if table in ("items", "purchases") or (table == "reviews" and "purchases" not in wanted):
             _refuse_empty(table, source, found, run_date)
+        if table == optouts.TABLE:
+            optouts.refuse_empty_optouts(source, found)
         return found
 
     with named_sources(spark, named, sources), ThreadPoolExecutor(_THREADS) as pool:
@@ -118,8 +122,10 @@ def read_inputs(
             elif config.inputs["purchases"].maps_title:
                 titled = items_of_purchases(tables["purchases"].product_rows)
                 tables["items"] = _with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
+    unmatched = optouts.check_matches(config, wanted, tables)
     return Inputs(
-        used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != "optouts"},
+        used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != optouts.TABLE},
+        opted_out=tables[optouts.TABLE].used.select("user_id") if optouts.TABLE in tables else None,
         quarantine=collect_quarantine(
             spark,
             {t: tables[t].written for t in tables if t in config.inputs},
@@ -129,7 +135,7 @@ def read_inputs(
         rejected_by_rule={
             (t, rule): n for t, read in tables.items() for rule, n in sorted(read.rejected_by_rule.items())
         },
-        notes=[note for read in tables.values() for note in read.notes],
+        notes=[*(note for read in tables.values() for note in read.notes), *unmatched],
         versions={
             input_version(section, name): str(source.version)
             for section, found in (("inputs", sources), ("sources", named))
@@ -182,7 +188,7 @@ def _scan(
     with_title = table == "purchases" and ("items" not in tables or source.maps_title)
     columns = input_columns(table, with_title)
     names = [column.name for column in columns]
-    read, decided, copies = Observation(), Observation(), Observation()
+    read, opted_out, decided, copies = (Observation() for _ in range(4))
 
     opened = open_source(spark, table, source, excluded_files)
     notes = refuse_schema_drift(spark, table, source, opened)
@@ -191,8 +197,8 @@ def _scan(
     raw = raw.observe(read, _count_rows().alias("rows"), F.count_if(has_undecoded_text(raw)).alias("undecoded"))
     rows = validate_rows(raw, table, columns)
     rows = reject_unknown_ids(rows, table, tables)
-    rows = mark_opted_out(rows, table, tables)
-    rows = decide_outcome(rows, table, end).observe(
+    rows = optouts.mark_opted_out(rows, tables)
+    rows = decide_outcome(rows.observe(opted_out, optouts.matched_ids()), table, end).observe(
         decided, *(F.count_if(F.col("__outcome") == o).alias(o) for o in ("opted_out", "outside_window"))
     )
     rows = keep_written_rows(rows, table, names)
@@ -218,7 +224,8 @@ def _scan(
     refuse_imbalance(table, account)
     notes += refuse_undecoded_text(table, source, account.read, int(read.get["undecoded"]))
     rejected_by_rule = counts | ({FILE_UNREADABLE: len(excluded_files)} if excluded_files else {})
-    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes, before_returns)
+    matched = frozenset(opted_out.get["matched"])
+    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes, matched, before_returns)
 
 
 def _count_rows() -> Column:

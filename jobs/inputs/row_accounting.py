@@ -1,6 +1,6 @@
 """Decides the one outcome of each source row: used, or one reason why not.
 
-The reasons are checked in one order: quarantined (unless the row happened after the window), opted out, outside the
+The reasons are checked in one order: opted out, quarantined (unless the row happened after the window), outside the
 window, duplicate, returned. A row with none of them is used. Returns that match no purchase are quarantined.
 """
 
@@ -24,6 +24,8 @@ from jobs.spark.errors import GateRefused
 #: A catalogue with more products than this is not broadcast to every executor.
 _MAX_BROADCAST_ITEMS = 3_000_000
 _KEY_SEPARATOR = "\x1f"
+#: Name of the column that is not null in the rows of customers who opted out.
+OPTED_OUT = "__opted_out"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class ReadTable:
     excluded_files: Sequence[str] = ()
     #: Warnings for the operator, one line each.
     notes: Sequence[str] = ()
+    #: Hashes of the opted-out ids that this table has.
+    opted_out_ids: frozenset[int] = frozenset()
     #: The valid rows before returns were netted, if there were any: they name products, too.
     before_returns: DataFrame | None = None
 
@@ -100,16 +104,10 @@ def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTab
     return rows
 
 
-def mark_opted_out(rows: DataFrame, table: str, tables: Mapping[str, ReadTable]) -> DataFrame:
-    """Add `__opted_out`, which is not null in the rows of customers who opted out."""
-    if "optouts" not in tables or "user_id" not in rows.columns:
-        return rows.withColumn("__opted_out", F.lit(None).cast("string"))
-    opted_out = tables["optouts"].used.select(F.col("user_id").alias("__opted_out"))
-    return rows.join(opted_out, on=F.col("user_id") == F.col("__opted_out"), how="left")
-
-
 def decide_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
     """Add `__outcome`: the first reason that applies, or null for rows that are used unless they repeat another.
+
+    The opt-out comes first: not even a rejected row of an opted-out customer is published.
 
     A rejected row that happened at or after `end` is outside the window: on the run's date it did not exist yet.
     A date that is repeated later therefore rejects the same rows.
@@ -117,8 +115,8 @@ def decide_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
     time_column = schemas.contract(table).time_column
     is_later = F.lit(False) if time_column is None else F.coalesce(~is_before(end, time_column), F.lit(False))
     outcome = (
-        F.when(F.col(RULE).isNotNull() & ~is_later, "quarantined")
-        .when(F.col("__opted_out").isNotNull(), "opted_out")
+        F.when(F.col(OPTED_OUT).isNotNull(), "opted_out")
+        .when(F.col(RULE).isNotNull() & ~is_later, "quarantined")
         .when(is_later, "outside_window")
     )
     rows = rows.withColumn("__outcome", outcome)

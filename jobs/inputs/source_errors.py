@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame
 
 from jobs.config.input_settings import SourceSettings
 from jobs.inputs.charsets import ENCODING_HINT, is_undecoded
+from jobs.inputs.column_names import are_names
 from jobs.inputs.expressions import find_column
 from jobs.inputs.jdbc import sql_exception
 from jobs.spark.errors import BadFile, InputError
@@ -87,11 +88,11 @@ def _explanation(
                 f'{key.rpartition(".")[2]}: "{quoted}"'
             )
         return (
-            f"{source.place} has no column {name}. {describe_columns(df)} Correct {key}; in an expression write "
+            f"{source.place} has no column {name}. {columns_of(df, source)} Correct {key}; in an expression write "
             f"`{name}`"
         )
     if condition.startswith("UNRESOLVED_COLUMN") and df is not None:
-        return f"{source.place} has no column {parameters.get('objectName')}. {describe_columns(df)} Correct {key}"
+        return f"{source.place} has no column {parameters.get('objectName')}. {columns_of(df, source)} Correct {key}"
     if condition == "INVALID_IDENTIFIER":
         name = parameters.get("ident", "").strip("`")
         return f"SQL needs backquotes around the name {name}: `{name}`. Correct {key}"
@@ -149,8 +150,17 @@ def _bad_file(error: PySparkException | Py4JJavaError) -> str | None:
     return None
 
 
-def describe_columns(df: DataFrame) -> str:
-    """List the columns of `df` in one sentence, for a message about a column that it lacks."""
+def columns_of(df: DataFrame, source: SourceSettings) -> str:
+    """List the columns of a source's rows in one sentence, as `describe_columns` does."""
+    is_csv = source.kind == "path" and source.format.lower() == "csv"
+    return describe_columns(df, may_lack_header=is_csv or source.kind == "query")
+
+
+def describe_columns(df: DataFrame, *, may_lack_header: bool = True) -> str:
+    """List the columns of `df` in one sentence, for a message about a column that it lacks.
+
+    The names of a CSV file without a header are a customer's row. Where that may be so, they are not listed.
+    """
     names = df.columns
     if not names:
         return "It has no columns: is the file empty?"
@@ -161,5 +171,10 @@ def describe_columns(df: DataFrame) -> str:
         )
     if any(is_undecoded(name) for name in names):
         return f"Its names are not in UTF-8: write {ENCODING_HINT}."
+    if may_lack_header and not are_names(names):
+        return (
+            f"The names of its {len(names)} columns look like values and are not repeated here. If the file has no "
+            "header, write options: {header: false} and map _c0, _c1 and so on."
+        )
     more = f" and {len(names) - _LISTED_COLUMNS} more" if len(names) > _LISTED_COLUMNS else ""
     return f"It has {', '.join(names[:_LISTED_COLUMNS])}{more}."

@@ -18,7 +18,7 @@ from jobs.inputs import schema_drift
 from jobs.inputs.expressions import column_or_sql, find_column, refuse_unsafe_sql
 from jobs.inputs.file_source import OpenedSource, hadoop_path
 from jobs.inputs.queries import open_query, open_table
-from jobs.inputs.source_errors import describe_columns, translating_errors
+from jobs.inputs.source_errors import columns_of, translating_errors
 from jobs.spark.errors import InputError
 
 #: Name of the column with the path of the file that a row came from.
@@ -137,7 +137,7 @@ def _is_needed(column: schemas.Column) -> bool:
 
 def _missing_column(table: str, source: InputSettings, df: DataFrame, name: str) -> InputError:
     return InputError(
-        f"inputs.{table}: {source.place} has no column {name}, which {table} needs. {describe_columns(df)} Map it:"
+        f"inputs.{table}: {source.place} has no column {name}, which {table} needs. {columns_of(df, source)} Map it:"
         f" inputs.{table}.columns.{name}: <column or SQL expression>, then run the command again."
     )
 

@@ -137,7 +137,10 @@ def _block_tables(
 
 
 def _optouts_table(seed: int, numbers: Ints, planted: Counter[tuple[str, str]]) -> pa.Table:
-    opted_out = numbers[uniform(keys(seed, "customer", numbers), "opted out") < _OPTED_OUT_SHARE]
+    drawn = uniform(keys(seed, "customer", numbers), "opted out")
+    opted_out = numbers[drawn < _OPTED_OUT_SHARE]
+    if numbers[0] == 0 and not len(opted_out):
+        opted_out = numbers[[drawn.argmin()]]  # a night refuses a list without customers
     planted["optouts", "opted_out"] += len(opted_out)
     return pa.table({"user_id": numbered("C", opted_out)})
 

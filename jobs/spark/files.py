@@ -14,6 +14,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +144,31 @@ def copy_here(spark: SparkSession, paths: Sequence[str], folder: Path) -> None:
             configuration = spark._jsc.hadoopConfiguration()
             copy = _jvm(spark).org.apache.hadoop.fs.FileUtil.copy
             copy(there, _path(spark, path), here, _path(spark, target), False, True, configuration)
+
+
+def copy_there(spark: SparkSession, file: Path, target: str) -> None:
+    """Copy a local file to `target` on any file system, replacing an existing file."""
+    mkdirs(spark, target.rpartition("/")[0])
+    if there := local(target):
+        shutil.copyfile(file, there)
+        return
+    with _java_errors(target):
+        source = uri(str(file))
+        here, hadoop = _file_system(spark, source), _file_system(spark, target)
+        configuration = spark._jsc.hadoopConfiguration()
+        copy = _jvm(spark).org.apache.hadoop.fs.FileUtil.copy
+        copy(here, _path(spark, source), hadoop, _path(spark, target), False, True, configuration)
+
+
+@contextmanager
+def local_copy(spark: SparkSession, path: str) -> Iterator[Path]:
+    """Return a local path with the content of a file: its own, or that of a temporary copy. Do not write to it."""
+    if here := local(path):
+        yield here
+        return
+    with tempfile.TemporaryDirectory(prefix="regulars-") as folder:
+        copy_here(spark, [path], Path(folder) / "copy")
+        yield Path(folder) / "copy" / path.rpartition("/")[2]
 
 
 def read_text(spark: SparkSession, path: str) -> str:

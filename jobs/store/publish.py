@@ -5,11 +5,13 @@ Every writing command holds the store's lock, calls `recover` first and `publish
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 
+from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame, Observation, SparkSession
 
 from jobs.spark import files, parquet
@@ -66,15 +68,27 @@ def stage_tables(
 
 
 def publish_staged(spark: SparkSession, store: Store, run_id: str, staged: Mapping[str, StagedTable]) -> dict[str, int]:
-    """Exchange the published folders for the staged ones, all or none, and return the number of rows by table.
-
-    At the end, the run's staging and work folders are deleted.
-    """
+    """Exchange the published folders for the staged ones, all or none, and return the number of rows by table."""
     point("checked")
     swaps = [table.swap for table in staged.values()]
     commit(spark, store, Intent(run_id, swaps, number=next_publish(spark, store)))
-    files.delete(spark, store.work(run_id))
     return {name: table.rows for name, table in staged.items()}
+
+
+@contextmanager
+def temporary_folders(spark: SparkSession, store: Store, run_id: str) -> Iterator[None]:
+    """Delete the run's work and staging folders when the block ends, also by an error: they hold customers' rows.
+
+    The ledger keeps the finished waves, so nothing is lost. Staged tables of an open intent stay: the next command
+    puts them in place.
+    """
+    try:
+        yield
+    finally:
+        with suppress(OSError, Py4JError):  # the next command deletes what is left
+            files.delete(spark, store.work(run_id))
+            if not files.exists(spark, store.intent(run_id)):
+                files.delete(spark, store.staging(run_id))
 
 
 def recover(spark: SparkSession, store: Store, keep_publishes: int = 0) -> list[str]:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from jobs.commands.rollback import rollback
 from jobs.config.config import Config
 from jobs.spark import fault_points
-from jobs.spark.errors import UsageError
+from jobs.spark.errors import InputError, UsageError
 from jobs.store import date_swap
 from jobs.store.date_swap import Intent
 from jobs.store.publish import recover
 from jobs.store.store import Store
 from tests.jobs.spark.test_files import NO_SPARK
 from tests.jobs.store.test_date_swap import Killed, fill
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 DAY, OTHER = date(2026, 3, 1), date(2026, 3, 2)
 QUIET = Console(quiet=True)
@@ -65,6 +72,44 @@ def test_the_version_before_comes_back_and_goes_again(store: Store) -> None:
     rollback(NO_SPARK, config(store), OTHER, QUIET)
     assert versions(store, OTHER) == {"a": "three", "b": "three"}
     assert not list(Path(store.root).glob("staging/*"))
+
+
+def test_customers_who_opted_out_since_do_not_come_back(spark: SparkSession, store: Store, tmp_path: Path) -> None:
+    def publish_lists(run_id: str, users: list[str]) -> None:
+        recover(NO_SPARK, store, 5)
+        rows = pa.table({"user_id": users, "rank": [1] * len(users), "price": pa.array(["1.50"] * len(users))})
+        rows = rows.set_column(2, "price", rows["price"].cast(pa.decimal128(12, 2)))
+        for table in ("lists", "metrics"):
+            folder = Path(store.staging(run_id)) / table
+            folder.mkdir(parents=True)
+            kept = rows if table == "lists" else rows.drop_columns(["user_id"])
+            pq.write_table(kept, folder / "part-00000.parquet")
+        swaps = [
+            date_swap.prepare_swap(NO_SPARK, store, f"{store.staging(run_id)}/{table}", store.date_folder(table, DAY))
+            for table in ("lists", "metrics")
+        ]
+        date_swap.commit(NO_SPARK, store, Intent(run_id, swaps, number=date_swap.next_publish(NO_SPARK, store)))
+
+    def published(table: str) -> pa.Table:
+        return pq.read_table(Path(store.date_folder(table, DAY)) / "part-00000.parquet", partitioning=None)
+
+    publish_lists("one", ["ann", "bob", "cleo"])
+    publish_lists("two", ["ann", "cleo", "dora"])
+    (tmp_path / "optouts.csv").write_text("user_id\n bob\nnobody\n", encoding="utf-8")
+    optouts = {"path": str(tmp_path / "optouts.csv"), "format": "csv"}
+    raw = config(store).model_dump(exclude_unset=True) | {"timezone": "Europe/London"}
+    settings = Config.model_validate(raw | {"inputs": raw["inputs"] | {"optouts": optouts}})
+    rollback(spark, settings, DAY, QUIET)
+    assert published("lists")["user_id"].to_pylist() == ["ann", "cleo"]
+    assert published("lists").schema.field("price").type == pa.decimal128(12, 2)
+    assert len(published("metrics")) == 3
+    assert spark.read.parquet(store.date_folder("lists", DAY)).selectExpr("sum(price)").first()[0] == Decimal("3.00")
+    rollback(spark, settings, DAY, QUIET)
+    assert published("lists")["user_id"].to_pylist() == ["ann", "cleo", "dora"]
+    (tmp_path / "optouts.csv").write_text("user_id\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"inputs\.optouts: .* has no rows"):
+        rollback(spark, settings, DAY, QUIET)
+    assert published("lists")["user_id"].to_pylist() == ["ann", "cleo", "dora"]
 
 
 def test_a_table_that_the_last_publish_added_goes_with_it(store: Store) -> None:

@@ -302,3 +302,17 @@ def test_a_night_needs_purchases(spark: SparkSession, tmp_path: Path, rows: str,
     with pytest.raises(InputError) as caught:
         read_inputs(spark, config, date(2026, 3, 31), str(tmp_path / "work"))
     assert says.format(path=path) in str(caught.value)
+
+
+def test_a_csv_without_a_header_repeats_no_row(spark: SparkSession, tmp_path: Path) -> None:
+    """The first row is a customer's: its values are in no message."""
+    (tmp_path / "orders.csv").write_text("C00017,tea for Anna,2026-01-01 10:00:00\n", encoding="utf-8")
+    source = InputSettings(path=str(tmp_path / "orders.csv"), format="csv")
+    with pytest.raises(InputError, match=r"has no column user_id.*write options: \{header: false\}") as caught:
+        map_columns(open_source(spark, "purchases", source).rows, "purchases", source)
+    named = source.model_copy(update={"columns": {"user_id": "customer"}})
+    with pytest.raises(InputError, match=r"has no column `customer`.*look like values") as other:
+        map_columns(open_source(spark, "purchases", named).rows, "purchases", named)
+    for said in (str(caught.value), str(other.value)):
+        assert "C00017" not in said
+        assert "Anna" not in said
