@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
 
 from jobs.config.config import Config
+from jobs.config.privacy import privacy_key
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date
 from jobs.scoring import models
@@ -27,7 +28,7 @@ from jobs.store.store import Store
 from jobs.tables import groups, loyalty
 from jobs.tables.metrics import input_ages, night_metrics, quarantine_counts, table_rows
 from jobs.tables.purchases_used import purchases_of_date
-from jobs.tables.quarantine import new_rejections
+from jobs.tables.quarantine import hashed, new_rejections
 from jobs.tables.runs import Night, run_row
 from jobs.tasks import recommend
 from jobs.tasks.all_tasks import wanted_tasks
@@ -65,12 +66,13 @@ def run_night(
         for task, model in found:
             if warning := later_model_warning(task.NAME, model, run_date):
                 warn(console, warning)
+        key = privacy_key(spark, config)
         groups.refuse_group_changes(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts = inputs.accounts
             night.versions |= inputs.versions
-            rejected = _rejections(spark, night, inputs.quarantine)
+            rejected = _rejections(spark, night, hashed(inputs.quarantine, key), key)
         for note in inputs.notes:
             warn(console, note)
         done: dict[str, TaskOutcome] = {}
@@ -83,7 +85,9 @@ def run_night(
         with stages.stage("loyalty"):
             labels = outputs.get("sentiments")
             outputs["loyalty"], alive = _loyalty(spark, config, night, inputs.used, labels)
-        outputs["quarantine"] = reduce(DataFrame.unionByName, [rejected, *night.rejected])
+        outputs["quarantine"] = reduce(
+            DataFrame.unionByName, [rejected, *(hashed(rows, key) for rows in night.rejected)]
+        )
         with stages.stage("metrics"):
             lists = done[recommend.NAME]
             outputs["metrics"] = _metrics(spark, config, night, outputs, lists, inputs.used, alive)
@@ -104,9 +108,9 @@ def run_night(
     return night
 
 
-def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame) -> DataFrame:
+def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame, key: bytes) -> DataFrame:
     """Keep the rejected rows that are new on the date, and count them by table and rule."""
-    rejected = night.keep(spark, new_rejections(spark, night.store, night.run_date, quarantine), "rejections")
+    rejected = night.keep(spark, new_rejections(spark, night.store, night.run_date, quarantine, key), "rejections")
     by_rule = rejected.groupBy("table", "rule").count().orderBy("table", "rule")
     night.quarantined = {(row["table"], row["rule"]): row["count"] for row in by_rule.collect()}
     return rejected

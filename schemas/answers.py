@@ -10,6 +10,9 @@ CONTRACT = Contract(
     key=("question_id",),
     columns=(
         Column("question_id", "string", doc="question"),
+        Column(
+            "user_id", "string", nullable=True, doc="customer who asked, where known; earlier dates lack the column"
+        ),
         Column("answer", "string", nullable=True, doc="null where refused"),
         Column("article_ids", "array<string>", doc="articles, best first; the answer is based on the first"),
         Column("confidence", "double", doc="calibrated probability that the first article is the right one"),

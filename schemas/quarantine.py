@@ -3,7 +3,8 @@
 A rejected row is published once, on the first date that rejects it. `runs.rows` counts all rejected rows of a night
 (`<table>.quarantined`) and those that are new (`quarantine.<table>.<rule>`).
 
-Values may be personal data: only the hash of the row's key is kept.
+Values may be personal data: only keyed hashes of the row's key and of its customer are kept (HMAC-SHA-256, 32 digits;
+`privacy` in the configuration names the key).
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ CONTRACT = Contract(
         Column(
             "key_hash",
             "string",
-            doc="SHA-256 of the text of the key columns, in hex; of a skipped file that of its URI",
+            doc="keyed hash of the text of the key columns; of a skipped file that of its URI; 64 digits: of an "
+            "earlier release, without a key",
+        ),
+        Column(
+            "user_hash",
+            "string",
+            nullable=True,
+            doc="keyed hash of the customer's id; null where the row has none; earlier dates lack the column",
         ),
         Column(
             "source_file",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 # Threads that spin for each other make a test of half a second one of half a minute on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Without it each store has a key of its own, and the keyed hashes of two stores are never equal.
+os.environ.setdefault("REGULARS_KEY", "the key of all tests")
+
 # Other work on the machine makes any example slow now and then; a test is about what comes out, not about when.
 settings.register_profile("regulars", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("regulars")

@@ -264,6 +264,9 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             update={"to": config.publish.to and _absolute_path(config.publish.to, folder)}
         ),
     }
+    if config.privacy.key_file is not None:
+        key_file = _absolute_path(config.privacy.key_file, folder)
+        changed = {**changed, "privacy": config.privacy.model_copy(update={"key_file": key_file})}
     return config.model_copy(update=changed)
 
 

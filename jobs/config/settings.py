@@ -219,6 +219,21 @@ class LoyaltySettings(Section):
         return self
 
 
+class PrivacySettings(Section):
+    """What protects customers' ids."""
+
+    key_env: str = Field(
+        default="REGULARS_KEY",
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
+        description="name of the environment variable with the key of the keyed hashes that stand for ids",
+    )
+    key_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="file with that key, where the variable is not set; without both, the file `key` in the store",
+    )
+
+
 #: Schemes of file systems that copy and delete where a program asks for a rename.
 _OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "wasb", "wasbs", "abfs", "abfss", "adl", "oss", "cosn", "obs", "swift")
 
@@ -244,6 +259,7 @@ class Config(Section):
     publish: PublishSettings = PublishSettings()
     gc: GcSettings = GcSettings()
     loyalty: LoyaltySettings = LoyaltySettings()
+    privacy: PrivacySettings = PrivacySettings()
     store_umask: str = Field(
         default="077",
         pattern="^[0-7]{3}$",

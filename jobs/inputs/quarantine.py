@@ -1,5 +1,7 @@
 """Builds the rows of `quarantine`: rejected input rows and unreadable files, without their values.
 
+Only work files have these rows: `jobs/tables/quarantine.py` replaces ids and hashes by keyed hashes.
+
 Runs inside the night: `regulars nightly --run-date D`. `jobs/scoring/failures.py` adds the rows on which a model
 failed.
 """
@@ -13,9 +15,7 @@ from hashlib import sha256
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-import schemas
 from jobs.inputs.validation import RULE, rule_details
-from jobs.spark.contracts import enforce
 
 #: Rule of `quarantine` for a whole file.
 FILE_UNREADABLE = "file_unreadable"
@@ -32,24 +32,25 @@ def quarantine_rows(
     *,
     rule: Column,
     key_hash: Column,
+    user_id: Column | None = None,
     source_file: Column | None = None,
     error: Column | None = None,
 ) -> DataFrame:
     """Select the columns of `quarantine` from `rejected`, one row per rejected row of an input table.
 
     `rule` is the broken rule; `details` says in words what each rule means; `error` adds the kind of error, if any.
-    Without `source_file` the column is empty.
+    Without `source_file` the column is empty. Returns `quarantine` with `user_id` in place of `user_hash`.
     """
     words = F.create_map(*(F.lit(text) for pair in details.items() for text in pair))
     detail = F.element_at(words, rule)
-    rows = rejected.select(
+    return rejected.select(
         table.alias("table"),
         rule.alias("rule"),
         key_hash.alias("key_hash"),
+        (F.lit(None) if user_id is None else user_id).cast("string").alias("user_id"),
         (F.lit("") if source_file is None else source_file).alias("source_file"),
         (detail if error is None else F.concat_ws(": ", detail, error)).alias("detail"),
     )
-    return enforce(rows, schemas.contract("quarantine"))
 
 
 def collect_quarantine(
@@ -69,7 +70,7 @@ def collect_quarantine(
 
 
 def _described(rejected: DataFrame, table: Column, details: Mapping[str, str]) -> DataFrame:
-    names = ("rule", "key_hash", "source_file")
+    names = [name for name in ("rule", "key_hash", "user_id", "source_file") if name in rejected.columns]
     return quarantine_rows(rejected, table, details, **{name: F.col(name) for name in names})
 
 

@@ -117,7 +117,7 @@ def answer_each(ask: Callable[[slice], Sequence[Any]], size: int) -> tuple[list[
 
 
 def rejected(table: str, key: str, asked: DataFrame, failed: DataFrame) -> tuple[DataFrame, dict[str, int]]:
-    """The `quarantine` rows of those rows of `asked` whose request failed, and their number by rule.
+    """The rows of `asked` whose request failed, as `quarantine_rows` gives them, and their number by rule.
 
     `table` and `key` are what `quarantine` names the rows by.
     """
@@ -128,6 +128,7 @@ def rejected(table: str, key: str, asked: DataFrame, failed: DataFrame) -> tuple
         DETAILS,
         rule=rule,
         key_hash=F.sha2(F.col(key), 256),
+        user_id=F.col("user_id") if "user_id" in asked.columns else None,
         error=_kind(),
     )
     return rows, {row["rule"]: row["count"] for row in rows.groupBy("rule").count().collect()}

@@ -211,15 +211,23 @@ def write_text(spark: SparkSession, path: str, text: str) -> None:
         context.rename(_path(spark, scratch), _path(spark, path), _rename_options(spark, overwrite=True))
 
 
-def create_text(spark: SparkSession, path: str, text: str) -> None:
-    """Create a small file exclusively. Raises FileExistsError where it exists; of several processes one succeeds."""
+def create_text(spark: SparkSession, path: str, text: str, *, private: bool = False) -> None:
+    """Create a small file exclusively. Raises FileExistsError where it exists; of several processes one succeeds.
+
+    Only this user can read a `private` file, whatever the umask is.
+    """
     mkdirs(spark, path.rpartition("/")[0])
     if here := local(path):
-        with here.open("x", encoding="utf-8") as file:
+        descriptor = os.open(here, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         return
     with _java_errors(path):
-        _write_bytes(_file_system(spark, path).create(_path(spark, path), False), text)
+        hadoop = _file_system(spark, path)
+        stream = hadoop.create(_path(spark, path), False)
+        if private:
+            hadoop.setPermission(_path(spark, path), _jvm(spark).org.apache.hadoop.fs.permission.FsPermission("600"))
+        _write_bytes(stream, text)
 
 
 def modified_at(spark: SparkSession, path: str) -> float:

@@ -9,6 +9,7 @@
         settings/<version>.json                                  the settings that a date was published with
         scratch/<name>/                                          temporary folders of commands without the lock
         scratch/<name>.live                                      locked while the owner of that folder runs
+        key                                                      the key of keyed hashes, unless `privacy` names one
         format.json                                              the version of this layout
         lock                                                     the lock of the writing command
 """

@@ -103,7 +103,7 @@ def with_prompts(questions: DataFrame, load: Callable[[], Asker], settings: Answ
             yield pd.DataFrame(asked, columns=["prompt", "article_ids", "confidence", "refused_because"])
 
     asked = questions.withColumn("__asked", ask("text", "orders", "own_reviews"))
-    return asked.select("question_id", "__asked.*")
+    return asked.select("question_id", "user_id", "__asked.*")
 
 
 def _lists(column: pd.Series) -> list[list[Any]]:
@@ -140,6 +140,7 @@ def answers(asked: DataFrame, results: DataFrame, model_version: str, failed: Da
     joined = asked.join(found, on="key", how="left")
     return joined.select(
         "question_id",
+        "user_id",
         "answer",
         "article_ids",
         "confidence",

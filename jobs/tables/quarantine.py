@@ -1,4 +1,4 @@
-"""Selects the rejected input rows of `quarantine` that are new on the date.
+"""Selects the rejected input rows of `quarantine` that are new on the date, and replaces ids by keyed hashes.
 
 Every night rejects all bad rows of the sources again. Each row is published once, on the first date that rejects it.
 Runs inside the night: `regulars nightly --run-date D`.
@@ -14,14 +14,22 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.spark import files
 from jobs.spark.contracts import enforce, struct_type
+from jobs.spark.privacy_key import DIGITS, keyed_hashes
 from jobs.store.store import Store, published_dates
 
 #: What identifies a rejected row. Its file does not: exports give their files new names every night.
 _ROW = ("table", "rule", "key_hash")
 
 
-def new_rejections(spark: SparkSession, store: Store, run_date: date, rejected: DataFrame) -> DataFrame:
-    """Keep the rows of `rejected` that no published date before `run_date` has, in the `quarantine` contract.
+def hashed(rejected: DataFrame, key: bytes) -> DataFrame:
+    """Return rows of `quarantine_rows` in the `quarantine` contract: keyed hashes replace plain ones and ids."""
+    of = keyed_hashes(key)
+    rows = rejected.withColumns({"key_hash": of(F.col("key_hash")), "user_hash": of(F.col("user_id"))})
+    return enforce(rows, schemas.contract("quarantine"))
+
+
+def new_rejections(spark: SparkSession, store: Store, run_date: date, rejected: DataFrame, key: bytes) -> DataFrame:
+    """Keep the `hashed` rows of `rejected` that no published date before `run_date` has.
 
     Later dates are ignored, so a backfilled date does not depend on the nights after it.
     """
@@ -30,7 +38,10 @@ def new_rejections(spark: SparkSession, store: Store, run_date: date, rejected: 
     if not dates:
         return enforce(rejected, contract)
     paths = [files.for_reading(store.date_folder("quarantine", day)) for day in dates]
-    return not_published(rejected, spark.read.schema(struct_type(contract)).parquet(*paths))
+    published = spark.read.schema(struct_type(contract)).parquet(*paths)
+    is_plain = F.length("key_hash") > DIGITS  # of an earlier release
+    comparable = F.when(is_plain, keyed_hashes(key)(F.col("key_hash"))).otherwise(F.col("key_hash"))
+    return not_published(rejected, published.withColumn("key_hash", comparable))
 
 
 def not_published(rejected: DataFrame, published: DataFrame) -> DataFrame:

@@ -29,7 +29,10 @@ from schemas import runs
 
 #: Keys of the configuration that decide where and how a night runs, but none of its rows.
 _WHERE_AND_HOW = ("store", "store_umask", "inputs", "sources", "models", "train", "spark", "gate", "publish", "gc")
-_NOT_DECIDING = dict.fromkeys(_WHERE_AND_HOW, True) | {"ledger": {"wave_minutes": True}}
+_NOT_DECIDING = dict.fromkeys(_WHERE_AND_HOW, True) | {
+    "ledger": {"wave_minutes": True},
+    "privacy": {"key_env": True, "key_file": True},
+}
 _DECIDING_INPUT_KEYS = {"format", "options", "where", "columns"}
 _TABLES = ("inputs", "sources")
 _DECIDING_SOURCE_KEYS = {"format", "options"}

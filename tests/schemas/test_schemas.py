@@ -75,7 +75,7 @@ def test_columns_of_the_design() -> None:
     assert contract("purchases").required == ("user_id", "item_id", "purchased_at")
     assert contract("reviews").required == ("review_id", "user_id", "item_id", "text", "reviewed_at")
     assert contract("recommendations").key == ("user_id", "rank")
-    assert contract("quarantine").column_names == ("table", "rule", "key_hash", "source_file", "detail")
+    assert contract("quarantine").column_names == ("table", "rule", "key_hash", "user_hash", "source_file", "detail")
     assert contract("quarantine").sort_columns == contract("quarantine").column_names
     assert contract("sentiments").sort_columns == ("review_id",)
 
