@@ -124,6 +124,7 @@ for command in (
     store_commands.rollback,
     store_commands.unpublish,
     store_commands.gc,
+    store_commands.erase,
 ):
     app.command()(command)
 

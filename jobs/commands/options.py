@@ -7,7 +7,7 @@ import re
 import sys
 from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 from zoneinfo import ZoneInfo
 
 import typer
@@ -48,6 +48,16 @@ def session(command: str, config: Config) -> SparkSession:
     os.umask(int(config.store_umask, 8))
     conf = {"spark.hadoop.fs.permissions.umask-mode": config.store_umask} | config.spark
     return create_session(f"regulars {command}", timezone=config.timezone, conf=conf)
+
+
+def session_for_files(command: str, config: Config) -> SparkSession:
+    """Return the session of a command that only moves and rewrites files: Spark starts for Hadoop's file systems."""
+    from jobs.spark import files
+
+    if files.local(config.store) is None:
+        return session(command, config)
+    os.umask(int(config.store_umask, 8))
+    return cast("SparkSession", None)  # no function of local paths uses the session
 
 
 def shop_today(timezone: str) -> date:

@@ -24,6 +24,7 @@ from jobs.spark.errors import UsageError
 from jobs.store import filtered_parquet, store_format
 from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, trash_folder
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
+from jobs.store.filtered_parquet import Unwanted
 from jobs.store.lock import lock
 from jobs.store.publish import recover
 from jobs.store.store import Store, published_dates
@@ -43,7 +44,7 @@ def rollback(
             console.print(line, highlight=False)
         undone = _newest_publish(spark, store, run_date)
         old = _old_versions(spark, store, run_date, undone) if undone else {}
-        opted_out = _opted_out(spark, config, store, run_date, run_id) if old else pa.array([], pa.string())
+        opted_out = _opted_out(spark, config, store, run_date, run_id) if old else {}
         swaps = [_restoring(spark, store, run_id, target, folder, opted_out) for target, folder in old.items()]
         if undone is None or not swaps:
             tables = files.listdir(spark, store.tables)
@@ -76,27 +77,27 @@ def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Int
     return {path: folder for path, folder in of_date.items() if files.exists(spark, folder)}
 
 
-def _opted_out(spark: SparkSession, config: Config, store: Store, run_date: date, run_id: str) -> pa.Array:
+def _opted_out(spark: SparkSession, config: Config, store: Store, run_date: date, run_id: str) -> Unwanted:
     """Return the ids of all customers who opted out, as the newest published date reads them."""
     if optouts.TABLE not in config.inputs:
-        return pa.array([], pa.string())
+        return {}
     newest = max([run_date, *published_dates(spark, store, "runs")])
     found = read_inputs(spark, config, newest, store.work(run_id), (optouts.TABLE,)).opted_out
     assert found is not None, "the table was asked for"
     ids = pa.array([row["user_id"] for row in found.collect()], pa.string())
     files.delete(spark, store.work(run_id))
-    return ids
+    return {"user_id": ids}
 
 
 def _restoring(
-    spark: SparkSession, store: Store, run_id: str, target: str, folder: str, opted_out: pa.Array
+    spark: SparkSession, store: Store, run_id: str, target: str, folder: str, opted_out: Unwanted
 ) -> FolderSwap:
     """Return the swap that restores an old folder; a copy without the rows of `opted_out` where it has such rows."""
     names = files.listdir(spark, folder)
-    if any(filtered_parquet.count_rows(spark, f"{folder}/{name}", "user_id", opted_out) for name in names):
+    if opted_out and any(filtered_parquet.count_rows(spark, f"{folder}/{name}", opted_out) for name in names):
         staged = f"{store.staging(run_id)}/{target.removeprefix('tables/')}"
         for name in names:
-            filtered_parquet.write_without(spark, f"{folder}/{name}", f"{staged}/{name}", "user_id", opted_out)
+            filtered_parquet.write_without(spark, f"{folder}/{name}", f"{staged}/{name}", opted_out)
         folder = staged
     return prepare_swap(spark, store, folder, f"{store.root}/{target}")
 

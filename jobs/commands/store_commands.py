@@ -1,8 +1,9 @@
-"""The commands that manage a store's dates: backfill, plan, status, rollback, unpublish and gc."""
+"""The commands that manage a store's dates: backfill, plan, status, rollback, unpublish, gc and erase."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -17,6 +18,7 @@ from jobs.commands.options import (
     parsed_date,
     parsed_run_date,
     session,
+    session_for_files,
 )
 from jobs.spark.errors import UsageError
 
@@ -171,6 +173,22 @@ def gc(
 
     settings = load_config(config, overrides)
     collect_garbage(session("gc", settings), settings, console, dry_run=dry_run)
+
+
+def erase(
+    users: Annotated[Path, typer.Option(help="A text file with the id of one customer a line.")],
+    phrases: Annotated[
+        Path | None, typer.Option(help="A text file with one text a line, which is searched for too.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the rows that would go.")] = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Take customers out of every table, the ledger and the trash, search every byte for them, write a receipt."""
+    from jobs.commands.erase import erase as erase_users
+
+    settings = load_config(config, overrides)
+    erase_users(session_for_files("erase", settings), settings, users, console, phrases=phrases, dry_run=dry_run)
 
 
 def parsed_deadline(text: str | None, config: Config) -> Deadline | None:

@@ -6,6 +6,8 @@ but never the value, which may be personal data.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from pyspark.sql import Column, DataFrame
@@ -182,6 +184,12 @@ def _clean_text(text: Column, name: str) -> Column:
         return F.regexp_replace(valid, r"[\p{Cc}&&[^\t\n\r]]", "")
     clean = F.regexp_replace(F.regexp_replace(valid, _LINE_BREAKS, " "), r"\p{Cc}", "")
     return F.nullif(F.btrim(clean, F.lit(_SPACE)), F.lit("")) if name.endswith("_id") else clean
+
+
+def clean_id(text: str) -> str:
+    """Return an id of a text file as `_clean_text` returns one of a table."""
+    one_line = re.sub(_LINE_BREAKS, " ", text)
+    return "".join(c for c in one_line if unicodedata.category(c) != "Cc").strip(_SPACE)
 
 
 def _is_blank(column: schemas.Column, found: DataType, name: str) -> Column:

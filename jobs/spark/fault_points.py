@@ -12,7 +12,7 @@ from collections import Counter
 
 VARIABLE = "REGULARS_FAULT"
 
-#: All fault points, in the order in which a night passes them.
+#: All fault points, in the order in which a night passes them; the last two are of `regulars erase`.
 POINTS = (
     "found-written",  # the results of the ledger lookup are in the work folder
     "requests-written",  # the requests without a usable answer are in the work folder
@@ -26,6 +26,8 @@ POINTS = (
     "swap-done",  # one date folder is swapped
     "retired",  # compaction: one old folder is moved to the trash
     "intent-closed",  # only the deletion of temporary folders is left
+    "rows-removed",  # one file without the erased rows is staged, or replaced in the trash
+    "receipt-written",  # the receipt is in the store
 )
 
 _passages: Counter[str] = Counter()

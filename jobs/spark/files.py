@@ -64,6 +64,20 @@ def listdir(spark: SparkSession, folder: str) -> list[str]:
         return sorted(status.getPath().getName() for status in found)
 
 
+def walk(spark: SparkSession, folder: str) -> list[str]:
+    """Return the sorted paths of all files below a folder; links to folders are not followed."""
+    if here := local(folder):
+        return sorted(str(Path(parent) / name) for parent, _, names in os.walk(here) for name in names)
+    if not exists(spark, folder):
+        return []
+    with _java_errors(folder):
+        found = _file_system(spark, folder).listFiles(_path(spark, folder), True)
+        paths = []
+        while found.hasNext():
+            paths.append(str(found.next().getPath().toString()))
+        return sorted(paths)
+
+
 def glob(spark: SparkSession, pattern: str) -> list[str]:
     """Return the sorted paths of the files and folders that match a Hadoop glob pattern."""
     with _java_errors(pattern):
@@ -119,6 +133,16 @@ def rename(spark: SparkSession, source: str, target: str) -> None:
     with _java_errors(source):
         context = _file_context(spark, source)
         context.rename(_path(spark, source), _path(spark, target), _rename_options(spark, overwrite=False))
+
+
+def replace(spark: SparkSession, source: str, target: str) -> None:
+    """Rename a file atomically over another one of the same file system."""
+    if (here := local(source)) and (there := local(target)):
+        here.replace(there)
+        return
+    with _java_errors(source):
+        context = _file_context(spark, source)
+        context.rename(_path(spark, source), _path(spark, target), _rename_options(spark, overwrite=True))
 
 
 def delete(spark: SparkSession, path: str) -> None:
@@ -207,8 +231,7 @@ def write_text(spark: SparkSession, path: str, text: str) -> None:
         return
     with _java_errors(path):
         _write_bytes(_file_system(spark, path).create(_path(spark, scratch), False), text)
-        context = _file_context(spark, path)
-        context.rename(_path(spark, scratch), _path(spark, path), _rename_options(spark, overwrite=True))
+    replace(spark, scratch, path)
 
 
 def create_text(spark: SparkSession, path: str, text: str, *, private: bool = False) -> None:

@@ -32,6 +32,7 @@ from schemas import OUTPUTS
 
 #: Transaction version of a date that the store no longer has.
 _GONE = 0
+_LOG_RETENTION = "delta.logRetentionDuration"
 #: Colours and arrows in the library's error messages.
 _DECORATION = re.compile("\x1b\\[[0-9;]*m|↳")
 
@@ -89,6 +90,23 @@ def vacuum_delta_tables(delta: DeltaTables, store: Store, *, dry_run: bool) -> i
     with _translated_errors(store, delta):
         tables = [delta.table(name) for name in OUTPUTS]
         return sum(len(table.vacuum(dry_run=dry_run)) for table in tables if table is not None)
+
+
+def forget_delta_history(delta: DeltaTables, store: Store) -> None:
+    """Delete all earlier versions of every table, also their log, whose statistics hold the smallest and largest id.
+
+    Readers of an earlier version fail from now on. The newest version stays as it is.
+    """
+    with _translated_errors(store, delta):
+        for name in OUTPUTS:
+            table = delta.table(name)
+            if table is None:
+                continue
+            table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+            table.alter.set_table_properties({_LOG_RETENTION: "interval 0 days"})
+            table.create_checkpoint()
+            table.cleanup_metadata()
+            table.alter.set_table_properties({_LOG_RETENTION: "interval 30 days"})  # Delta's default
 
 
 def _replace(delta: DeltaTables, name: str, day: date, file: str, stamp: int) -> None:

@@ -51,6 +51,11 @@ def dead_scratch(spark: SparkSession, store: Store) -> list[str]:
     return [f"{root}/{name}" for name in names if name.removesuffix(_MARK) not in live]
 
 
+def live_scratch(spark: SparkSession, store: Store) -> list[str]:
+    """Return the names of the scratch folders of other commands that run now, such as train and evaluate."""
+    return [name for name in _live(spark, store) if not name.startswith(_REWRITES_LEDGER)]
+
+
 def delete_dead_scratch(spark: SparkSession, store: Store) -> None:
     """Delete the scratch folders whose owners have ended.
 

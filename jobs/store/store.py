@@ -9,6 +9,7 @@
         settings/<version>.json                                  the settings that a date was published with
         scratch/<name>/                                          temporary folders of commands without the lock
         scratch/<name>.live                                      locked while the owner of that folder runs
+        receipts/<run_id>.json                                   what `regulars erase` took out and what remains
         key                                                      the key of keyed hashes, unless `privacy` names one
         format.json                                              the version of this layout
         lock                                                     the lock of the writing command
@@ -26,7 +27,7 @@ from jobs.spark import files
 from jobs.spark.errors import ConfigurationError
 
 #: The folders of a store, and those whose entries are folders that commands rename or list.
-_ROOMS = ("tables", "ledger", "staging", "work", "trash", "intents", "attempts", "settings", "scratch")
+_ROOMS = ("tables", "ledger", "staging", "work", "trash", "intents", "attempts", "settings", "receipts", "scratch")
 _ROOMS_OF_FOLDERS = ("tables", "ledger", "staging", "trash")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
@@ -100,6 +101,10 @@ class Store:
     def settings(self, version: str) -> str:
         """The file of one version of the settings."""
         return f"{self.root}/settings/{_checked(version)}.json"
+
+    def receipt(self, run_id: str) -> str:
+        """The receipt of an erasure."""
+        return f"{self.root}/receipts/{_checked(run_id)}.json"
 
     def scratch(self, name: str) -> str:
         """The folder for intermediate results of a command without the lock."""
