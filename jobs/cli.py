@@ -125,6 +125,7 @@ for command in (
     store_commands.unpublish,
     store_commands.gc,
     store_commands.erase,
+    store_commands.identify,
 ):
     app.command()(command)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import date
-from functools import reduce
+from functools import partial, reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from rich.console import Console
@@ -67,12 +67,13 @@ def run_night(
             if warning := later_model_warning(task.NAME, model, run_date):
                 warn(console, warning)
         key = privacy_key(spark, config)
+        hash_ids = partial(hashed, key=key, has_pseudonyms=config.privacy.pseudonyms)
         groups.refuse_group_changes(spark, store, config.loyalty)
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
             night.accounts = inputs.accounts
             night.versions |= inputs.versions
-            rejected = _rejections(spark, night, hashed(inputs.quarantine, key), key)
+            rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)
         for note in inputs.notes:
             warn(console, note)
         done: dict[str, TaskOutcome] = {}
@@ -85,9 +86,7 @@ def run_night(
         with stages.stage("loyalty"):
             labels = outputs.get("sentiments")
             outputs["loyalty"], alive = _loyalty(spark, config, night, inputs.used, labels)
-        outputs["quarantine"] = reduce(
-            DataFrame.unionByName, [rejected, *(hashed(rows, key) for rows in night.rejected)]
-        )
+        outputs["quarantine"] = reduce(DataFrame.unionByName, [rejected, *map(hash_ids, night.rejected)])
         with stages.stage("metrics"):
             lists = done[recommend.NAME]
             outputs["metrics"] = _metrics(spark, config, night, outputs, lists, inputs.used, alive)

@@ -23,12 +23,13 @@ from jobs.scoring import compaction, ledger
 from jobs.spark import files
 from jobs.store import store_format
 from jobs.store.attempts import read_attempts
+from jobs.store.date_swap import Intent, commit
 from jobs.store.dates import published_runs
-from jobs.store.delta_tables import DeltaTables, vacuum_delta_tables
+from jobs.store.delta_tables import DeltaTables, update_delta_tables, vacuum_delta_tables
 from jobs.store.lock import holder, lock
 from jobs.store.publish import leftover_folders, recover
 from jobs.store.scratch import dead_scratch, delete_dead_scratch, reading_ledger, rewriting_ledger
-from jobs.store.store import Store, is_name, published_dates
+from jobs.store.store import Store, date_of, is_name, published_dates
 from jobs.tasks.all_tasks import task_named
 from jobs.tasks.versions import settings_version
 
@@ -58,12 +59,15 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
             console.print(line, highlight=False)
         freed = [_scratch(spark, store, dry_run=dry_run)]
         freed.append(_left_behind(spark, store, config, dry_run=dry_run))
+        freed.append(_old_dates(spark, store, config, run_id, dry_run=dry_run))
         keep_from = _keep_from(spark, store, config)
         freed.append(_records(spark, store, "attempts", _old_attempts(spark, store, keep_from), dry_run=dry_run))
         freed.append(_records(spark, store, "settings", _unused_settings(spark, store, config), dry_run=dry_run))
         for task in filter(is_name, files.listdir(spark, f"{store.root}/ledger")):
             freed.append(_ledger(spark, store, config, task, run_id, keep_from, dry_run=dry_run))
         if delta := DeltaTables.of(config.publish):
+            if not dry_run:
+                update_delta_tables(spark, store, delta)  # dates that retention took away
             count = vacuum_delta_tables(delta, store, dry_run=dry_run)
             freed.append(Freed("Delta files of replaced dates, a week old", f"{count:,} files", None))
     console.print(_table(freed, dry_run=dry_run))
@@ -96,6 +100,30 @@ def _scratch(spark: SparkSession, store: Store, *, dry_run: bool) -> Freed:
     return Freed("scratch", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes))
 
 
+def _old_dates(spark: SparkSession, store: Store, config: Config, run_id: str, *, dry_run: bool) -> Freed:
+    """Free the dates of customers' rows that are older than `retention`, and their earlier versions in the trash."""
+    today, going = shop_today(config.timezone), list[str]()
+    roots = [store.tables, *(f"{store.trash(name)}/tables" for name in _trash_names(spark, store))]
+    for table in schemas.OUTPUTS:
+        days = config.retention.days_of(table)
+        if days is None or "user_id" not in schemas.contract(table).column_names:
+            continue
+        folders = [f"{root}/{table}/{name}" for root in roots for name in files.listdir(spark, f"{root}/{table}")]
+        first = today - timedelta(days=days)
+        going += [one for one in folders if (day := date_of(one.rpartition("/")[2])) is not None and day < first]
+    sizes = [files.disk_usage(spark, folder) for folder in going]
+    if going and not dry_run:
+        published = [one.removeprefix(f"{store.root}/") for one in going if one.startswith(f"{store.tables}/")]
+        commit(spark, store, Intent(f"{run_id}-retention", [], published))
+        for folder in [*going, store.trash(f"{run_id}-retention")]:
+            files.delete(spark, folder)
+    return Freed("dates older than retention", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes))
+
+
+def _trash_names(spark: SparkSession, store: Store) -> list[str]:
+    return [name for name in files.listdir(spark, f"{store.root}/trash") if is_name(name)]
+
+
 def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str], *, dry_run: bool) -> Freed:
     paths = [path for name in names if files.is_file(spark, path := f"{store.root}/{room}/{name}")]
     size = sum(files.file_size(spark, path) for path in paths)
@@ -123,7 +151,7 @@ def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[
     """Settings of no published date, of none that a rollback would bring back, and not today's."""
     folder = f"{store.root}/settings"
     names = files.listdir(spark, folder)
-    trash = [store.trash(name) for name in files.listdir(spark, f"{store.root}/trash") if is_name(name)]
+    trash = [store.trash(name) for name in _trash_names(spark, store)]
     going = leftover_folders(spark, store, config.publish.keep_publishes)
     tables = [f"{store.tables}/runs", *(f"{one}/tables/runs" for one in trash if one not in going)]
     dates = [f"{table}/{day}" for table in tables for day in files.listdir(spark, table)]
@@ -170,11 +198,11 @@ def _ledger(
     return Freed(f"ledger of {task}", f"{before - after:,} of {before:,} rows in {waves} waves", size - left)
 
 
-def _prompts_since(spark: SparkSession, store: Store, table: str, keep_from: date) -> DataFrame:
-    """The published requests of every date that stays repeatable."""
+def _prompts_since(spark: SparkSession, store: Store, table: str, keep_from: date) -> DataFrame | None:
+    """The published requests of every date that stays repeatable; None if `retention` has taken all of them."""
     dates = [day for day in published_dates(spark, store, table) if day >= keep_from]
     folders = [files.for_reading(store.date_folder(table, day)) for day in dates]
-    return spark.read.parquet(*folders).select("prompt_hash")
+    return spark.read.parquet(*folders).select("prompt_hash") if folders else None
 
 
 def _table(freed: list[Freed], *, dry_run: bool) -> Table:

@@ -17,10 +17,12 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 
 from jobs.config.config import Config
+from jobs.config.privacy import privacy_key
 from jobs.inputs import optouts
 from jobs.inputs.reader import read_inputs
 from jobs.spark import files
 from jobs.spark.errors import UsageError
+from jobs.spark.privacy_key import keyed_hash
 from jobs.store import filtered_parquet, store_format
 from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, trash_folder
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
@@ -78,15 +80,15 @@ def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Int
 
 
 def _opted_out(spark: SparkSession, config: Config, store: Store, run_date: date, run_id: str) -> Unwanted:
-    """Return the ids of all customers who opted out, as the newest published date reads them."""
+    """Return ids and pseudonyms of all customers who opted out, as the newest published date reads them."""
     if optouts.TABLE not in config.inputs:
         return {}
     newest = max([run_date, *published_dates(spark, store, "runs")])
     found = read_inputs(spark, config, newest, store.work(run_id), (optouts.TABLE,)).opted_out
     assert found is not None, "the table was asked for"
-    ids = pa.array([row["user_id"] for row in found.collect()], pa.string())
+    ids, key = [row["user_id"] for row in found.collect()], privacy_key(spark, config)
     files.delete(spark, store.work(run_id))
-    return {"user_id": ids}
+    return {"user_id": pa.array([*ids, *(keyed_hash(key, one) for one in ids)], pa.string())}
 
 
 def _restoring(

@@ -1,4 +1,4 @@
-"""The commands that manage a store's dates: backfill, plan, status, rollback, unpublish, gc and erase."""
+"""The commands that manage a store's dates: backfill, plan, status, rollback, unpublish, gc, erase and identify."""
 
 from __future__ import annotations
 
@@ -189,6 +189,22 @@ def erase(
 
     settings = load_config(config, overrides)
     erase_users(session_for_files("erase", settings), settings, users, console, phrases=phrases, dry_run=dry_run)
+
+
+def identify(
+    pseudonyms: Annotated[list[str], typer.Argument(help="Pseudonyms, or values of user_hash in quarantine.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Print the ids of the customers behind pseudonyms. Needs the key and the shop's tables."""
+    from jobs.commands.identify import identify as find_ids
+
+    settings = load_config(config, overrides)
+    found = find_ids(session("identify", settings), settings, pseudonyms)
+    for pseudonym in pseudonyms:
+        console.print(
+            f"{pseudonym} {found.get(pseudonym, '(no customer of the inputs)')}", highlight=False, markup=False
+        )
 
 
 def parsed_deadline(text: str | None, config: Config) -> Deadline | None:

@@ -182,6 +182,23 @@ class GcSettings(Section):
     )
 
 
+class RetentionSettings(Section):
+    """How long `regulars gc` keeps published rows of customers, also in the trash and in Delta tables."""
+
+    prompts_days: PositiveInt | None = Field(
+        default=None, description="days before today for which the table prompts is kept; default: for ever"
+    )
+    tables_days: PositiveInt | None = Field(
+        default=None,
+        description="the same for every table with the column user_id, prompts too; counts and keyed hashes stay",
+    )
+
+    def days_of(self, table: str) -> int | None:
+        """Return the days for which a table with customers' rows is kept; None: for ever."""
+        limits = [self.tables_days, self.prompts_days if table == "prompts" else None]
+        return min((days for days in limits if days is not None), default=None)
+
+
 class LoyaltySettings(Section):
     """Measures of loyalty, and the experiment that measures whether the lists bring customers back."""
 
@@ -232,6 +249,11 @@ class PrivacySettings(Section):
         min_length=1,
         description="file with that key, where the variable is not set; without both, the file `key` in the store",
     )
+    pseudonyms: bool = Field(
+        default=False,
+        description="replace user_id in every output by its keyed hash; `regulars identify` finds the id with the key; "
+        "decide it before the first night of a store",
+    )
 
 
 #: Schemes of file systems that copy and delete where a program asks for a rename.
@@ -258,6 +280,7 @@ class Config(Section):
     gate: GateSettings = GateSettings()
     publish: PublishSettings = PublishSettings()
     gc: GcSettings = GcSettings()
+    retention: RetentionSettings = RetentionSettings()
     loyalty: LoyaltySettings = LoyaltySettings()
     privacy: PrivacySettings = PrivacySettings()
     store_umask: str = Field(

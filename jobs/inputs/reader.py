@@ -6,7 +6,7 @@ step reads them there. Runs inside the night: `regulars nightly --run-date D`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date, datetime
@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.config.input_settings import InputSettings
+from jobs.config.privacy import privacy_key
 from jobs.config.settings import Config
 from jobs.inputs import optouts
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
@@ -41,6 +42,7 @@ from jobs.inputs.validation import RULE, rule_details, validate_rows
 from jobs.spark import files
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import BadFile, ConfigurationError, InputError
+from jobs.spark.privacy_key import keyed_hashes
 from schemas.runs import input_version
 
 #: Tables are checked against those of earlier steps. The tables of one step are read at the same time, because
@@ -99,9 +101,11 @@ def read_inputs(
         for name, source in config.sources.items()
     }
 
+    pseudonym = keyed_hashes(privacy_key(spark, config)) if config.privacy.pseudonyms else None
+
     def read(table: str) -> ReadTable:
         source = sources[table]
-        found = read_table(spark, table, source, tables, end, f"{work}/{table}")
+        found = read_table(spark, table, source, tables, end, f"{work}/{table}", pseudonym)
         if table in ("items", "purchases") or (table == "reviews" and "purchases" not in wanted):
             _refuse_empty(table, source, found, run_date)
         if table == optouts.TABLE:
@@ -160,16 +164,18 @@ def read_table(
     tables: Mapping[str, ReadTable],
     end: datetime,
     path: str,
+    pseudonym: Callable[[Column], Column] | None = None,
 ) -> ReadTable:
     """Scan one source once, write its used and rejected rows to `path`, and count every row's outcome.
 
     `tables` were read before: the catalogue and the opted-out customers. An unreadable file is excluded and the scan
-    starts again, up to `max_bad_files` times. Raises BadFile beyond that, and the errors of `read_inputs`.
+    starts again, up to `max_bad_files` times. `pseudonym` replaces ids of customers, if given. Raises BadFile beyond
+    that, and the errors of `read_inputs`.
     """
     excluded_files: list[str] = []
     while True:
         try:
-            return _scan(spark, table, source, tables, end, path, excluded_files)
+            return _scan(spark, table, source, tables, end, path, excluded_files, pseudonym)
         except BadFile as bad:
             if len(excluded_files) >= source.max_bad_files or bad.file in excluded_files:
                 raise
@@ -184,6 +190,7 @@ def _scan(
     end: datetime,
     path: str,
     excluded_files: Sequence[str],
+    pseudonym: Callable[[Column], Column] | None,
 ) -> ReadTable:
     with_title = table == "purchases" and ("items" not in tables or source.maps_title)
     columns = input_columns(table, with_title)
@@ -207,6 +214,8 @@ def _scan(
     kept = [*names, RULE, "key_hash", "source_file"]
     if table == "purchases":
         rows, kept = mark_returned_products(rows), [*kept, HAS_RETURN]
+    if pseudonym is not None and "user_id" in kept and table != optouts.TABLE:  # opt-outs are compared before
+        rows = rows.withColumn("user_id", pseudonym(F.col("user_id")))
     rows = rows.select(*kept)
 
     with translating_errors(table, source, f"inputs.{table}", scan=True):

@@ -21,10 +21,14 @@ from jobs.store.store import Store, published_dates
 _ROW = ("table", "rule", "key_hash")
 
 
-def hashed(rejected: DataFrame, key: bytes) -> DataFrame:
-    """Return rows of `quarantine_rows` in the `quarantine` contract: keyed hashes replace plain ones and ids."""
+def hashed(rejected: DataFrame, key: bytes, *, has_pseudonyms: bool = False) -> DataFrame:
+    """Return rows of `quarantine_rows` in the `quarantine` contract: keyed hashes replace plain ones and ids.
+
+    With `has_pseudonyms` the ids are keyed hashes already.
+    """
     of = keyed_hashes(key)
-    rows = rejected.withColumns({"key_hash": of(F.col("key_hash")), "user_hash": of(F.col("user_id"))})
+    user_hash = F.col("user_id") if has_pseudonyms else of(F.col("user_id"))
+    rows = rejected.withColumns({"key_hash": of(F.col("key_hash")), "user_hash": user_hash})
     return enforce(rows, schemas.contract("quarantine"))
 
 

@@ -28,7 +28,19 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from schemas import runs
 
 #: Keys of the configuration that decide where and how a night runs, but none of its rows.
-_WHERE_AND_HOW = ("store", "store_umask", "inputs", "sources", "models", "train", "spark", "gate", "publish", "gc")
+_WHERE_AND_HOW = (
+    "store",
+    "store_umask",
+    "inputs",
+    "sources",
+    "models",
+    "train",
+    "spark",
+    "gate",
+    "publish",
+    "gc",
+    "retention",
+)
 _NOT_DECIDING = dict.fromkeys(_WHERE_AND_HOW, True) | {
     "ledger": {"wave_minutes": True},
     "privacy": {"key_env": True, "key_file": True},

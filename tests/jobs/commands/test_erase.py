@@ -158,9 +158,10 @@ def test_an_earlier_releases_rows_without_a_customer_are_named(store: Store, tmp
     part = Path(store.date_folder("quarantine", DAY)) / "part-00000.parquet"
     pq.write_table(pa.table({"table": ["purchases"] * 2, "key_hash": ["0" * 64] * 2}), part)
     remains = erased(store, tmp_path)["remains"]
-    assert {
-        name: one[name] for one in remains if one["path"] == "tables/quarantine" for name in ("path", "rows")
-    } == {"path": "tables/quarantine", "rows": 2}
+    assert {name: one[name] for one in remains if one["path"] == "tables/quarantine" for name in ("path", "rows")} == {
+        "path": "tables/quarantine",
+        "rows": 2,
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"user_id\n", b"\xff\xfe\x00"])
