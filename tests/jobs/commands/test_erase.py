@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,7 +31,10 @@ from jobs.store.store import Store
 from lm.checkpoint.manifest import Manifest, write_manifest
 from tests import ROOT
 from tests.erasable import DAY, DAYS, GONE, KEY, PHRASE, USERS, full_store, rows_of_others, search
-from tests.jobs.spark.test_files import NO_SPARK
+from tests.jobs.spark.test_files import NO_SPARK, mount
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 QUIET = Console(quiet=True)
 #: Twelve places of an erasure, in its order.
@@ -236,3 +240,12 @@ class Reader:
     @staticmethod
     def _users(day: date) -> set[str]:
         return set(USERS[:15] if day == DAY else USERS)
+
+
+def test_a_store_on_hadoop_is_erased_too(spark: SparkSession, store: Store, tmp_path: Path) -> None:
+    others = rows_of_others(store)
+    there = Store(mount(spark, Path(store.root)))
+    receipt = erase(spark, config_of(there), tmp_path / "users.txt", QUIET, phrases=tmp_path / "phrases.txt")
+    assert receipt["rows"]["tables/recommendations"] == 18
+    assert search(Path(store.root), [*GONE, PHRASE]) == []
+    assert rows_of_others(store) == others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import asdict
 from datetime import date, timedelta
 from hashlib import sha256
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from deltalake import DeltaTable
 from rich.console import Console
 
 from jobs.commands import gc
@@ -19,11 +21,14 @@ from jobs.config.config import Config
 from jobs.scoring import ledger
 from jobs.spark.errors import StoreBusy
 from jobs.store.attempts import Attempt, read_attempts, record_waiting
+from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
 from jobs.store.publish import publish
 from jobs.store.scratch import reading_ledger
 from jobs.store.store import Store
 from jobs.tasks.versions import settings_version
+from tests.erasable import full_store
+from tests.jobs.spark.test_files import NO_SPARK
 from tests.jobs.store.test_date_swap import fill
 from tests.ledgers import RESULT, row_of, write_waves
 from tests.rows import frame
@@ -126,3 +131,33 @@ def test_a_record_that_a_backfill_writes_meanwhile_stays(
     monkeypatch.setattr(gc, "read_attempts", read_then_write)
     collect(spark, config, dry_run=False)
     assert list(read_attempts(spark, store)) == [DAY]
+
+
+def test_retention_takes_old_dates_and_their_earlier_versions(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On 2026-03-05 prompts of the last two days stay, and other rows of customers of the last three."""
+    full_store(store)
+    Path(store.attempt(DAY)).unlink()
+    monkeypatch.setattr(gc, "shop_today", lambda _: date(2026, 3, 5))
+    inputs = {"purchases": {"path": "p"}, "items": {"path": "i"}}
+    raw = {"store": store.root, "timezone": "UTC", "inputs": inputs, "gc": {"ledger_days": 365}}
+    lake = DeltaTables(str(tmp_path / "lake"), {})
+    update_delta_tables(NO_SPARK, store, lake)
+    publish_to = {"format": "delta", "to": lake.root}
+    for name in ("recommend", "sentiment"):
+        shutil.rmtree(Path(store.root, "ledger", name))
+    config = Config.model_validate(raw | {"retention": {"prompts_days": 2, "tables_days": 3}, "publish": publish_to})
+    assert collect(NO_SPARK, config, dry_run=True)[0]["dates older than retention"].count == "11 files"
+    assert collect(NO_SPARK, config, dry_run=False)[0]["dates older than retention"].count == "11 files"
+
+    def dates(root: str, table: str) -> list[str]:
+        return sorted(path.name[-2:] for path in Path(root).glob(f"**/{table}/run_date=*"))
+
+    assert dates(store.tables, "prompts") == ["03"]
+    assert dates(store.tables, "recommendations") == dates(store.tables, "answers") == ["02", "03"]
+    assert dates(store.tables, "quarantine") == dates(store.tables, "runs") == ["01", "02", "03"]
+    assert dates(f"{store.root}/trash", "prompts") == []
+    assert dates(f"{store.root}/trash", "metrics") == ["01"]
+    assert len(DeltaTable(f"{lake.root}/prompts").to_pyarrow_table()) == 20
+    assert collect(NO_SPARK, config, dry_run=True)[0]["dates older than retention"].count == "0 files"

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from jobs.config.settings import Config
+from jobs.commands.identify import identify
+from jobs.config.privacy import privacy_key
+from jobs.config.settings import Config, PrivacySettings
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import RowAccount
 from jobs.spark.errors import InputError
+from jobs.spark.privacy_key import keyed_hash
 from tests.jobs.inputs.test_reader import ITEMS, RUN_DATE, config_of, read
 
 if TYPE_CHECKING:
@@ -75,3 +78,20 @@ def test_keys_that_would_void_opt_outs_are_refused(table: str, key: dict[str, An
     inputs[table] |= key
     with pytest.raises(ValidationError, match=rf"{table}\.{next(iter(key))}: .*remove"):
         Config.model_validate({"store": "s", "timezone": "UTC", "inputs": inputs})
+
+
+def test_pseudonyms_replace_ids_in_every_table_after_opting_out(spark: SparkSession, tmp_path: Path) -> None:
+    tables = TABLES | {"searches": [{"user_id": "u2"}, {"user_id": " u3 "}], "optouts": [{"user_id": "1039"}]}
+    config = config_of(tmp_path, tables).model_copy(update={"privacy": PrivacySettings(pseudonyms=True)})
+    found = read_inputs(spark, config, RUN_DATE, str(tmp_path / "work"))
+    ids = {row["user_id"] for table in ("purchases", "searches") for row in found.used[table].collect()}
+    assert ids == {keyed_hash(privacy_key(spark, config), user) for user in ("u2", "u3")}
+    assert found.accounts["purchases"] == RowAccount(2, used=1, opted_out=1)
+    written = [path.read_bytes() for path in (tmp_path / "work").rglob("*.parquet") if "optouts" not in str(path)]
+    assert written
+    assert not any(b"u2" in content or b"u3" in content for content in written)
+    # The holder of the key finds the customer.
+    whole = config.model_copy(update={"store": str(tmp_path / "store")})
+    assert identify(spark, whole, [*ids, "0" * 32]) == {
+        keyed_hash(privacy_key(spark, config), u): u for u in ("u2", "u3")
+    }
