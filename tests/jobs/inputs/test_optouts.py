@@ -33,7 +33,7 @@ def csv_list(folder: Path, text: str, **settings: Any) -> dict[str, Any]:
     [
         ("user_id\n", "has no rows"),
         ("user_id,since\n,2026-01-01\n , \n", "has no customer in its rows"),
-        ("", "has zero bytes|is an empty folder"),
+        ("", "is the file empty"),
         ("user_id\nC1039\nC2\n", "none of the 2 customers .* is in purchases"),
     ],
 )
