@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -102,14 +103,18 @@ def _in_file(spark: SparkSession, path: str, needles: Needles, done: Scan) -> in
         return found + (_in_values(here, needles) if is_parquet else 0)
 
 
-def _in_values(path: object, needles: Needles) -> int:
-    found = 0
+def _in_values(path: Path, needles: Needles) -> int:
     with pq.ParquetFile(path) as source:
-        for group in range(source.num_row_groups):
-            for column in source.read_row_group(group).columns:
-                for values in _texts(column.combine_chunks()):
-                    found += needles.count_in_text(b"\0".join(values.drop_null().cast(pa.large_binary()).to_pylist()))
-                    found += pc.sum(pc.is_in(values, value_set=needles.short_ids)).as_py() or 0
+        return sum(count_in_table(source.read_row_group(group), needles) for group in range(source.num_row_groups))
+
+
+def count_in_table(rows: pa.Table, needles: Needles) -> int:
+    """Return how often ids or phrases stand in the texts of a table, at any depth."""
+    found = 0
+    for column in rows.columns:
+        for values in _texts(column.combine_chunks()):
+            found += needles.count_in_text(b"\0".join(values.drop_null().cast(pa.large_binary()).to_pylist()))
+            found += pc.sum(pc.is_in(values, value_set=needles.short_ids)).as_py() or 0
     return found
 
 

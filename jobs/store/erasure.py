@@ -21,7 +21,7 @@ from pyspark.sql import SparkSession
 from jobs.spark import files
 from jobs.spark.fault_points import point
 from jobs.store import filtered_parquet
-from jobs.store.byte_scan import Needles
+from jobs.store.byte_scan import Needles, count_in_table
 from jobs.store.date_swap import FolderSwap, Intent, commit, prepare_swap
 from jobs.store.filtered_parquet import Unwanted
 from jobs.store.store import Store, is_name, published_dates
@@ -56,7 +56,7 @@ def erase_customers(
     done = Erasure()
     hashes = _own_prompts(spark, store, unwanted, done)
     for task in filter(is_name, files.listdir(spark, f"{store.root}/ledger")):
-        _ledger(spark, store, f"{run_id}-{task}", task, {"prompt_hash": hashes}, done, dry_run=dry_run)
+        _ledger(spark, store, f"{run_id}-{task}", task, hashes, needles, done, dry_run=dry_run)
     _trash(spark, store, run_id, unwanted, hashes, done, dry_run=dry_run)
     _attempts(spark, store, needles, done, dry_run=dry_run)
     tables = [name for name in files.listdir(spark, store.tables) if is_name(name)]
@@ -104,12 +104,37 @@ def _tables_everywhere(spark: SparkSession, store: Store) -> list[str]:
 
 
 def _ledger(
-    spark: SparkSession, store: Store, run_id: str, task: str, own: Unwanted, done: Erasure, *, dry_run: bool
+    spark: SparkSession,
+    store: Store,
+    run_id: str,
+    task: str,
+    hashes: pa.Array,
+    needles: Needles,
+    done: Erasure,
+    *,
+    dry_run: bool,
 ) -> None:
-    """Take the answers to prompts of these customers alone out of all waves of a task, in one intent."""
+    """Take answers out of all waves of a task, in one intent.
+
+    They are the answers to prompts of these customers alone, and those whose text names one. The latter may be of a
+    night that published nothing, so no table has their prompts.
+    """
     waves = [f"{store.ledger(task)}/{wave}" for wave in files.listdir(spark, store.ledger(task))]
-    swaps = list(_swaps(spark, store, run_id, waves, own, done, f"ledger/{task}", dry_run=dry_run))
+    parts = [path for wave in waves for path in files.walk(spark, wave) if _is_parquet(path)]
+    keys = pa.array([key for part in parts for key in _naming_keys(spark, part, needles)], pa.string())
+    going = {"prompt_hash": hashes, "key": keys}
+    swaps = list(_swaps(spark, store, run_id, waves, going, done, f"ledger/{task}", dry_run=dry_run))
     _commit(spark, store, run_id, swaps)
+
+
+def _naming_keys(spark: SparkSession, path: str, needles: Needles) -> Iterator[str]:
+    """Yield the keys of a wave's rows whose texts have an id or a phrase."""
+    with files.local_copy(spark, path) as here, pq.ParquetFile(here) as source:
+        for group in range(source.num_row_groups):
+            rows = source.read_row_group(group)
+            if count_in_table(rows, needles):
+                numbers = (n for n in range(len(rows)) if count_in_table(rows.slice(n, 1), needles))
+                yield from (rows["key"][n].as_py() for n in numbers)
 
 
 def _date(

@@ -82,7 +82,7 @@ def test_no_byte_of_the_customers_is_left_and_every_other_row_is(store: Store, t
     assert rows_of_others(store) == others
     assert receipt["rows"] == {
         "attempts": 1,
-        "ledger/recommend": 1,
+        "ledger/recommend": 2,
         "tables/answers": 3,
         "tables/loyalty": 6,
         "tables/prompts": 6,
