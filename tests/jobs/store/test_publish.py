@@ -20,10 +20,11 @@ from pyspark.sql import functions as F
 
 from jobs.spark import fault_points, parquet
 from jobs.spark.contracts import ContractError, struct_type
-from jobs.store.publish import publish, recover
+from jobs.store.publish import publish, recover, temporary_folders
 from jobs.store.store import Store, published_dates
 from schemas import contract
 from tests import ROOT
+from tests.jobs.spark.test_files import NO_SPARK
 from tests.rows import frame
 
 if TYPE_CHECKING:
@@ -212,3 +213,16 @@ def test_a_driver_killed_between_two_swaps(spark: SparkSession, store: Store) ->
     assert said.startswith("finished the interrupted publish of run killed")
     assert duckdb.sql(f"SELECT metric FROM '{metrics}'").fetchall() == [("x",)]
     assert duckdb.sql(f"SELECT user_id FROM '{prompts}'").fetchall() == [("x",)]
+
+
+@pytest.mark.parametrize("has_intent", [False, True])
+def test_a_failed_run_leaves_no_rows_unless_its_publish_has_begun(store: Store, *, has_intent: bool) -> None:
+    for folder in (store.work("run"), store.staging("run"), store.work("other"), store.intents):
+        Path(folder).mkdir(parents=True)
+    if has_intent:
+        Path(store.intent("run")).write_text("{}")
+    with pytest.raises(KeyError), temporary_folders(NO_SPARK, store, "run"):
+        raise KeyError
+    assert not Path(store.work("run")).exists()
+    assert Path(store.staging("run")).exists() == has_intent
+    assert Path(store.work("other")).exists()
