@@ -87,6 +87,8 @@ def erase(
             update_delta_tables(spark, store, delta)
             forget_delta_history(delta, store)
         console.print(_table(done, dry_run=dry_run))
+        known = sum(bool({one, keyed_hash(key, one)} & done.user_ids) for one in ids)
+        console.print(f"{known:,} of {len(ids):,} customers have rows in the tables", highlight=False)
         learned = _models(config, done.first_date)
         for model in learned:
             console.print(f"{model['model']} ({model['folder']}): {model['learned']}", highlight=False, markup=False)
@@ -98,6 +100,7 @@ def erase(
             "run_id": run_id,
             "erased_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "customers": len(ids),
+            "customers_found": known,
             "customers_hash": keyed_hash(key, "\n".join(sorted(ids))),
             "rows": {name: count for name, count in sorted(done.rows.items()) if count},
             "shared_answers_kept": done.shared_answers,

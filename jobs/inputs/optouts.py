@@ -57,7 +57,7 @@ def check_matches(config: Config, wanted: Collection[str], tables: Mapping[str, 
     if not set(others) <= set(wanted):
         return []
     listed, source = tables[TABLE].account.used, config.inputs[TABLE]
-    matched = len(frozenset().union(*(tables[table].opted_out_ids for table in others)))
+    matched = len(frozenset().union(*(tables[table].opted_out_ids for table in others if table in tables)))
     if listed and not matched and not source.allow_empty:
         raise InputError(
             f"inputs.optouts: none of the {listed:,} customers of {source.place} is in {', '.join(others)}, so their "

@@ -26,8 +26,6 @@ from jobs.store.date_swap import FolderSwap, Intent, commit, prepare_swap
 from jobs.store.filtered_parquet import Unwanted
 from jobs.store.store import Store, is_name, published_dates
 
-#: Tables whose rows name the prompts that the ledger answered.
-_WITH_PROMPT_HASH = ("prompts", "recommendations", "answers")
 #: Columns that tell the customer, in tables whose dates of earlier releases lack them.
 _NEWER_COLUMNS = {"quarantine": "user_hash", "answers": "user_id"}
 _REMOVED_REASON = "the reason named a customer who was erased"
@@ -42,6 +40,8 @@ class Erasure:
     written: dict[str, str] = field(default_factory=dict)
     #: The first date whose tables have one of the customers.
     first_date: date | None = None
+    #: Values of `user_id` that were found.
+    user_ids: set[str | None] = field(default_factory=set)
     #: Answers of the ledger that stay, because other customers have the same prompt.
     shared_answers: int = 0
 
@@ -79,22 +79,27 @@ def unattributed_rows(spark: SparkSession, store: Store) -> dict[str, int]:
 
 def _own_prompts(spark: SparkSession, store: Store, unwanted: Unwanted, done: Erasure) -> pa.Array:
     """Return the hashes of the prompts that only the customers have, in any date and in the trash."""
-    paths = [path for path in _tables_everywhere(spark, store) if path.split("/")[-3] in _WITH_PROMPT_HASH]
+    paths = _tables_everywhere(spark, store)
     own: set[str | None] = set()
     for path in paths:
         for rows, mask in filtered_parquet.unwanted_rows(spark, path, unwanted, ("prompt_hash",)):
-            if "prompt_hash" in rows.column_names:
-                own.update(pc.unique(rows.filter(mask)["prompt_hash"]).to_pylist())
+            theirs = rows.filter(mask)
+            own.update(_distinct(theirs, "prompt_hash"))
+            done.user_ids.update(_distinct(theirs, "user_id"))
     own.discard(None)  # a refused question has no hash
     shared: set[str | None] = set()
     candidates = pa.array(own, pa.string())
     for path in paths if own else ():
         for rows, mask in filtered_parquet.unwanted_rows(spark, path, unwanted, ("prompt_hash",)):
             if "prompt_hash" in rows.column_names:
-                others = rows.filter(pc.invert(mask))["prompt_hash"]
-                shared.update(pc.unique(others.filter(pc.is_in(others, value_set=candidates))).to_pylist())
+                others = rows.filter(pc.invert(mask))
+                shared.update(_distinct(others.filter(pc.is_in(others["prompt_hash"], candidates)), "prompt_hash"))
     done.shared_answers = len(shared)
     return pa.array(own - shared, pa.string())
+
+
+def _distinct(rows: pa.Table, column: str) -> list[str | None]:
+    return pc.unique(rows[column]).to_pylist() if column in rows.column_names else []
 
 
 def _tables_everywhere(spark: SparkSession, store: Store) -> list[str]:

@@ -92,6 +92,7 @@ def test_no_byte_of_the_customers_is_left_and_every_other_row_is(store: Store, t
         "trash": 15,
     }
     assert receipt["shared_answers_kept"] == 1
+    assert (receipt["customers"], receipt["customers_found"]) == (2, 2)
     (path,) = Path(store.root, "receipts").iterdir()
     assert json.loads(path.read_text()) == receipt
     assert all(len(digest) == 64 for digest in receipt["files"].values())
