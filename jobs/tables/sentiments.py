@@ -15,8 +15,8 @@ from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
 from jobs.spark.pandas_udfs import pandas_udf
+from lm.redaction.redact import redact
 from lm.sentiment.labels import LABELS
-from lm.text.redact import redact
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.sentiment.classifier import SentimentClassifier

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender
 
 NAME = "recommend"
-CODE_VERSION = 1
+CODE_VERSION = 2
 TABLE = "recommendations"
 REQUESTS = "prompts"
 UNIT = "customers"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from lm.answers.fact_slots import PromptPart, Slots, SlotTokenizer, fill_slots
 from lm.answers.grounding import has_cjk
-from lm.text.redact import redact
+from lm.redaction.redact import redact
 from lm.text.template import clean
 
 ARTICLE, ORDER, REVIEW, QUESTION, CUE = "Article: ", "Order: ", "Review: ", "Question: ", "Answer:"
@@ -105,7 +105,7 @@ def _redacted(question: str, customer: CustomerFacts, limit: int) -> str:
         pattern = re.compile(rf"(?<![A-Za-z0-9])(?:{longest_first})(?![A-Za-z0-9])")
         kept = pattern.findall(question)
         question = pattern.sub(_KEPT, question)
-    question = clean(redact(question, limit=limit))
+    question = clean(redact(question, limit=limit, orders=False))
     for number in kept:
         question = question.replace(_KEPT, number, 1)
     return question

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from lm.answers.grounding import Atom, atoms, has_cjk
 from lm.answers.quantities import canonical_number
-from lm.text.redact import PLACEHOLDERS
+from lm.redaction.redact import PLACEHOLDERS
 
 #: Slot tokens of each part. Further facts of a prompt are read as plain text and cannot be copied.
 SLOT_COUNTS = {"a": 48, "q": 8, "f": 24, "s": 12}

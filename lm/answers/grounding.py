@@ -21,7 +21,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from lm.answers.quantities import NUMBER_WORDS, TIME_WORD, Quantity, canonical_number, quantity_at
-from lm.text.redact import PLACEHOLDERS
+from lm.redaction.redact import PLACEHOLDERS
 
 Kind = Literal["number", "name", "address", "placeholder", "step"]
 

@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError, ngrams_file
-from lm.text.redact import redact
+from lm.redaction.redact import redact
 from lm.text.splits import text_digest
 from lm.text.template import clean
 

@@ -25,12 +25,12 @@ from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import for_classifier, train_bpe
 from lm.engine.device import choose_device
 from lm.metrics import metrics
+from lm.redaction.redact import redact
 from lm.sentiment.calibration import negative_log_likelihood, softmax
 from lm.sentiment.fit_head import fit_head
 from lm.sentiment.labels import LABELS
 from lm.sentiment.rated_reviews import Rated
 from lm.text.prompt import PromptEncoder
-from lm.text.redact import redact
 from lm.train.language_model import (
     Tokens,
     TrainingSettings,

@@ -26,9 +26,9 @@ from lm.checkpoint.checkpoint import (
     special_tokens,
 )
 from lm.checkpoint.manifest import Manifest, read_manifest
+from lm.redaction.redact import redact
 from lm.text.history_batch import HistoryBatch, Ints
 from lm.text.line_encoder import LineEncoder
-from lm.text.redact import redact
 from lm.text.template import TEMPLATES, Event, clean, event_line, item_marker, product_text
 
 __all__ = ["Event", "PromptEncoder", "RenderedPrompt"]

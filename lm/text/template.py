@@ -17,7 +17,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote
 
-from lm.text.redact import redact
+from lm.redaction.redact import redact
 
 FIELD_CHARACTERS = 600
 """The characters read of a title, a query or a review: a line of a hundred tokens cannot hold more."""

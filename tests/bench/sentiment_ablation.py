@@ -39,6 +39,7 @@ from jobs.training import training_data
 from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import for_classifier, train_bpe
 from lm.metrics import metrics
+from lm.redaction.redact import redact
 from lm.sentiment import calibration, sentiment_baselines, sentiment_head
 from lm.sentiment.fit_head import fit_head
 from lm.sentiment.fit_ngrams import fit_ngrams
@@ -46,7 +47,6 @@ from lm.sentiment.labels import LABELS, UNRATED
 from lm.sentiment.rated_reviews import Rated
 from lm.sentiment.train_sentiment import SentimentSettings, _Classification
 from lm.text.prompt import PromptEncoder
-from lm.text.redact import redact
 from lm.train.language_model import pretraining, stage_schedule, start_model
 from lm.train.training_loop import fit
 from tests.bench.reviews import COMMANDS, DAYS, later_reviews

@@ -23,7 +23,7 @@ from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 from lm.engine.sampling import Sample
-from lm.text.redact import PLACEHOLDERS
+from lm.redaction.redact import PLACEHOLDERS
 from lm.train.training_state import TrainingError
 
 ARTICLES = [

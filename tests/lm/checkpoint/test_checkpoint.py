@@ -35,7 +35,7 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_modules_for_the_driver_load_neither_torch_nor_spark():
     code = (
-        "import sys, lm.checkpoint.checkpoint, lm.text.prompt, lm.text.redact, lm.recommend.catalogue;"
+        "import sys, lm.checkpoint.checkpoint, lm.text.prompt, lm.redaction.redact, lm.recommend.catalogue;"
         "print([m for m in ('torch', 'pyspark', 'transformers') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
