@@ -38,6 +38,8 @@ def page() -> str:
 
 def _input(table: Contract) -> str:
     rows = [[f"`{c.name}`", f"`{c.type}`", _need(c), c.doc] for c in table.columns]
+    if table.has_further_columns:
+        rows.append(["any other", "that of the source", "no; may be null", "kept for rules and reports"])
     return _section(table, _grid(("column", "type", "needed", "meaning"), rows))
 
 

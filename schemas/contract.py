@@ -44,7 +44,8 @@ class Contract:
 
     An empty `key` means that equal rows may repeat. `time_column` is the time of the row: a run_date sees the rows
     before its end, and the newest of several rows with one key counts. Columns in `partition_by` are in the folder
-    names only, not in `columns`.
+    names only, not in `columns`. A table that `has_further_columns` keeps all other columns of its source in their
+    own types.
     """
 
     table: str
@@ -55,6 +56,7 @@ class Contract:
     relations: tuple[Relation, ...] = ()
     time_column: str | None = None
     partition_by: tuple[str, ...] = ()
+    has_further_columns: bool = False
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -365,7 +365,7 @@ class Config(Section):
             if source.columns is None:
                 continue
             for name in source.columns:
-                if name not in mappable_columns(table):
+                if name not in mappable_columns(table) and not contract(table).has_further_columns:
                     raise ValueError(
                         f"inputs.{table}.columns.{name} is not a column of {table}; "
                         f"{did_you_mean(name, mappable_columns(table))}"

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StringType
 
 from jobs.config.input_settings import InputSettings
+from jobs.inputs.expressions import column_named
 from jobs.spark.errors import InputError
 
 #: What a reader writes in place of bytes that it cannot decode.
@@ -33,7 +34,7 @@ def is_undecoded(text: str) -> bool:
 def has_undecoded_text(rows: DataFrame) -> Column:
     """Whether any string column of a row has characters that could not be decoded; never null."""
     texts = [field.name for field in rows.schema.fields if isinstance(field.dataType, StringType)]
-    is_undecoded_in = (F.coalesce(F.contains(name, F.lit(_REPLACEMENT)), F.lit(False)) for name in texts)
+    is_undecoded_in = (F.coalesce(F.contains(column_named(name), F.lit(_REPLACEMENT)), F.lit(False)) for name in texts)
     return reduce(or_, is_undecoded_in, F.lit(False))
 
 

@@ -178,6 +178,7 @@ COLUMN_NAMES: dict[str, dict[str, Names]] = {
         "body": Names("(article_)?(body|content|text|html|answer|inhalt)", "(.*_)?(body|text|content)"),
     },
     "optouts": {"user_id": _USER},
+    "customers": {"user_id": Names(_USER.strong, _USER.weak + "|id")},
 }
 #: What files of each table are called.
 FILE_NAMES = {
@@ -190,6 +191,7 @@ FILE_NAMES = {
     "questions": _any("question ticket support frage inquir 问题"),
     "articles": _any("faq help article knowledge hilfe 帮助"),
     "optouts": _any("opt_?out unsubscrib suppress blacklist abmeld widerspr gdpr dsgvo 退订"),
+    "customers": _any("customer client user member kunde cliente? usuario utilisateur klant 用户 客户 会员 顾客"),
 }
 
 

@@ -31,7 +31,12 @@ def column_or_sql(df: DataFrame, text: str) -> Column:
     The SQL is not analysed yet: `refuse_unsafe_sql` does that.
     """
     name = find_column(df, text.strip())
-    return F.expr(text) if name is None else F.col("`" + name.replace("`", "``") + "`")
+    return F.expr(text) if name is None else column_named(name)
+
+
+def column_named(name: str) -> Column:
+    """Return the column called exactly `name`, whatever characters the name has."""
+    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def find_column(df: DataFrame, name: str) -> str | None:

@@ -120,12 +120,15 @@ def _table_score(table: str, file: SourceFile) -> float:
         "questions": ("text", "answer"),
         "articles": ("title", "body"),
         "optouts": ("user_id",),
+        "customers": ("user_id",),
     }[table]
     if any(not best[column] for column in marks):
         return 0.0
     if table == "optouts":
         is_list = len(file.columns) == 1 and best["user_id"] >= 2
         return 3.0 + hint if hint or is_list else 0.0
+    if table == "customers":
+        return _customers_score(readings["user_id"], file) if hint else 0.0
     if table == "searches" and best["query"] < 2:
         return 0.0
     if table == "reviews" and not (hint or best["rating"]):
@@ -145,6 +148,13 @@ def _table_score(table: str, file: SourceFile) -> float:
     if table == "articles" and not hint:
         score -= 2 + 2 * (_best("reviews", "user_id", file) > 0)
     return score
+
+
+def _customers_score(ids: Sequence[_Reading], file: SourceFile) -> float:
+    """Return how well a file whose name says customers fits: one row a customer, and nothing that is an event."""
+    key = max(ids, key=lambda reading: reading.score).source
+    is_event = any(_best("purchases", column, file) for column in ("item_id", "order_id"))
+    return 4.0 if key.distinct > 0.95 and len(file.columns) > 1 and not is_event else 0.0
 
 
 def _best(table: str, column: str, file: SourceFile) -> int:
@@ -175,9 +185,19 @@ def _guess(table: str, file: SourceFile, with_title: bool) -> TableGuess:
             item.source,
         )
     _fill_gaps(table, file, guesses)
+    if contract.has_further_columns:
+        further = {normalise(s.name): s for s in file.columns if s.name not in taken}
+        guesses |= {name: _further(name, source) for name, source in further.items() if name not in guesses}
+        names = list(guesses)
     return TableGuess(
         table, file, tuple(guesses[name] for name in names), (*file.questions, *_row_questions(table, file, guesses))
     )
+
+
+def _further(name: str, source: SourceColumn) -> ColumnGuess:
+    """Keep a column of customers under its normalised name."""
+    plain = source.name if source.sql == quoted_name(source.name) else source.sql
+    return ColumnGuess(name, plain, f"{source.name}, kept for rules and reports", _samples(source), "", source.name)
 
 
 def _choose(table: str, column: str, readings: Sequence[_Reading]) -> ColumnGuess:
@@ -195,7 +215,7 @@ def _choose(table: str, column: str, readings: Sequence[_Reading]) -> ColumnGues
         column == "user_id"
         and len(best.source.values) >= _ENOUGH
         and best.source.distinct > 0.95
-        and table != "optouts"
+        and table not in ("optouts", "customers")
     ):
         questions.append("almost every row has another one: is it the customer, or the order?")
     if best.source.blank > 0.5 and _is_required(table, column):
@@ -215,6 +235,8 @@ def meaning(table: str, column: str) -> str:
     """Return what a contract column holds, in a few words."""
     if column == TITLE and table == "purchases":
         return "product's name"
+    if column not in schemas.contract(table).column_names:
+        return "further column"
     return re.split(r"[;,:(]", schemas.contract(table).column(column).doc)[0].strip() or column
 
 

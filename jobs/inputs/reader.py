@@ -21,6 +21,7 @@ from jobs.config.settings import Config
 from jobs.inputs import optouts
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
 from jobs.inputs.delisted import earlier_snapshots, items_of_purchases, items_of_snapshots, most_frequent_titles
+from jobs.inputs.expressions import column_named
 from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
 from jobs.inputs.queries import named_sources, uses_source
 from jobs.inputs.returns import HAS_RETURN, mark_returned_products, net_returns
@@ -36,9 +37,16 @@ from jobs.inputs.row_accounting import (
     reject_unknown_ids,
 )
 from jobs.inputs.source_errors import translating_errors
-from jobs.inputs.sources import input_columns, map_columns, open_source, refuse_schema_drift, warn_of_empty_columns
+from jobs.inputs.sources import (
+    further_columns,
+    input_columns,
+    map_columns,
+    open_source,
+    refuse_schema_drift,
+    warn_of_empty_columns,
+)
 from jobs.inputs.table_formats import pin_version
-from jobs.inputs.validation import RULE, rule_details, validate_rows
+from jobs.inputs.validation import MARKS, RULE, rule_details, validate_rows
 from jobs.spark import files
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import BadFile, ConfigurationError, InputError
@@ -47,7 +55,7 @@ from schemas.runs import input_version
 
 #: Tables are checked against those of earlier steps. The tables of one step are read at the same time, because
 #: planning a single one leaves cores idle.
-_EVENTS = ("purchases", "searches", "reviews", "questions", "articles")
+_AFTER_ITEMS = ("purchases", "searches", "reviews", "questions", "articles", "customers")
 _THREADS = 4
 
 
@@ -128,7 +136,9 @@ def read_inputs(
                 tables["items"] = _with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
     unmatched = optouts.check_matches(config, wanted, tables)
     return Inputs(
-        used={t: enforce(read.used, schemas.contract(t)) for t, read in tables.items() if t != optouts.TABLE},
+        used={
+            t: enforce(read.used.drop(*MARKS), schemas.contract(t)) for t, read in tables.items() if t != optouts.TABLE
+        },
         opted_out=tables[optouts.TABLE].used.select("user_id") if optouts.TABLE in tables else None,
         quarantine=collect_quarantine(
             spark,
@@ -153,8 +163,8 @@ def _steps(config: Config) -> tuple[tuple[str, ...], ...]:
     """Return the steps of reading; purchases come before the other events if they name products."""
     purchases = config.inputs.get("purchases")
     if "items" in config.inputs and not (purchases and purchases.maps_title):
-        return (("optouts", "items"), _EVENTS)
-    return (("optouts", "items"), _EVENTS[:1], _EVENTS[1:])
+        return (("optouts", "items"), _AFTER_ITEMS)
+    return (("optouts", "items"), _AFTER_ITEMS[:1], _AFTER_ITEMS[1:])
 
 
 def read_table(
@@ -194,12 +204,12 @@ def _scan(
 ) -> ReadTable:
     with_title = table == "purchases" and ("items" not in tables or source.maps_title)
     columns = input_columns(table, with_title)
-    names = [column.name for column in columns]
     read, opted_out, decided, copies = (Observation() for _ in range(4))
 
     opened = open_source(spark, table, source, excluded_files)
     notes = refuse_schema_drift(spark, table, source, opened)
     raw = map_columns(opened.rows, table, source, with_title)
+    names = [*(column.name for column in columns), *further_columns(raw, table)]
     notes += warn_of_empty_columns(table, source, raw)
     raw = raw.observe(read, _count_rows().alias("rows"), F.count_if(has_undecoded_text(raw)).alias("undecoded"))
     rows = validate_rows(raw, table, columns)
@@ -211,12 +221,12 @@ def _scan(
     rows = keep_written_rows(rows, table, names)
     rows = number_copies(rows, table, names).observe(copies, F.count_if(is_copy()).alias("duplicates"))
     rows = rows.where(~is_copy())
-    kept = [*names, RULE, "key_hash", "source_file"]
+    kept = [*names, *MARKS]
     if table == "purchases":
         rows, kept = mark_returned_products(rows), [*kept, HAS_RETURN]
     if pseudonym is not None and "user_id" in kept and table != optouts.TABLE:  # opt-outs are compared before
         rows = rows.withColumn("user_id", pseudonym(F.col("user_id")))
-    rows = rows.select(*kept)
+    rows = rows.select(*map(column_named, kept))
 
     with translating_errors(table, source, f"inputs.{table}", scan=True):
         rows.write.mode("overwrite").parquet(files.uri(path))

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.config.input_settings import TITLE
+from jobs.inputs.expressions import column_named
 from jobs.inputs.returns import is_return
 from jobs.inputs.sources import SOURCE_FILE
 from jobs.inputs.validation import RULE, raw_name, unknown_id_rule
@@ -135,7 +136,7 @@ def keep_written_rows(rows: DataFrame, table: str, names: list[str]) -> DataFram
     # The file's name, with its partition folders if it has any.
     file = F.regexp_extract(SOURCE_FILE, "(?:[^/=]+=[^/]*/)*[^/]+$", 0)
     return rows.where(F.col("__outcome").isNull() | is_rejected).select(
-        *names,
+        *map(column_named, names),
         RULE,
         F.when(may_be_rejected, F.sha2(key, 256)).alias("key_hash"),
         F.when(may_be_rejected, file).alias("source_file"),
@@ -151,14 +152,16 @@ def number_copies(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
     contract = schemas.contract(table)
     bucket_key = ["user_id"] if "user_id" in contract.key else list(contract.key)
     others = [name for name in names if name not in contract.key]
+    remaining = [name for name in others if name != contract.time_column]
     newest = [F.col(contract.time_column).desc()] if contract.time_column in others else []
     # Rejected rows are spread by their whole content: no task gets all the rows without a customer.
-    bucket = F.when(F.col(RULE).isNull(), F.xxhash64(*bucket_key)).otherwise(F.xxhash64(*names, RULE))
+    content = F.xxhash64(*map(column_named, names), RULE)
+    bucket = F.when(F.col(RULE).isNull(), F.xxhash64(*bucket_key)).otherwise(content)
     copies = (
         # A return never repeats a purchase, even of the same order at the same time.
         Window.partitionBy("__bucket", *contract.key, *([is_return()] if table == "purchases" else []))
         # The key comes last: a table without other columns also needs an order.
-        .orderBy(*newest, *(F.col(n).asc_nulls_last() for n in others if n != contract.time_column), *contract.key)
+        .orderBy(*newest, *(column_named(n).asc_nulls_last() for n in remaining), *contract.key)
         .rowsBetween(Window.unboundedPreceding, Window.currentRow)
     )
     return rows.withColumn("__bucket", bucket).repartition("__bucket").withColumn("__copy", F.row_number().over(copies))

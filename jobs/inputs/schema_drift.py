@@ -18,6 +18,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructField, StructType
 
+from jobs.inputs.expressions import column_named
+
 #: Reading more footers than this takes minutes; then Spark's own schema is used.
 MAX_FILES = 5_000
 _THREADS = 8
@@ -80,7 +82,7 @@ def columns_without_values(rows: DataFrame, file: str, columns: Sequence[str]) -
     `file` is the column with each row's file. The rows are scanned once. A file is reported only if chance hardly
     explains its nulls.
     """
-    counts = [F.count(column).alias(column) for column in columns]
+    counts = [F.count(column_named(column)).alias(column) for column in columns]
     found = rows.groupBy(file).agg(F.count(F.lit(1)).alias("__rows"), *counts).orderBy(file).collect()
     empty: dict[str, tuple[str, int]] = {}
     for column in columns:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import MapType, NullType
 
 import schemas
 from jobs.config.input_settings import TITLE, InputSettings
@@ -19,6 +20,7 @@ from jobs.inputs.expressions import column_or_sql, find_column, refuse_unsafe_sq
 from jobs.inputs.file_source import OpenedSource, hadoop_path
 from jobs.inputs.queries import open_query, open_table
 from jobs.inputs.source_errors import columns_of, translating_errors
+from jobs.inputs.validation import MARKS
 from jobs.spark.errors import InputError
 
 #: Name of the column with the path of the file that a row came from.
@@ -29,6 +31,13 @@ def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column,
     """Return the contract's columns; `with_title` adds the title from which purchases derive the items."""
     columns = schemas.contract(table).columns
     return (*columns, schemas.Column(TITLE, "string", nullable=True)) if with_title else columns
+
+
+def further_columns(rows: DataFrame, table: str) -> list[str]:
+    """Return the names of the mapped columns that the contract does not name but keeps, in the source's order."""
+    contract = schemas.contract(table)
+    known = (*contract.column_names, SOURCE_FILE)
+    return [name for name in rows.columns if name not in known] if contract.has_further_columns else []
 
 
 def open_source(
@@ -83,7 +92,7 @@ def refuse_schema_drift(spark: SparkSession, table: str, source: InputSettings, 
             for column in schemas.contract(table).columns:
                 if _is_needed(column) and column.name not in existing:
                     raise _missing_column(table, of_file, frame, column.name)
-    columns = schemas.contract(table).column_names if source.columns is None else ()
+    columns = tuple(_read_without_mapping(opened.rows, table)) if source.columns is None else ()
     missing = schema_drift.columns_missing_from_some(opened.file_schemas, columns)
     return [f"inputs.{table}: {path} has no column {name}, which other files have" for name, path in missing.items()]
 
@@ -102,10 +111,10 @@ def warn_of_empty_columns(table: str, source: InputSettings, rows: DataFrame) ->
 
 
 def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bool = False) -> DataFrame:
-    """Select one column per contract column, still in the source's types, and SOURCE_FILE.
+    """Select one column per contract column, still in the source's types, the further columns, and SOURCE_FILE.
 
-    A column that the source does not give is null. Raises InputError if a needed column is missing or Spark does not
-    understand an expression.
+    A column that the source does not give is null. Raises InputError if a needed column is missing, Spark does not
+    understand an expression, or a further column cannot be kept.
     """
     selected: dict[str, Column] = {}
     for column in input_columns(table, with_title):
@@ -121,6 +130,11 @@ def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bo
         with translating_errors(table, source, key, df):
             refuse_unsafe_sql(df, expression, key)
             selected[column.name] = column_or_sql(df, expression).alias(column.name)
+    for name, expression in _further_expressions(df, table, source).items():
+        key = f"inputs.{table}.columns.{name}"
+        with translating_errors(table, source, key, df):
+            refuse_unsafe_sql(df, expression, key)
+            selected[name] = _kept_column(df, expression, key).alias(name)
     file = _source_file(df, source).alias(SOURCE_FILE)
     try:
         return df.select(*selected.values(), file)
@@ -129,6 +143,39 @@ def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bo
             with translating_errors(table, source, f"inputs.{table}.columns.{name}", df):
                 df.select(value, file)
         raise
+
+
+def _read_without_mapping(df: DataFrame, table: str) -> Sequence[str]:
+    contract = schemas.contract(table)
+    return df.columns if contract.has_further_columns else contract.column_names
+
+
+def _further_expressions(df: DataFrame, table: str, source: InputSettings) -> dict[str, str]:
+    """Return name and expression of each further column: those of the mapping, or without one all of the source."""
+    contract = schemas.contract(table)
+    if not contract.has_further_columns:
+        return {}
+    given = {name: name for name in df.columns} if source.columns is None else source.columns
+    names = [name.lower() for name in given]
+    for name in given:
+        reason = "Regulars uses it itself" if name.startswith("__") or name.lower() in MARKS else ""
+        if reason := reason or ("two columns have it" if names.count(name.lower()) > 1 else ""):
+            raise InputError(
+                f"inputs.{table}: a column cannot be called {name}, because {reason}. Name the columns to keep, each "
+                f"under its own name, in inputs.{table}.columns, then run the command again."
+            )
+    return {name: text for name, text in given.items() if name.lower() not in contract.column_names}
+
+
+def _kept_column(df: DataFrame, expression: str, key: str) -> Column:
+    """Return a further column in its own type; one without any value is text. Raises InputError for a map."""
+    value = column_or_sql(df, expression)
+    (field,) = df.select(value).schema.fields
+    if isinstance(field.dataType, MapType):
+        raise InputError(
+            f"{key} is a map, which cannot be compared. Write to_json({expression}), then run the command again."
+        )
+    return value.cast("string") if isinstance(field.dataType, NullType) else value
 
 
 def _is_needed(column: schemas.Column) -> bool:

@@ -27,11 +27,14 @@ from pyspark.sql.types import (
 )
 
 import schemas
+from jobs.inputs.expressions import column_named
 from jobs.spark.contracts import is_true
 from jobs.spark.errors import InputError
 
 #: Name of the column with the first broken rule; null in valid rows.
 RULE = "__rule"
+#: Columns that are written beside those of an input: the broken rule, and what `quarantine` says of a rejected row.
+MARKS = (RULE, "key_hash", "source_file")
 #: Name of the column with all rules that a row breaks.
 RULES = "__rules"
 
@@ -70,7 +73,7 @@ def validate_rows(raw: DataFrame, table: str, columns: Sequence[schemas.Column])
     typed, checks = _typed_and_checks(raw, table, columns)
     not_kept = {raw_name(column.name) for column in columns} - {raw_name(name) for name in schemas.contract(table).key}
     kept = [name for name in typed.columns if name not in not_kept]
-    return typed.select(*kept, F.coalesce(F.lit(None).cast("string"), *checks).alias(RULE))
+    return typed.select(*map(column_named, kept), F.coalesce(F.lit(None).cast("string"), *checks).alias(RULE))
 
 
 def list_broken_rules(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> DataFrame:
@@ -93,7 +96,7 @@ def _typed_and_checks(raw: DataFrame, table: str, columns: Sequence[schemas.Colu
     typed = raw.select(
         *(_with_default(column, types[column.name]).alias(column.name) for column in columns),
         *(F.col(name).alias(raw_name(name)) for name in names),
-        *(name for name in raw.columns if name not in names),
+        *(_passed_through(name, types[name]) for name in raw.columns if name not in names),
     )
     unparsable = [
         F.when(F.col(c.name).isNull() & ~_is_blank(c, types[c.name], raw_name(c.name)), F.lit(f"{c.name}_unparsable"))
@@ -103,6 +106,13 @@ def _typed_and_checks(raw: DataFrame, table: str, columns: Sequence[schemas.Colu
     missing = [F.when(F.col(c.name).isNull(), F.lit(f"{c.name}_not_null")) for c in columns if not c.nullable]
     violated = [F.when(~is_true(rule.expression), F.lit(rule.name)) for rule in schemas.contract(table).rules]
     return typed, [*unparsable, *missing, *violated]
+
+
+def _passed_through(name: str, found: DataType) -> Column:
+    """Return a column that the contract does not name: texts are cleaned, all else is as the source has it."""
+    column = column_named(name)
+    is_own = name.startswith("__")
+    return column if is_own or not isinstance(found, StringType) else _clean_text(column, name).alias(name)
 
 
 def raw_name(column: str) -> str:

@@ -33,6 +33,8 @@ def struct_type(contract: Contract) -> StructType:
 def enforce(df: DataFrame, contract: Contract) -> DataFrame:
     """Select the contract's columns in its order, and cast where no information is lost (such as int to bigint).
 
+    Further columns follow if the contract has them; else they are dropped.
+
     Raises ContractError with table and column where a column is missing or has another type. Reads no rows.
     """
     types = {field.name: field.dataType for field in df.schema.fields}
@@ -47,7 +49,8 @@ def enforce(df: DataFrame, contract: Contract) -> DataFrame:
             selected.append(F.col(f"`{field.name}`").cast(field.dataType).alias(field.name))
         else:
             raise _broken(contract, f"column {field.name} is {found}, it must be {wanted}")
-    return df.select(*selected)
+    further = [name for name in types if name not in contract.column_names] if contract.has_further_columns else []
+    return df.select(*selected, *(F.col(f"`{name.replace('`', '``')}`") for name in further))
 
 
 def mark_repeated_keys(df: DataFrame, contract: Contract) -> DataFrame:

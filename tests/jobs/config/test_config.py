@@ -371,6 +371,6 @@ def test_the_sections_in_the_page_of_the_nights_are_right(tmp_path):
     """Each YAML block of the page is some sections of a configuration file."""
     page = (ROOT / "jobs/README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```yaml\n(?! *#)(.*?)```", page, re.DOTALL)  # an excerpt begins with a comment
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         load(write(tmp_path, RIGHT | yaml.safe_load(block)))
