@@ -74,7 +74,8 @@ def _check_sources(spark: SparkSession, sources: Mapping[str, InputSettings], ro
             continue
         samples.append(sample)
         # A table without rows is no fault, unless a night needs it.
-        is_usable = sample.rejected < sample.rows or (not sample.rows and table not in ("purchases", "items"))
+        is_needed = table in ("purchases", "items") or (table == "optouts" and not source.allow_empty)
+        is_usable = sample.rejected < sample.rows or (not sample.rows and not is_needed)
         readable = readable and is_usable
         mark = "✗" if not is_usable else "!" if sample.rejected else "✓"
         _print(console, f"{mark} inputs.{table}: {sample.rejected:,} of the first {sample.rows:,} rows are rejected")

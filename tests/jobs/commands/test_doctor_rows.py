@@ -45,8 +45,10 @@ def test_doctor_shows_every_broken_input_and_no_value(spark, tmp_path: Path) -> 
             format: csv
             options: {sep: ";", encoding: windows-1252}
             columns: {item_id: Artikelnr, title: Bezeichnung, price: Preis, available: lieferbar}
+          optouts: {path: abmeldungen.csv, format: csv}
         """
     )
+    (tmp_path / "abmeldungen.csv").write_text("user_id\n")
     healthy, printed = checked(spark, tmp_path / "regulars.yaml")
     assert not healthy
     assert "50 of the first 50 rows are rejected" in printed
@@ -55,3 +57,4 @@ def test_doctor_shows_every_broken_input_and_no_value(spark, tmp_path: Path) -> 
     assert "has no column `Preis`" in printed
     assert "99.99.9999 99:99" in printed
     assert ".11.2025" not in printed
+    assert "✗ inputs.optouts: 0 of the first 0 rows are rejected" in printed  # a night refuses an empty list
