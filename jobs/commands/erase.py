@@ -68,47 +68,48 @@ def erase(
     ids = _lines(users, "--users")
     texts = _lines(phrases, "--phrases") if phrases is not None else []
     store, run_id = Store(config.store), f"erase-{uuid.uuid4().hex[:8]}"
-    key = privacy_key(spark, config)
+    key, delta = privacy_key(spark, config), DeltaTables.of(config.publish)
     customers = _customers(ids, texts, key)
-    delta = DeltaTables.of(config.publish)
     with ExitStack() as held:
         if dry_run:
             held.enter_context(reading_ledger(spark, store, "erase-dry-run"))
         else:
             held.enter_context(lock(spark, store, run_id))
             held.enter_context(rewriting_ledger(spark, store, "erase"))
-            for line in [
-                *store_format.check_format(spark, store),
-                *recover(spark, store, config.publish.keep_publishes),
-            ]:
+            told = [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]
+            for line in told:
                 console.print(line, highlight=False)
-        done = erase_customers(spark, store, run_id, customers.unwanted, customers.needles, dry_run=dry_run)
-        if delta is not None and not dry_run:
-            update_delta_tables(spark, store, delta)
-            forget_delta_history(delta, store)
-        console.print(_table(done, dry_run=dry_run))
-        known = sum(bool({one, keyed_hash(key, one)} & done.user_ids) for one in ids)
-        console.print(f"{known:,} of {len(ids):,} customers have rows in the tables", highlight=False)
-        learned = _models(config, done.first_date)
-        for model in learned:
-            console.print(f"{model['model']} ({model['folder']}): {model['learned']}", highlight=False, markup=False)
+        counted = erase_customers(spark, store, run_id, customers.unwanted, customers.needles, dry_run=True)
+        known = sum(bool({one, keyed_hash(key, one)} & counted.user_ids) for one in ids)
+        learned = _models(config, counted.first_date)
+        _show(console, counted, known, len(ids), learned)
         if dry_run:
             return {}
-        roots = [store.root, *([delta.root] if delta is not None and files.local(delta.root) else [])]
-        found = scan(spark, roots, customers.needles, skip=(store.lock_file,))
-        receipt = {
+        receipt: dict[str, Any] = {
             "run_id": run_id,
-            "erased_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "state": "begun",  # stays where this run is killed; the next one counts only what is left
+            "begun_at": _now(),
             "customers": len(ids),
             "customers_found": known,
             "customers_hash": keyed_hash(key, "\n".join(sorted(ids))),
-            "rows": {name: count for name, count in sorted(done.rows.items()) if count},
+            "rows": {name: count for name, count in sorted(counted.rows.items()) if count},
+        }
+        path = store.receipt(run_id)
+        files.write_text(spark, path, json.dumps(receipt, indent=1, sort_keys=True))
+        done = erase_customers(spark, store, run_id, customers.unwanted, customers.needles, dry_run=False)
+        if delta is not None:
+            update_delta_tables(spark, store, delta)
+            forget_delta_history(delta, store)
+        roots = [store.root, *([delta.root] if delta is not None and files.local(delta.root) else [])]
+        found = scan(spark, roots, customers.needles, skip=(store.lock_file,))
+        receipt |= {
+            "state": "done",
+            "ended_at": _now(),
             "shared_answers_kept": done.shared_answers,
             "files": done.written,
             "searched": {"files": found.files, "bytes": found.size},
             "remains": _remains(spark, store, found, learned),
         }
-        path = store.receipt(run_id)
         files.write_text(spark, path, json.dumps(receipt, indent=1, sort_keys=True))
         point("receipt-written")
     console.print(f"Receipt: {path}", highlight=False, markup=False)
@@ -200,8 +201,16 @@ def _why(path: str) -> str:
     }.get(room, "Regulars did not write it, or another command writes it now")
 
 
-def _table(done: Erasure, *, dry_run: bool) -> Table:
-    table = Table("rows of", "would go" if dry_run else "erased")
-    for name, count in sorted(done.rows.items()):
+def _show(console: Console, counted: Erasure, known: int, asked: int, learned: list[dict[str, str]]) -> None:
+    """Print the rows that go, how many customers they are of, and the models that learned from them."""
+    table = Table("rows of", "to erase")
+    for name, count in sorted(counted.rows.items()):
         table.add_row(name, f"{count:,}")
-    return table
+    console.print(table)
+    console.print(f"{known:,} of {asked:,} customers have rows in the tables", highlight=False)
+    for model in learned:
+        console.print(f"{model['model']} ({model['folder']}): {model['learned']}", highlight=False, markup=False)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -209,6 +209,9 @@ def test_killed_at_each_of_twelve_places_it_ends_as_if_undisturbed(store: Store,
     assert reader.reads > 20
     assert rows_of_others(store) == others
     assert search(Path(store.root), [*GONE, PHRASE]) == []
+    receipts = [json.loads(path.read_text()) for path in Path(store.root, "receipts").iterdir()]
+    assert sorted(receipt["state"] for receipt in receipts) == ["begun"] * 11 + ["done"] * 2  # killed after the receipt
+    assert max(receipt["rows"].get("tables/prompts", 0) for receipt in receipts) == 6
 
 
 class Reader:

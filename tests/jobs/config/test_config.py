@@ -250,6 +250,8 @@ def test_scalars_in_columns_are_sql_literals(tmp_path: Path) -> None:
             "inputs.searches.columns lacks query, searched_at: map each",
         ),
         ({"spark": {"a": [1]}}, "spark: give a mapping of Spark setting: value"),
+        ({"store_umask": 23}, 'store_umask: write the umask in quotes, such as "027"'),
+        ({"store_umask": "rwx"}, "store_umask: it should match pattern"),
     ],
 )
 def test_mistakes_name_key_file_and_remedy(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
