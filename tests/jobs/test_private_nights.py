@@ -36,7 +36,8 @@ def test_no_id_and_no_address_leaves_the_inputs(shop: Shop, tmp_path: Path) -> N
         f"spark.spark.eventLog.dir=file://{events}",
         f"spark.spark.local.dir={tmp_path / 'scratch'}",
     )
-    ids = sorted(set(pd.read_parquet(shop.folder / "data/purchases").user_id.dropna()) - {""})
+    data = [pd.read_parquet(shop.folder / "data" / table) for table in ("purchases", "searches", "reviews")]
+    ids = sorted(set(pd.concat(data).user_id.dropna().str.strip()) - {""})
     assert len(ids) > 40
     marks = [*ids, EMAIL]
 
