@@ -7,7 +7,7 @@ from importlib import import_module
 from schemas.contract import Column, Contract, Relation, Rule
 
 #: Tables that a shop provides. Only purchases and items are needed; items can be derived from purchases.
-INPUTS = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts", "customers")
+INPUTS = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts", "customers", "events")
 
 #: Tables that Regulars writes, each below <store>/tables/<table>/run_date=YYYY-MM-DD/.
 OUTPUTS = (

@@ -38,8 +38,9 @@ def page() -> str:
 
 def _input(table: Contract) -> str:
     rows = [[f"`{c.name}`", f"`{c.type}`", _need(c), c.doc] for c in table.columns]
-    if table.has_further_columns:
-        rows.append(["any other", "that of the source", "no; may be null", "kept for rules and reports"])
+    if table.further_columns != "none":
+        which = "any other" if table.further_columns == "all" else "any other that is mapped"
+        rows.append([which, "that of the source", "no; may be null", "kept for rules and reports"])
     return _section(table, _grid(("column", "type", "needed", "meaning"), rows))
 
 

@@ -7,6 +7,9 @@ therefore be read, tested and printed without a JVM.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+FurtherColumns = Literal["none", "mapped", "all"]
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Contract:
 
     An empty `key` means that equal rows may repeat. `time_column` is the time of the row: a run_date sees the rows
     before its end, and the newest of several rows with one key counts. Columns in `partition_by` are in the folder
-    names only, not in `columns`. A table that `has_further_columns` keeps all other columns of its source in their
-    own types.
+    names only, not in `columns`. `further_columns` says which other columns of its source a table keeps, in their own
+    types: none, those that the configuration maps, or all.
     """
 
     table: str
@@ -56,7 +59,7 @@ class Contract:
     relations: tuple[Relation, ...] = ()
     time_column: str | None = None
     partition_by: tuple[str, ...] = ()
-    has_further_columns: bool = False
+    further_columns: FurtherColumns = "none"
 
     @property
     def column_names(self) -> tuple[str, ...]:

@@ -14,5 +14,5 @@ CONTRACT = Contract(
     grain="One customer of the shop.",
     key=("user_id",),
     columns=(Column("user_id", "string", doc="customer"),),
-    has_further_columns=True,
+    further_columns="all",
 )

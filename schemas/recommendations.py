@@ -21,6 +21,8 @@ CONTRACT = Contract(
         Column(
             "why_scored", "string", doc="why the model ran: new, catalogue or age; carried: the list of an earlier date"
         ),
+        Column("category", "string", nullable=True, doc="its category on run_date"),
+        Column("price", "decimal(12,2)", nullable=True, doc="its price on run_date, in the shop's currency"),
         Column(
             "previous_rank",
             "int",

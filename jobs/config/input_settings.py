@@ -191,7 +191,7 @@ class InputSettings(SourceSettings):
     columns: dict[str, str] | None = Field(
         default=None,
         description="contract column: a column of the source, or a Spark SQL expression; "
-        "without this key the source's columns must have the contract's names; customers may map any further columns",
+        "without this key the source's columns must have the contract's names; customers and items may map others",
     )
     max_bad_files: int = Field(
         default=0,

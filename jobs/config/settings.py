@@ -365,7 +365,7 @@ class Config(Section):
             if source.columns is None:
                 continue
             for name in source.columns:
-                if name not in mappable_columns(table) and not contract(table).has_further_columns:
+                if _is_mistaken(table, name):
                     raise ValueError(
                         f"inputs.{table}.columns.{name} is not a column of {table}; "
                         f"{did_you_mean(name, mappable_columns(table))}"
@@ -381,6 +381,15 @@ class Config(Section):
 def mappable_columns(table: str) -> tuple[str, ...]:
     """Return the columns that `inputs.<table>.columns` may map."""
     return contract(table).column_names + ((TITLE,) if table == "purchases" else ())
+
+
+def _is_mistaken(table: str, name: str) -> bool:
+    """Whether `name` is no column that may be mapped; a name much like a column's is taken for a misspelling."""
+    known = mappable_columns(table)
+    if name in known or contract(table).further_columns == "all":
+        return False
+    is_similar = bool(difflib.get_close_matches(name, known, n=1, cutoff=0.8))
+    return contract(table).further_columns == "none" or is_similar
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

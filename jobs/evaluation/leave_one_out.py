@@ -108,6 +108,7 @@ def _recommend(
     """Return a list of item ids, best first, for each held-out customer, as a night makes it; shows progress."""
     from lm.recommend.catalogue import Catalogue
     from lm.recommend.recommender import Recommender
+    from lm.recommend.training_examples import newest_events
     from lm.text.prompt import PromptEncoder
 
     settings = config.recommend
@@ -118,7 +119,7 @@ def _recommend(
     with Progress(console=console, transient=True) as progress:
         for start in progress.track(range(0, len(held), _CUSTOMERS_PER_CALL), description="  ranking"):
             part = held[start : start + _CUSTOMERS_PER_CALL]
-            events = [one.events[-settings.history_events :] for one in part]
+            events = [newest_events(one.events, settings.history_events) for one in part]
             prompts = [rendered.prompt for rendered in encoder.render_many(events, settings.prompt_tokens)]
             excluded = [sorted(one.purchased) if settings.exclude_purchased else [] for one in part]
             ranked = engine.recommend(prompts, excluded, settings.k)

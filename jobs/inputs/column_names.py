@@ -112,6 +112,10 @@ COLUMN_NAMES: dict[str, dict[str, Names]] = {
             + _any("category categories cat department aisle type group gruppe genre class collection kategorien")
             + r"(_?(name|id|code))?",
         ),
+        "brand": Names(
+            rf"({_ITEM}_?)?{_any('brand marke marque marca merk manufacturer hersteller maker 品牌')}(_?{_NAME})?",
+            "vendor|label|supplier",
+        ),
         "price": Names(
             rf"(current_|sale_|list_|retail_)?({_PRICE}|vk|vk_preis|verkaufspreis|售价)",
             rf"(.*_)?({_PRICE}|cost|amount|msrp|rrp)(_.*)?",
@@ -178,6 +182,12 @@ COLUMN_NAMES: dict[str, dict[str, Names]] = {
         "body": Names("(article_)?(body|content|text|html|answer|inhalt)", "(.*_)?(body|text|content)"),
     },
     "optouts": {"user_id": _USER},
+    "events": {
+        "user_id": _USER,
+        "item_id": _ITEM_ID,
+        "kind": Names("(event_?|action_?|behaviou?r_?)(type|name|kind)?|kind|行为|行为类型", "type|action|activity"),
+        "happened_at": Names(rf"(event|happened|action)_?{_TIME}", rf"{ONLY_TIME}|{_CREATED}|(.*_){_TIME}"),
+    },
     "customers": {"user_id": Names(_USER.strong, _USER.weak + "|id")},
 }
 #: What files of each table are called.
@@ -191,6 +201,7 @@ FILE_NAMES = {
     "questions": _any("question ticket support frage inquir 问题"),
     "articles": _any("faq help article knowledge hilfe 帮助"),
     "optouts": _any("opt_?out unsubscrib suppress blacklist abmeld widerspr gdpr dsgvo 退订"),
+    "events": _any("events? clickstream views? pageviews? carts? wish behaviou?r 行为"),
     "customers": _any("customer client user member kunde cliente? usuario utilisateur klant 用户 客户 会员 顾客"),
 }
 

@@ -51,7 +51,7 @@ def items_of_snapshots(spark: SparkSession, source: InputSettings, snapshots: li
     raw = map_columns(open_source(spark, "items", earlier).rows, "items", earlier)
     rows = validate_rows(raw, "items", input_columns("items")).where(F.col(RULE).isNull())
     snapshot_date = F.regexp_extract(SOURCE_FILE, r".*(\d{4}-\d{2}-\d{2})", 1)
-    last = F.max_by(F.struct("title", "category", "price"), F.struct(snapshot_date, SOURCE_FILE)).alias("last")
+    last = F.max_by(F.struct("title", "category", "brand", "price"), F.struct(snapshot_date, SOURCE_FILE)).alias("last")
     products = rows.groupBy("item_id").agg(last).select("item_id", "last.*")
     return _unavailable(products)
 

@@ -121,12 +121,15 @@ def _table_score(table: str, file: SourceFile) -> float:
         "articles": ("title", "body"),
         "optouts": ("user_id",),
         "customers": ("user_id",),
+        "events": ("user_id", "item_id", "kind", "happened_at"),
     }[table]
     if any(not best[column] for column in marks):
         return 0.0
     if table == "optouts":
         is_list = len(file.columns) == 1 and best["user_id"] >= 2
         return 3.0 + hint if hint or is_list else 0.0
+    if table == "events" and not any({*r.source.values} <= {"view", "cart", "wish"} for r in readings["kind"]):
+        return 0.0  # a log with purchases in it is a table of purchases
     if table == "customers":
         return _customers_score(readings["user_id"], file) if hint else 0.0
     if table == "searches" and best["query"] < 2:
@@ -185,7 +188,7 @@ def _guess(table: str, file: SourceFile, with_title: bool) -> TableGuess:
             item.source,
         )
     _fill_gaps(table, file, guesses)
-    if contract.has_further_columns:
+    if contract.further_columns == "all":
         further = {normalise(s.name): s for s in file.columns if s.name not in taken}
         guesses |= {name: _further(name, source) for name, source in further.items() if name not in guesses}
         names = list(guesses)

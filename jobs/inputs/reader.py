@@ -55,7 +55,7 @@ from schemas.runs import input_version
 
 #: Tables are checked against those of earlier steps. The tables of one step are read at the same time, because
 #: planning a single one leaves cores idle.
-_AFTER_ITEMS = ("purchases", "searches", "reviews", "questions", "articles", "customers")
+_AFTER_ITEMS = ("purchases", "searches", "reviews", "questions", "articles", "customers", "events")
 _THREADS = 4
 
 
@@ -273,6 +273,7 @@ def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> ReadT
         "item_id",
         F.coalesce("title", "item_id").alias("title"),
         F.lit(None).cast("string").alias("category"),
+        F.lit(None).cast("string").alias("brand"),
         F.lit(None).cast("decimal(12,2)").alias("price"),
         F.lit(True).alias("available"),
         F.lit(None).cast("string").alias(RULE),

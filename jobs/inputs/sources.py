@@ -37,7 +37,7 @@ def further_columns(rows: DataFrame, table: str) -> list[str]:
     """Return the names of the mapped columns that the contract does not name but keeps, in the source's order."""
     contract = schemas.contract(table)
     known = (*contract.column_names, SOURCE_FILE)
-    return [name for name in rows.columns if name not in known] if contract.has_further_columns else []
+    return [] if contract.further_columns == "none" else [name for name in rows.columns if name not in known]
 
 
 def open_source(
@@ -147,13 +147,13 @@ def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bo
 
 def _read_without_mapping(df: DataFrame, table: str) -> Sequence[str]:
     contract = schemas.contract(table)
-    return df.columns if contract.has_further_columns else contract.column_names
+    return df.columns if contract.further_columns == "all" else contract.column_names
 
 
 def _further_expressions(df: DataFrame, table: str, source: InputSettings) -> dict[str, str]:
-    """Return name and expression of each further column: those of the mapping, or without one all of the source."""
+    """Return name and expression of each further column: those of the mapping, or without one all that are kept."""
     contract = schemas.contract(table)
-    if not contract.has_further_columns:
+    if contract.further_columns == "none" or (contract.further_columns == "mapped" and source.columns is None):
         return {}
     given = {name: name for name in df.columns} if source.columns is None else source.columns
     names = [name.lower() for name in given]

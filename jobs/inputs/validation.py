@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
+    ArrayType,
     AtomicType,
     BooleanType,
     DataType,
@@ -141,7 +142,7 @@ def unknown_id_rule(relation: schemas.Relation) -> str:
 
 
 def _refuse_wrong_type(table: str, column: schemas.Column, found: DataType) -> None:
-    if isinstance(found, (NullType, *_ACCEPTED_TYPES[column.type])):
+    if isinstance(found, (NullType, *_ACCEPTED_TYPES[column.type])) or _is_path(column, found):
         return
     hint = next(
         (hint for (target, source), hint in _TYPE_HINTS.items() if target == column.type and isinstance(found, source)),
@@ -163,6 +164,11 @@ def _with_default(column: schemas.Column, found: DataType) -> Column:
 
 def _cast(column: schemas.Column, found: DataType) -> Column:
     raw = F.col(column.name)
+    if column.name == "category":
+        path = F.array_join(raw.cast("array<string>"), ">") if _is_path(column, found) else raw.cast("string")
+        return _word(F.regexp_replace(_clean_text(path, column.name), r"\s*>[\s>]*", " > "))
+    if column.name == "brand":
+        return _word(_clean_text(raw.cast("string"), column.name))
     if column.type == "string" and column.name.endswith("_id") and isinstance(found, FractionalType):
         return _id_of_number(raw, found)
     if column.type == "string":
@@ -175,6 +181,16 @@ def _cast(column: schemas.Column, found: DataType) -> Column:
     if column.type == "int" and isinstance(found, FractionalType):
         return F.when(raw == F.floor(raw), raw.try_cast("int"))
     return raw.try_cast(column.type)
+
+
+def _word(text: Column) -> Column:
+    """Return the text without white space around it, null if nothing is left: conditions compare it."""
+    return F.nullif(F.btrim(text, F.lit(_SPACE)), F.lit(""))
+
+
+def _is_path(column: schemas.Column, found: DataType) -> bool:
+    """Whether the source gives a path of categories as an array."""
+    return column.name == "category" and isinstance(found, ArrayType) and isinstance(found.elementType, AtomicType)
 
 
 def _id_of_number(raw: Column, found: DataType) -> Column:
@@ -193,7 +209,7 @@ def _clean_text(text: Column, name: str) -> Column:
     if name in _LONG_TEXTS:
         return F.regexp_replace(valid, r"[\p{Cc}&&[^\t\n\r]]", "")
     clean = F.regexp_replace(F.regexp_replace(valid, _LINE_BREAKS, " "), r"\p{Cc}", "")
-    return F.nullif(F.btrim(clean, F.lit(_SPACE)), F.lit("")) if name.endswith("_id") else clean
+    return _word(clean) if name.endswith("_id") else clean
 
 
 def clean_id(text: str) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.sample.browsing import events_table
 from jobs.sample.catalogue import SampleCatalogue, build_catalogue
 from jobs.sample.customers import draw_customers, simulate
 from jobs.sample.events import CustomerBlock, Period, numbered, purchases_table
@@ -32,7 +33,7 @@ from jobs.spark.errors import UsageError
 
 FIRST_DAY = date(2026, 1, 1)
 TIMEZONE = "Europe/London"
-SAMPLE_TABLES = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts")
+SAMPLE_TABLES = ("purchases", "searches", "reviews", "items", "questions", "articles", "optouts", "events")
 _BLOCK_CUSTOMERS = 16_384  # customers whose events are in memory at a time
 _OPTED_OUT_SHARE = 0.01
 _HEADER = "# A sample shop, "
@@ -123,6 +124,7 @@ def _block_tables(
     bought = simulate(catalogue, people)
     yield "purchases", purchases_table(block, bought)
     yield "searches", searches_table(block, draw_searches(block, bought))
+    yield "events", events_table(block, bought)
     reviews = reviews_table(block, bought, seed)
     yield "reviews", reviews.table
     yield "contradictions", pa.table({"review_id": reviews.contradictions})
@@ -172,7 +174,7 @@ def _clear(out: Path, replace: bool) -> None:
 
 def _configuration(period: Period, customers: int, products: int, seed: int) -> str:
     """Return the text of the configuration file, with comments for newcomers."""
-    inputs = "\n".join(f"  {table}: {{path: data/{table}}}" for table in SAMPLE_TABLES)
+    inputs = "\n".join(f"  {table}: {{path: data/{table}}}" for table in SAMPLE_TABLES if table != "events")
     return f"""\
 {_HEADER}{period.first_day} to {period.last_day}; a good run_date is {period.last_day}
 # Written by: regulars sample --customers {customers} --products {products} --days {period.days} --seed {seed}
@@ -185,6 +187,8 @@ timezone: {period.timezone}       # in which a run_date begins and ends
 # Only purchases and items are required.
 inputs:
 {inputs}
+  # Views, carts and wishes. They enter the prompts of models that were trained with this line:
+  # events: {{path: data/events}}
 
 # Folders that `regulars train` writes, or a hub id such as gpt2.
 models:

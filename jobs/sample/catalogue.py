@@ -58,6 +58,7 @@ class SampleCatalogue:
                 "item_id": self.item_ids,
                 "title": self.titles,
                 "category": pa.array(names, pa.string()).take(pa.array(self.family * 2 + self.chinese)),
+                "brand": self.brands,
                 "price": money(self.pence, unpriced),
                 "available": pa.array(np.isinf(self.withdrawn) & np.ones(self.size, np.bool_)),
             }

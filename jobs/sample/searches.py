@@ -68,18 +68,19 @@ def draw_searches(block: CustomerBlock, bought: SimulatedPurchases) -> Simulated
     step = np.concatenate([4 * bought.step[announced], 4 * bought.step[idle] + 1, 4 * people.purchases[last] + 2])
     day = np.concatenate([(bought.day - lead)[announced], idle_day[idle], at_last[last]])
     announces = np.arange(len(customer)) < announced.sum()
-    item = _browsed_items(block, customer, step)
+    item = browsed_items(block, customer, step)
     item[announces] = bought.item[announced]
     return SimulatedSearches(customer, step, day, item, announces)
 
 
-def _browsed_items(block: CustomerBlock, customer: Ints, step: Ints) -> Ints:
+def browsed_items(block: CustomerBlock, customer: Ints, step: Ints, purpose: str = "looked") -> Ints:
+    """Draw items (s,) of the customers' favourite product lines, or of popular ones; `purpose` names the draws."""
     key = block.people.key[customer]
-    favourite = (uniform(key, "looked favourite", step) * FAVOURITES).astype(np.int64)
+    favourite = (uniform(key, f"{purpose} favourite", step) * FAVOURITES).astype(np.int64)
     liked = block.people.favourites[customer, favourite]
-    popular = pick_product_line(block.catalogue, block.people.chinese[customer], uniform(key, "looked house", step))
-    product_line = np.where(uniform(key, "looked by taste", step) < 0.6, liked, popular)
-    return pick_from_line(block.catalogue, product_line, uniform(key, "looked item", step))
+    popular = pick_product_line(block.catalogue, block.people.chinese[customer], uniform(key, f"{purpose} house", step))
+    product_line = np.where(uniform(key, f"{purpose} by taste", step) < 0.6, liked, popular)
+    return pick_from_line(block.catalogue, product_line, uniform(key, f"{purpose} item", step))
 
 
 def searches_table(block: CustomerBlock, searches: SimulatedSearches) -> pa.Table:

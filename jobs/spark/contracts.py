@@ -49,7 +49,9 @@ def enforce(df: DataFrame, contract: Contract) -> DataFrame:
             selected.append(F.col(f"`{field.name}`").cast(field.dataType).alias(field.name))
         else:
             raise _broken(contract, f"column {field.name} is {found}, it must be {wanted}")
-    further = [name for name in types if name not in contract.column_names] if contract.has_further_columns else []
+    further = (
+        [] if contract.further_columns == "none" else [name for name in types if name not in contract.column_names]
+    )
     return df.select(*selected, *(F.col(f"`{name.replace('`', '``')}`") for name in further))
 
 

@@ -15,8 +15,12 @@ from pyspark.sql import functions as F
 _ORDERED_FIELDS = ("at", "kind", "item_id", "text", "rating", "title")
 
 
+#: What the prompts call the kinds of the table events (`lm.text.template.BROWSING`).
+_BROWSING = {"view": "viewed", "cart": "in cart", "wish": "wished"}
+
+
 def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
-    """Gather each customer's newest `events` events from the input tables `used`.
+    """Gather each customer's newest `events` events from the input tables `used`, and as many of the table events.
 
     Returns `user_id`, `events` array<struct<at, kind, item_id, title, text, rating>> (oldest first), `purchased`
     (every item ever bought, sorted), `events_total` and `last_event_at`.
@@ -26,21 +30,29 @@ def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
     titled = _all_events(used).join(F.broadcast(used["items"].select("item_id", "title")), on="item_id", how="left")
     event = F.struct(*(F.col(name) for name in _ORDERED_FIELDS))
     order = f"struct({', '.join(_ORDERED_FIELDS)})"
+    newest = f"max_by({order}, {order}, {int(events)})"
+    is_browsing = f"kind IN ({', '.join(map(repr, _BROWSING.values()))})"
+    with_browsing = "events" in used
     bought = F.when(F.col("kind") == "bought", F.col("item_id"))
     # The repartition comes first because partial top-k lists are larger than the events that they hold.
     grouped = (
         titled.repartition("user_id")
         .groupBy("user_id")
         .agg(
-            F.expr(f"max_by({order}, {order}, {int(events)})").alias("newest"),
+            F.expr(f"{newest} FILTER (WHERE NOT {is_browsing})" if with_browsing else newest).alias("newest"),
+            *([F.expr(f"{newest} FILTER (WHERE {is_browsing})").alias("browsing")] if with_browsing else []),
             F.array_sort(F.collect_set(bought)).alias("purchased"),
             F.count(event).alias("events_total"),
             F.max("at").alias("last_event_at"),
         )
     )
+    oldest_first = F.reverse("newest")
+    if with_browsing:  # a customer may have events of one sort only
+        both = F.array_compact(F.array("newest", "browsing"))
+        oldest_first = F.array_sort(F.flatten(both))
     return grouped.select(
         "user_id",
-        F.transform(F.reverse("newest"), _with_title_before_text).alias("events"),
+        F.transform(oldest_first, _with_title_before_text).alias("events"),
         "purchased",
         "events_total",
         "last_event_at",
@@ -57,12 +69,15 @@ def _all_events(used: Mapping[str, DataFrame]) -> DataFrame:
             else []
         ),
     ]
+    if "events" in used:
+        kind = F.create_map(*(F.lit(word) for pair in _BROWSING.items() for word in pair))[F.col("kind")]
+        parts.append(_event(used["events"], kind, "happened_at", F.col("item_id")))
     return reduce(DataFrame.unionByName, parts)
 
 
 def _event(
     rows: DataFrame,
-    kind: str,
+    kind: str | Column,
     at: str,
     item_id: Column | None = None,
     text: Column | None = None,
@@ -72,7 +87,7 @@ def _event(
     return rows.select(
         "user_id",
         F.col(at).alias("at"),
-        F.lit(kind).alias("kind"),
+        (F.lit(kind) if isinstance(kind, str) else kind).alias("kind"),
         (nothing if item_id is None else item_id).cast("string").alias("item_id"),
         (nothing if text is None else text).cast("string").alias("text"),
         (nothing if rating is None else rating).cast("int").alias("rating"),

@@ -68,6 +68,11 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
     )
 
 
+def with_category_and_price(lists: DataFrame, items: DataFrame) -> DataFrame:
+    """Add `category` and `price` of each listed product as the catalogue has them on the date."""
+    return lists.join(items.select("item_id", "category", "price"), on="item_id", how="left")
+
+
 def _rank_within_customer() -> Column:
     # The engine's order is total (best first, ties by item_id), so its position decides.
     return F.row_number().over(Window.partitionBy("user_id").orderBy("position"))

@@ -72,6 +72,7 @@ def prepare(context: TaskContext) -> PreparedTask:
         late = left_out(asked, results)
         if late is not None:
             lists = with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)
+        lists = recommendations.with_category_and_price(lists, items)
         return with_changes(context.spark, context.store, context.run_date, lists).select(*published)
 
     return PreparedTask(

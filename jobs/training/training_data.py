@@ -14,14 +14,16 @@ from pyspark.sql import functions as F
 
 from jobs.tables import sentiments
 from jobs.tables.histories import histories
+from lm.checkpoint.manifest import BROWSED_EVENTS
 from lm.sentiment.labels import LABELS, UNRATED
 from lm.text.prompt import Event
+from lm.text.template import BROWSING
 
 if TYPE_CHECKING:
     from lm.recommend.training_examples import CustomerEvents
 
 #: Input tables that histories, titles and the sample of customers are read from.
-HISTORY_TABLES = ("purchases", "items", "searches", "reviews", "optouts")
+HISTORY_TABLES = ("purchases", "items", "searches", "reviews", "events", "optouts")
 MAX_CUSTOMERS = 200_000
 MAX_REVIEWS = 500_000
 #: The most events of one customer and of all customers; an event takes some 100 bytes on the driver.
@@ -67,6 +69,7 @@ def collect_customers(used: Mapping[str, DataFrame]) -> CustomerHistories:
     window = {
         "customers": count,
         "events": sum(len(customer.events) for customer in collected),
+        BROWSED_EVENTS: sum(event.kind in BROWSING for customer in collected for event in customer.events),
         "first_event_on": first and first.isoformat(),
         "last_event_on": last and last.isoformat(),
     }

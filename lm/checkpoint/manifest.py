@@ -14,6 +14,8 @@ from lm.checkpoint.checkpoint import CheckpointError, read_config, read_json
 MANIFEST_FILE = "regulars.json"
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
+#: Key of `training.window`: how many views, carts and wishes the training read.
+BROWSED_EVENTS = "browsed_events"
 #: Fields of earlier releases, with the values that had no effect. Only sentiment models had other values.
 FORMER_FIELDS = {"ngram_weights": [], "length_power": 0.0, "usual_lengths": [1.0, 1.0], "label_thresholds": []}
 

@@ -26,6 +26,7 @@ from lm.recommend.training_examples import (
     CustomerEvents,
     PurchaseExample,
     item_examples,
+    newest_events,
     prediction_targets,
     purchase_targets,
     title_examples,
@@ -135,7 +136,7 @@ class ItemTokenTuning:
 
     def newest(self, held: Sequence[HeldOut]) -> list[Sequence[Event]]:
         """The events of each customer that a night would read."""
-        return [one.events[-self.settings.history_events :] for one in held]
+        return [newest_events(one.events, self.settings.history_events) for one in held]
 
     def _loss(self, batch: list[PurchaseExample], sampling: SampledSoftmax | None) -> tuple[torch.Tensor, float]:
         examples = ExampleBatch.of(batch, self.first)

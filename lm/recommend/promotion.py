@@ -15,7 +15,7 @@ from lm.recommend.fine_tuning import K
 from lm.recommend.held_out import HeldOut, split_of
 from lm.recommend.recommender import Recommender
 from lm.recommend.settings import RecommendTrainSettings
-from lm.recommend.training_examples import CustomerEvents
+from lm.recommend.training_examples import CustomerEvents, newest_events
 from lm.text.prompt import PromptEncoder
 from lm.train.training_state import replace_folder
 
@@ -62,7 +62,7 @@ def _ndcg(
     encoder = PromptEncoder.load(path)
     engine = Recommender.load(path, Catalogue.build(list(items), list(items.values()), encoder), dtype="float32")
     longest = min(settings.max_tokens, int(read_manifest(path).training.get("settings", {}).get("max_tokens", 10**6)))
-    events = [one.events[-settings.history_events :] for one in held]
+    events = [newest_events(one.events, settings.history_events) for one in held]
     prompts = [rendered.prompt for rendered in encoder.render_many(events, longest)]
     barred = [sorted(one.purchased) if settings.exclude_purchased else [] for one in held]
     lists = [[scored.item_id for scored in best] for best in engine.recommend(prompts, barred, K)]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm.text.prompt import Event, PromptEncoder
+from lm.text.template import BROWSING
 
 #: Weight of predicting the next purchase within a day; predicting the next day's items has weight 1.
 WITHIN_DAY = 0.5
@@ -41,6 +42,20 @@ class CustomerEvents(NamedTuple):
         return self._replace(
             events=self.events[:end], days=self.days[:end], moments=self.moments and self.moments[:end]
         )
+
+
+def newest_events(events: Sequence[Event], most: int) -> Sequence[Event]:
+    """The events that a night reads, oldest first: the newest `most` without browsing, and the newest `most` of it."""
+    if not any(event.kind in BROWSING for event in events):
+        return events[-most:]
+    left = {True: most, False: most}
+    kept = []
+    for event in reversed(events):
+        browsed = event.kind in BROWSING
+        left[browsed] -= 1
+        if left[browsed] >= 0:
+            kept.append(event)
+    return kept[::-1]
 
 
 class Target(NamedTuple):
@@ -98,8 +113,9 @@ def windows(histories: Sequence[Sequence[Event]], encoder: PromptEncoder, max_to
     """The token ids of prompts of at most `max_tokens` that together cover each history, newest first.
 
     The first prompt is of all events, the next of those that did not fit, and so on. Each is what a night renders.
-    Only for titles coding, where a prompt keeps the order of events.
+    Only for titles coding, where a prompt keeps the order of events. Browsing is left out.
     """
+    histories = [[event for event in history if event.kind not in BROWSING] for history in histories]
     found: list[list[list[int]]] = [[] for _ in histories]
     left = {place: len(history) for place, history in enumerate(histories) if history}
     while left:
@@ -157,7 +173,7 @@ def item_examples(
     """
     begun = [_begin(one, max_tokens, rng) for one in learned]
     histories = [
-        [] if before is None else one.customer.events[max(0, before - history_events) : before]
+        [] if before is None else newest_events(one.customer.events[:before], history_events)
         for one, (_, before) in zip(learned, begun, strict=True)
     ]
     prompts = encoder.encode_many([rendered.prompt for rendered in encoder.render_many(histories, max_tokens)])

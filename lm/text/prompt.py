@@ -25,7 +25,7 @@ from lm.checkpoint.checkpoint import (
     read_config,
     special_tokens,
 )
-from lm.checkpoint.manifest import Manifest, read_manifest
+from lm.checkpoint.manifest import BROWSED_EVENTS, Manifest, read_manifest
 from lm.redaction.redact import redact
 from lm.text.history_batch import HistoryBatch, Ints
 from lm.text.line_encoder import LineEncoder
@@ -37,6 +37,8 @@ LINE_TOKENS = 96
 """The most tokens of one event, so that one long review does not displace a whole history."""
 TITLE_TOKENS = 64
 """The most tokens of a title with its newline; longer titles are cut, and equal cut titles share an answer."""
+BROWSING_PART = 8
+"""Browsing takes at most this part of a prompt's budget: 32 of 256 tokens, about ten products with item tokens."""
 CACHED_EVENTS = 200_000
 EVENTS_AT_ONCE = 4
 
@@ -79,6 +81,8 @@ class PromptEncoder:
         self._lines = LineEncoder(tokenizer, {self._markers[i]: token for i, token in self.item_tokens.items()})
         self.prefix, self.suffix = special_tokens(tokenizer)
         self._events: dict[Event, tuple[str, int]] = {}
+        window = manifest.training.get("window", {BROWSED_EVENTS: 1})  # a stock model, or one in training
+        self.reads_browsing = bool(window.get(BROWSED_EVENTS))
         self.header = self.template.header
         self.cue = "" if coded else self.template.bought
         self._bought = self.template.bought + self.template.space
@@ -169,7 +173,8 @@ class PromptEncoder:
         """Render each history as the header, the newest events that fit, and the cue.
 
         The first event that does not fit ends the selection; only the newest one is shortened instead. Purchases with
-        an item token are selected first and come last.
+        an item token are selected first and come last. Browsing is selected within a budget of its own; a model that
+        was trained without it reads none.
         Raises ValueError when header and cue alone are longer than `budget`.
         """
         limit = min(budget, self.max_prompt_tokens)
@@ -180,8 +185,13 @@ class PromptEncoder:
             )
         if len(self._events) > CACHED_EVENTS:
             self._events.clear()
+        if not self.reads_browsing:
+            histories = histories.without_browsing()
         lines, tokens = self._measure_newest(histories, room)
-        kept, used = histories.newest_within(tokens, room)
+        rooms = np.full(len(histories.offset) - 1, room)
+        browsed, browsing_tokens = histories.newest_within(tokens, rooms // BROWSING_PART, browsing=True)
+        kept, used = histories.newest_within(tokens, rooms - browsing_tokens, browsing=False)
+        kept, used = kept | browsed, used + browsing_tokens
         code = histories.code.copy()
         for event, customer in histories.newest_too_long(kept):
             if shortened := self._lines.shorten(lines[code[event]], room - int(used[customer])):
@@ -210,7 +220,8 @@ class PromptEncoder:
             self._measure(dict.fromkeys(event for event in events if event not in self._events))
             for place, event in zip(new.tolist(), events, strict=True):
                 lines[place], tokens[place] = self._events[event]
-            spent[unfilled] += np.bincount(owner, tokens[code], len(unfilled)).astype(np.int64)
+            counted = np.where(histories.is_browsing[code], 0, tokens[code])  # browsing has a budget of its own
+            spent[unfilled] += np.bincount(owner, counted, len(unfilled)).astype(np.int64)
             measured += EVENTS_AT_ONCE
             unfilled = unfilled[(spent[unfilled] <= room) & (length[unfilled] > measured)]
         return lines, tokens

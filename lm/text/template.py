@@ -2,10 +2,12 @@
 
     Customer history                      顾客记录
     Searched: ink for my printer          搜索：打印机墨水
+    Viewed: Photo paper                   浏览：相纸
     Reviewed 5/5: Inkjet printer: Quiet   评价5/5：喷墨打印机：安静
     Bought: Black ink cartridge           购买：黑色墨盒
     Bought:                               购买：
 
+Viewed, In cart and Wished name products that were not bought since; they come after all other lines but item tokens.
 The last line is the cue, which the answer follows. With item tokens each purchase is one `<|item:ID|>`, purchases
 come last, and there is no cue. No line states a time, so that unchanged events give unchanged prompts.
 A change of the wording needs a new `lm.checkpoint.manifest.TEMPLATE_VERSION`, because models are trained on it.
@@ -26,12 +28,22 @@ FIELD_CHARACTERS = 600
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ESCAPED = re.compile("[\x00-\x20\x7f-\x9f%|<>\u2028\u2029\ud800-\udfff]")
 
-LABEL = re.compile(r"Bought:|Searched:|Reviewed(?: -?\d+/5)?:|购买：|搜索：|评价(?:-?\d+/5)?：")
+LABEL = re.compile(
+    r"Bought:|Searched:|Viewed:|In cart:|Wished:|Reviewed(?: -?\d+/5)?:"
+    r"|购买：|搜索：|浏览：|加购：|收藏：|评价(?:-?\d+/5)?："
+)
 MARKER = re.compile(r"<\|item:[^|\n]*\|>")
 
 
+BROWSING = ("viewed", "wished", "in cart")
+"""Kinds of events that name a product without buying it, from the weakest sign of interest to the strongest."""
+
+
+KINDS = ("bought", "searched", "reviewed", *BROWSING)
+
+
 class Event(NamedTuple):
-    """One action of a customer; `kind` is bought, searched or reviewed, `rating` is 1 to 5 stars."""
+    """One action of a customer; `kind` is bought, searched, reviewed or of BROWSING, `rating` is 1 to 5 stars."""
 
     kind: str
     item_id: str | None = None
@@ -49,11 +61,14 @@ class Template(NamedTuple):
     reviewed: str
     colon: str
     space: str
+    browsing: tuple[str, str, str]  # in the order of BROWSING
 
 
 TEMPLATES = {
-    "en": Template("Customer history\n", "Bought:", "Searched:", "Reviewed", ":", " "),
-    "zh": Template("顾客记录\n", "购买：", "搜索：", "评价", "：", ""),
+    "en": Template(
+        "Customer history\n", "Bought:", "Searched:", "Reviewed", ":", " ", ("Viewed:", "Wished:", "In cart:")
+    ),
+    "zh": Template("顾客记录\n", "购买：", "搜索：", "评价", "：", "", ("浏览：", "收藏：", "加购：")),
 }
 CUES = tuple(template.bought for template in TEMPLATES.values())
 
@@ -87,6 +102,8 @@ def event_line(template: Template, event: Event, title: str, marker: str | None)
     """
     if event.kind == "bought":
         return f"{marker}\n" if marker else f"{template.bought}{template.space}{title}\n"
+    if event.kind in BROWSING:
+        return f"{template.browsing[BROWSING.index(event.kind)]}{template.space}{marker or title}\n"
     text = clean(redact(event.text or "", limit=FIELD_CHARACTERS))
     if event.kind == "searched":
         return f"{template.searched}{template.space}{text}".rstrip() + "\n"
@@ -94,4 +111,4 @@ def event_line(template: Template, event: Event, title: str, marker: str | None)
         stars = "" if event.rating is None else f"{template.space}{event.rating:d}/5"
         parts = [template.reviewed + stars, marker or title, *([text] if text else [])]
         return (template.colon + template.space).join(parts) + "\n"
-    raise ValueError(f"event kind {event.kind!r} is none of bought, searched, reviewed")
+    raise ValueError(f"event kind {event.kind!r} is none of {', '.join(KINDS)}")

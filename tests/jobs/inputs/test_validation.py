@@ -176,7 +176,7 @@ def test_control_characters_never_reach_a_terminal(spark: SparkSession) -> None:
     osc, csi = r"\u001b]0;owned\u0007", r"\u009b31m"
     literals = f"'Tea{osc}', '{csi}Tea\\u007f', 'Tea\\r\\n\\tcup\\u2028pot', '\\u001b'"
     rows = spark.sql(
-        "SELECT n, concat('i', n, char(27)) AS item_id, value AS title, value AS category, "
+        "SELECT n, concat('i', n, char(27)) AS item_id, value AS title, value AS category, value AS brand, "
         "null AS price, null AS available "
         f"FROM (SELECT posexplode(array({literals})) AS (n, value))"
     )
@@ -185,7 +185,7 @@ def test_control_characters_never_reach_a_terminal(spark: SparkSession) -> None:
         ("i0", "Tea]0;owned", "Tea]0;owned", None),
         ("i1", "31mTea", "31mTea", None),
         ("i2", "Tea   cup pot", "Tea   cup pot", None),
-        ("i3", "", "", "title_not_blank"),
+        ("i3", "", None, "title_not_blank"),
     ]
     texts = [f"'good{osc}\\n\\tvery good'"]
     assert values_of(spark, "reviews", "text", texts) == [("good]0;owned\n\tvery good", None)]
@@ -200,7 +200,7 @@ def test_bytes_that_are_not_utf8_become_replacement_characters(spark: SparkSessi
 def test_booleans(spark: SparkSession) -> None:
     literals = "'true', 'no', '1', 'maybe', ''"
     rows = spark.sql(
-        "SELECT n, 'i' AS item_id, 't' AS title, '' AS category, '' AS price, value AS available "
+        "SELECT n, 'i' AS item_id, 't' AS title, '' AS category, '' AS brand, '' AS price, value AS available "
         f"FROM (SELECT posexplode(array({literals})) AS (n, value))"
     )
     done = validate_rows(rows, "items", contract("items").columns).orderBy("n").collect()

@@ -18,6 +18,7 @@ from stdnum import iban, luhn
 
 from jobs.config import config
 from jobs.sample import SAMPLE_TABLES, write_sample
+from jobs.sample.browsing import EVENT_DIRT
 from jobs.sample.events import PURCHASE_DIRT
 from jobs.sample.opinions import QUESTION_DIRT, REVIEW_DIRT
 from jobs.sample.searches import SEARCH_DIRT
@@ -124,8 +125,9 @@ def test_configuration_is_ready_to_run(shop: Shop) -> None:
     assert loaded.store == str(shop.info.out / "store")
     assert loaded.models.recommend == str(shop.info.out / "models" / "recommend")
     assert {table: Path(source.paths[0]) for table, source in loaded.inputs.items()} == {
-        table: shop.info.out / "data" / table for table in SAMPLE_TABLES
+        table: shop.info.out / "data" / table for table in SAMPLE_TABLES if table != "events"
     }
+    assert "  # events: {path: data/events}\n" in text
 
 
 def test_a_second_sample_replaces_the_first(tmp_path: Path) -> None:
@@ -198,6 +200,7 @@ def test_dirt_is_as_frequent_as_stated(tmp_path: Path) -> None:
         ("searches", SEARCH_DIRT),
         ("reviews", REVIEW_DIRT),
         ("questions", QUESTION_DIRT),
+        ("events", EVENT_DIRT),
     ):
         for kind, stated in shares.items():
             expected = stated * info.rows[table]
@@ -206,7 +209,8 @@ def test_dirt_is_as_frequent_as_stated(tmp_path: Path) -> None:
 
 
 def test_planted_dirt_is_what_is_found_in_the_rows(shop: Shop) -> None:
-    purchases, searches, reviews, questions = (shop[t] for t in ("purchases", "searches", "reviews", "questions"))
+    tables = ("purchases", "searches", "reviews", "questions", "events")
+    purchases, searches, reviews, questions, events = (shop[t] for t in tables)
     end = pd.Timestamp("2026-03-02", tz="Europe/London")
     rating = reviews.rating.dropna()
     found = {
@@ -230,6 +234,10 @@ def test_planted_dirt_is_what_is_found_in_the_rows(shop: Shop) -> None:
         ("reviews", "blank_text"): (reviews.text.str.strip() == "").sum(),
         ("reviews", "long_text"): (reviews.text.str.len() >= 2000).sum(),
         ("reviews", "control_characters"): reviews.text.str.contains(CONTROL).sum(),
+        ("events", "duplicate"): events.duplicated().sum(),
+        ("events", "unknown_item"): (~events.item_id.isin(shop["items"].item_id)).sum(),
+        ("events", "null_user"): events.user_id.isna().sum(),
+        ("events", "future"): (events.happened_at >= end).sum(),
         ("questions", "duplicate"): questions.duplicated().sum(),
         ("questions", "future"): (questions.asked_at >= end).sum(),
         ("questions", "blank_text"): (questions.text.str.strip() == "").sum(),
@@ -238,3 +246,17 @@ def test_planted_dirt_is_what_is_found_in_the_rows(shop: Shop) -> None:
     assert found == {key: shop.info.planted[key] for key in found}
     assert min(found.values()) >= 1
     assert reviews.rating.isna().sum() == pytest.approx(0.04 * len(reviews), rel=0.25)
+
+
+def test_some_views_and_carts_precede_a_purchase_and_most_do_not(shop: Shop) -> None:
+    found = shop["events"].merge(shop["purchases"], on=["user_id", "item_id"], how="left")
+    waits = found.purchased_at - found.happened_at
+    is_bought = (waits >= pd.Timedelta(0)) & (waits < pd.Timedelta(days=14))
+    share = (
+        is_bought.groupby([found.user_id, found.item_id, found.kind, found.happened_at]).any().groupby("kind").mean()
+    )
+    assert 0.1 < share["view"] < 0.35
+    assert share["view"] < share["cart"] < 0.8
+    assert 0 < share["wish"] < 0.35
+    days_before = waits[is_bought] > pd.Timedelta(days=1)
+    assert 0.3 < days_before.mean() < 0.9, "a night sees views of purchases that are still to come"
