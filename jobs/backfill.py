@@ -20,6 +20,7 @@ from jobs.config.config import Config
 from jobs.nightly import run_night
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import StoreBusy, UsageError
+from jobs.spark.fault_points import point
 from jobs.store.attempts import record_waiting
 from jobs.store.dates import DateState, Reprocess, date_states, dates_to_run, days_between
 from jobs.store.store import Store
@@ -79,6 +80,7 @@ def run_backfill(
                     break
             else:
                 console.print(_night_line(nights[-1]), highlight=False)
+                point("date-done")
     finally:  # also after an interrupt
         _print_resume_command(console, config_file, set(due), nights)
     if failures:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -41,6 +41,12 @@ class Shop:
         save_causal(folder / "models/recommend", item_ids=sorted(items.item_id.dropna().unique()))
         save_classifier(folder / "models/sentiment")
 
+    def arguments(self, store: Path, command: str, *options: str, overrides: Sequence[str] = ()) -> list[str]:
+        """The command line of a command on a store, with the settings of all nights."""
+        sets = [f"store={store}", "sentiment.lookback_days=10", "gate.min_dates=1000", *overrides]
+        named = [part for one in sets for part in ("--set", one)]
+        return [command, "--config", str(self.config), *options, *named]
+
     def start(
         self,
         store: Path,
@@ -49,11 +55,15 @@ class Shop:
         command: str = "nightly",
         env: Mapping[str, str] | None = None,
         day: date | None = None,
+        options: Sequence[str] | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a night, of the last date unless another is named, to be killed at a fault point if one is named."""
-        sets = [f"store={store}", "sentiment.lookback_days=10", "gate.min_dates=1000", *SPARK, *overrides]
-        arguments = [command, "--config", str(self.config), "--run-date", str(day or self.day)]
-        arguments += [part for one in sets for part in ("--set", one)]
+        """Start a night, of the last date unless another is named, to be killed at a fault point if one is named.
+
+        Another `command` takes `--run-date` too, or the `options` that are named instead.
+        """
+        if options is None:
+            options = ("--run-date", str(day or self.day))
+        arguments = self.arguments(store, command, *options, overrides=(*SPARK, *overrides))
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | dict(env or {})
         if fault:
             environment[VARIABLE] = fault

@@ -50,6 +50,7 @@ from jobs.inputs.validation import MARKS, RULE, rule_details, validate_rows
 from jobs.spark import files
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import BadFile, ConfigurationError, InputError
+from jobs.spark.fault_points import point
 from jobs.spark.privacy_key import keyed_hashes
 from schemas.runs import input_version
 
@@ -135,6 +136,7 @@ def read_inputs(
                 titled = items_of_purchases(tables["purchases"].product_rows)
                 tables["items"] = _with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
     unmatched = optouts.check_matches(config, wanted, tables)
+    point("inputs-read")
     return Inputs(
         used={
             t: enforce(read.used.drop(*MARKS), schemas.contract(t)) for t, read in tables.items() if t != optouts.TABLE

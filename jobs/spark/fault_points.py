@@ -1,7 +1,8 @@
-"""Fault injection for tests: named points at which the environment can kill this process with SIGKILL.
+"""Fault injection for tests: named points at which the environment can kill or stop this process.
 
-`REGULARS_FAULT=swap-done` kills at the first passage, `REGULARS_FAULT=swap-done:2` at the second. Without the
-variable, no point has an effect.
+`REGULARS_FAULT=swap-done` kills with SIGKILL at the first passage, `REGULARS_FAULT=swap-done:2` at the second.
+`REGULARS_PAUSE=inputs-read,swap-done` stops with SIGSTOP at the first passage of each point, until SIGCONT. Without the
+variables, no point has an effect.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import signal
 from collections import Counter
 
 VARIABLE = "REGULARS_FAULT"
+PAUSE = "REGULARS_PAUSE"
 
-#: All fault points, in the order in which a night passes them; the last two are of `regulars erase`.
+#: All fault points: those of a night in the order in which it passes them, then those of other commands.
 POINTS = (
+    "inputs-read",  # all input tables are read and written; train, plan and evaluate pass it too
     "found-written",  # the results of the ledger lookup are in the work folder
     "requests-written",  # the requests without a usable answer are in the work folder
     "wave-written",  # one wave is scored and lies in staging
@@ -26,22 +29,27 @@ POINTS = (
     "swap-done",  # one date folder is swapped
     "retired",  # compaction: one old folder is moved to the trash
     "intent-closed",  # only the deletion of temporary folders is left
-    "rows-removed",  # one file without the erased rows is staged, or replaced in the trash
-    "receipt-written",  # the receipt is in the store
+    "rows-removed",  # erase: one file without the erased rows is staged, or replaced in the trash
+    "receipt-written",  # erase: the receipt is in the store
+    "date-done",  # backfill: one date is finished, and nobody holds the store
+    "runs-read",  # status, plan and backfill: the runs of the published dates are read, their lists not yet
 )
 
 _passages: Counter[str] = Counter()
 
 
 def point(name: str) -> None:
-    """Kill this process if the environment names this point. Raises KeyError for a name that is not in POINTS."""
-    wanted = os.environ.get(VARIABLE)
-    if wanted is None:
+    """Kill or stop this process if the environment names this point. Raises KeyError for a name not in POINTS."""
+    fault, pauses = os.environ.get(VARIABLE), os.environ.get(PAUSE)
+    if fault is None and pauses is None:
         return
-    place, _, nth = wanted.partition(":")
-    if place not in POINTS or name not in POINTS:
-        raise KeyError(f"{VARIABLE}={wanted} or {name} is no fault point; the points are {', '.join(POINTS)}")
+    place, _, nth = (fault or "").partition(":")
+    stops = (pauses or "").split(",")
+    if unknown := {name, place, *stops} - {*POINTS, ""}:
+        raise KeyError(f"{', '.join(sorted(unknown))} is no fault point; the points are {', '.join(POINTS)}")
     _passages[name] += 1
+    if name in stops and _passages[name] == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
     if name == place and _passages[name] == int(nth or 1):
         _kill()
 

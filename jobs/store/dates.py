@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 import schemas
 from jobs.spark import files, parquet
 from jobs.spark.contracts import struct_type
+from jobs.spark.fault_points import point
 from jobs.store.attempts import RUNNING, Attempt, read_attempts
 from jobs.store.lock import LockOwner, holder
 from jobs.store.store import Store, published_dates
@@ -75,6 +76,7 @@ def known_span(spark: SparkSession, store: Store) -> tuple[date, date] | None:
 def date_states(spark: SparkSession, store: Store, days: Sequence[date], today: Mapping[str, str]) -> list[DateState]:
     """Return the state of each day; `today` maps names to the versions that a night would use now."""
     tried, runs = read_attempts(spark, store), published_runs(spark, store, days)
+    point("runs-read")
     owner = holder(spark, store)
     return [_state(day, runs.get(day), tried.get(day), _rows(spark, store, day, runs), owner, today) for day in days]
 

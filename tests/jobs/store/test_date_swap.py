@@ -371,7 +371,7 @@ def test_elsewhere_every_crash_is_finished_too(
 
 def test_an_unknown_fault_point_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(fault_points.VARIABLE, "swap-dome")
-    with pytest.raises(KeyError, match=r"swap-dome .* is no fault point"):
+    with pytest.raises(KeyError, match=r"swap-dome is no fault point"):
         fault_points.point("swap-done")
 
 
