@@ -61,7 +61,7 @@ TESTS = {
     "jobs/sample/opinions.py": ["jobs/sample/test_sample.py", "jobs/sample/test_sample_opinions.py"],
     "jobs/sample/": ["jobs/sample/test_sample.py", "jobs/sample/test_sample_opinions.py"],
     "lm/answers/": ["lm/answers/test_answer_writer.py"],
-    "lm/engine/huggingface_model.py": ["lm/engine/test_huggingface_engine.py"],
+    "lm/engine/huggingface_model.py": ["lm/engine/test_huggingface_engine.py", "lm/checkpoint/test_checkpoint.py"],
     "lm/engine/top_k_sampling.py": ["lm/engine/test_sampling.py"],
     "lm/recommend/trie.py": ["lm/recommend/test_catalogue.py"],
     "lm/recommend/hybrid.py": ["lm/recommend/test_cold_items.py"],

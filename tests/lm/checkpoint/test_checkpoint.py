@@ -42,6 +42,11 @@ def test_modules_for_the_driver_load_neither_torch_nor_spark():
     assert out.stdout.strip() == "[]"
 
 
+def test_lapses_whose_rows_add_up_to_1_are_accepted():
+    lapses = [[0.9, 0.0, 0.1], [0.0, 1.0, 0.0], [0.7, 0.1, 0.2]]
+    assert Manifest(task="sentiment", lapses=lapses).lapses == lapses
+
+
 def test_manifest_survives_writing_and_reading(model):
     manifest = Manifest(coding="item_tokens", item_ids=["x", "y"], first_item_token=7, metrics={"hit@10": 0.5})
     write_manifest(model, manifest)
