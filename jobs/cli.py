@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import sys
 import threading
@@ -145,6 +146,8 @@ def main() -> NoReturn:
         code = _usage_error(error) if known is None else _print_error(known)
     if code == 130:
         errors.print(f"Interrupted. {_published_so_far()} The same command goes on where it stopped.", highlight=False)
+    for number in (signal.SIGTERM, signal.SIGINT):  # the command has ended: its exit code stays what it is
+        atexit.register(signal.signal, number, signal.SIG_IGN)
     sys.exit(code)
 
 

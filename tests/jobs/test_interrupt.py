@@ -59,3 +59,19 @@ def test_a_stage_with_a_pool_ends_with_its_jobs(tmp_path: Path) -> None:
     assert process.returncode == 130, said
     assert "Interrupted. Nothing was published." in said
     assert len(list(tmp_path.glob("job-*"))) == 2
+
+
+#: A command that has ended, and gets a signal while its process still tidies up.
+ENDED = """
+import atexit, os, signal
+from jobs import cli
+atexit.register(os.kill, os.getpid(), signal.SIGTERM)
+cli.app = lambda **_: 0
+cli.main()
+"""
+
+
+def test_a_signal_after_the_end_changes_no_exit_code() -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", ENDED], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

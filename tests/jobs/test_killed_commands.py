@@ -5,6 +5,7 @@ Readers see whole dates, no process is left, and the next command leaves no fold
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.commands import Place, publish_twice
+from tests.commands import Place, publish_twice, wait_until_stopped
 from tests.nights import left_running, tables, wait_for
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.faults
 
 #: Seconds after its lock within which a command is killed: about as long as it works.
 SECONDS = {"nightly": 15.0, "backfill": 25.0, "train": 8.0, "gc": 6.0, "rollback": 1.0, "unpublish": 0.3}
+#: These hold the lock so briefly that they first stop where their change begins.
+SHORT = ("rollback", "unpublish")
 #: Each command is killed twice and interrupted once.
 MOMENTS = [(signal.SIGKILL, 0), (signal.SIGKILL, 1), (signal.SIGTERM, 2)]
 
@@ -75,8 +78,13 @@ def end_at_random(place: Place, command: str, number: int, scratch: Path, genera
     """Start a command, end it by a signal at a random moment of its work and see that nothing of it stays."""
     # Java's temporary files are Spark's: they go with the JVM.
     local = f"spark.spark.local.dir={scratch}"
-    process = place.start(command, local)
-    wait_for(lambda: (place.store / "lock").read_text() or list((place.store / "scratch").glob("*.live")), process)
+    process = place.start(command, local, pauses=["intent-opened"] if command in SHORT else [])
+    if command in SHORT:
+        wait_until_stopped(process)
+        os.kill(process.pid, signal.SIGCONT)
+    else:
+        lock, scratches = place.store / "lock", place.store / "scratch"
+        wait_for(lambda: lock.read_text() or list(scratches.glob("*.live")), process)
     time.sleep(generator.uniform(0, SECONDS[command]))
     family = children(process)
     process.send_signal(number)
