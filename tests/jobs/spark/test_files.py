@@ -106,3 +106,20 @@ def test_digest_and_sync(session: SparkSession, root: str) -> None:
     with pytest.raises(FileNotFoundError, match="nothing"):
         files.sha256(session, f"{root}/nothing")
     files.sync(root)
+
+
+def test_copy_walk_and_replace(session: SparkSession, root: str, tmp_path: Path) -> None:
+    source = tmp_path / "outside"
+    source.write_bytes(b"new")
+    files.write_text(session, f"{root}/deep/er/one", "old")
+    files.copy_there(session, source, f"{root}/deep/two")
+    walked = files.walk(session, f"{root}/deep")
+    assert [path.rpartition("/deep/")[2] for path in walked] == ["er/one", "two"]
+    assert files.walk(session, f"{root}/nothing") == []
+    files.replace(session, f"{root}/deep/two", f"{root}/deep/er/one")
+    with files.local_copy(session, f"{root}/deep/er/one") as copy:
+        assert copy.read_bytes() == b"new"
+    assert files.listdir(session, f"{root}/deep") == ["er"]
+    files.create_text(session, f"{root}/secret", "s", private=True)
+    (secret,) = tmp_path.rglob("secret")
+    assert secret.stat().st_mode & 0o777 == 0o600
