@@ -3,7 +3,7 @@
     python -m tests.bench.same_tables STORE OTHER_STORE
 
 Prints one line a table. `runs` is compared without what no two runs share: ids, times and seconds. The exit code is 1
-where a table differs.
+where a table differs. Give both nights one key (`REGULARS_KEY`): the hashes of `quarantine` depend on it.
 """
 
 from __future__ import annotations
