@@ -33,7 +33,7 @@ from jobs.tables.runs import Night, run_row
 from jobs.tasks import recommend
 from jobs.tasks.all_tasks import wanted_tasks
 from jobs.tasks.run_task import TaskOutcome, run_task
-from jobs.tasks.task import TaskContext, later_model_warning
+from jobs.tasks.task import TaskContext, model_warnings
 from jobs.tasks.versions import save_settings, settings_version
 
 
@@ -64,7 +64,7 @@ def run_night(
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
             console.print(line, highlight=False)
         for task, model in found:
-            if warning := later_model_warning(task.NAME, model, run_date):
+            for warning in model_warnings(task.NAME, model, config, run_date):
                 warn(console, warning)
         key = privacy_key(spark, config)
         hash_ids = partial(hashed, key=key, has_pseudonyms=config.privacy.pseudonyms)

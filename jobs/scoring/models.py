@@ -35,6 +35,7 @@ class Model:
     language: Language = "en"  # of the prompt's template
     dtype: Dtype = "auto"  # after `find` in a session: the format that every worker computes in
     reads_category: bool = False  # the category of a review's product, besides its text
+    reads_browsing: bool = True  # its prompts may name views, carts and wishes
     trained_as_of: date | None = None  # the last day whose events its training read; None for a stock model
 
     def encoder(self) -> PromptEncoder:
@@ -68,7 +69,15 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
             f" {config_file} --task {key} --as-of <date>"
         )
     dtype = resolved_dtype(dtype)
-    return Model(str(path), fingerprint, language or trained, dtype, reads_category, manifest.trained_as_of)
+    return Model(
+        str(path),
+        fingerprint,
+        language or trained,
+        dtype,
+        reads_category,
+        manifest.reads_browsing,
+        manifest.trained_as_of,
+    )
 
 
 def resolved_dtype(dtype: Dtype) -> Dtype:

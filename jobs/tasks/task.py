@@ -49,15 +49,22 @@ class PreparedTask:
     enough: Enough | None = None
 
 
-def later_model_warning(task: str, model: Model, run_date: date) -> str | None:
-    """Return a warning where the training read events after `run_date`, else None."""
-    if model.trained_as_of is None or model.trained_as_of <= run_date:
-        return None
-    return (
-        f"models.{task} was trained on events up to {model.trained_as_of}, after the run date {run_date}: its results "
-        "know what came later, so figures of this date would be too good. For results as of the date, train with: "
-        f"regulars train --task {task} --as-of {run_date}"
-    )
+def model_warnings(task: str, model: Model, config: Config, run_date: date) -> list[str]:
+    """Return what the operator should know of a model: it was trained on later events, or without inputs.events."""
+    command = f"regulars train --task {task} --as-of {run_date}"
+    found = []
+    if model.trained_as_of is not None and model.trained_as_of > run_date:
+        found.append(
+            f"models.{task} was trained on events up to {model.trained_as_of}, after the run date {run_date}: its "
+            "results know what came later, so figures of this date would be too good. For results as of the date, "
+            f"train with: {command}"
+        )
+    if task == "recommend" and "events" in config.inputs and not model.reads_browsing:
+        found.append(
+            f"models.{task} was trained without inputs.events, so its prompts name no views, carts and wishes. To use "
+            f"them, train with: {command}"
+        )
+    return found
 
 
 class Task(Protocol):

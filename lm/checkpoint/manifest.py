@@ -60,6 +60,14 @@ class Manifest(BaseModel):
         day = window.get("as_of") if isinstance(window, dict) else None
         return None if day is None else date.fromisoformat(day)
 
+    @property
+    def reads_browsing(self) -> bool:
+        """Whether prompts may name views, carts and wishes: a trained model must have read some, a stock model may."""
+        if "window" not in self.training:
+            return True
+        window = self.training["window"]
+        return isinstance(window, dict) and bool(window.get(BROWSED_EVENTS))
+
     @model_validator(mode="before")
     @classmethod
     def _drop_former_fields(cls, values: Any) -> Any:

@@ -25,7 +25,7 @@ from lm.checkpoint.checkpoint import (
     read_config,
     special_tokens,
 )
-from lm.checkpoint.manifest import BROWSED_EVENTS, Manifest, read_manifest
+from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.redaction.redact import redact
 from lm.text.history_batch import HistoryBatch, Ints
 from lm.text.line_encoder import LineEncoder
@@ -81,8 +81,7 @@ class PromptEncoder:
         self._lines = LineEncoder(tokenizer, {self._markers[i]: token for i, token in self.item_tokens.items()})
         self.prefix, self.suffix = special_tokens(tokenizer)
         self._events: dict[Event, tuple[str, int]] = {}
-        window = manifest.training.get("window", {BROWSED_EVENTS: 1})  # a stock model, or one in training
-        self.reads_browsing = bool(window.get(BROWSED_EVENTS))
+        self.reads_browsing = manifest.reads_browsing
         self.header = self.template.header
         self.cue = "" if coded else self.template.bought
         self._bought = self.template.bought + self.template.space

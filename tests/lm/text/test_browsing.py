@@ -89,6 +89,7 @@ def test_a_model_that_was_trained_without_browsing_reads_none() -> None:
     history = [saw("viewed", "i1"), saw("bought", "i2")]
     assert "Viewed" not in encoder(window={"browsed_events": 0}).render(history, 99).prompt
     assert "Viewed" not in encoder(window={"as_of": "2026-01-01"}).render(history, 99).prompt
+    assert "Viewed" not in encoder(window="damaged").render(history, 99).prompt
     assert "Viewed" in encoder(window={"browsed_events": 7}).render(history, 99).prompt
 
 
