@@ -35,6 +35,26 @@ CONTRACT = Contract(
             nullable=True,
             doc="entered, moved or kept since that list; null if the customer had no earlier list",
         ),
+        Column(
+            "parts",
+            "struct<gpt2:double,bought_together:double,bought_again:double,like_its_title:double,rule:double>",
+            nullable=True,
+            doc="the parts of the score, which sum to it: GPT-2, bought together, bought again, like its title, rules; "
+            "null with recommend.reasons: none",
+        ),
+        Column(
+            "reasons",
+            "array<struct<kind:string,text:string,at:timestamp,weight:double>>",
+            nullable=True,
+            doc="the events that raise the score most, heaviest first: kind, text as in the prompt, time, and by how "
+            "much the score falls without the event; null for products that recommend.reasons leaves out",
+        ),
+        Column(
+            "because",
+            "string",
+            nullable=True,
+            doc="one sentence over the heaviest events of reasons; null where none can be named",
+        ),
     ),
     rules=(
         Rule("rank_from_one", "rank >= 1", "rank is below 1"),

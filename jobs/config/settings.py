@@ -53,6 +53,11 @@ class RecommendSettings(Section):
     beams: PositiveInt | None = Field(
         default=None, description="beams of the decoder of titles; by default the engine chooses"
     )
+    reasons: Literal["none", "first", "all"] = Field(
+        default="first",
+        description="products of a list whose reasons are computed: the weight of each event of the prompt; "
+        "none: no `reasons`, `because` and `parts`",
+    )
 
 
 class SentimentSettings(Section):

@@ -18,7 +18,8 @@ FORMAT = 4
 _CHANGES = {
     2: "the ledger also stores requests on which the model failed (`failure`); sentiments.label is null below "
     "sentiment.min_confidence, and sentiments has the column `shortened`, which earlier dates lack",
-    3: "recommendations has the columns `category`, `price`, `previous_rank` and `changed`, which earlier dates lack; "
+    3: "recommendations has the columns `category`, `price`, `previous_rank`, `changed`, `parts`, "
+    "`reasons` and `because`, which earlier dates lack; "
     "purchases_used is a new table; loyalty.p_alive is null for customers with one purchase day; runs.tokens counts "
     "tokens of models only",
     4: "quarantine has keyed hashes of the row's key and of its customer (`user_hash`), and answers has `user_id`; "

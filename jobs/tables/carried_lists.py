@@ -28,7 +28,9 @@ def with_carried(
     before = earlier_lists(spark, store, run_date)
     if before is None:
         return lists
-    return lists.unionByName(_carried_rows(late, before, items, k).select(*lists.columns))
+    carried = _carried_rows(late, before, items, k)
+    known = [name for name in lists.columns if name in carried.columns]  # dates of earlier releases have fewer columns
+    return lists.unionByName(carried.select(*known), allowMissingColumns=True)
 
 
 def _carried_rows(late: DataFrame, before: DataFrame, items: DataFrame, k: int) -> DataFrame:

@@ -12,17 +12,21 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
+from jobs.tables.prompts import EVENTS
+from jobs.tables.reasons import PARTS, scored_reasons, with_shown_events
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender
 
-RESULT = "array<struct<item_id:string,score:double>>"
+#: One list, best product first. `parts` and `weights` are null where no reasons were asked for.
+RESULT = f"array<struct<item_id:string,score:double,parts:{PARTS},weights:array<struct<event:int,weight:double>>>>"
 
 
-def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int) -> DataFrame:
+def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int, reasons: str = "none") -> DataFrame:
     """Run the model over distinct requests (`prompt`, `excluded`); adds `result` (best product first) and `failure`.
 
-    `load` runs in the Python workers and caches the model there. Tests replace it by a fake.
+    `reasons` is that of `recommend.reasons`. `load` runs in the Python workers and caches the model there.
+    Tests replace it by a fake.
     """
 
     def begin() -> Callable[..., list[Any]]:
@@ -30,7 +34,9 @@ def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int)
 
         def recommend(prompts: list[str], excluded: list[Sequence[str]]) -> list[Any]:
             lists = model.recommend(prompts, [list(ids) for ids in excluded], candidates)
-            return [[(c.item_id, float(c.score)) for c in found] for found in lists]
+            if reasons == "none":
+                return [[(c.item_id, float(c.score), None, None) for c in found] for found in lists]
+            return scored_reasons(model, prompts, lists, only_first=reasons == "first")
 
         return recommend
 
@@ -40,14 +46,18 @@ def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int)
 def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:
     """Join customers with their results, drop products that cannot be sold today, and keep the best k.
 
-    `prompts` has `user_id`, `key`, `prompt_hash`. `results` has one row per `key`, as the ledger gives it.
+    `prompts` has `user_id`, `key`, `prompt_hash`, and `events` if reasons are wanted. `results` has one row per `key`,
+    as the ledger gives it. Adds `parts` and `reasons`, both null where the result has none.
     """
     sellable = items.where("available").select("item_id", "title")
+    shown = [name for name in ("user_id", "key", "prompt_hash", "events") if name in prompts.columns]
+    joined = prompts.select(*shown).join(results.drop("prompt_hash"), on="key", how="inner")
+    if "events" not in shown:
+        joined = joined.withColumn("events", F.lit(None).cast(EVENTS))
     candidates = (
-        prompts.select("user_id", "key", "prompt_hash")
-        .join(results.drop("prompt_hash"), on="key", how="inner")
+        with_shown_events(joined)
         .select("*", F.posexplode("result").alias("position", "candidate"))
-        .select("*", F.col("candidate.item_id").alias("item_id"), F.col("candidate.score").alias("score"))
+        .select("*", "candidate.*")
         .join(sellable, on="item_id", how="inner")
     )
     return (
@@ -64,6 +74,8 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
             "catalogue_version",
             "scored_on",
             "why_scored",
+            "parts",
+            "reasons",
         )
     )
 

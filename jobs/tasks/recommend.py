@@ -20,6 +20,7 @@ from jobs.tables.carried_lists import with_carried
 from jobs.tables.catalogues import SellableCatalogue
 from jobs.tables.histories import histories
 from jobs.tables.list_changes import with_changes
+from jobs.tables.reasons import with_because
 from jobs.tasks.task import PreparedTask, TaskContext
 from lm.recommend.catalogue import Catalogue
 from schemas import contract
@@ -34,6 +35,8 @@ REQUESTS = "prompts"
 UNIT = "customers"
 ASKED_TABLE, ASKED_KEY = "prompts", "user_id"
 TRAINER = "jobs.training.train_recommend"
+#: `because` names a search only if so many customers wrote it.
+MIN_CUSTOMERS = 5
 
 
 def is_wanted(config: Config) -> bool:
@@ -69,6 +72,7 @@ def prepare(context: TaskContext) -> PreparedTask:
 
     def rows(asked: DataFrame, results: Results) -> DataFrame:
         lists = recommendations.lists(asked, results.rows, items, settings.k)
+        lists = with_because(lists, context.used.get("searches"), settings.language, MIN_CUSTOMERS)
         late = left_out(asked, results)
         if late is not None:
             lists = with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)
@@ -86,7 +90,7 @@ def prepare(context: TaskContext) -> PreparedTask:
             catalogue.version,
             context.config.ledger.max_age_days,
         ),
-        score=lambda missing: recommendations.score(missing, load(), settings.k + settings.spares),
+        score=lambda missing: recommendations.score(missing, load(), settings.k + settings.spares, settings.reasons),
         rows=rows,
         enough=ledger.enough_sellable(catalogue.item_ids, settings.k),
     )
@@ -96,7 +100,9 @@ def requests(context: TaskContext) -> DataFrame:
     """Each customer's prompt with the `key` of the request that it makes."""
     settings, model = context.config.recommend, context.model
     events = histories(context.used, settings.history_events)
-    rendered = prompts.prompts(events, model.encoder_loader(), settings.prompt_tokens)
+    rendered = prompts.prompts(
+        events, model.encoder_loader(), settings.prompt_tokens, with_events=settings.reasons != "none"
+    )
     if not settings.exclude_purchased:
         rendered = prompts.without_exclusions(rendered)
     key = ledger.request_key(
@@ -104,7 +110,12 @@ def requests(context: TaskContext) -> DataFrame:
         F.col("prompt"),
         code_version=CODE_VERSION,
         model_version=model.fingerprint,
-        settings={"candidates": settings.k + settings.spares, "beams": settings.beams, "dtype": model.dtype},
+        settings={
+            "candidates": settings.k + settings.spares,
+            "beams": settings.beams,
+            "dtype": model.dtype,
+            "reasons": settings.reasons,
+        },
         also_hash=F.col("excluded_hash"),
     )
     return rendered.withColumn("key", key)

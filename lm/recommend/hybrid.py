@@ -26,6 +26,7 @@ class Parts(NamedTuple):
     bought_together: float = 0.0
     bought_again: float = 0.0
     like_its_title: float = 0.0
+    rule: float = 0.0
 
 
 @dataclass(frozen=True)

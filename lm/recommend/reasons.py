@@ -93,7 +93,7 @@ class Reasoner:
             for prompt, wanted in zip(prompts, items, strict=True)
         ]
         found = self.scores_without(prompts, items, leave_out)
-        parts = self._parts(prompts, items, [scores[0] for scores in found])
+        parts = self.parts(prompts, items, [scores[0] for scores in found])
         return [
             [
                 ItemReasons(float(scores[0, i]), part, tuple((scores[0, i] - scores[1:, i]).tolist()))
@@ -219,9 +219,10 @@ class Reasoner:
             found[now] += np.add.reduceat(logp, np.cumsum(length) - length)
         return found
 
-    def _parts(
+    def parts(
         self, prompts: Sequence[str], items: Sequence[Sequence[str]], scores: Sequence[Floats]
     ) -> list[list[Parts]]:
+        """The summands of the `scores` of the items of each prompt, which the recommender gave them."""
         if not self._coded:
             return [[Parts(score) for score in of_prompt.tolist()] for of_prompt in scores]
         first = self.encoder.manifest.first_item_token

@@ -38,6 +38,7 @@ class HistoryBatch(NamedTuple):
     is_coded: Bools  # (U,)
     is_browsing: Bools  # (U,)
     events: Callable[[Ints], list[Event]]  # codes -> their events
+    source: Ints  # (N,) place of each event in the histories that the batch was made of
 
     @classmethod
     def of_lists(cls, histories: Sequence[Sequence[Event]], coded: Collection[str]) -> HistoryBatch:
@@ -86,12 +87,13 @@ class HistoryBatch(NamedTuple):
     @classmethod
     def _arranged(cls, code: Ints, offset: Ints, kinds: _Kinds, events: Callable[[Ints], list[Event]]) -> HistoryBatch:
         """Put the events (N,) of each customer, which are oldest first, into the batch's order."""
-        batch = cls(code, offset, kinds.is_coded, kinds.strength >= 0, events)
+        batch = cls(code, offset, kinds.is_coded, kinds.strength >= 0, events, np.arange(len(code)))
         if batch.is_browsing.any():
             batch = batch._without_repeated_browsing(kinds)
         if batch.is_coded.any() or batch.is_browsing.any():
             rank = 2 * batch.is_coded + batch.is_browsing
-            batch = batch._replace(code=batch.code[np.lexsort((rank[batch.code], batch.customer()))])
+            order = np.lexsort((rank[batch.code], batch.customer()))
+            batch = batch._replace(code=batch.code[order], source=batch.source[order])
         return batch
 
     def _without_repeated_browsing(self, kinds: _Kinds) -> HistoryBatch:
@@ -114,7 +116,8 @@ class HistoryBatch(NamedTuple):
 
     def _with(self, kept: Bools) -> HistoryBatch:
         numbers = np.bincount(self.customer()[kept], minlength=len(self.offset) - 1)
-        return self._replace(code=self.code[kept], offset=np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64))
+        offset = np.concatenate([[0], np.cumsum(numbers)]).astype(np.int64)
+        return self._replace(code=self.code[kept], source=self.source[kept], offset=offset)
 
     def customer(self) -> Ints:
         """The customer of each event: (N,)."""

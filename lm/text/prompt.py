@@ -29,7 +29,7 @@ from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.redaction.redact import redact
 from lm.text.history_batch import HistoryBatch, Ints
 from lm.text.line_encoder import LineEncoder
-from lm.text.template import TEMPLATES, Event, clean, event_line, item_marker, product_text
+from lm.text.template import LABEL, TEMPLATES, Event, clean, event_line, item_marker, product_text
 
 __all__ = ["Event", "PromptEncoder", "RenderedPrompt"]
 
@@ -53,11 +53,13 @@ class RenderedPrompt(NamedTuple):
 
 
 class PromptColumns(NamedTuple):
-    """C prompts, their lengths in tokens, and the numbers of events that they contain."""
+    """C prompts, their lengths in tokens, and the events that they contain."""
 
     prompt: pa.StringArray
     tokens: Ints  # (C,)
-    events_used: Ints  # (C,)
+    events_used: Ints  # (C,) number of events
+    source: Ints  # place of each of these events in the histories, prompt by prompt, line by line
+    code: Ints  # code of each of them
 
 
 class PromptEncoder:
@@ -201,7 +203,18 @@ class PromptEncoder:
         offsets = pa.array(np.concatenate([[0], np.cumsum(numbers)]), pa.int32())
         texts = pa.ListArray.from_arrays(offsets, pa.array(lines, pa.string()).take(pa.array(code[kept])))
         prompts = pc.binary_join_element_wise(self.header, pc.binary_join(texts, ""), self.cue, "")
-        return PromptColumns(prompts, self.smallest_budget + used, numbers)
+        return PromptColumns(prompts, self.smallest_budget + used, numbers, histories.source[kept], histories.code[kept])
+
+    def shown(self, histories: HistoryBatch, code: Ints) -> pa.StringArray:
+        """What a prompt says of events, without the label and with titles for item tokens."""
+        codes, owner = np.unique(code, return_inverse=True)
+        texts = pa.array(map(self._shown, histories.events(codes)), pa.string())
+        return texts.take(pa.array(owner))
+
+    def _shown(self, event: Event) -> str:
+        title = product_text(event.title, event.item_id)
+        line = event_line(self.template, event, title, None).rstrip("\n")
+        return line[len(label[0]) if (label := LABEL.match(line)) else 0 :].strip()
 
     def _measure_newest(self, histories: HistoryBatch, room: int) -> tuple[list[str], Ints]:
         """The lines and lengths of the distinct events (U,), measured from the newest on until a history is full.

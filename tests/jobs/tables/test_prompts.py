@@ -58,3 +58,24 @@ def test_a_batch_becomes_one_row_a_customer() -> None:
         assert row["prompt_hash"] == hashlib.sha256(rendered.prompt.encode()).hexdigest()[:32]
         assert (row["excluded"], row["excluded_hash"]) == (ids, hash_ids(ids))
     assert 0 < rows[2]["events_used"] < 9
+
+
+def test_events_stand_in_the_order_of_the_prompts_lines() -> None:
+    encoder = PromptEncoder(train_tokenizer(), Manifest())
+    histories = [
+        [Event("searched", text="call 020 7946 0958"), Event("bought", "a", "Inkjet printer")],
+        [],
+        [Event("reviewed", "b", "Black ink cartridge", "very good", 5)],
+    ]
+    rows = _render_batch(batch(histories, [[]] * 3), encoder, BUDGET, with_events=True).to_pylist()
+    assert [[(event["kind"], event["text"], event["title"]) for event in row["events"]] for row in rows] == [
+        [("searched", "call [PHONE]", None), ("bought", "Inkjet printer", "Inkjet printer")],
+        [],
+        [("reviewed", "Black ink cartridge: very good", "Black ink cartridge")],
+    ]
+    assert all(event["at"] is not None for row in rows for event in row["events"])
+    coded = PromptEncoder(train_tokenizer(), Manifest(coding="item_tokens", item_ids=["a"], first_item_token=400))
+    history = [Event("bought", "a", "Inkjet printer"), Event("searched", text="ink")]
+    (row,) = _render_batch(batch([history], [[]]), coded, BUDGET, with_events=True).to_pylist()
+    assert [event["text"] for event in row["events"]] == ["ink", "Inkjet printer"]
+    assert row["prompt"].index("ink") < row["prompt"].index("<|item:a|>")

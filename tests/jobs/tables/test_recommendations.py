@@ -27,7 +27,7 @@ class AlphabetModel:
 
 
 def result(spark, key, letters):
-    ranked = [(letter, -1.0 - n) for n, letter in enumerate(letters)]
+    ranked = [(letter, -1.0 - n, None, None) for n, letter in enumerate(letters)]
     return (key, "of-ledger", ranked, "model", "catalogue", date(2026, 3, 1), "new")
 
 

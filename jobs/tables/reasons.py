@@ -1,0 +1,175 @@
+"""Why a product is in a list: the columns `parts`, `reasons` and `because` of `recommendations`.
+
+The model's part runs in the Python workers and is kept in the ledger: the parts of each score, and the weights of the
+events by their places in the prompt. Text and times of the events are those of the customer, and are added here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.recommend.reasons import ItemReasons
+    from lm.recommend.recommender import Recommender, ScoredItem
+
+PARTS = "struct<gpt2:double,bought_together:double,bought_again:double,like_its_title:double,rule:double>"
+REASONS = "array<struct<kind:string,text:string,at:timestamp,weight:double>>"
+#: Events of a product that are kept: those with the largest weights above 0.
+KEPT = 5
+#: A placeholder of redaction: its text is not repeated to a customer.
+_REDACTED = r"\[[A-Z]+\]"
+
+
+class _Wording(NamedTuple):
+    """The sentence of `because` in one language: `start`, a search, `joint`, an event of a product, `end`."""
+
+    start: str
+    searched: str
+    joint: str
+    product: Mapping[str, str]  # kind of event -> words; {} is the title
+    end: str
+
+
+_WORDINGS = {
+    "en": _Wording(
+        "Because you ",
+        "searched for “{}”",
+        " and ",
+        {
+            "bought": "bought {}",
+            "reviewed": "reviewed {}",
+            "in cart": "put {} into your cart",
+            "wished": "wished for {}",
+            "viewed": "viewed {}",
+        },
+        ".",
+    ),
+    "zh": _Wording(
+        "因为您",
+        "搜索过“{}”",
+        "并",
+        {
+            "bought": "购买过{}",
+            "reviewed": "评价过{}",
+            "in cart": "将{}加入过购物车",
+            "wished": "收藏过{}",
+            "viewed": "浏览过{}",
+        },
+        "。",
+    ),
+}
+
+
+def scored_reasons(
+    model: Recommender, prompts: Sequence[str], lists: Sequence[Sequence[ScoredItem]], *, only_first: bool
+) -> list[Any]:
+    """Add the parts of each score, and the weights of the events for the first or for all products.
+
+    Returns one list a prompt of (item_id, score, parts, weights or None).
+    """
+    from lm.recommend.reasons import Reasoner
+
+    reasoner = Reasoner(model)
+    explained = [[one.item_id for one in (found[:1] if only_first else found)] for found in lists]
+    weights = reasoner.reasons(prompts, explained)
+    items = [[one.item_id for one in found] for found in lists]
+    scores = [np.array([one.score for one in found]) for found in lists]
+    parts = reasoner.parts(prompts, items, scores)
+    return [
+        [
+            (
+                one.item_id,
+                float(one.score),
+                tuple(map(float, part)),
+                _heaviest(reasons[i]) if i < len(reasons) else None,
+            )
+            for i, (one, part) in enumerate(zip(found, of_list, strict=True))
+        ]
+        for found, of_list, reasons in zip(lists, parts, weights, strict=True)
+    ]
+
+
+def _heaviest(reasons: ItemReasons) -> list[tuple[int, float]]:
+    order = sorted(range(len(reasons.weights)), key=lambda event: (-reasons.weights[event], event))
+    return [(event, reasons.weights[event]) for event in order[:KEPT] if reasons.weights[event] > 0]
+
+
+def with_shown_events(results: DataFrame) -> DataFrame:
+    """Replace the places of events in `result` by what `events` (of the table's prompts) says of them.
+
+    The structs of `result` get `reasons`, with `title` besides the fields of REASONS; `events` is dropped.
+    """
+
+    def shown(weight: Column) -> Column:
+        event = F.col("events")[weight["event"]]
+        fields = [event[name].alias(name) for name in ("kind", "text", "title", "at")]
+        return F.struct(*fields, weight["weight"].alias("weight"))
+
+    def explained(candidate: Column) -> Column:
+        kept = [candidate[name].alias(name) for name in ("item_id", "score", "parts")]
+        return F.struct(*kept, F.transform(candidate["weights"], shown).alias("reasons"))
+
+    return results.withColumn("result", F.transform("result", explained)).drop("events")
+
+
+def with_because(lists: DataFrame, searches: DataFrame | None, language: str, min_customers: int) -> DataFrame:
+    """Add `because`, a sentence over the heaviest events in `reasons`, and leave the fields of REASONS in them.
+
+    Names the heaviest search and the heaviest event of a product. A search that fewer than `min_customers` customers
+    wrote is not named, nor is a redacted text. Null where no event can be named.
+    """
+    words = _WORDINGS[language]
+    search = F.filter("reasons", lambda reason: reason["kind"] == "searched")[0]["text"]
+    told = F.filter(
+        "reasons",
+        lambda reason: (
+            reason["kind"].isin(*words.product)
+            & (F.trim(F.coalesce(reason["title"], F.lit(""))) != "")
+            & ~reason["title"].rlike(_REDACTED)
+        ),
+    )[0]
+    found = lists.withColumns({"_search": search, "_product": told})
+    if searches is None:
+        found = found.withColumn("_search", F.lit(None).cast("string"))
+    else:
+        frequent = (
+            searches.groupBy(_plain(F.col("query")).alias("_plain"))
+            .agg(F.count_distinct("user_id").alias("customers"))
+            .where(F.col("customers") >= min_customers)
+            .select("_plain", F.lit(True).alias("_frequent"))
+        )
+        found = found.withColumn("_plain", _plain(F.col("_search"))).join(frequent, on="_plain", how="left")
+        is_named = F.col("_frequent") & ~F.col("_search").rlike(_REDACTED)
+        found = found.withColumn("_search", F.when(is_named, F.col("_search")))
+    because = F.concat_ws(
+        words.joint,
+        _filled(words.searched, F.col("_search")),
+        F.coalesce(
+            *(
+                F.when(F.col("_product.kind") == kind, _filled(text, F.trim("_product.title")))
+                for kind, text in words.product.items()
+            )
+        ),
+    )
+    sentence = F.when(because != "", F.concat(F.lit(words.start), because, F.lit(words.end)))
+    untitled = F.transform(
+        "reasons", lambda reason: F.struct(*(reason[name].alias(name) for name in ("kind", "text", "at", "weight")))
+    )
+    helpers = [name for name in found.columns if name.startswith("_")]
+    return found.withColumns({"because": sentence, "reasons": untitled}).drop(*helpers)
+
+
+def _filled(text: str, value: Column) -> Column:
+    """The text with the value in place of {}; null where the value is null."""
+    before, after = text.split("{}")
+    return F.concat(F.lit(before), value, F.lit(after))
+
+
+def _plain(text: Column) -> Column:
+    """The text without differences of case and blanks."""
+    return F.lower(F.regexp_replace(F.trim(text), r"\s+", " "))

@@ -1,0 +1,179 @@
+"""Reasons of lists: exactness, cost, deletion curves and counterfactuals, on the prompts of a published date.
+
+    make run
+    python -m tests.bench.reasons [--config demo/regulars.yaml] [--customers 500] [--quick] [--json]
+
+Weights are compared with a prediction from scratch without each event. A deletion curve removes the events of a
+customer one after another, in the order of their weights, in random order, newest first, or most similar to the
+product's title first. Its area is the mean score of the first product over all removals, less the score with all events:
+the lower the area, the more the removed events mattered.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+
+from jobs.config.config import load
+from lm.engine.device import use_threads
+from lm.recommend.catalogue import Catalogue
+from lm.recommend.counterfactual import counterfactual
+from lm.recommend.reasons import Reasoner, event_texts, without_events
+from lm.recommend.recommender import Recommender
+from lm.recommend.title_features import feature_counts, inverse_document_frequency, tf_idf
+from lm.text.prompt import PromptEncoder
+from tests.bench.measure import arguments, console, report
+
+K, CANDIDATES, MOST = 10, 15, 10
+MARKER = re.compile(r"<\|item:([^|\n]*)\|>")
+
+
+def main() -> None:
+    config_file = Path("demo/regulars.yaml")
+    if "--config" in sys.argv:
+        at = sys.argv.index("--config")
+        config_file = Path(sys.argv[at + 1])
+        del sys.argv[at : at + 2]
+    options = arguments(__doc__ or "", customers=500)
+    use_threads()
+    config = load(config_file)
+    folder = Path(config.models.recommend)
+    encoder = PromptEncoder.load(folder)
+    tables = Path(config.store) / "tables"
+    lists = str(tables / "recommendations/*/*.parquet")
+    items = duckdb.sql(f"SELECT DISTINCT ON (item_id) item_id, title FROM '{lists}' ORDER BY ALL").fetchall()  # noqa: S608 -- own path
+    asked = duckdb.sql(
+        f"SELECT prompt FROM '{tables}/prompts/*/*.parquet' WHERE events_used > 1 ORDER BY prompt_hash LIMIT "  # noqa: S608
+        f"{options.customers}"
+    ).fetchall()
+    prompts = list(dict.fromkeys(prompt for (prompt,) in asked))
+    model = Recommender.load(
+        folder, Catalogue.build([i for i, _ in items], [t for _, t in items], encoder), dtype="float32"
+    )
+    names = dict(items)
+    excluded = [list(dict.fromkeys(MARKER.findall(prompt))) for prompt in prompts]
+    reasoner = Reasoner(model)
+
+    started = time.perf_counter()
+    found = model.recommend(prompts, excluded, CANDIDATES)
+    seconds = {"lists": time.perf_counter() - started}
+    firsts = [[row[0].item_id] for row in found]
+    started = time.perf_counter()
+    first = reasoner.reasons(prompts, firsts)
+    seconds["reasons of the first product"] = time.perf_counter() - started
+    every = [[one.item_id for one in row] for row in found]
+    started = time.perf_counter()
+    every_reason = reasoner.reasons(prompts, every)
+    seconds["reasons of all products"] = time.perf_counter() - started
+    sums = max(
+        abs(sum(reason.parts) - one.score)
+        for row, reasons in zip(found, every_reason, strict=True)
+        for one, reason in zip(row, reasons, strict=True)
+    )
+    weights = [reasons[0].weights for reasons in first]
+    figures: dict[str, Any] = {
+        "customers": len(prompts),
+        "events": statistics.fmean(map(len, weights)),
+        "parts_less_score": sums,
+        "weights_less_scratch": exactness(model, prompts, firsts, weights),
+        "time_first": seconds["reasons of the first product"] / seconds["lists"],
+        "time_all": seconds["reasons of all products"] / seconds["lists"],
+        "deletion": deletion(reasoner, prompts, firsts, weights, names),
+        "counterfactuals": counterfactuals(model, prompts, excluded, firsts, weights),
+    }
+    console.print_json(data=figures)
+    report("reasons", {name: {"seconds": f"{value:.2f}"} for name, value in seconds.items()}, figures, options.json)
+
+
+def exactness(
+    model: Recommender, prompts: Sequence[str], firsts: Sequence[Sequence[str]], weights: Sequence[Sequence[float]]
+) -> float:
+    """The largest difference of a weight from a whole prediction with and without the event."""
+    worst = 0.0
+    for prompt, (item,), found in zip(prompts, firsts, weights, strict=True):
+        texts = [prompt, *(without_events(model.encoder, prompt, [event]) for event in range(len(found)))]
+        scores = [
+            next(one.score for one in row if one.item_id == item)
+            for row in model.recommend(texts, [[]] * len(texts), len(model.catalogue))
+        ]
+        worst = max(worst, *(abs(scores[0] - score - w) for score, w in zip(scores[1:], found, strict=True)))
+    return worst
+
+
+def deletion(
+    reasoner: Reasoner,
+    prompts: Sequence[str],
+    firsts: Sequence[Sequence[str]],
+    weights: Sequence[Sequence[float]],
+    names: dict[str, str],
+) -> dict[str, Any]:
+    """The areas below the deletion curves, and the difference of each from that of the weights with its interval."""
+    rng = np.random.default_rng(0)
+    orders: dict[str, list[list[int]]] = {"weights": [], "random": [], "newest first": [], "title likeness": []}
+    for prompt, (item,), found in zip(prompts, firsts, weights, strict=True):
+        lines = [MARKER.sub(lambda m: names.get(m[1], ""), line) for line in event_texts(reasoner.encoder, prompt)]
+        counts = feature_counts([names[item], *lines])
+        vectors = tf_idf(counts, inverse_document_frequency(counts))
+        alike = (vectors[1:] @ vectors[0].T).toarray().ravel()
+        n = len(found)
+        orders["weights"].append(sorted(range(n), key=lambda e, w=found: -w[e]))
+        orders["random"].append(rng.permutation(n).tolist())
+        orders["newest first"].append(list(range(n))[::-1])
+        orders["title likeness"].append(np.argsort(-alike, kind="stable").tolist())
+    areas = {}
+    for name, order in orders.items():
+        removed = [[tuple(one[:m]) for m in range(1, min(len(one), MOST) + 1)] for one in order]
+        scores = reasoner.scores_without(prompts, firsts, removed)
+        areas[name] = np.array([float(np.mean(row[1:, 0] - row[0, 0])) for row in scores])
+    draws = rng.integers(0, len(prompts), (2000, len(prompts)))
+    result: dict[str, Any] = {name: float(values.mean()) for name, values in areas.items()}
+    for name, values in areas.items():
+        if name != "weights":
+            means = (areas["weights"] - values)[draws].mean(axis=1)
+            low, high = np.percentile(means, [2.5, 97.5])
+            result[f"weights less {name}"] = [float((areas["weights"] - values).mean()), float(low), float(high)]
+    return result
+
+
+def counterfactuals(
+    model: Recommender,
+    prompts: Sequence[str],
+    excluded: Sequence[Sequence[str]],
+    firsts: Sequence[Sequence[str]],
+    weights: Sequence[Sequence[float]],
+    most: int = 200,
+) -> dict[str, Any]:
+    """How many products are off the list without the found events, of those for which there are such events."""
+    sizes, verified, none = [], 0, 0
+    for prompt, barred, (item,), found in list(zip(prompts, excluded, firsts, weights, strict=True))[:most]:
+
+        def is_listed(
+            sets: Sequence[Sequence[int]], p: str = prompt, b: Sequence[str] = barred, wanted: str = item
+        ) -> list[bool]:
+            texts = [without_events(model.encoder, p, one) for one in sets]
+            return [wanted in {c.item_id for c in row} for row in model.recommend(texts, [b] * len(texts), K)]
+
+        events = counterfactual(found, is_listed)
+        if events is None:
+            none += 1
+            continue
+        sizes.append(len(events))
+        verified += not is_listed([events])[0]
+    return {
+        "customers": len(sizes) + none,
+        "listed without any event": none,
+        "verified": verified,
+        "median events": statistics.median(sizes) if sizes else None,
+    }
+
+
+if __name__ == "__main__":
+    main()
