@@ -65,7 +65,9 @@ def hash_ids(ids: Iterable[str]) -> str:
     return _hash("\0".join(sorted(ids)).encode())
 
 
-def _render_batch(batch: pa.RecordBatch, encoder: PromptEncoder, budget: int, with_events: bool = False) -> pa.RecordBatch:
+def _render_batch(
+    batch: pa.RecordBatch, encoder: PromptEncoder, budget: int, with_events: bool = False
+) -> pa.RecordBatch:
     histories = encoder.histories(batch.column("events"))
     rendered = encoder.render_columns(histories, budget)
     used = pa.array(rendered.events_used, pa.int32())

@@ -203,7 +203,9 @@ class PromptEncoder:
         offsets = pa.array(np.concatenate([[0], np.cumsum(numbers)]), pa.int32())
         texts = pa.ListArray.from_arrays(offsets, pa.array(lines, pa.string()).take(pa.array(code[kept])))
         prompts = pc.binary_join_element_wise(self.header, pc.binary_join(texts, ""), self.cue, "")
-        return PromptColumns(prompts, self.smallest_budget + used, numbers, histories.source[kept], histories.code[kept])
+        return PromptColumns(
+            prompts, self.smallest_budget + used, numbers, histories.source[kept], histories.code[kept]
+        )
 
     def shown(self, histories: HistoryBatch, code: Ints) -> pa.StringArray:
         """What a prompt says of events, without the label and with titles for item tokens."""

@@ -5,8 +5,8 @@
 
 Weights are compared with a prediction from scratch without each event. A deletion curve removes the events of a
 customer one after another, in the order of their weights, in random order, newest first, or most similar to the
-product's title first. Its area is the mean score of the first product over all removals, less the score with all events:
-the lower the area, the more the removed events mattered.
+product's title first. Its area is the mean score of the first product over all removals, less the score with all
+events: the lower the area, the more the removed events mattered.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def main() -> None:
     encoder = PromptEncoder.load(folder)
     tables = Path(config.store) / "tables"
     lists = str(tables / "recommendations/*/*.parquet")
-    items = duckdb.sql(f"SELECT DISTINCT ON (item_id) item_id, title FROM '{lists}' ORDER BY ALL").fetchall()  # noqa: S608 -- own path
+    items = duckdb.sql(f"SELECT DISTINCT ON (item_id) item_id, title FROM '{lists}' ORDER BY ALL").fetchall()
     asked = duckdb.sql(
-        f"SELECT prompt FROM '{tables}/prompts/*/*.parquet' WHERE events_used > 1 ORDER BY prompt_hash LIMIT "  # noqa: S608
+        f"SELECT prompt FROM '{tables}/prompts/*/*.parquet' WHERE events_used > 1 ORDER BY prompt_hash LIMIT "
         f"{options.customers}"
     ).fetchall()
     prompts = list(dict.fromkeys(prompt for (prompt,) in asked))
