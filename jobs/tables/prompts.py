@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.tables.reasons import EVENTS
 from lm.text.history_batch import HistoryBatch
 from lm.text.prompt import PromptColumns, PromptEncoder
 
@@ -29,8 +30,6 @@ _RENDERED_COLUMNS = {
     "excluded": "array<string>",
     "excluded_hash": "string",
 }
-#: The events of a prompt, line by line, for the reasons of its list.
-EVENTS = "array<struct<kind:string,text:string,title:string,at:timestamp>>"
 
 
 def prompts(

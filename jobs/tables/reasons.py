@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # torch stays out of the driver
 
 PARTS = "struct<gpt2:double,bought_together:double,bought_again:double,like_its_title:double,rule:double>"
 REASONS = "array<struct<kind:string,text:string,at:timestamp,weight:double>>"
+#: The events of a prompt, line by line, as the requests of the night hold them.
+EVENTS = "array<struct<kind:string,text:string,title:string,at:timestamp>>"
 #: Events of a product that are kept: those with the largest weights above 0.
 KEPT = 5
 #: A placeholder of redaction: its text is not repeated to a customer.

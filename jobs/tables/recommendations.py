@@ -12,8 +12,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
-from jobs.tables.prompts import EVENTS
-from jobs.tables.reasons import PARTS, scored_reasons, with_shown_events
+from jobs.tables.reasons import EVENTS, PARTS, scored_reasons, with_shown_events
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender

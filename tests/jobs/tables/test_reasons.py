@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from jobs.tables import reasons, recommendations
-from jobs.tables.prompts import EVENTS
+from jobs.tables.reasons import EVENTS
 
 AT = datetime(2026, 2, 1, tzinfo=UTC)
 LISTS = "user_id string, reasons array<struct<kind:string,text:string,title:string,at:timestamp,weight:double>>"
