@@ -98,6 +98,7 @@ def write_sample(
     planted: Counter[tuple[str, str]] = Counter()
     _write(out, "items", 0, catalogue.table(), rows)
     _write(out, "articles", 0, articles_table(), rows)
+    _write(out, "optouts", 0, _optouts_table(seed, np.arange(customers), planted), rows)
     with ExitStack() as stack:
         truths = {
             name: stack.enter_context(pq.ParquetWriter(out / "truth" / f"{name}.parquet", schema))
@@ -131,7 +132,6 @@ def _block_tables(
     questions = questions_table(block, bought)
     yield "questions", questions.table
     yield "answers", questions.answered_by
-    yield "optouts", _optouts_table(seed, numbers, planted)
     values = [(table, personal.kind, personal.value) for table, personal in block.personal]
     columns = zip(*values, strict=True) if values else ((), (), ())
     schema = _TRUTHS["personal"]
@@ -141,7 +141,7 @@ def _block_tables(
 def _optouts_table(seed: int, numbers: Ints, planted: Counter[tuple[str, str]]) -> pa.Table:
     drawn = uniform(keys(seed, "customer", numbers), "opted out")
     opted_out = numbers[drawn < _OPTED_OUT_SHARE]
-    if numbers[0] == 0 and not len(opted_out):
+    if not len(opted_out):
         opted_out = numbers[[drawn.argmin()]]  # a night refuses a list without customers
     planted["optouts", "opted_out"] += len(opted_out)
     return pa.table({"user_id": numbered("C", opted_out)})
