@@ -22,7 +22,7 @@ from lm.recommend.hybrid import Parts
 from lm.recommend.recommender import CACHE_BYTES, Recommender
 from lm.text.prompt import PromptEncoder
 
-PASS_ROWS = 256
+PASS_ROWS = 64
 """About the most rows of one prompt in one pass: the slots of a pass, which its rows may all attend to."""
 
 

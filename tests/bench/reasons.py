@@ -4,9 +4,9 @@
     python -m tests.bench.reasons [--config demo/regulars.yaml] [--customers 500] [--quick] [--json]
 
 Weights are compared with a prediction from scratch without each event. A deletion curve removes the events of a
-customer one after another, in the order of their weights, in random order, newest first, or most similar to the
-product's title first. Its area is the mean score of the first product over all removals, less the score with all
-events: the lower the area, the more the removed events mattered.
+customer one after another: in the order of their weights, of weights that are computed again after each removal, in
+random order, newest first, or most similar to the product's title first. Its area is the mean score of the first
+product over all removals, less the score with all events: the lower the area, the more the removed events mattered.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lm.recommend.title_features import feature_counts, inverse_document_frequen
 from lm.text.prompt import PromptEncoder
 from tests.bench.measure import arguments, console, report
 
-K, CANDIDATES, MOST = 10, 15, 10
+K, CANDIDATES, MOST = 10, 15, 5
 MARKER = re.compile(r"<\|item:([^|\n]*)\|>")
 
 
@@ -128,6 +128,7 @@ def deletion(
         orders["random"].append(rng.permutation(n).tolist())
         orders["newest first"].append(list(range(n))[::-1])
         orders["title likeness"].append(np.argsort(-alike, kind="stable").tolist())
+    orders["weights again"] = weighed_again(reasoner, prompts, firsts, weights)
     areas = {}
     for name, order in orders.items():
         removed = [[tuple(one[:m]) for m in range(1, min(len(one), MOST) + 1)] for one in order]
@@ -135,12 +136,33 @@ def deletion(
         areas[name] = np.array([float(np.mean(row[1:, 0] - row[0, 0])) for row in scores])
     draws = rng.integers(0, len(prompts), (2000, len(prompts)))
     result: dict[str, Any] = {name: float(values.mean()) for name, values in areas.items()}
-    for name, values in areas.items():
-        if name != "weights":
-            means = (areas["weights"] - values)[draws].mean(axis=1)
-            low, high = np.percentile(means, [2.5, 97.5])
-            result[f"weights less {name}"] = [float((areas["weights"] - values).mean()), float(low), float(high)]
+    for ours in ("weights", "weights again"):
+        for name in ("random", "newest first", "title likeness"):
+            less = areas[ours] - areas[name]
+            low, high = np.percentile(less[draws].mean(axis=1), [2.5, 97.5])
+            result[f"{ours} less {name}"] = [float(less.mean()), float(low), float(high)]
     return result
+
+
+def weighed_again(
+    reasoner: Reasoner,
+    prompts: Sequence[str],
+    firsts: Sequence[Sequence[str]],
+    weights: Sequence[Sequence[float]],
+) -> list[list[int]]:
+    """The events of each prompt, each the heaviest after those before it are gone."""
+    orders: list[list[int]] = [[] for _ in prompts]
+    for _ in range(MOST):
+        rest = [
+            [event for event in range(len(found)) if event not in order]
+            for found, order in zip(weights, orders, strict=True)
+        ]
+        left_out = [[(*order, event) for event in left] for order, left in zip(orders, rest, strict=True)]
+        scores = reasoner.scores_without(prompts, firsts, left_out)
+        for order, left, found in zip(orders, rest, scores, strict=True):
+            if left:
+                order.append(left[int(np.argmin(found[1:, 0]))])
+    return orders
 
 
 def counterfactuals(

@@ -125,3 +125,13 @@ def test_saved_and_loaded(tmp_path):
     (tmp_path / CO_PURCHASE_FILE).unlink()
     with pytest.raises(CheckpointError, match="copy the model directory again"):
         CoPurchaseFeatures.load(tmp_path, manifest)
+
+
+def test_contributions_are_what_is_added_to_the_logits():
+    features = weighted(gpt2=1.0, near=0.5, nearest=0.25, times=0.1, bought=0.7, lately=0.3)
+    logits = torch.arange(10.0).reshape(2, 5)
+    bought = [codes("abaea"), codes("c")]
+    together, again = (part.toarray() for part in features.contributions(bought))
+    np.testing.assert_allclose(logits.numpy() + together + again, features.add(logits, bought).numpy(), atol=1e-5)
+    assert again[0].nonzero()[0].tolist() == [0, 1, 4]
+    assert together[1, 4] == 0
