@@ -136,5 +136,5 @@ def test_a_row_that_takes_its_worker_along_is_found(
 
 @pytest.mark.faults
 def test_a_model_that_kills_every_worker_ends_the_night(spark: SparkSession, tmp_path: Path) -> None:
-    with pytest.raises(GateRefused, match=r"gate\.max_failures is 2: more than odd rows"):
+    with pytest.raises(GateRefused, match=r"gate\.max_failures is 2: the model is at fault"):
         answered(spark, Store(str(tmp_path)), [f"kill {n}" for n in range(20)], most=2)
