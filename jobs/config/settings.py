@@ -259,6 +259,11 @@ class PrivacySettings(Section):
         description="replace user_id in every output by its keyed hash; `regulars identify` finds the id with the key; "
         "decide it before the first night of a store",
     )
+    min_customers: PositiveInt = Field(
+        default=5,
+        description="a token of a trained tokenizer, an n-gram and a sentence of staff's answers are learned only if "
+        "so many different customers wrote or received them",
+    )
 
 
 #: Schemes of file systems that copy and delete where a program asks for a rename.

@@ -81,7 +81,8 @@ def evaluate_sentiment_holdout(
         # The groups of near-copies, and with them the test set, depend on the reviews that the training read.
         as_of = manifest.trained_as_of
     with stages.stage(f"reading reviews up to {as_of}"):
-        texts, labels, categories = _read_reviews(spark, config, as_of)
+        found = _read_reviews(spark, config, as_of)
+        texts, labels, categories = found.texts, found.labels, found.categories
         known = len(texts)
         if days is not None:
             later = _read_reviews(spark, config, as_of + timedelta(days=days), after=as_of)

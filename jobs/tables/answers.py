@@ -44,7 +44,7 @@ def with_customer(questions: DataFrame, used: Mapping[str, DataFrame]) -> DataFr
     titles = used["items"].select("item_id", "title")
     asking = questions.where("user_id IS NOT NULL").select("question_id", "user_id", "asked_at")
     bought = _newest(asking, used["purchases"], "purchased_at", _PURCHASES).join(titles, on="item_id", how="inner")
-    order = F.coalesce("order_id", F.lit("-"))
+    order = F.coalesce("order_id", F.lit(""))  # no order number "-" to quote
     orders = (
         bought.groupBy("question_id", order.alias("order_id"), F.to_date("purchased_at").alias("day"))
         .agg(F.max("purchased_at").alias("at"), F.sort_array(F.collect_set("title")).alias("titles"))

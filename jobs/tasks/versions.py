@@ -43,7 +43,7 @@ _WHERE_AND_HOW = (
 )
 _NOT_DECIDING = dict.fromkeys(_WHERE_AND_HOW, True) | {
     "ledger": {"wave_minutes": True},
-    "privacy": {"key_env": True, "key_file": True},
+    "privacy": {"key_env": True, "key_file": True, "min_customers": True},
 }
 _DECIDING_INPUT_KEYS = {"format", "options", "where", "columns"}
 _TABLES = ("inputs", "sources")

@@ -44,7 +44,7 @@ def train(context: TrainingContext) -> Figures:
     from lm.answers.train_answers import train_answers
 
     used, config, as_of = context.used, context.config, context.as_of
-    settings = training_settings(config.train, config.answers)
+    settings = training_settings(config.train, config.answers, config.privacy.min_customers)
     past = past_questions(used, as_of, config.timezone)
     rows = used["articles"].select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
     articles = [Article(**row) for row in rows]
@@ -61,13 +61,14 @@ def figures_table(figures: Figures) -> FiguresTable:
     )
 
 
-def training_settings(train: TrainSettings, answers: AnswerSettings) -> AnswersTrainSettings:
+def training_settings(train: TrainSettings, answers: AnswerSettings, min_customers: int) -> AnswersTrainSettings:
     """Combine the configuration's sections `train` and `answers` into the settings of the training."""
     from lm.answers.train_answers import AnswersTrainSettings
 
     return AnswersTrainSettings(
         **train.answers.model_dump(exclude={"max_tokens", "pretrain_epochs"}),
         seed=train.seed,
+        min_customers=min_customers,
         prompt_tokens=answers.prompt_tokens,
         max_answer_tokens=answers.max_answer_tokens,
     )
@@ -91,6 +92,7 @@ def past_questions(used: Mapping[str, DataFrame], as_of: date, timezone: str) ->
             Asker.customer(row["orders"] or [], row["own_reviews"] or []),
             row["answer"],
             row["article_id"],
+            row["user_id"],
         )
         for row in rows
     ]

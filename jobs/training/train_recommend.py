@@ -41,6 +41,7 @@ def train(context: TrainingContext) -> Figures:
         language=config.recommend.language,
         exclude_purchased=config.recommend.exclude_purchased,
         history_events=config.recommend.history_events,
+        min_customers=config.privacy.min_customers,
         protocol=options.protocol,  # type: ignore[arg-type]
     )
     with Stages(context.console).stage("recommend: histories"):

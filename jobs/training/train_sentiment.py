@@ -31,17 +31,19 @@ def train(context: TrainingContext) -> Figures:
         seed=config.train.seed,
         language=config.recommend.language,
         label=config.sentiment.label,
+        min_customers=config.privacy.min_customers,
     )
     stars = config.sentiment
-    texts, labels, categories = training_data.collect_reviews(context.used, stars.negative_stars, stars.positive_stars)
+    reviews = training_data.collect_reviews(context.used, stars.negative_stars, stars.positive_stars)
     return train_sentiment(
-        texts,
-        labels,
+        reviews.texts,
+        reviews.labels,
         settings,
         context.out,
-        categories=categories,
+        categories=reviews.categories,
+        writers=reviews.writers,
         report=context.report,
-        window={"as_of": context.last_day_known(config.train.sentiment.init), "reviews": len(texts)},
+        window={"as_of": context.last_day_known(config.train.sentiment.init), "reviews": len(reviews.texts)},
     )
 
 

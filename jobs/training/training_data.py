@@ -114,11 +114,13 @@ class LabelledReviews(NamedTuple):
     """Parallel lists sorted by review id.
 
     `labels` are indices into `lm.sentiment.labels.LABELS` or UNRATED. `categories` are the products' ones, "" if none.
+    `writers` are the customers who wrote the reviews.
     """
 
     texts: list[str]
     labels: list[int]
     categories: list[str]
+    writers: list[str]
 
 
 def collect_reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Sequence[int]) -> LabelledReviews:
@@ -132,5 +134,5 @@ def collect_reviews(used: Mapping[str, DataFrame], negative: Sequence[int], posi
     )
     sample = sample_by_hash(used["reviews"], "review_id", MAX_REVIEWS)
     rows = sentiments.with_category(sample, used.get("items"))
-    table = rows.orderBy("review_id").select("text", label.alias("label"), "category").toArrow()
-    return LabelledReviews(*(table[name].to_pylist() for name in ("text", "label", "category")))
+    table = rows.orderBy("review_id").select("text", label.alias("label"), "category", "user_id").toArrow()
+    return LabelledReviews(*(table[name].to_pylist() for name in ("text", "label", "category", "user_id")))

@@ -44,7 +44,7 @@ class Article(NamedTuple):
 
 
 class Order(NamedTuple):
-    """One of the customer's own orders: `ordered_on` as YYYY-MM-DD, the titles of its products."""
+    """One of the customer's own orders: its id or "", `ordered_on` as YYYY-MM-DD, the titles of its products."""
 
     order_id: str
     ordered_on: str
@@ -119,7 +119,7 @@ def render_prompt(
     Left out in this order until it fits: reviews, orders that the question does not name, the article's last lines,
     the middle of the question, the end of the title. Raises ValueError where not even the labels fit.
     """
-    named = [order for order in customer.orders if order.order_id in question]
+    named = [order for order in customer.orders if order.order_id and order.order_id in question]
     others = [order for order in customer.orders if order not in named]
     orders = [*named, *others][: max(PROMPT_ORDERS, len(named[:PROMPT_ORDERS]))]
     optional = [_order(order) for order in orders]

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
+from lm.answers.common_sentences import SENTENCE_END, sentence_key
 from lm.answers.grounding import Atom, atoms, has_cjk
 from lm.answers.quantities import canonical_number
 from lm.redaction.redact import PLACEHOLDERS
@@ -194,16 +195,18 @@ def _atoms_and_facts(part: PromptPart) -> list[Atom]:
     return sorted(found)
 
 
-_SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])")
 _FEWEST_LETTERS = 12
 
 
-def learnable_target(answer: str, slots: Slots, words: Collection[str]) -> list[str] | None:
+def learnable_target(
+    answer: str, slots: Slots, words: Collection[str], common: Collection[str] | None = None
+) -> list[str] | None:
     """The target for training on a past answer, as pieces of `fill_slots`: only what the prompt's slots support.
 
     A sentence with a number that the prompt lacks is left out. A list keeps the steps that the prompt numbers, or has
     dashes where it numbers none. A name of ordinary words, such as a button's, becomes lower case; a sentence with any
-    other name is left out. None where too little is left. `words` are those of lm.answers.grounding.ordinary_words.
+    other name is left out. None where too little is left. `words` are those of lm.answers.grounding.ordinary_words;
+    `common` are the keys of `common_sentences`, and other sentences are left out.
     """
     has_steps = any(token.startswith("<|s:") for token in slots.texts)
     lines = []
@@ -214,7 +217,8 @@ def learnable_target(answer: str, slots: Slots, words: Collection[str]) -> list[
             if has_steps:
                 continue
             head = "-"
-        kept = [s for s in (_sentence(s, slots, words) for s in _SENTENCES.split(rest.strip()) if s) if s]
+        received = [s for s in SENTENCE_END.split(rest.strip()) if s and (common is None or sentence_key(s) in common)]
+        kept = [s for s in (_sentence(s, slots, words) for s in received) if s]
         if kept:
             joint = "" if has_cjk(rest) else " "
             lines.append((head.strip() + " " if head else "") + joint.join(kept))

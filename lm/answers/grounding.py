@@ -4,7 +4,8 @@ An atom is a stretch of text that an answer may copy but must not invent:
 
 * number: any run with a digit ("A0000042-003", "3.99", "24/7", "2026-02-11"), a spelled number from two on, and one of
   a unit of time ("a year", "一年");
-* name: capitalised words inside a sentence, Latin words inside Chinese text, anything in Chinese quotation marks;
+* name: capitalised words inside a sentence, Latin words inside Chinese text, anything in Chinese quotation marks, and
+  what `lm.redaction.names` finds in any script, such as a name in lower case after a greeting;
 * address: a web address, an e-mail address or an account name such as @shop;
 * placeholder: text in {{ }} or [ ], such as {{Order Number}}; a placeholder of personal data, such as [EMAIL], must
   not be copied either.
@@ -15,13 +16,16 @@ An ordinary word of the shop that begins a sentence is not a name.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from lm.answers.quantities import NUMBER_WORDS, TIME_WORD, Quantity, canonical_number, quantity_at
+from lm.redaction.names import names
 from lm.redaction.redact import PLACEHOLDERS
+from lm.redaction.writers import common
 
 Kind = Literal["number", "name", "address", "placeholder", "step"]
 
@@ -40,8 +44,10 @@ _CJK_NUMBER = (
     r"|一(?=天|日|周|星期|礼拜|年|小时|钟头|分钟|个月|个小时|个星期|个工作日|个工作天|元|块钱|折|倍)"
     r"|半(?=天|年|小时|个月|个小时|价)"
 )
-_LETTERS = r"[A-Za-z\u00c0-\u024f]"
-_WORD = rf"[A-Z\u00c0-\u00de]{_LETTERS}*(?:['’&-]{_LETTERS}+)*"
+#: Capitals and all letters of the scripts that have capitals: Latin, Greek, Cyrillic and Armenian.
+_CAPITALS = "".join(chr(code) for code in range(0x590) if unicodedata.category(chr(code)) == "Lu")
+_LETTERS = r"[A-Za-z\u00c0-\u024f\u0370-\u052f\u0531-\u0587]"
+_WORD = rf"[{_CAPITALS}]{_LETTERS}*(?:['’&-]{_LETTERS}+)*"
 #: A run of capitalised words, such as "Order Details" or "Apple Pay".
 _NAME = rf"{_WORD}(?:[ -]{_WORD})*"
 _QUOTED = r"[“「《][^“”「」《》\n]{1,60}[”」》]"
@@ -110,6 +116,7 @@ def atoms(text: str) -> list[Atom]:
             found += _names(text, start, end)
     if has_cjk(text):
         found += _latin_in_chinese(text, found)
+    found += _persons(text, found)
     return sorted(found)
 
 
@@ -126,6 +133,16 @@ def _names(text: str, start: int, end: int) -> list[Atom]:
         if opens and number == 0:
             parts.append([])
     return [Atom(part[0][0], part[-1][1], "name", opens and part[0][0] == start) for part in parts if part]
+
+
+def _persons(text: str, found: list[Atom]) -> list[Atom]:
+    """Names that no capital shows: those of scripts without capitals, and names in lower case after a greeting."""
+    words = frozenset(re.findall(r"[^\W\d_]+", text.lower()))
+    persons: list[Atom] = []
+    for start, end, _ in sorted(names(text, words)):
+        if not any(atom.start < end and start < atom.end for atom in (*found, *persons)):
+            persons.append(Atom(start, end, "name"))
+    return persons
 
 
 def _latin_in_chinese(text: str, found: list[Atom]) -> list[Atom]:
@@ -207,18 +224,27 @@ def _goes_on(neighbour: str, edge: str) -> bool:
     return both_latin and neighbour.isalnum() and edge.isalnum()
 
 
-def ordinary_words(texts: Collection[str]) -> list[str]:
+_ANY_WORD = re.compile(rf"(?<![^\W_]){_LETTERS}(?:{_LETTERS}|['’-])*")
+
+
+def ordinary_words(
+    texts: Collection[str], writers: Sequence[str | None] | None = None, min_writers: int = 1
+) -> list[str]:
     """The ordinary words of `texts`, in lower case and sorted: words that are not names.
 
     A word is ordinary that is written in lower case somewhere, or that begins at least three sentences and more
-    sentences than it is capitalised within. A customer's name begins one or two.
+    sentences than it is capitalised within. A customer's name begins one or two. A word also needs `min_writers`
+    different `writers` of the texts; what the shop (writer None) wrote counts.
     """
     lower: set[str] = set()
     opening: Counter[str] = Counter()
     inside: Counter[str] = Counter()
     for text in texts:
-        lower |= set(re.findall(r"(?<![^\W_])[a-z][a-z'’-]*", text))
+        lower |= {word for word in _ANY_WORD.findall(text) if word[0].islower()}
         found = [(text[a.start : a.end].lower(), a.opens) for a in atoms(text) if a.kind == "name"]
         opening.update({word for word, opens in found if opens})
         inside.update({word for name, opens in found if not opens for word in name.split(" ")})
-    return sorted(lower | {word for word, count in opening.items() if count >= 3 and count > inside[word]})
+    ordinary = lower | {word for word, count in opening.items() if count >= 3 and count > inside[word]}
+    if writers is not None:
+        ordinary &= common((set(_ANY_WORD.findall(text.lower())) for text in texts), writers, min_writers)
+    return sorted(ordinary)

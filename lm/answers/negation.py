@@ -18,7 +18,8 @@ _SAME_TOPIC = 2 / 3
 _IDIOMS = re.compile(
     r"\b(?:not only|no later than|no problem|no worries|no doubt|no matter|whether or not"
     r"|(?:do not|don't|never) (?:hesitate|worry|forget|fail)(?: to)?)\b"
-    "|不仅|不但|不过|不同|不错|不好意思|无论|不论|不管|不久|差不多|别的|特别|分别|区别|性别|级别|识别|类别|是否|否则|能否|可否"
+    "|不仅|不但|不过|不同|不错|不好意思|无论|不论|不管|不久|差不多|别的|特别|分别|区别|性别|级别|识别"
+    "|类别|是否|否则|能否|可否"
     "|没关系|没问题|不客气|不用谢|(?:不用|不必|无需|请勿)担心|未来|非常",
     re.IGNORECASE,
 )

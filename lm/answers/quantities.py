@@ -88,7 +88,8 @@ _WORDS_OF_NUMBER = "|".join(NUMBER_WORDS)
 _SECOND_NUMBER = rf"(?:\d[\d.,]*|(?:{_WORDS_OF_NUMBER}|one)\b|[一二三四五六七八九十百千万两]+)"
 _RANGE = rf"(?:\s*(?:to|or|and|-|–|—|~|至|到|或)\s*{_SECOND_NUMBER})?"
 _UNIT_AFTER = re.compile(
-    rf"{_RANGE}(?:[\s-]{{0,3}}(?P<working>{_WORKING}[\s-]+)?(?:{_FILLER}\s+)*(?P<english>{_ENGLISH_UNIT})s?(?![A-Za-z])"
+    rf"{_RANGE}(?:[\s-]{{0,3}}(?P<working>{_WORKING}[\s-]+)?(?:{_FILLER}\s+)*(?P<english>{_ENGLISH_UNIT})s?"
+    "(?![A-Za-z])"
     rf"|\s*个?(?P<chinese>{_CHINESE_UNIT}))",
     re.IGNORECASE,
 )

@@ -6,7 +6,7 @@ the target (lm.answers.fact_slots.learnable_target), so the model does not learn
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from lm.answers import answer_prompt
 from lm.answers.answer_figures import answer_figures, retrieval_figures
 from lm.answers.answer_prompt import AnswerPair, Article, CustomerFacts
 from lm.answers.answer_writer import AnswerWriter
+from lm.answers.common_sentences import common_sentences
 from lm.answers.fact_slots import SlotTokenizer, learnable_target, split_at_slots, tokens_of_slots
 from lm.answers.grounding import atoms, ordinary_words
 from lm.answers.model_file import AnswersFile, write_settings
@@ -31,6 +32,7 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest
 from lm.checkpoint.tokenizer import train_bpe
 from lm.engine.device import choose_device
+from lm.redaction.writers import known_writers
 from lm.text.splits import split_of
 from lm.train.language_model import (
     Tokens,
@@ -62,12 +64,13 @@ class AnswersTrainSettings(TrainingSettings):
 
 
 class PastQuestion(NamedTuple):
-    """An answered question: the customer's facts at that time, the staff's answer, and their article if noted."""
+    """An answered question: the customer's facts at that time, staff's answer, their article if noted, who asked."""
 
     text: str
     customer: CustomerFacts
     answer: str
     article_id: str | None = None
+    customer_id: str | None = None
 
 
 def train_answers(
@@ -93,8 +96,14 @@ def train_answers(
     train, validation, test = (np.flatnonzero(parts == part) for part in ("train", "validation", "test"))
     labelled = LabelledQuestions([questions[i] for i in train], [links[i] for i in train], list(articles))
     ranker = train_ranker(labelled, settings.seed)
-    words = ordinary_words([a.body for a in articles] + [past[i].answer for i in train])
-    tokenizer, model = _start(settings, [*articles], [past[i].answer for i in train], labelled.questions)
+    asked_by = known_writers(
+        [f"question {i}" if one.customer_id is None else one.customer_id for i, one in enumerate(past)], len(past)
+    )
+    learned_by = [asked_by[i] for i in train]
+    answers, least = [past[i].answer for i in train], settings.min_customers
+    words = ordinary_words([*(a.body for a in articles), *answers], [*[None] * len(articles), *learned_by], least)
+    received = common_sentences(answers, learned_by, [a.body for a in articles], least)
+    tokenizer, model = _start(settings, [*articles], answers, labelled.questions, learned_by)
     slotted = SlotTokenizer(tokenizer)
     article_by_id = {article.article_id: article for article in articles}
     pairs = [
@@ -109,11 +118,14 @@ def train_answers(
         raise TrainingError(
             f"the tokenizer of init lacks {checkpoint.END_OF_TEXT}, which ends an answer: name a GPT-2 checkpoint"
         )
-    made = answer_examples(pairs, slotted, words, end, settings.max_answer_tokens)
+    made = answer_examples(pairs, slotted, words, end, settings.max_answer_tokens, received)
     learned = [example for i in train if (example := made[i])]
     judged = [example for i in validation if (example := made[i])]
     if not learned or not judged:
-        raise TrainingError("no past answer is supported by its article: check questions.article_id")
+        raise TrainingError(
+            "no past answer has a sentence that its article supports and that enough customers received: check "
+            "questions.article_id and privacy.min_customers"
+        )
     begun_from = {"from": settings.init and model_fingerprint(checkpoint.resolve(settings.init))}
     training_id = training_key(
         asdict(settings) | begun_from, [example.tokens.tobytes() for example in learned + judged]
@@ -147,7 +159,8 @@ def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]
     parts = {split_of(one.text) for one in past}
     if len(past) < _FEWEST or len(parts) < 3:
         raise TrainingError(
-            f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; map "
+            f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; "
+            "map "
             "inputs.questions.columns.answer to what staff answered, or give more days"
         )
 
@@ -169,11 +182,16 @@ def _links(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[st
 
 
 def _start(
-    settings: AnswersTrainSettings, articles: Sequence[Article], answers: Sequence[str], questions: Sequence[str]
+    settings: AnswersTrainSettings,
+    articles: Sequence[Article],
+    answers: Sequence[str],
+    questions: Sequence[str],
+    asked_by: Sequence[str | None],
 ) -> tuple[Tokenizer, PreTrainedModel]:
     if settings.init is None:
         texts = [text for a in articles for text in (a.title, a.body)]
-        tokenizer = slot_tokenizer([*texts, *answers, *questions], settings.vocab_size)
+        writers = [*[None] * len(texts), *asked_by, *asked_by]
+        tokenizer = slot_tokenizer([*texts, *answers, *questions], settings.vocab_size, writers, settings.min_customers)
     else:
         tokenizer = with_slots(checkpoint.load_tokenizer(checkpoint.resolve(settings.init)))
     positions = settings.prompt_tokens + settings.max_answer_tokens
@@ -215,16 +233,24 @@ class AnswerExample(NamedTuple):
     answer_at: int
 
 
-def slot_tokenizer(texts: Sequence[str], vocab_size: int) -> Tokenizer:
+def slot_tokenizer(
+    texts: Sequence[str], vocab_size: int, writers: Sequence[str | None] | None = None, min_writers: int = 1
+) -> Tokenizer:
     """A byte-level BPE trained on the texts without their facts, with the slot tokens as special tokens.
 
     Words at the start of sentences stay. Without them the model would spell such words in pieces, and misspell them.
+    A word needs `min_writers` different `writers` of the texts; the shop's is None.
     """
-    facts = ([(a.start, a.end, "") for a in atoms(text) if not a.opens] for text in texts)
+    wrote = known_writers(writers, len(texts))
     cut = [
-        piece for text, replaced in zip(texts, facts, strict=True) for piece in split_at_slots(text, replaced) if piece
+        (piece, writer)
+        for text, writer in zip(texts, wrote, strict=True)
+        for piece in split_at_slots(text, [(a.start, a.end, "") for a in atoms(text) if not a.opens])
+        if piece
     ]
-    return with_slots(train_bpe(cut, max(vocab_size - len(tokens_of_slots()), 300)))
+    size = max(vocab_size - len(tokens_of_slots()), 300)
+    pieces, of_piece = [piece for piece, _ in cut], [writer for _, writer in cut]
+    return with_slots(train_bpe(pieces, size, writers=of_piece, min_writers=min_writers))
 
 
 def with_slots(tokenizer: Tokenizer) -> Tokenizer:
@@ -234,12 +260,19 @@ def with_slots(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def answer_examples(
-    pairs: Sequence[AnswerPair], tokenizer: SlotTokenizer, words: Sequence[str], end_token: int, max_answer_tokens: int
+    pairs: Sequence[AnswerPair],
+    tokenizer: SlotTokenizer,
+    words: Sequence[str],
+    end_token: int,
+    max_answer_tokens: int,
+    common: Collection[str] | None = None,
 ) -> list[AnswerExample | None]:
     """An example for each pair; None where the prompt supports nothing of the answer, or the answer is too long."""
     ordinary = frozenset(words)
     encoded = answer_prompt.encode_many([pair.prompt for pair in pairs], tokenizer)
-    targets = [learnable_target(pair.answer, slots, ordinary) for pair, (_, slots) in zip(pairs, encoded, strict=True)]
+    targets = [
+        learnable_target(pair.answer, slots, ordinary, common) for pair, (_, slots) in zip(pairs, encoded, strict=True)
+    ]
     answers = tokenizer.encode_many([pieces or [] for pieces in targets])
     return [
         AnswerExample(np.array([*ids, *answer, end_token], dtype=np.int32), len(ids))

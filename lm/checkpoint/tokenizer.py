@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from lm.checkpoint.checkpoint import END_OF_TEXT
+from lm.redaction.writers import common, known_writers
 
 #: The padding of a classifier. It reads END_OF_TEXT, which Hugging Face would skip if that were the padding too.
 PADDING = "<|pad|>"
@@ -16,11 +17,20 @@ PADDING = "<|pad|>"
 SMALLEST_VOCABULARY = 257
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int, *, folded: bool = False) -> Tokenizer:
+def train_bpe(
+    texts: Iterable[str],
+    vocab_size: int,
+    *,
+    folded: bool = False,
+    writers: Sequence[str | None] | None = None,
+    min_writers: int = 1,
+) -> Tokenizer:
     """Learn GPT-2's byte-level BPE (Radford et al. 2019) on `texts`; END_OF_TEXT has id 0.
 
     `folded` ignores case, width and position: "Avoid" at the beginning and " avoid" later are one token. Few texts
     then give more examples of each word, but the tokenizer cannot restore the text.
+    A word is learned from only if `min_writers` different `writers` of the texts wrote it, so that no token spells
+    what a few customers wrote; a text of the shop has the writer None, and its words count. The bytes always stay.
     The vocabulary is smaller than `vocab_size` when no further pair occurs twice. The result does not depend on the
     order of the texts. Raises ValueError for a `vocab_size` below SMALLEST_VOCABULARY.
     """
@@ -31,6 +41,8 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, folded: bool = False) ->
         tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=folded)
     tokenizer.decoder = decoders.ByteLevel()
+    if min_writers > 1:
+        texts = _common_words(tokenizer, list(texts), writers, min_writers)
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
@@ -38,9 +50,27 @@ def train_bpe(texts: Iterable[str], vocab_size: int, *, folded: bool = False) ->
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    if min_writers > 1:
+        trained = Tokenizer(models.BPE())
+        trained.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # the words are in the alphabet of bytes already
+        trained.train_from_iterator(texts, trainer)
+        tokenizer.model = trained.model
+        tokenizer.add_special_tokens([END_OF_TEXT])
+    else:
+        tokenizer.train_from_iterator(texts, trainer)
     tokenizer.encode_special_tokens = True  # as lm.checkpoint.checkpoint loads it: a typed END_OF_TEXT is text
     return tokenizer
+
+
+def _common_words(
+    tokenizer: Tokenizer, texts: Sequence[str], writers: Sequence[str | None] | None, least: int
+) -> list[str]:
+    """Each text as its words in the alphabet of bytes, without those of fewer than `least` writers."""
+    normalizer, words = tokenizer.normalizer, tokenizer.pre_tokenizer
+    read = texts if normalizer is None else [normalizer.normalize_str(text) for text in texts]
+    split = [[word for word, _ in words.pre_tokenize_str(text)] for text in read]
+    kept = common(map(set, split), known_writers(writers, len(texts)), least)
+    return [" ".join(word for word in of_text if word in kept) for of_text in split]
 
 
 def for_classifier(tokenizer: Tokenizer) -> Tokenizer:

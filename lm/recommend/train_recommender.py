@@ -27,6 +27,7 @@ from lm.recommend.held_out import Split, split_of
 from lm.recommend.item_embeddings import add_items
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.training_examples import BOUGHT, CustomerEvents, windows
+from lm.redaction.redact import redact
 from lm.text.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.text.template import TEMPLATES, event_line, product_text
 from lm.train import distributed
@@ -54,11 +55,7 @@ def train_recommend(
     items = dict(sorted(items.items()))
     split = split_of(customers, items, settings)
     start = None if settings.init is None else checkpoint.resolve(settings.init)
-    tokenizer = (
-        train_bpe(_texts(split.training, items, settings), settings.vocab_size)
-        if start is None
-        else checkpoint.load_tokenizer(start)
-    )
+    tokenizer = _tokenizer(split.training, items, settings) if start is None else checkpoint.load_tokenizer(start)
     model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + settings.extra_positions)
     longest = model.config.max_position_embeddings - (TITLE_TOKENS if settings.coding == "titles" else 1)
     settings = replace(settings, max_tokens=min(settings.max_tokens, longest))
@@ -130,20 +127,31 @@ def _fine_tune(
     return outcome, figures
 
 
+def _tokenizer(
+    customers: Sequence[CustomerEvents], items: Mapping[str, str], settings: RecommendTrainSettings
+) -> Tokenizer:
+    texts, writers = zip(*_texts(customers, items, settings), strict=True)
+    return train_bpe(texts, settings.vocab_size, writers=writers, min_writers=settings.min_customers)
+
+
 def _texts(
     customers: Sequence[CustomerEvents], items: Mapping[str, str], settings: RecommendTrainSettings
-) -> Iterator[str]:
-    """The texts that the tokenizer learns from: a line for every title and for every event."""
+) -> Iterator[tuple[str, str | None]]:
+    """The texts that the tokenizer learns from, a line for every title and event, with their writers.
+
+    The shop wrote the titles (writer None); they are redacted, because a product may bear a customer's name.
+    """
     template = TEMPLATES[settings.language]
     lines: dict[Event, str] = {}
-    yield template.header
+    yield template.header, None
     for item, title in items.items():
-        yield event_line(template, Event(BOUGHT, item, title), product_text(title, item), None)
-    for customer in customers:
+        yield event_line(template, Event(BOUGHT, item, title), redact(product_text(title, item)), None), None
+    for number, customer in enumerate(customers):
         for event in customer.events:
             if event not in lines:
-                lines[event] = event_line(template, event, product_text(event.title, event.item_id), None)
-            yield lines[event]
+                title = redact(product_text(event.title, event.item_id))
+                lines[event] = event_line(template, event, title, None)
+            yield lines[event], None if event.kind == BOUGHT else f"customer {number}"
 
 
 def _documents(
@@ -157,7 +165,7 @@ def _documents(
     if settings.coding == "titles":
         prompts = windows([customer.events for customer in customers], encoder, settings.max_tokens)
         return [np.array(tokens, dtype=np.int32) for of_customer in prompts for tokens in of_customer]
-    lines = encoder.encode_many(sorted(set(_texts(customers, items, settings))))
+    lines = encoder.encode_many(sorted({text for text, _ in _texts(customers, items, settings)}))
     return [np.array(line[: settings.max_tokens], dtype=np.int32) for line in lines]
 
 

@@ -97,6 +97,7 @@ _CHINESE = re.compile(
     rf":：是为]{{1,3}}((?:{_HAN_NAME}|[\u4e00-\u9fff]{{2,4}}|[A-Za-z][A-Za-z ]{{1,20}}?)){_HAN_END}"
     rf"|(?:尊敬的|亲爱的)((?:{_HAN_NAME}))(?=先生|女士|小姐|[，,:：])"
     rf"|(?<![\u4e00-\u9fff])((?:{_HAN_NAME}))(?=先生|女士|小姐)"
+    rf"|(?:^|(?<=[，。！!\n ]))((?:{_HAN_NAME}))(?=您好|你好)"
     rf"|(?:谢谢|祝好|敬上|此致)[，,。!！ \n]{{1,3}}((?:{_HAN_NAME}))(?=$|\n)"
 )
 _JA = r"[\u4e00-\u9fff々ぁ-んァ-ヶー]"
@@ -105,6 +106,7 @@ _JAPANESE = re.compile(
     "・]?[ァ-ヶー]{0,8}|[A-Z][a-z]+(?: [A-Z][a-z]+)?))と(?:申します|もうします|いいます|言います)"
     rf"|(?:名前は|氏名[はー:：]?|お名前[:：])[ ]?((?:{_JA}{{1,5}}[ ]?{_JA}{{0,5}}?))(?=です|と|。|、|$|\n"
     "|でございます)"
+    r"|(?:^|\n)((?:[\u4e00-\u9fff々ァ-ヶー]{1,5}(?:[ ][\u4e00-\u9fff]{1,4})?))[ ]?(?:様|さま)(?=$|\n|、|。|[ ])"
     r"|(?:私は|わたしは|僕は)((?:[\u4e00-\u9fff々]{1,4}[ ]?[\u4e00-\u9fffぁ-んァ-ヶー]{0,4}?))(?=です"
     "|と申|でございます)"
 )
@@ -112,9 +114,20 @@ _KOREAN = re.compile(
     "(?:제 이름은|이름은|저는|성함은|성명[:은]?) ?((?:[김이박최정강조윤장임한오서신권황안송류전홍고문양손"
     "배백허남심노하곽성차주우구민유진지엄채원천방공현함변염여추도소석선설마길연위표명기반라왕금옥육인맹제"
     "모탁국어은편용][가-힣]{1,3}?))(?=입니다|이에요|예요|이라고|라고|이고|인데|[,. ]|$)"
+    "|(?:^|(?<=[ \n]))([김이박최정강조윤장임한오서신권황안송류전홍문양손배백허남심노곽성차주우민유진엄채"
+    "원천방공함염여추][가-힣]{2})"
+    " ?(?:님|씨)(?=[,.! \n께의은는이가]|$)"
 )
-_CJK_PATTERNS = (_CHINESE, _JAPANESE, _KOREAN)
-_NO_CHINESE_NAME = word_set("老板 老婆 老公 妈妈 爸爸 朋友 同事 客服 卖家 店家 商家 师傅 快递 本人 自己")
+_SALUTED = re.compile(
+    r"(?:(?:здравствуйте|добрый день|уважаем(?:ый|ая)|привет)[,]? ([^\W\d_]+(?: [^\W\d_]+)?)(?=[,!.\n])"
+    r"|(?:عزيزي|عزيزتي|السيدة?|الأستاذة?) ([\u0620-\u064a]+(?: [\u0620-\u064a]+)?))",
+    re.I,
+)
+_OTHER_SCRIPTS = (_CHINESE, _JAPANESE, _KOREAN, _SALUTED)
+_NO_OTHER_NAME = word_set(
+    "고객님 이용자 방문자 구매자 판매자 전문가 여러분 покупатель клиент العميل العميلة 老板 老婆 老公 "
+    "妈妈 爸爸 朋友 同事 客服 卖家 店家 商家 师傅 快递 本人 自己"
+)
 
 TRIGGERS = word_set(
     "name name's called call dear hi hello hey mr mrs ms herr frau regards wishes sincerely truly "
@@ -128,18 +141,21 @@ TRIGGERS = word_set(
     "mlle monsieur señor señora sr sra senhor senhora ik sono sou hallo"
 )
 """The words in lower case of which one stands before every name in Western languages."""
-CJK_TRIGGER = re.compile((
-        "我叫|名字|名叫|本人|叫我|我是|姓名|收件|收货人|联系人|签|署名|落款|此致|持卡人|户名|尊敬|亲爱|先生"
-        "|女士|小姐|谢谢|祝好|敬上|申します|もうします|いいます|言います|名前|氏名|私は|わたしは|僕は|이름"
-        "|저는|성함|성명|зовут|имя|уважением|спасибо|اسمي|تحيات|звати"
-), re.I)  # fmt: skip
+OTHER_TRIGGER = re.compile(
+    "我叫|名字|名叫|本人|叫我|我是|姓名|收件|收货人|联系人|签|署名|落款|此致|持卡人|户名|尊敬|亲爱|先生"
+    "|女士|小姐|谢谢|祝好|敬上|您好|你好"
+    "|申します|もうします|いいます|言います|名前|氏名|私は|わたしは|僕は|様|さま|이름|저는|성함|성명|[님씨]"
+    "|зовут|имя|уважением|спасибо|здравствуйте|уважаем|اسمي|تحيات|عزيز|السيد|звати",
+    re.I,
+)
+"""What stands before or after every name in the other scripts."""
 
 
 def names(text: str, words: Set[str]) -> Iterator[Span]:
     """Names of folded text that introduce themselves, sign, or follow a greeting or "Mr". Spans may overlap."""
     for match in _THIS_IS.finditer(text) if "his is " in text else ():
         yield Span(*match.span(1), "NAME")
-    if TRIGGERS.isdisjoint(words) and (text.isascii() or not CJK_TRIGGER.search(text)):
+    if TRIGGERS.isdisjoint(words) and (text.isascii() or not OTHER_TRIGGER.search(text)):
         return
     for match in _SAID.finditer(text):
         yield from _after(text, match.end(), _NEEDS_CAPITAL.match(match[0]) is not None)
@@ -150,10 +166,10 @@ def names(text: str, words: Set[str]) -> Iterator[Span]:
             if _NO_NAME.isdisjoint(match[1].lower().split()):
                 yield Span(*match.span(1), "NAME")
     if not text.isascii():
-        for pattern in _CJK_PATTERNS:
+        for pattern in _OTHER_SCRIPTS:
             for match in pattern.finditer(text):
                 group = next(i for i, found in enumerate(match.groups(), 1) if found)
-                if match[group] not in _NO_CHINESE_NAME:
+                if _NO_OTHER_NAME.isdisjoint(match[group].lower().split()):
                     yield Span(*match.span(group), "NAME")
 
 

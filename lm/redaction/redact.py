@@ -22,7 +22,7 @@ _ASCII_SUSPECT = re.compile(rf"[@0-9]|&#|{_ANY}", re.I)
 #: Invisible characters and full-width letters may hide any of the words.
 _SUSPECT = re.compile(
     r"[@＠\d&\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff\uff21-\uff5a]|密码|口令|パスワード|пароль|비밀번호|艾特|微信"
-    rf"|[零〇一二三四五六七八九幺]{{3}}|{_ANY}|{names.CJK_TRIGGER.pattern}",
+    rf"|[零〇一二三四五六七八九幺]{{3}}|{_ANY}|{names.OTHER_TRIGGER.pattern}",
     re.I,
 )
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_]))*")

@@ -26,6 +26,8 @@ def fit_head(
     categories: Sequence[str] | None = None,
     ngrams: bool = True,
     lexicon: bool = True,
+    writers: Sequence[str] | None = None,
+    min_customers: int = 2,
     seed: int = 0,
     report: Callable[[int, int], None] = lambda done, of: None,
 ) -> SentimentHead:
@@ -33,7 +35,8 @@ def fit_head(
 
     The linear model is cheap, so several folds are trained to calibrate it; GPT-2 trains once, and its weight is
     fitted on fold 0. The n-grams that are kept learn from all reviews but the test's. `categories` are what the
-    texts are about, "" if unknown. `report` hears how many of all linear models are trained.
+    texts are about, "" if unknown. `writers` are the customers who wrote
+    them; an n-gram needs `min_customers` of them. `report` hears how many of all linear models are trained.
     """
     folds = rated.folds() if ngrams else [0]
     validation = [rated.rows("validation", fold) for fold in folds]
@@ -48,7 +51,8 @@ def fit_head(
         order = np.random.default_rng(seed).permutation(chosen)
         order = order[: affordable(*of(order))]
         seen, about = of(order)
-        return fit_ngrams(seen, rated.labels[order], len(LABELS), about)
+        wrote = writers and [writers[i] for i in order]
+        return fit_ngrams(seen, rated.labels[order], len(LABELS), about, writers=wrote, min_writers=min_customers)
 
     words = english_lexicon.logits([texts[i] for i in rows]) if lexicon else None
     if words is not None and words.any(axis=1).mean() < _LEXICON_COVERAGE:

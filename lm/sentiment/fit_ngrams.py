@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 from sklearn.linear_model import LogisticRegression
 
+from lm.redaction.writers import known_writers
 from lm.sentiment.ngrams import (
     LONGEST_TEXT,
     Floats,
@@ -26,8 +27,18 @@ _C = 3.0
 _MAX_ITERATIONS = 200
 
 
-def fit_ngrams(texts: Sequence[str], labels: Ints, count: int, categories: Sequence[str] | None = None) -> Ngrams:
+def fit_ngrams(
+    texts: Sequence[str],
+    labels: Ints,
+    count: int,
+    categories: Sequence[str] | None = None,
+    *,
+    writers: Sequence[str | None] | None = None,
+    min_writers: int = 2,
+) -> Ngrams:
     """Train on `texts` with labels below `count`; `categories` name what each text is about, "" if unknown.
+
+    N-grams are features that at least `min_writers` of the `writers` used; by default each text has its own.
 
     Features are 1 + ln(term frequency) times naive-Bayes log-count ratios (Wang & Manning, ACL 2012); the features
     of each kind have length 1 in every text. The order of the texts changes nothing but rounding.
@@ -37,7 +48,8 @@ def fit_ngrams(texts: Sequence[str], labels: Ints, count: int, categories: Seque
     if len(np.unique(hashes)) < 2:
         known = known[:0]
     blocks = list(count_ngrams(texts, hashes, known))
-    kept = [_shared(kind) for kind in zip(*blocks, strict=True)]
+    _, writer = np.unique(np.array(known_writers(writers, len(texts)), dtype=str), return_inverse=True)
+    kept = [_shared(kind, writer, min_writers) for kind in zip(*blocks, strict=True)]
     parts = [[select_columns(*of) for of in zip(block, kept, strict=True)] for block in blocks]
     del blocks  # gigabytes where reviews are long
     counts = [scipy.sparse.vstack(kind, format="csr") for kind in zip(*parts, strict=True)]
@@ -47,6 +59,8 @@ def fit_ngrams(texts: Sequence[str], labels: Ints, count: int, categories: Seque
     # A label that no text has keeps this logit.
     bias = np.log((np.bincount(labels, minlength=count) + 0.5) / len(labels)).astype(np.float32)
     weight = np.zeros((len(scale), count), np.float32)
+    if not len(scale):  # too few writers: the label's share is all that is known
+        return Ngrams(np.concatenate(kept), ends, scale, weight, bias, known)
     fitted = LogisticRegression(C=_C, max_iter=_MAX_ITERATIONS).fit(weigh_features(counts, scale, ends), labels)
     coefficients, intercept = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # scikit-learn returns the second class alone
@@ -63,10 +77,16 @@ def affordable(texts: Sequence[str], categories: Sequence[str] | None = None) ->
     return int(np.searchsorted(characters, MOST_CHARACTERS, side="right"))
 
 
-def _shared(counts: Sequence[scipy.sparse.csr_matrix]) -> Ints:
-    """The buckets that two or more texts have, ascending."""
-    buckets = np.sort(np.concatenate([of.indices for of in counts]))  # one entry for each text that has the bucket
-    return np.unique(buckets[1:][buckets[1:] == buckets[:-1]]).astype(np.int64)
+def _shared(counts: Sequence[scipy.sparse.csr_matrix], writer: Ints, least: int) -> Ints:
+    """The buckets that the texts of at least `least` writers have, ascending; `writer` (texts,) is a number of each."""
+    writers = int(writer.max(initial=0)) + 1
+    pairs, start = [], 0
+    for of in counts:
+        rows = np.repeat(writer[start : start + of.shape[0]], np.diff(of.indptr))
+        pairs.append(np.unique(of.indices.astype(np.int64) * writers + rows))
+        start += of.shape[0]
+    buckets, holders = np.unique(np.unique(np.concatenate(pairs)) // writers, return_counts=True)
+    return buckets[holders >= least].astype(np.int64)
 
 
 def _log_ratios(counts: scipy.sparse.csr_matrix, labels: Ints) -> Floats:

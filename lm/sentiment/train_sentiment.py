@@ -63,12 +63,14 @@ def train_sentiment(
     out: Path,
     *,
     categories: Sequence[str] | None = None,
+    writers: Sequence[str] | None = None,
     report: ProgressCallback | None = None,
     window: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Train on `texts` with labels that are indices into LABELS, or UNRATED (pre-training only).
 
-    `categories` are what each text is about, "" if unknown. `window` is noted in the manifest. An older `out` stays
+    `categories` are what each text is about, "" if unknown; `writers` are the customers who wrote them, by
+    default another one each. `window` is noted in the manifest. An older `out` stays
     until the training has finished. Returns `classification_figures` of the held-out test reviews.
     Raises TrainingError where there is too little to learn from.
     """
@@ -76,7 +78,13 @@ def train_sentiment(
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     known = rated.parts.rows("known")
     if start is None:
-        tokenizer = train_bpe((redact(texts[i]) for i in known), settings.vocab_size, folded=True)
+        tokenizer = train_bpe(
+            (redact(texts[i]) for i in known),
+            settings.vocab_size,
+            folded=True,
+            writers=writers and [writers[i] for i in known],
+            min_writers=settings.min_customers,
+        )
     else:
         tokenizer = checkpoint.load_tokenizer(start)
     tokenizer = for_classifier(tokenizer)
@@ -100,6 +108,8 @@ def train_sentiment(
             rated,
             task.logits(rated.rows("validation")),
             categories=categories,
+            writers=writers,
+            min_customers=settings.min_customers,
             ngrams=settings.ngrams,
             lexicon=settings.lexicon,
             seed=settings.seed,

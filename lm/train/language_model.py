@@ -52,6 +52,7 @@ class TrainingSettings:
     max_epochs: int = 30
     patience: int = 3
     pretrain_epochs: int = 1
+    min_customers: int = 5  # a token or an n-gram needs so many customers who wrote it
     seed: int = 0
 
 

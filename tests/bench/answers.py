@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from jobs.config.settings import AnswerSettings
+from jobs.config.settings import AnswerSettings, PrivacySettings
 from jobs.config.train_settings import TrainSettings
 from jobs.tables.answers import decoding
 from jobs.training.train_answers import training_settings
@@ -70,7 +70,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         model = options.model or Path(scratch) / "model"
         if not (model / MANIFEST_FILE).exists():
-            settings = training_settings(TrainSettings(), NIGHT)
+            settings = training_settings(TrainSettings(), NIGHT, PrivacySettings().min_customers)
             settings = replace(settings, max_epochs=1, min_steps=0) if options.quick else settings
             train_answers(support.past, support.articles, settings, model, report=told())
         save_articles(support.articles, Path(scratch) / "articles.json")

@@ -62,8 +62,8 @@ def test_from_the_catalogue_to_the_label(spark, tmp_path):
     (tmp_path / "regulars.yaml").write_text(yaml.safe_dump(content))
     config = load(tmp_path / "regulars.yaml")
 
-    texts, labels, categories = training_data.collect_reviews(used, negative=[1, 2], positive=[4, 5])
-    train_sentiment(texts, labels, SETTINGS, tmp_path / "models/sentiment", categories=categories)
+    found = training_data.collect_reviews(used, negative=[1, 2], positive=[4, 5])
+    train_sentiment(found.texts, found.labels, SETTINGS, tmp_path / "models/sentiment", categories=found.categories)
 
     log = io.StringIO()
     figures = evaluate_sentiment_holdout(spark, config, DAY, Console(file=log, width=160))

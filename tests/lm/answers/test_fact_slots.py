@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm.answers.common_sentences import common_sentences, sentence_key
 from lm.answers.fact_slots import PromptPart, Slots, SlotTokenizer, fill_slots, learnable_target
 from lm.answers.grounding import ungrounded
 from lm.answers.train_answers import slot_tokenizer
@@ -88,3 +89,17 @@ def test_lists_without_the_prompts_numbers_have_dashes():
     _, slots = fill_slots([PromptPart("Open it.", "a")])
     pieces = learnable_target("1. Log in here.\n2. Wait a bit.", slots, frozenset({"log", "wait"}))
     assert "".join(pieces) == "- Log in here.\n- Wait a bit."
+
+
+def test_a_sentence_that_few_customers_received_is_not_learned():
+    answers = ["Press the red lever. Your dog may stay outside."] * 4 + ["Press the red lever. It is order A12."] * 2
+    common = common_sentences(answers, [f"c{i}" for i in range(6)], ["Wait until it beeps."], 5)
+    assert sentence_key("Press the red lever.") in common
+    assert sentence_key("Wait until it beeps.") in common  # the shop's own
+    assert sentence_key("Your dog may stay outside.") not in common
+    assert sentence_key("It is order A12.") == sentence_key("It is order B7.")
+    same_customer = common_sentences(["Press the red lever."] * 9, ["c1"] * 9, [], 5)
+    assert not same_customer
+    words = frozenset(["press", "the", "red", "lever", "your", "dog", "may", "stay", "outside"])
+    _, slots = fill_slots([PromptPart("x", "a")])
+    assert learnable_target(answers[0], slots, words, common) == ["Press the red lever."]

@@ -165,3 +165,23 @@ def test_what_only_the_customer_says_is_no_fact():
     )
     asked = "You have 90 days. You have 60 days and a Voucher. The parcel A1-77 goes by DHL. You gave the Soap 2/5."
     assert missing_in(asked, prompt, WORDS | {"you"}) == ["90", "60", "Voucher", "DHL"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("王小明先生，您好，请重启。", "王小明"),
+        ("张伟您好，请重启。", "张伟"),
+        ("hi anna, please restart it", "anna"),
+        ("dear mr smith, please restart it", "smith"),
+        ("Спросите, пожалуйста, Ольгу ещё раз", "Ольгу"),
+        ("田中太郎 様\nお待たせしました", "田中太郎"),
+        ("김민수님, 안녕하세요.", "김민수"),
+        ("عزيزي أحمد، شكرا", "أحمد"),
+        ("please ask Łukasz again", "Łukasz"),
+    ],
+)
+def test_names_of_any_script_are_facts(text, name):
+    assert name in [text[atom.start : atom.end] for atom in atoms(text)]
+    assert name in ungrounded(text, "an article", "", frozenset(text.lower().split()) - {name.lower()})
+    assert name not in ungrounded(text, f"an article about {name} .", "", frozenset())
