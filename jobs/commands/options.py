@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import Console
 
-from jobs.spark.errors import UsageError
+from jobs.spark.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -47,7 +47,26 @@ def session(command: str, config: Config) -> SparkSession:
 
     os.umask(int(config.store_umask, 8))
     conf = {"spark.hadoop.fs.permissions.umask-mode": config.store_umask} | config.spark
+    conf |= _plug_in(config)
     return create_session(f"regulars {command}", timezone=config.timezone, conf=conf)
+
+
+def _plug_in(config: Config) -> dict[str, str]:
+    """Name `privacy.detector` to this process, and return the settings that name it to Spark's workers.
+
+    Raises ConfigurationError where it cannot be imported here.
+    """
+    from lm.redaction.plugged_in import VARIABLE, DetectorError, load_detector
+
+    os.environ.pop(VARIABLE, None)
+    if config.privacy.detector is None:
+        return {}
+    try:
+        load_detector(config.privacy.detector)
+    except DetectorError as error:
+        raise ConfigurationError(str(error)) from error
+    os.environ[VARIABLE] = config.privacy.detector
+    return {f"spark.executorEnv.{VARIABLE}": config.privacy.detector}
 
 
 def session_for_files(command: str, config: Config) -> SparkSession:

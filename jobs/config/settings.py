@@ -264,6 +264,17 @@ class PrivacySettings(Section):
         description="a token of a trained tokenizer, an n-gram and a sentence of staff's answers are learned only if "
         "so many different customers wrote or received them",
     )
+    name_columns: list[str] = Field(
+        default=[],
+        description="columns of the input `customers` with names; each customer's names are taken out of their "
+        "searches, reviews and questions, and of the answers that they got",
+    )
+    detector: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$",
+        description="further detector of personal data: package.module.function of an installed package, from a text "
+        "to (start, end, kind) of each find; lm/redaction/plugged_in.py shows one around Presidio",
+    )
 
 
 #: Schemes of file systems that copy and delete where a program asks for a rename.
@@ -358,6 +369,12 @@ class Config(Section):
                 "product's name so that the catalogue is derived from purchases"
             )
         return inputs
+
+    @model_validator(mode="after")
+    def _names_have_a_table(self) -> Config:
+        if self.privacy.name_columns and "customers" not in self.inputs:
+            raise ValueError("privacy.name_columns names columns of inputs.customers, which is missing: add that input")
+        return self
 
     @model_validator(mode="after")
     def _sources_hide_no_table(self) -> Config:

@@ -20,6 +20,7 @@ from jobs.config.privacy import privacy_key
 from jobs.config.settings import Config
 from jobs.inputs import optouts
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
+from jobs.inputs.customer_names import CUSTOMERS, TEXTS, without_customer_names
 from jobs.inputs.delisted import earlier_snapshots, items_of_purchases, items_of_snapshots, most_frequent_titles
 from jobs.inputs.expressions import column_named
 from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
@@ -94,6 +95,8 @@ def read_inputs(
             "inputs.purchases is missing: name the table of what customers bought, with its path. Reviews alone are "
             "enough for train and evaluate with --task sentiment"
         )
+    if config.privacy.name_columns and CUSTOMERS in config.inputs and not TEXTS.keys().isdisjoint(wanted):
+        wanted = {*wanted, CUSTOMERS}
     zone = spark.conf.get("spark.sql.session.timeZone")
     if zone != config.timezone:
         raise ValueError(f"the session's time zone is {zone}, the shop's is {config.timezone}")
@@ -137,10 +140,11 @@ def read_inputs(
                 tables["items"] = _with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
     unmatched = optouts.check_matches(config, wanted, tables)
     point("inputs-read")
+    used_rows = {
+        t: enforce(read.used.drop(*MARKS), schemas.contract(t)) for t, read in tables.items() if t != optouts.TABLE
+    }
     return Inputs(
-        used={
-            t: enforce(read.used.drop(*MARKS), schemas.contract(t)) for t, read in tables.items() if t != optouts.TABLE
-        },
+        used=without_customer_names(used_rows, config.privacy.name_columns),
         opted_out=tables[optouts.TABLE].used.select("user_id") if optouts.TABLE in tables else None,
         quarantine=collect_quarantine(
             spark,

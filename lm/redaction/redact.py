@@ -7,11 +7,13 @@ tests/lm/redaction has the kinds, with the share that is found of each.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 
 from lm.redaction import addresses, cjk_addresses, emails, identity, names, numbers, online, spoken_numbers
 from lm.redaction.folded_text import fold
+from lm.redaction.plugged_in import VARIABLE, plugged_in_spans
 from lm.redaction.product_numbers import product_numbers
 from lm.redaction.span import PLACEHOLDER, PLACEHOLDERS, Span, masked
 
@@ -54,7 +56,7 @@ def redact(text: str, *, limit: int | None = None, orders: bool = True) -> str:
 
 def _is_suspect(text: str) -> bool:
     """Whether the detectors need to look at a text: it has a digit, an @ or a word that stands before personal data."""
-    if (_ASCII_SUSPECT if text.isascii() else _SUSPECT).search(text):
+    if VARIABLE in os.environ or (_ASCII_SUSPECT if text.isascii() else _SUSPECT).search(text):
         return True
     words = _LETTERS.findall(text.lower())
     if not _TRIGGERS.isdisjoint(words):
@@ -98,6 +100,7 @@ def personal_spans(text: str, *, orders: bool = True) -> list[Span]:
             rest = masked(rest, kept)
 
     take(Span(match.start(), match.end(), None) for match in PLACEHOLDER.finditer(rest))
+    take(plugged_in_spans(rest))
     has_cjk = not rest.isascii() and _HAS_CJK.search(rest) is not None
     digits = len(_DIGIT.findall(rest))
     words = frozenset(_LETTERS.findall(rest.lower()))
