@@ -52,6 +52,12 @@ _LIVES = (
 _ENGLISH_LIVES = re.compile(
     rf"\b{_LIVES}((?:{_UNIT},? )?{_HOUSE},? {_WORDS}(?:{_CLEAR}|{_UNCLEAR})\b\.?{_AFTER})", re.I
 )
+_STATED = re.compile(
+    r"(?:\b(?i:address(?: is|:)|live[sd]? at|located at|deliver to|ship to|meet me at|send it to|offices? "
+    r"(?:is|are) at))\s{1,6}"
+    rf"((?:(?i:{_UNIT}),? )?(?:\d{{1,5}} )?(?:[A-ZÀ-ÖØ-Þ][\w'’.\-]+ ){{1,4}}\d{{1,5}}[a-z]?(?!\w)"
+    r"|\d{1,5} (?:[A-ZÀ-ÖØ-Þ][\w'’.\-]+ ?){1,4})"
+)
 _UNIT_BEFORE = re.compile(rf"{_UNIT},? ?$", re.I)
 _POSTCODE = re.compile(
     "(?<![A-Za-z0-9])(?:AB|AL|BA|BB|BD|BH|BL|BN|BR|BS|BT|CA|CB|CF|CH|CM|CO|CR|CT|CV|CW|DA|DD|DE|DG|DH|DL"
@@ -67,7 +73,11 @@ _POSTCODE_SAID = re.compile(
     re.I,
 )
 _PO_BOX = re.compile(
-    r"\b(?:p\.? ?o\.? ?box|postfach|boîte postale|apartado(?: postal)?|caixa postal) ?:?#? ?\d{2,6}", re.I
+    (
+        r"\b(?:p\.? ?o\.? ?box|postfach|boîte postale|apartado(?: postal)?|caixa postal) ?:?#? ?\d{2,6}"
+        r"|\b(?:psc|unit|cmr) \d{3,5},? box \d{3,5}"
+    ),
+    re.I,
 )
 
 _GERMAN = re.compile(
@@ -138,6 +148,7 @@ _PATTERNS = (
     ),
 )
 """Patterns with the words in lower case of which one stands in each match."""
+_STATING = word_set("address live lived lives located deliver ship meet send office offices")
 _CODES = word_set("post postcode zip postal plz postleitzahl cep")
 _MAY_BE_GERMAN = re.compile(
     r"straße|strasse|str\.|gasse|allee|chaussee|ufer|weg|platz|damm|ring|\b(?:Am|An|Auf|Im|In|Zum|Zur|Unter)\b", re.I
@@ -166,6 +177,9 @@ def _streets(text: str, words: Set[str]) -> Iterator[Span]:
                 unit = _UNIT_BEFORE.search(text, max(0, match.start() - 20), match.start())
                 yield Span(unit.start() if unit else match.start(), match.end(), "ADDRESS")
         for match in _ENGLISH_LIVES.finditer(text):
+            yield Span(*match.span(1), "ADDRESS")
+    if not _STATING.isdisjoint(words):
+        for match in _STATED.finditer(text):
             yield Span(*match.span(1), "ADDRESS")
     patterns = [_POSTCODE]
     for pattern, first_words in _PATTERNS:

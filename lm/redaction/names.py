@@ -129,17 +129,25 @@ _NO_OTHER_NAME = word_set(
     "妈妈 爸爸 朋友 同事 客服 卖家 店家 商家 师傅 快递 本人 自己"
 )
 
-TRIGGERS = word_set(
-    "name name's called call dear hi hello hey mr mrs ms herr frau regards wishes sincerely truly "
-    "faithfully respectfully cheers signed thanks "
-    "thank heiße heisse bin appelle nom prénom llamo nombre soy nome chamo chamo-me chiamo naam heet "
-    "grüßen grüße gruß grüssen lg mfg vg "
-    "cordialement salutations amicalement saludos saludo atentamente atte abrazo atenciosamente "
-    "cumprimentos abraços obrigado obrigada saluti groet "
-    "groeten groetjes pozdrawiam imię nazywam heter i'm am best liebe lieber geehrte geehrter bonjour "
-    "cher chère hola estimado estimada olá suis mme "
-    "mlle monsieur señor señora sr sra senhor senhora ik sono sou hallo"
+_SAY = word_set(
+    "name name's called call heiße heisse appelle nom prénom llamo nombre soy nome chamo chamo-me chiamo "
+    "naam heet imię nazywam "
+    "heter ich j'appelle m'appelle sou bin"
 )
+_SIGN = word_set(
+    "regards wishes sincerely truly faithfully respectfully cheers signed thanks thank grüßen grüße gruß "
+    "grüssen lg mfg vg best "
+    "cordialement salutations amicalement saludos saludo atentamente atte abrazo atenciosamente "
+    "cumprimentos abraços obrigado "
+    "obrigada saluti groet groeten groetjes pozdrawiam hälsningar vous"
+)
+_GREET = word_set(
+    "dear hi hello hey hallo liebe lieber geehrte geehrter bonjour cher chère hola estimado estimada olá "
+    "caro cara ciao beste"
+)
+_TITLES = word_set("mr mrs ms herr herrn frau mme mlle monsieur señor señora sr sra senhor senhora signor signora")
+_AM = word_set("i'm i’m am bin suis sono ik")
+TRIGGERS = _SAY | _SIGN | _GREET | _TITLES | _AM
 """The words in lower case of which one stands before every name in Western languages."""
 OTHER_TRIGGER = re.compile(
     "我叫|名字|名叫|本人|叫我|我是|姓名|收件|收货人|联系人|签|署名|落款|此致|持卡人|户名|尊敬|亲爱|先生"
@@ -157,15 +165,18 @@ def names(text: str, words: Set[str]) -> Iterator[Span]:
         yield Span(*match.span(1), "NAME")
     if TRIGGERS.isdisjoint(words) and (text.isascii() or not OTHER_TRIGGER.search(text)):
         return
-    for match in _SAID.finditer(text):
-        yield from _after(text, match.end(), _NEEDS_CAPITAL.match(match[0]) is not None)
-    for match in _SIGNED.finditer(text):
-        yield from _signature(text, match.end(), _WEAK_SIGNATURE.match(match[0].strip()) is not None)
-    for pattern in (_I_AM, _TITLE, _LOWER_GREETING, _HONORIFIC):
-        for match in pattern.finditer(text):
+    is_other = not text.isascii()  # a script without capitals, in which the sets of words have no part
+    if is_other or not _SAY.isdisjoint(words):
+        for match in _SAID.finditer(text):
+            yield from _after(text, match.end(), _NEEDS_CAPITAL.match(match[0]) is not None)
+    if is_other or not _SIGN.isdisjoint(words):
+        for match in _SIGNED.finditer(text):
+            yield from _signature(text, match.end(), _WEAK_SIGNATURE.match(match[0].strip()) is not None)
+    for pattern, before in ((_I_AM, _AM), (_TITLE, _GREET), (_LOWER_GREETING, _GREET), (_HONORIFIC, _TITLES)):
+        for match in pattern.finditer(text) if not before.isdisjoint(words) else ():
             if _NO_NAME.isdisjoint(match[1].lower().split()):
                 yield Span(*match.span(1), "NAME")
-    if not text.isascii():
+    if is_other:
         for pattern in _OTHER_SCRIPTS:
             for match in pattern.finditer(text):
                 group = next(i for i, found in enumerate(match.groups(), 1) if found)

@@ -27,6 +27,7 @@ RUN = re.compile(rf"\d(?:{_GAP}\d){{5,}}")
 """Six or more digits with any separators: what every number here has."""
 _GROUP = re.compile(r"\d+")
 _TIGHT = frozenset(" .-/()·")
+_EXTENSION = re.compile(r" ?(?:x|ext\.?|extension) ?\d{1,6}(?![\dA-Za-z])", re.I)
 _PLUS = re.compile(r"(?:\+|\b00)[ \-(]{0,2}$")
 
 _IBAN_GAP = r"[ \n.\-_,*|•/·~]{0,3}"
@@ -36,7 +37,8 @@ _IS = r"(?:\s?(?:is|are|was|at|on|under|ist|lautet|unter|est|au|es|al|é|:|=|#|-
 _PHONE_NOUN = (
     "(?:tel(?:e?phone|efon|éfono|efone)?|phone|fax|what'?s? ?app|mobile|cell(?:phone|ular)?|handy"
     "|portable|téléphone|móvil"
-    r"|teléfono|celular|telemóvel|ring|call|sms|viber|signal)\.?(?:\s?(?:number|no\.?|nummer|nr\.?"
+    "|teléfono|celular|telemóvel|ring|call|sms|viber|signal|desk|office|answering|reach"
+    r"|contact)\.?(?:\s?(?:number|no\.?|nummer|nr\.?"
     "|num[ée]ro|me|us|back)){0,2}"
 )
 _NUMBER_NOUN = (
@@ -192,7 +194,8 @@ def _span(text: str, groups: Sequence[_Group], kind: str) -> Span:
     start = groups[0].start
     while start and text[start - 1] in "+(" and groups[0].start - start < 2:
         start -= 1
-    return Span(start, groups[-1].end, kind)
+    extension = _EXTENSION.match(text, groups[-1].end) if kind == "PHONE" else None
+    return Span(start, extension.end() if extension else groups[-1].end, kind)
 
 
 def _proven(text: str, groups: list[_Group], first: int) -> tuple[int, str] | None:
@@ -210,9 +213,15 @@ def _proven(text: str, groups: list[_Group], first: int) -> tuple[int, str] | No
         sizes = tuple(len(group.digits) for group in groups[first : last + 1])
         if len(digits) < 7:
             break
+        gaps = {text[a.end : b.start] for a, b in pairwise(groups[first : last + 1])}
+        is_dashed = len(gaps) == 1 and gaps <= {"-", "."}
         if (has_plus or (digits[:2] == "00" and digits[2] != "0")) and _is_valid("+" + digits.removeprefix("00"), None):
             return last, "PHONE"
-        if not has_plus and _is_national(digits, sizes, bracket) and not _is_list(groups[first : last + 1]):
+        if (
+            not has_plus
+            and _is_national(digits, sizes, bracket=bracket, is_dashed=is_dashed)
+            and not _is_list(groups[first : last + 1])
+        ):
             return last, "PHONE"
         if len(digits) >= 8 and set(sizes) == {1} and not _is_list(groups[first : last + 1]):
             return last, "NUMBER"
@@ -221,7 +230,7 @@ def _proven(text: str, groups: list[_Group], first: int) -> tuple[int, str] | No
     return None
 
 
-def _is_national(digits: str, sizes: tuple[int, ...], bracket: bool) -> bool:
+def _is_national(digits: str, sizes: tuple[int, ...], *, bracket: bool, is_dashed: bool) -> bool:
     """Whether the groups look like a national number of one of REGIONS, and it is valid there."""
     if bracket:
         return 8 <= len(digits) <= 12 and 2 <= sizes[0] <= 5 and len(sizes) > 1
@@ -231,6 +240,8 @@ def _is_national(digits: str, sizes: tuple[int, ...], bracket: bool) -> bool:
         return _is_valid_in(digits, REGIONS) or (len(digits) in (10, 11) and max(sizes) >= 4)
     if len(sizes) == 1 or set(sizes) == {1}:
         return len(digits) >= 9 and _is_valid_in(digits, REGIONS)
+    if sizes == (3, 3, 4) and is_dashed:  # as in North America, with an area code that does not exist
+        return True
     if sizes == (3, 3, 3) and digits[0] not in "679":  # mobiles and Spain's old codes: other triples are products'
         return False
     regions = _SHAPES.get(sizes, ())

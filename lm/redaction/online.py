@@ -8,6 +8,8 @@ from collections.abc import Iterator, Set
 
 from lm.redaction.span import Span, word_set
 
+_OCTETS = re.compile(r"\.\d{1,3}\.\d")
+_DOTTED = re.compile(r"\.[0-9a-fA-F]{4}\.")
 _IPV4 = re.compile(r"(?<![\d.])(?:\d{1,3}\.){3}\d{1,3}(?![\d.]\d|\d)")
 _IPV6 = re.compile(r"(?<![A-Za-z0-9:.])[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?![A-Za-z0-9:])")
 _VERSION = re.compile(
@@ -23,7 +25,8 @@ _IN_URL = re.compile(
 )
 _USER_IN_URL = re.compile(r"(?<=://)[^\s/@:\x00]+:[^\s/@\x00]+(?=@)")
 _KEYS = re.compile(
-    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk)_(?:live|test)_\w{8,}|sk-[\w-]{16,}|AKIA[0-9A-Z]{12,20}|gh[pousr]_\w{16,}|glpat-[\w-]{16,}"
+    r"(?<![A-Za-z0-9])(?:(?:sk|pk|rk)_(?:live|test)_\w{8,}|sk-[\w-]{16,}|AKIA[0-9A-Z]{12,20}"
+    r"|gh[pousr]_\w{16,}|glpat-[\w-]{16,}"
     r"|xox[abprs]-[\w-]{8,}|AIza[\w-]{20,}|eyJ[\w-]{8,}\.[\w-]{4,}(?:\.[\w-]*)?)"
 )
 _SAID = re.compile(
@@ -64,10 +67,10 @@ _ACCOUNT = re.compile(
 
 def network_addresses(text: str) -> Iterator[Span]:
     """IPv4, IPv6 and MAC addresses of folded text; "version 1.2.3.4" stays."""
-    if text.count(":") >= 3 or text.count("-") >= 5 or text.count(".") >= 2:
+    if text.count(":") >= 5 or text.count("-") >= 5 or _DOTTED.search(text):
         for match in _MAC.finditer(text):
             yield Span(match.start(), match.end(), "IP")
-    patterns = [_IPV4] if text.count(".") >= 3 else []
+    patterns = [_IPV4] if _OCTETS.search(text) else []
     patterns += [_IPV6] if text.count(":") >= 3 else []
     for pattern in patterns:
         for match in pattern.finditer(text):

@@ -19,14 +19,16 @@ from lm.redaction.span import PLACEHOLDER, PLACEHOLDERS, Span, masked
 
 __all__ = ["PLACEHOLDERS", "redact"]
 
-_ANY = r"[\[({<]at[\])}>]|&\w{2,10};|_live_|_test_|akia|gh[pousr]_|glpat-|sk-|xox|eyj|this is [^\W\d_]"
-_ASCII_SUSPECT = re.compile(rf"[@0-9]|&#|{_ANY}", re.I)
+_DIGIT_OR_AT = re.compile(r"[@0-9]")
 #: Invisible characters and full-width letters may hide any of the words.
 _SUSPECT = re.compile(
-    r"[@＠\d&\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff\uff21-\uff5a]|密码|口令|パスワード|пароль|비밀번호|艾特|微信"
-    rf"|[零〇一二三四五六七八九幺]{{3}}|{_ANY}|{names.OTHER_TRIGGER.pattern}",
+    r"[@＠\d&\u00ad\u180e\u200b-\u200f\u2060-\u2064\ufeff\uff21-\uff5a]|密码|口令|パスワード|пароль"
+    "|비밀번호|艾特|微信"
+    rf"|[零〇一二三四五六七八九幺]{{3}}|{names.OTHER_TRIGGER.pattern}",
     re.I,
 )
+_LITERALS = ("[at]", "(at)", "{at}", "<at>", "&", "_live_", "_test_", "akia", "glpat-", "sk-", "xox", "eyj", "his is ")
+_LITERALS += tuple(f"gh{kind}_" for kind in "pousr")
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_]))*")
 _DISGUISE = frozenset({"dot", "punkt", "punto", "point", "ponto", "arroba", "arobase", "chiocciola"})
 _TRIGGERS = names.TRIGGERS | _DISGUISE | online.NETWORKS | online.SECRET_WORDS
@@ -56,9 +58,12 @@ def redact(text: str, *, limit: int | None = None, orders: bool = True) -> str:
 
 def _is_suspect(text: str) -> bool:
     """Whether the detectors need to look at a text: it has a digit, an @ or a word that stands before personal data."""
-    if VARIABLE in os.environ or (_ASCII_SUSPECT if text.isascii() else _SUSPECT).search(text):
+    if VARIABLE in os.environ or (_DIGIT_OR_AT if text.isascii() else _SUSPECT).search(text):
         return True
-    words = _LETTERS.findall(text.lower())
+    lower = text.lower()
+    if any(literal in lower for literal in _LITERALS):
+        return True
+    words = _LETTERS.findall(lower)
     if not _TRIGGERS.isdisjoint(words):
         return True
     return sum(map(spoken_numbers.DIGIT_WORDS.__contains__, words)) >= spoken_numbers.FEWEST - 1

@@ -5,7 +5,8 @@
 The planted and the clean texts are those of tests/lm/redaction. presidio-synth (`--data`) has marked spans: a span is
 found if all its digits, or all its letters where it has none, are covered. PYTHON is an interpreter with
 presidio-analyzer 2.2.366, in an environment of its own; its English model of names is not used. Without it our column
-stands alone. The share is that of redaction in rendering prompts, in one thread, beside which a night also reads files.
+stands alone. The share is that of redaction in the
+processor's time of rendering prompts; a night also reads files and joins tables there.
 """
 
 from __future__ import annotations
@@ -190,10 +191,10 @@ def _share(data: Path, customers: int) -> float:
     def seconds(how: Callable[..., str]) -> float:
         kept, template.redact = template.redact, how
         encoder = PromptEncoder(tokenizer, Manifest())
-        started = time.perf_counter()
+        started = time.process_time()
         encoder.render_many(histories, 256)
         template.redact = kept
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     def leave(text: str, *, limit: int | None = None) -> str:
         return text[:limit]
