@@ -81,17 +81,17 @@ _PO_BOX = re.compile(
 )
 
 _GERMAN = re.compile(
-    r"(?<!\w)(?:(?:[A-ZÄÖÜa-zäöüß][\wäöüß.\-]*?(?:straße|strasse|str\.|gasse|allee|chaussee|ufer)"
+    r"(?<!\w)(?:(?:[A-ZÄÖÜa-zäöüß][\wäöüß.\-]*?(?:straße|strasse|str\.?|gasse|allee|chaussee|ufer)"
     r"|(?:[A-ZÄÖÜ][\wäöüß.\-]* ){1,2}(?:Straße|Strasse|Str\.|Allee|Gasse|Ring|Weg|Platz|Damm|Ufer)"
     r"|[A-ZÄÖÜ][\wäöüß\-]{2,}?(?:weg|platz|damm)|(?:Am|An der|An den|Auf der|Auf dem|Im|In der|Zum|Zur"
-    r"|Unter den) [A-ZÄÖÜ][\wäöüß\-]+)"
+    r"|Unter den) [A-ZÄÖÜ][\wäöüß\-]+(?: [A-ZÄÖÜ][\wäöüß\-]+)?)"
     r" ?\d{1,4}(?: ?[a-zA-Z](?![\w]))?(?:-\d{1,4})?(?![\d.,]\d|\d| ?(?:cm|mm|m|kg|€|%))"
     r"(?:[,\n] ?(?:D-)?\d{5} [A-ZÄÖÜ][\wäöüß\-]+)?"
     r"|[A-ZÄÖÜ][\wäöüß\-]{3,}ring \d{1,4}(?: ?[a-z](?!\w))?[,\n] ?\d{5} [A-ZÄÖÜ][\wäöüß\-]+)"
 )
 _GERMAN_ANY = re.compile(
     (
-        r"(?<!\w)[\wäöüß.\-]{2,}(?:straße|strasse|str\.|gasse|allee) ?\d{1,4}(?: ?[a-z](?!\w))?(?![\d.,]\d"
+        r"(?<!\w)[\wäöüß.\-]{2,}(?:straße|strasse|str\.?|gasse|allee) ?\d{1,4}(?: ?[a-z](?!\w))?(?![\d.,]\d"
         r"|\d)|(?<!\w)[\wäöüß\-]{3,}(?:weg|platz|damm|ring) \d{1,4}(?: ?[a-z])?(?=[,\n] ?\d{5})"
     ),
     re.I,
@@ -151,12 +151,18 @@ _PATTERNS = (
 _STATING = word_set("address live lived lives located deliver ship meet send office offices")
 _CODES = word_set("post postcode zip postal plz postleitzahl cep")
 _MAY_BE_GERMAN = re.compile(
-    r"straße|strasse|str\.|gasse|allee|chaussee|ufer|weg|platz|damm|ring|\b(?:Am|An|Auf|Im|In|Zum|Zur|Unter)\b", re.I
+    r"straße|strasse|str\.?|gasse|allee|chaussee|ufer|weg|platz|damm|ring|\b(?:Am|An|Auf|Im|In|Zum|Zur|Unter)\b", re.I
 )
 
 
+_FLAT = re.compile(
+    ",? ?(?:(?:apto|apt|appt|appartement|ap|depto|piso|bloco|esc|puerta|pta|andar|whg|wohnung|int"
+    r"|interno|scala)\.? ?\d{1,4}[A-Z]?"
+    r"|\d{1,2} ?[ºª°] ?[A-Z]?)(?!\w)",
+    re.I,
+)
 _TAIL = re.compile(
-    r"(?:[,\n]? ?[^\W\d_][\w'’\-]+(?: [^\W\d_][\w'’\-]+)?)?[,\n]? ?(?:(?:[A-Z]-)?\d{4,5}(?:-\d{3})? "
+    r"(?:[,\n]?(?: in)? ?[^\W\d_][\w'’\-]+(?: [^\W\d_][\w'’\-]+)?)?[,\n]? ?(?:(?:[A-Z]-)?\d{4,5}(?:-\d{3})? "
     r"(?!Uhr|EUR|euro)[^\W\d_][\w'’\-]+"
     r"|[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}\b)",
     re.I,
@@ -166,6 +172,8 @@ _TAIL = re.compile(
 def addresses(text: str, words: Set[str]) -> Iterator[Span]:
     """Addresses of folded text that have a digit, with the postcode and town after them. Spans may overlap."""
     for start, end, kind in _streets(text, words):
+        flat = _FLAT.match(text, end)
+        end = flat.end() if flat else end
         tail = _TAIL.match(text, end)
         yield Span(start, tail.end() if tail else end, kind)
 

@@ -16,8 +16,8 @@ _HYPHENS = "‐‑‒–—―−﹣－"
 _GONE = "\u200b"  # stands for every invisible character between the two steps of `fold`
 #: Marks that make a digit a keycap or colour a pictograph.
 _INVISIBLE = "\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u20e3\u2800\u3164\uffa0"
-_IRREGULAR = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,10});|\u200b+|[ \n]{2,}")
-_NEEDS_FOLDING = re.compile(r"&[#a-zA-Z]|[ \n\t\r\x00-\x1f\x7f]{2}|[\x00-\x09\x0b-\x1f\x7f]")
+_IRREGULAR = re.compile(r"%40|&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]{2,10});|\u200b+|[ \n]{2,}")
+_NEEDS_FOLDING = re.compile(r"%40|&[#a-zA-Z]|[ \n\t\r\x00-\x1f\x7f]{2}|[\x00-\x09\x0b-\x1f\x7f]")
 NEWLINES = "\n\r\x0b\x0c\x85\u2028\u2029"
 
 
@@ -49,7 +49,7 @@ def _folded(character: str) -> str:
             return character
         compatible = unicodedata.normalize("NFKC", character)  # a circled digit is a digit
         return compatible if len(compatible) == 1 and compatible.isascii() else "•"
-    if category == "No":  # "²" and "½" are no digits of a number
+    if category == "No" or character in "ªº":  # "²" and "½" are no digits of a number
         return character
     compatible = unicodedata.normalize("NFKC", character)
     return compatible if len(compatible) == 1 else character
@@ -94,7 +94,9 @@ def fold(text: str) -> FoldedText:
 
 
 def _replacement(irregular: str) -> str | None:
-    """The one character of an entity or of a run of spaces, nothing for invisible characters, None for no entity."""
+    """The character of an entity, of "%40" or of a run of spaces; nothing for invisible ones, None for no entity."""
+    if irregular[0] == "%":
+        return "@"
     if irregular[0] == "&":
         character = html.unescape(irregular)
         if len(character) != 1 or character == "&":

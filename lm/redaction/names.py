@@ -51,8 +51,8 @@ _I_AM = re.compile(
     rf"\b(?:I am|I'm|I’m|Ich bin|Je suis|Sono|Ik ben) ({_CAPITAL} {_CAPITAL}(?: {_CAPITAL})?)(?= |[,.!]|\n|$)"
 )
 _SIGNED = re.compile(
-    r"\b(?:(?:best|kind|kindest|warm|warmest|many)? ?regards|best wishes|all the best|yours (?:sincerely"
-    "|truly|faithfully)|sincerely(?: yours)?"
+    r"\b(?:(?:best|kind|kindest|warm|warmest|many)? ?regards|best wishes|all the best|yours(?: (?:sincerely"
+    "|truly|faithfully))?|sincerely(?: yours)?"
     "|respectfully|cheers|signed|many thanks|thank you|thanks|(?:mit )?(?:freundlichen?|vielen?|lieben?"
     "|besten?|herzlichen?|schönen?) grü(?:ß|ss)en?|lg|mfg|vg|gruß|grüße"
     "|cordialement|bien (?:à vous|cordialement)|(?:sincères )?salutations|amicalement|saludos(?: "
@@ -74,7 +74,7 @@ _LOWER_GREETING = re.compile(
     rf"(?:^|\n|(?<=[.!?] ))(?:dear|hi|hello|hey) (?:mr|mrs|ms|miss|dr)?\.? ?({_WORD}(?: {_WORD})?)(?=[,!:]|\n)", re.I
 )
 _HONORIFIC = re.compile(
-    r"\b(?:Mr|Mrs|Ms|Herrn?|Frau|Mme|Mlle|Monsieur|Señora?|Sra?|Senhora?|Signora?)\.? (?!Clean|Coffee"
+    r"\b(?:Mr|Mrs|Ms|Herrn?|Hr(?=\.)|Fr(?=\.)|Frau|Mme|Mlle|Monsieur|Señora?|Sra?|Senhora?|Signora?)\.? (?!Clean|Coffee"
     rf"|Muscle|Men\b|Meyer|Beams|Potato|Bean|Heater|Grinch|Claus|Maybelle|Pen\b|Tea\b|Beer)({_CAPITAL}(?: "
     f"{_CAPITAL})?)"
 )
@@ -135,7 +135,7 @@ _SAY = word_set(
     "heter ich j'appelle m'appelle sou bin"
 )
 _SIGN = word_set(
-    "regards wishes sincerely truly faithfully respectfully cheers signed thanks thank grüßen grüße gruß "
+    "yours regards wishes sincerely truly faithfully respectfully cheers signed thanks thank grüßen grüße gruß "
     "grüssen lg mfg vg best "
     "cordialement salutations amicalement saludos saludo atentamente atte abrazo atenciosamente "
     "cumprimentos abraços obrigado "
@@ -145,7 +145,9 @@ _GREET = word_set(
     "dear hi hello hey hallo liebe lieber geehrte geehrter bonjour cher chère hola estimado estimada olá "
     "caro cara ciao beste"
 )
-_TITLES = word_set("mr mrs ms herr herrn frau mme mlle monsieur señor señora sr sra senhor senhora signor signora")
+_TITLES = word_set(
+    "mr mrs ms hr fr herr herrn frau mme mlle monsieur señor señora sr sra senhor senhora signor signora"
+)
 _AM = word_set("i'm i’m am bin suis sono ik")
 TRIGGERS = _SAY | _SIGN | _GREET | _TITLES | _AM
 """The words in lower case of which one stands before every name in Western languages."""

@@ -60,6 +60,9 @@ _NUMBER_BEFORE = re.compile(
     re.I,
 )
 _LOOK_BEHIND = 48
+_PHONE_DIRECTLY_BEFORE = re.compile(
+    r"\b(?:tel|telefon|telephone|fax|whats ?app|handy|handynummer|mobil)\.? [+(]{0,2}$", re.I
+)
 
 
 class _Group(NamedTuple):
@@ -165,7 +168,7 @@ def _numbers_of(text: str, groups: list[_Group], is_checked: bool) -> Iterator[S
     """The personal numbers of one segment: what is proven, then what is long."""
     before = text[max(0, groups[0].start - _LOOK_BEHIND) : groups[0].start]
     digits = sum(len(group.digits) for group in groups)
-    if digits >= 6 and _PHONE_BEFORE.search(before) and digits <= 16:
+    if 6 <= digits <= 16 and (_PHONE_BEFORE.search(before) or _PHONE_DIRECTLY_BEFORE.search(before)):
         yield _span(text, groups, "PHONE")
         return
     if digits >= 5 and _NUMBER_BEFORE.search(before) and not _is_list(groups):
@@ -215,7 +218,10 @@ def _proven(text: str, groups: list[_Group], first: int) -> tuple[int, str] | No
             break
         gaps = {text[a.end : b.start] for a, b in pairwise(groups[first : last + 1])}
         is_dashed = len(gaps) == 1 and gaps <= {"-", "."}
-        if (has_plus or (digits[:2] == "00" and digits[2] != "0")) and _is_valid("+" + digits.removeprefix("00"), None):
+        is_abroad = digits[:2] == "00" and digits[2] != "0"
+        if is_abroad and len(digits) >= 12 and len(sizes) > 1:
+            return last, "PHONE"
+        if (has_plus or is_abroad) and _is_valid("+" + digits.removeprefix("00"), None):
             return last, "PHONE"
         if (
             not has_plus

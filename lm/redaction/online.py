@@ -65,6 +65,11 @@ _ACCOUNT = re.compile(
 )
 
 
+_CHINESE_ACCOUNT = re.compile(
+    r"(?:微信号?|威信|QQ号?|[Vv][Xx]号?)[:： ]{0,2}((?=[A-Za-z_-]{0,30}[0-9_])[A-Za-z0-9_][A-Za-z0-9_\-]{4,30})"
+)
+
+
 def network_addresses(text: str) -> Iterator[Span]:
     """IPv4, IPv6 and MAC addresses of folded text; "version 1.2.3.4" stays."""
     if text.count(":") >= 5 or text.count("-") >= 5 or _DOTTED.search(text):
@@ -115,3 +120,6 @@ def handles(text: str, words: Set[str]) -> Iterator[Span]:
         for match in _ACCOUNT.finditer(text):
             if _IS_MARKED.search(match[0]) or _LOOKS_SECRET.search(match[1]):
                 yield Span(*match.span(1), "HANDLE")
+    if not text.isascii():
+        for match in _CHINESE_ACCOUNT.finditer(text):
+            yield Span(*match.span(1), "HANDLE")

@@ -12,7 +12,8 @@ _DATE = re.compile(
     rf"(?<![\d.\-/])(?:{_YEAR}([-/.]){_MONTH}\1{_DAY}|{_DAY} ?([-/.]) ?{_MONTH} ?\2 ?{_YEAR}|{_MONTH}/{_DAY}/{_YEAR}"
     rf"|{_DAY}([-/.]){_MONTH}\3\d\d|{_YEAR}年{_MONTH}月{_DAY}日?)(?:[ T]\d\d?:\d\d(?::\d\d)?)?(?![\d]|[.\-/]\d)"
     rf"|(?<!\d){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?!\d)"
-    rf"|(?<!\d)(?<!\d[.\-/ ]){_YEAR} ?[-/~] ?(?:{_YEAR}|\d\d)(?![\d]|[.\-/ ]\d)"
+    rf"|(?<!\d)(?<!\d[.\-/]){_YEAR} ?[-/~] ?{_YEAR}(?!\d|[.\-/]\d)"
+    rf"|(?<!\d)(?<!\d[.\-/ ]){_YEAR} ?[-/~] ?\d\d(?![\d]|[.\-/ ]\d)"
 )
 _TIME = re.compile(r"(?<![\d:])[0-2]?\d:[0-5]\d(?::[0-5]\d)?(?:\s?(?:-|to|bis)\s?[0-2]?\d:[0-5]\d)?(?![\d:])")
 _DECIMAL = re.compile(r"(?<![\d.,+(\-])(?:0|[1-9]\d{0,3})[.,]\d{1,3}(?![.,\-]?\d)")
@@ -31,8 +32,8 @@ _UNIT = (
 )
 _AMOUNT = re.compile(rf"(?<![\d+])[1-9]\d{{0,8}}(?:\s?[-~x×*/]\s?\d{{1,8}}){{0,2}}\s?{_UNIT}(?![A-Za-z])", re.I)
 _WORDS = (
-    "(?:orders?|item|product|artikel|art|article|sku|model|modell|modèle|modelo|part|mpn|ean|upc|gtin"
-    "|isbn|asin|r[eé]f(?:[eé]rence|erencia)?"
+    "(?:orders?|serial|s/n|item|product|artikel|art|article|sku|model|modell|modèle|modelo|part|mpn|ean|upc|gtin"
+    "|isbn(?:-1[03])?|asin|r[eé]f(?:[eé]rence|erencia)?"
     r"|version|ver|firmware|ral|pantone|style|lot|batch|catalog(?:ue)?|series?|type|invoice|receipt|return|rma"
     r"|parcel|shipment|purchase|po|bestell(?:ung|nummer|nr)|auftrag(?:snummer)?|rechnung(?:snummer)?|artikelnummer"
     r"|commande|facture|pedido|encomenda|factura|fatura|ordine|internet|store sku|{{order number}})"

@@ -28,6 +28,7 @@ _BETWEEN = r"[ \n,.\-/、，·•_]{1,3}"
 _WORD = rf"(?:{'|'.join(sorted(DIGIT_WORDS, key=len, reverse=True))}|\d)"
 _WORDS = re.compile(rf"(?<!\w){_WORD}(?:{_BETWEEN}{_WORD}){{{FEWEST - 2},}}(?!\w)", re.I)
 _CJK = re.compile(rf"[{CJK_DIGITS}\d](?:[ \n,.\-、，·•]?[{CJK_DIGITS}\d]){{{FEWEST - 1},}}")
+_KOREAN = re.compile(r"[공영일이삼사오육칠팔구]{3}(?:[ \-]?[\d공영일이삼사오육칠팔구]){5,}")
 _COUNTING = re.compile(r"一二三四五六七八?九?")
 
 
@@ -45,6 +46,8 @@ def spoken_numbers(text: str, words: Set[str]) -> Iterator[Span]:
         spoken_digits = sum(character in CJK_DIGITS for character in match[0])
         if spoken_digits >= 3 and len(set(match[0])) > 2 and not _COUNTING.match(match[0]):
             yield Span(match.start(), match.end(), "NUMBER")
+    for match in _KOREAN.finditer(text):
+        yield Span(match.start(), match.end(), "NUMBER")
 
 
 def _digits(words: list[str]) -> int:
