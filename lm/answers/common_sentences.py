@@ -26,7 +26,8 @@ def sentence_key(sentence: str) -> str:
     return " ".join("".join([*pieces, sentence[done:]]).lower().split())
 
 
-def _keys(text: str) -> Iterator[str]:
+def sentence_keys(text: str) -> Iterator[str]:
+    """The key of each sentence of an answer or an article."""
     for line in text.split("\n"):
         step = next((atom for atom in atoms(line) if atom.kind == "step"), None)
         for sentence in SENTENCE_END.split(line[step.end if step else 0 :].strip()):
@@ -40,4 +41,4 @@ def common_sentences(
     """The keys of the sentences that `least` different customers received, and of those of the articles' texts."""
     texts = [*articles, *answers]
     writers = [*([None] * len(articles)), *customers]
-    return frozenset(common((frozenset(_keys(text)) for text in texts), writers, least))
+    return frozenset(common((frozenset(sentence_keys(text)) for text in texts), writers, least))

@@ -27,8 +27,10 @@ _SUSPECT = re.compile(
     rf"|[零〇一二三四五六七八九幺]{{3}}|{names.OTHER_TRIGGER.pattern}",
     re.I,
 )
-_LITERALS = ("[at]", "(at)", "{at}", "<at>", "&", "_live_", "_test_", "akia", "glpat-", "sk-", "xox", "eyj", "his is ")
-_LITERALS += tuple(f"gh{kind}_" for kind in "pousr")
+_LITERALS: tuple[str, ...] = (
+    *("[at]", "(at)", "{at}", "<at>", "&", "_live_", "_test_", "akia", "glpat-", "sk-", "xox", "eyj", "his is "),
+    *(f"gh{kind}_" for kind in "pousr"),
+)
 _LETTERS = re.compile(r"[^\W\d_](?:[^\W\d_]|['’-](?=[^\W\d_]))*")
 _DISGUISE = frozenset({"dot", "punkt", "punto", "point", "ponto", "arroba", "arobase", "chiocciola"})
 _TRIGGERS = names.TRIGGERS | _DISGUISE | online.NETWORKS | online.SECRET_WORDS

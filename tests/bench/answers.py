@@ -1,7 +1,7 @@
 """Answers to customers' questions on the Bitext support set, beside BM25, past answers and a similarity threshold.
 
     pip install --editable ".[bench]"
-    python -m tests.bench.answers --data FOLDER [--model DIR] [--quick] [--json]
+    python -m tests.bench.answers --data FOLDER [--model DIR] [--sentences] [--quick] [--json]
 
 An article of each intent is one response, taken out of everything else; its title is the intent's name. The rest is
 what staff answered in the past, 8 : 1 : 1 by the question's words; the last tenth, held out, is asked here. An order
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import re
 import tempfile
@@ -35,6 +36,7 @@ from lm.answers.answer_figures import ranked_by_bm25, top_hits
 from lm.answers.answer_prompt import Article, CustomerFacts, Order
 from lm.answers.answer_writer import AnswerWriter
 from lm.answers.asker import Asker, save_articles
+from lm.answers.common_sentences import common_sentences, sentence_keys
 from lm.answers.retrieval import BM25
 from lm.answers.train_answers import PastQuestion, train_answers
 from lm.checkpoint.manifest import MANIFEST_FILE
@@ -63,10 +65,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with support-bitext and sst2")
     parser.add_argument("--model", type=Path, help="folder to keep the trained model in")
     parser.add_argument("--questions", type=int, help="ask so many of the held-out questions; default all")
+    parser.add_argument(
+        "--sentences", action="store_true", help="the share of staff's sentences that is learned; no training"
+    )
     parser.add_argument("--quick", action="store_true", help="little training, few questions: shows that it runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     support, off_topic = support_of(options.data, options.quick), sentences(options.data)
+    if options.sentences:
+        shares = learned_sentences(support)
+        rows = {name: {"share": f"{share:.1%}"} for name, share in shares.items()}
+        return report("What is learned of staff's answers", rows, shares, options.json)
     with tempfile.TemporaryDirectory() as scratch:
         model = options.model or Path(scratch) / "model"
         if not (model / MANIFEST_FILE).exists():
@@ -87,6 +96,22 @@ def main() -> None:
     training = json.loads((model / MANIFEST_FILE).read_text())["training"] if options.model else {}
     figures["training_seconds"] = sum(line["seconds"] for line in training.get("lines", []))
     report("Answers on the Bitext support set", rows_of(figures), figures, options.json)
+
+
+def learned_sentences(support: Support) -> dict[str, float]:
+    """The shares of sentences and of answers that are learned, as far as they depend on who received them."""
+    answers = [one.answer for one in support.past]
+    customers = [str(number) for number in range(len(answers))]  # the set does not say who asked
+    bodies = [article.body for article in support.articles]
+    common = common_sentences(answers, customers, bodies, PrivacySettings().min_customers)
+    keys = [list(sentence_keys(answer)) for answer in answers]
+    learned = [[key in common for key in of_answer] for of_answer in keys]
+    return {
+        "sentences that five customers received or an article has": float(
+            np.mean(list(itertools.chain.from_iterable(learned)))
+        ),
+        "answers with such a sentence": float(np.mean([any(of_answer) for of_answer in learned])),
+    }
 
 
 def support_of(data: Path, quick: bool) -> Support:

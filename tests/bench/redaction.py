@@ -1,6 +1,7 @@
 """Redaction against Presidio's recognisers of patterns: recall, clean texts that change, time, share of the prompts.
 
     python -m tests.bench.redaction --data FOLDER [--presidio PYTHON] [--quick] [--json]
+    python -m tests.bench.redaction --data FOLDER --vocabulary    # the price of n-grams that five customers wrote
 
 The planted and the clean texts are those of tests/lm/redaction. presidio-synth (`--data`) has marked spans: a span is
 found if all its digits, or all its letters where it has none, are covered. PYTHON is an interpreter with
@@ -11,7 +12,9 @@ processor's time of rendering prompts; a night also reads files and joins tables
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
 import shutil
 import subprocess
@@ -61,6 +64,8 @@ json.dump({"spans": found, "seconds": time.perf_counter() - started, "recognizer
 
 def main() -> None:
     options = _options()
+    if options.vocabulary:
+        return _vocabulary(options)
     planted, clean = ([json.loads(line) for line in (DATA / f"{name}.jsonl").open()] for name in ("planted", "clean"))
     synth = list(_synth(options.data)) if options.data else []
     texts = [row["text"] for row in (*planted, *clean, *synth)]
@@ -87,16 +92,72 @@ def main() -> None:
 
 def _options() -> Any:
     """The shared options, and the interpreter with Presidio."""
+    vocabulary = "--vocabulary" in sys.argv
+    if vocabulary:
+        sys.argv.remove("--vocabulary")
     place = sys.argv.index("--presidio") if "--presidio" in sys.argv else None
     presidio = None
     if place is not None:
         presidio = sys.argv[place + 1]
         del sys.argv[place : place + 2]
     options = arguments(__doc__ or "")
+    options.vocabulary = vocabulary
     options.presidio = presidio and shutil.which(presidio)
     if presidio and not options.presidio:
         console.print(f"--presidio: {presidio} is not there; Presidio is left out")
     return options
+
+
+def _vocabulary(options: Any) -> None:
+    """Accuracy and macro-F1 of the n-grams alone: those of two customers, and those of five."""
+    from sklearn.metrics import f1_score
+
+    from lm.sentiment.fit_ngrams import fit_ngrams
+
+    rows, figures = {}, {}
+    for name, (texts, stars, writers) in _reviews(options.data).items():
+        labels = np.array([0 if star <= 2 else 1 if star == 3 else 2 for star in stars])
+        order = np.random.default_rng(0).permutation(len(texts))
+        train, test = np.split(order, [len(texts) * 4 // 5])
+        for least in (2, 5):
+            wrote = [writers[i] for i in train]
+            model = fit_ngrams([texts[i] for i in train], labels[train], 3, writers=wrote, min_writers=least)
+            found = model.logits([texts[i] for i in test]).argmax(axis=1)
+            figures[f"{name}, {least} customers: accuracy"] = accuracy = float((found == labels[test]).mean())
+            figures[f"{name}, {least} customers: macro-F1"] = f1 = float(f1_score(labels[test], found, average="macro"))
+            shown = {"reviews": f"{len(test):,}", "accuracy": f"{accuracy:.4f}", "macro-F1": f"{f1:.4f}"}
+            rows[f"{name}, n-grams of {least} customers"] = shown
+    report("N-grams that several customers wrote", rows, figures, options.json)
+
+
+def _reviews(data: Path) -> dict[str, tuple[list[str], list[float], list[str]]]:
+    """Texts, stars and writers of three sets; Flipkart's does not say who wrote a review."""
+    csv.field_size_limit(10**7)
+    flipkart, devices = (
+        list(csv.DictReader(io.StringIO(gzip.decompress((data / file).read_bytes()).decode(), newline="")))
+        for file in ("flipkart/flipkart_reviews.csv.gz", "device-reviews/1429_1.csv.gz")
+    )
+    packed = (data / "gift-cards/reviews.json.gz").read_bytes()
+    gifts = [json.loads(line) for line in gzip.decompress(packed).decode().split("\n") if line]
+    gifts = [row for row in gifts if row.get("reviewText")]
+    devices = [row for row in devices if row["reviews.rating"] and row["reviews.text"]][::5]
+    return {
+        "Flipkart": (
+            [row["Review"] for row in flipkart],
+            [float(row["Rating"]) for row in flipkart],
+            [str(number) for number in range(len(flipkart))],
+        ),
+        "gift cards": (
+            [row["reviewText"] for row in gifts],
+            [float(row["overall"]) for row in gifts],
+            [row["reviewerID"] for row in gifts],
+        ),
+        "a fifth of the device reviews": (
+            [row["reviews.text"] for row in devices],
+            [float(row["reviews.rating"]) for row in devices],
+            [row["reviews.username"] for row in devices],
+        ),
+    }
 
 
 def _ours(texts: Sequence[str]) -> tuple[list[Spans], float]:

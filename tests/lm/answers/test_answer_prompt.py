@@ -95,3 +95,15 @@ def test_no_text_can_forge_a_line(tokenizer):
 def test_too_small_a_budget_is_told(tokenizer):
     with pytest.raises(ValueError, match="prompt_tokens"):
         render_prompt("Stop it", ARTICLE, CustomerFacts(), tokenizer, 3)
+
+
+def test_an_order_without_an_id_is_no_number_to_quote(tokenizer):
+    customer = CustomerFacts((Order("", "2026-02-11", ("Soft soap",)), Order("", "2026-01-05", ("Pen",))))
+    read = redacted("it leaks - call 07911-123456", customer)
+    assert read == "it leaks - call [PHONE]"
+    prompt = render_prompt(read, ARTICLE, customer, tokenizer, 400)
+    assert "Order:  | 2026-02-11 | Soft soap\n" in prompt
+    _, slots = encode(prompt, tokenizer)
+    assert {"2026-02-11", "Soft soap"} <= set(slots.tokens)
+    assert "-" not in slots.tokens
+    assert "" not in slots.tokens
