@@ -49,7 +49,9 @@ def _without_names(texts: DataFrame, named: DataFrame, columns: Sequence[str]) -
             )
 
     joined = texts.join(named, on="user_id", how="left")
-    replaced = {
-        column: F.when(F.col(column).isNotNull(), cleaned(F.coalesce(column, F.lit("")), _NAMES)) for column in columns
-    }
+    replaced = {}
+    for column in columns:
+        clean = F.coalesce(cleaned(F.coalesce(column, F.lit("")), _NAMES), F.lit(""))
+        # A column that is never null stays so.
+        replaced[column] = F.when(F.col(column).isNotNull(), clean) if texts.schema[column].nullable else clean
     return joined.withColumns(replaced).select(*texts.columns)
