@@ -135,6 +135,7 @@ def test_customers_are_in_order_with_the_shops_days(spark):
     assert found.window == {
         "customers": 2,
         "events": 4,
+        "browsed_events": 0,
         "first_event_on": "2026-03-01",
         "last_event_on": "2026-07-01",
     }
