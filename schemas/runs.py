@@ -14,7 +14,7 @@ def trained_as_of(task: str) -> str:
 
 
 def input_version(section: str, name: str) -> str:
-    """Return the key of `versions` with the Delta version of a table; `section` is inputs or sources."""
+    """Return the key of `versions` with the version of a Delta or Iceberg table; `section` is inputs or sources."""
     return f"{section}.{name}.version"
 
 
@@ -39,7 +39,8 @@ CONTRACT = Contract(
             "versions",
             "map<string,string>",
             doc="packages, models, settings, catalogue; <task>.trained_as_of: the model's last day of training; "
-            "inputs.<table>.version, sources.<name>.version: the version of a Delta table",
+            "inputs.<table>.version, sources.<name>.version: the version of a Delta table, or "
+            "the snapshot of an Iceberg table",
         ),
     ),
     partition_by=("run_date",),

@@ -54,15 +54,15 @@ dropped before anything is counted.
 
 | key | place |
 |---|---|
-| `path` | files of any format that Spark reads; a Delta table's folder is recognised |
+| `path` | files of any format that Spark reads; the folder of a Delta or Iceberg table is recognised |
 | `table` | a table of the session's catalog; the section `spark` configures catalogs |
 | `query` | a SELECT in Spark SQL over the section `sources` and the catalog |
 | `jdbc` | a table or a query of a database |
 
 The section `sources` names tables once, each a `path`, `table` or `jdbc`. [jobs/README.md](../README.md#sources) has
-an example. A Delta table is read at its newest version, or at `version`. `runs` records the version, and
-`--versions own` reads it again. Tables with deletion vectors or column mapping are refused, and so are folders of
-Iceberg and Hudi: their Parquet files hold deleted rows too.
+an example. A Delta or Iceberg table is read at its newest version, or at `version`. `runs` records the version, and
+`--versions own` reads it again. Tables with deletion vectors, row deletes or column mapping are refused, and so are
+folders of Hudi: their Parquet files hold deleted rows too.
 
 **The date of the night.** `{run_date}` stands for the date of the night in `path`, `where`, `query` and `jdbc.query`:
 

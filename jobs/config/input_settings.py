@@ -93,13 +93,18 @@ class SourceSettings(Section):
     format: str = Field(
         default="parquet",
         min_length=1,
-        description="Spark data source of path: parquet, csv, json, orc, ...; or delta, which is recognised",
+        description="Spark data source of path: parquet, csv, json, orc, ...; delta and iceberg are recognised",
     )
     options: dict[str, str | bool | int | float] = Field(
         default={},
-        description="options of Spark's reader for the format or for jdbc; for delta: deltalake's storage options",
+        description="options of Spark's reader for the format or for jdbc; for delta and iceberg: storage "
+        "options of deltalake and pyiceberg",
     )
-    version: int | None = Field(default=None, ge=0, description="version of a Delta table to read; default: the newest")
+    version: int | None = Field(
+        default=None,
+        ge=0,
+        description="version of a Delta table, or snapshot id of an Iceberg table, to read; default: the newest",
+    )
 
     @field_validator("path", mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 from jobs.config.input_settings import SourceSettings
 from jobs.inputs import schema_drift
 from jobs.inputs.paths import refuse_archives, spark_paths
-from jobs.inputs.table_formats import DELTA, read_delta
+from jobs.inputs.table_formats import TABLE_FORMATS, read_table_format
 from jobs.spark.errors import BadFile, InputError
 
 #: Reader options unless `options` says otherwise. CSV follows RFC 4180: doubled quotes, line breaks inside quotes; its
@@ -45,8 +45,8 @@ def open_files(
     `skip_bad_files` infers the columns without unreadable files; files in `excluded` (URIs) may have zero bytes.
     Raises InputError for archives and BadFile for a file of zero bytes. Spark's errors pass through.
     """
-    if source.format.lower() == DELTA:
-        return OpenedSource(read_delta(spark, source, key), {})
+    if source.format.lower() in TABLE_FORMATS.values():
+        return OpenedSource(read_table_format(spark, source, key), {})
     opened = _load(spark, source, key, skip_bad_files)
     if source.format.lower() in _TEXT_FORMATS:
         refuse_archives(spark, f"{key}.path", sorted(opened.rows.inputFiles()))

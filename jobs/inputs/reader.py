@@ -76,7 +76,7 @@ class Inputs:
     rejected_by_rule: dict[tuple[str, str], int]
     #: Warnings for the operator, one line each.
     notes: list[str]
-    #: Version of each Delta table that was read, by its key in `versions` of the table `runs`.
+    #: Version of each Delta table, and snapshot of each Iceberg table, by its key in `versions` of the table `runs`.
     versions: dict[str, str]
 
 

@@ -196,4 +196,4 @@ def _source_file(rows: DataFrame, source: InputSettings) -> Column:
     try:
         return rows.metadataColumn("_metadata").getField("file_path")
     except PySparkException:
-        return F.lit(source.place)  # a Delta table without files
+        return F.lit(source.place)  # a table of Delta or Iceberg without files

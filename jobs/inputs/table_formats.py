@@ -1,4 +1,4 @@
-"""Recognises folders of Delta, Iceberg and Hudi tables, and reads Delta tables at one version.
+"""Recognises folders of Delta, Iceberg and Hudi tables, pins their version, and reads Delta tables.
 
 Such a folder also holds Parquet files of older versions, so reading all its files brings deleted rows back. The
 `deltalake` library lists the files of a version of a Delta table, and Spark's Parquet reader reads those. Source: the
@@ -20,61 +20,75 @@ from pyspark.sql.types import StructType
 
 from jobs.config.input_settings import SourceSettings, unescaped
 from jobs.config.strict_model import scalar_text
+from jobs.inputs.iceberg_tables import holds_iceberg, pinned_snapshot, read_iceberg
 from jobs.inputs.paths import is_glob, literal_first
 from jobs.spark import files
 from jobs.spark.errors import InputError
 
-DELTA = "delta"
-_FILE_FORMATS = ("parquet", "orc", "avro", DELTA)
+#: The formats of tables that are read at one version, by the name of their kind.
+TABLE_FORMATS = {"Delta": "delta", "Iceberg": "iceberg"}
+_FILE_FORMATS = ("parquet", "orc", "avro", *TABLE_FORMATS.values())
 #: The library stops the process at such a path.
 _UNSUPPORTED = re.compile(r"[\[\]^|]")
 _Source = TypeVar("_Source", bound=SourceSettings)
 
 
 def pin_version(spark: SparkSession, source: _Source, key: str) -> _Source:
-    """Return the source with `format: delta` and its version, if its path is a Delta table; else the source itself.
+    """Return the source with its table's format and version, if its path is one of TABLE_FORMATS; else the source.
 
-    `key` names the source in messages. Raises InputError for a folder of Iceberg or Hudi, for a part of a Delta table,
-    for a Delta table beside other paths, and for one that cannot be opened.
+    `key` names the source in messages. Raises InputError for a folder of Hudi, for a part of a table, for a table
+    beside other paths, and for one that cannot be opened.
     """
     if source.kind != "path" or source.format.lower() not in _FILE_FORMATS:
         return source
-    kinds = {path: _table_format(spark, path) for path in source.paths}
-    for path, (kind, root) in kinds.items():
-        if kind in ("Iceberg", "Hudi"):
+    found = {path: _table_format(spark, path) for path in source.paths}
+    for path, (kind, root) in found.items():
+        if kind == "Hudi":
             raise InputError(
                 f"{key}.path: {unescaped(path)} belongs to the {kind} table {root}. Its files hold deleted rows too, so"
                 f" they are not read as {source.format}. Name the table of its catalog with {key}.table, with {kind}'s "
                 "jar in spark.jars, or export it as Parquet. Then run the command again."
             )
-    is_delta = {path: root for path, (kind, root) in kinds.items() if kind == "Delta"}
-    if not is_delta and source.format.lower() == DELTA:
-        raise InputError(f"{key}.path: {source.place} is no Delta table: it has no _delta_log. Correct path or format.")
-    if not is_delta and source.version is not None:
+    tables = {path: (kind, root) for path, (kind, root) in found.items() if kind}
+    wanted = next((kind for kind, name in TABLE_FORMATS.items() if name == source.format.lower()), None)
+    if wanted and any(kind != wanted for kind, _ in tables.values() or [("", "")]):
+        raise InputError(f"{key}.path: {source.place} is no {wanted} table. Correct path or format.")
+    if not tables and source.version is not None:
         raise InputError(
-            f"{key}.version: {source.place} is no Delta table, so it has no version {source.version}. Remove the key; "
-            "a date of --versions own runs with --versions current."
+            f"{key}.version: {source.place} is no Delta or Iceberg table, so it has no version {source.version}. Remove"
+            " the key; a date of --versions own runs with --versions current."
         )
-    if not is_delta:
+    if not tables:
         return source
+    (path, (kind, root)), *_ = tables.items()
     if len(source.paths) > 1:
         raise InputError(
-            f"{key}.path: {next(iter(is_delta.values()))} is a Delta table, and a list of paths cannot hold one. Name "
-            "each table under sources, and read them with a query: TABLE a UNION ALL TABLE b."
+            f"{key}.path: {root} is {'an' if kind == 'Iceberg' else 'a'} {kind} table, and a list of paths cannot hold "
+            "one. Name each table under sources, and read them with a query: TABLE a UNION ALL TABLE b."
         )
-    (path, root), *_ = is_delta.items()
-    if root != unescaped(literal_first(spark, path)).rstrip("/"):
+    if root != _root(spark, source):
         raise InputError(
-            f"{key}.path: {unescaped(path)} is a part of the Delta table {root}, and its files hold deleted rows too. "
+            f"{key}.path: {unescaped(path)} is a part of the {kind} table {root}, and its files hold deleted rows too. "
             f"Write path: {root}, and choose the rows with where, such as where: \"day >= '{{run_date-30d}}'\"."
         )
-    table = _open(source, root, key)
-    return source.model_copy(update={"format": DELTA, "version": table.version()})
+    if kind == "Delta":
+        version: int | None = _open(source, root, key).version()
+    else:
+        version = pinned_snapshot(spark, source, root, key)
+    return source.model_copy(update={"format": TABLE_FORMATS[kind], "version": version})
 
 
-def read_delta(spark: SparkSession, source: SourceSettings, key: str) -> DataFrame:
-    """Open a pinned Delta table at its version. Raises InputError for features that Spark's Parquet reader ignores."""
-    root = unescaped(literal_first(spark, source.paths[0])).rstrip("/")
+def read_table_format(spark: SparkSession, source: SourceSettings, key: str) -> DataFrame:
+    """Open a pinned table at its version. Raises InputError for features that Spark's Parquet reader ignores."""
+    read = _read_delta if source.format == TABLE_FORMATS["Delta"] else read_iceberg
+    return read(spark, source, _root(spark, source), key)
+
+
+def _root(spark: SparkSession, source: SourceSettings) -> str:
+    return unescaped(literal_first(spark, source.paths[0])).rstrip("/")
+
+
+def _read_delta(spark: SparkSession, source: SourceSettings, root: str, key: str) -> DataFrame:
     table = _open(source, root, key)
     paths = _live_files(table, root, key)
     schema = StructType.fromJson(json.loads(table.schema().to_json()))
@@ -96,7 +110,7 @@ def _table_format(spark: SparkSession, path: str) -> tuple[str, str]:
                 return "Delta", root
             if files.exists(spark, f"{root}/.hoodie"):
                 return "Hudi", root
-            if any(name.endswith(".metadata.json") for name in files.listdir(spark, f"{root}/metadata")):
+            if holds_iceberg(files.listdir(spark, f"{root}/metadata")):
                 return "Iceberg", root
     except OSError:
         pass  # a file system that is not there: reading it says so

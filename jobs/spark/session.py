@@ -44,6 +44,8 @@ _FIXED = {
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     "spark.sql.sources.partitionColumnTypeInference.enabled": "true",
     "spark.sql.caseSensitive": "false",
+    # Columns of Iceberg tables have ids, which stay when a column is renamed.
+    "spark.sql.parquet.fieldId.read.enabled": "true",
     # This rule replaces empty stages and loses their observed counts, which the row accounting needs.
     "spark.sql.adaptive.optimizer.excludedRules": ("org.apache.spark.sql.execution.adaptive.AQEPropagateEmptyRelation"),
 }

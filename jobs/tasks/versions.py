@@ -97,9 +97,9 @@ def save_settings(spark: SparkSession, store: Store, config: Config) -> None:
 def own_config(spark: SparkSession, store: Store, config: Config, published: Mapping[str, str]) -> Config:
     """The configuration with the settings and models that a date was published with, and today's inputs.
 
-    Delta tables are read at the versions that the date was published with. A model is searched in the configured
-    folder and in its sibling folders. Raises ConfigurationError with the mend
-    where settings or a model are gone.
+    Delta and Iceberg tables are read at the versions that the date was published with. A model is searched in the
+    configured folder and in its sibling folders. Raises ConfigurationError with the mend where settings or a model are
+    gone.
     """
     path = store.settings(published.get("settings", "unknown"))
     try:
@@ -125,7 +125,7 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
 def _at_own_versions(
     section: str, sources: Mapping[str, SourceSettings], published: Mapping[str, str]
 ) -> dict[str, SourceSettings]:
-    """Set the version of each Delta table that a date was published with."""
+    """Set the version of each Delta or Iceberg table that a date was published with."""
     own = dict(sources)
     for name, source in sources.items():
         version = published.get(runs.input_version(section, name))
