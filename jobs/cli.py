@@ -90,7 +90,13 @@ def nightly(
 
 @app.command()
 def init(
-    files: Annotated[list[Path], typer.Argument(help="The shop's files or folders: CSV, JSON, Parquet, ORC, Excel.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="The shop's files or folders: CSV, JSON, Parquet, ORC, Excel; or tables of Spark's catalog, such as "
+            "lake.orders. purchases=FILE says which table a file is."
+        ),
+    ],
     timezone: Annotated[str | None, typer.Option(help="The shop's IANA time zone, such as Europe/Berlin.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the configuration file.")] = False,
     config: ConfigFile = DEFAULT_CONFIG,

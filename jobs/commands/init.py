@@ -1,7 +1,8 @@
 """`regulars init FILE…`: looks at a shop's files and writes a commented regulars.yaml with what it guesses and asks.
 
 For the data engineer of a new shop. A line with (?) is a guess that the shop must confirm; a line that begins with #
-needs an answer. Starts no Spark.
+needs an answer. `TABLE=FILE` names the table of a file. What is no file, and reads like a name of Spark's catalog, is
+a table of it; only then Spark starts.
 """
 
 from __future__ import annotations
@@ -12,25 +13,30 @@ import re
 import shlex
 import textwrap
 import zoneinfo
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 import schemas
-from jobs.inputs.guessing import ColumnGuess, TableGuess, guess_tables, meaning
-from jobs.inputs.profiling import read_files
+from jobs.config.strict_model import scalar_text
+from jobs.inputs.guessing import ColumnGuess, OrdersAndLines, TableGuess, guess_tables, meaning
+from jobs.inputs.profiling import SourceFile, read_files
 from jobs.spark.errors import UsageError
 
 #: Words that YAML reads as something else than text.
 _NO_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", "none"}
 _WIDTH = 116
+_CATALOG_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*){1,2}", re.ASCII)
 
 
 def write_configuration(
-    files: Sequence[Path], config: Path, timezone: str | None, force: bool, console: Console
+    files: Sequence[str], config: Path, timezone: str | None, force: bool, console: Console
 ) -> None:
     """Look at `files`, write the configuration `config`, and print what was found and what is asked.
+
+    One of `files` may be TABLE=FILE, or the name of a table of Spark's catalog.
 
     Raises UsageError if `config` exists and `force` is not given, if there is no such time zone, or if no file looks
     like a table of the shop, and InputError if a file cannot be read.
@@ -39,19 +45,60 @@ def write_configuration(
         raise UsageError(f"{config} exists: write to another file with --config FILE, or replace it with --force")
     if timezone is not None and timezone not in zoneinfo.available_timezones():
         raise UsageError(f"--timezone is {timezone}: write an IANA time zone, such as Europe/Berlin or Asia/Shanghai")
-    sources = read_files(files, config.parent / "from_spreadsheets", replace=force)
-    guesses, questions = guess_tables(sources)
+    spark_settings = _spark_settings(config)
+    sources, named = _read(files, config, force, spark_settings)
+    guesses, questions = guess_tables(sources, named)
     if not guesses:
         raise UsageError(
             "no file looks like a table of a shop. " + " ".join(questions) + " schemas/README.md lists the tables and "
             "their columns."
         )
     config.parent.mkdir(parents=True, exist_ok=True)
-    config.write_text(configuration(guesses, questions, config.parent, timezone), encoding="utf-8")
+    text = configuration(guesses, questions, config.parent, timezone, spark_settings)
+    config.write_text(text, encoding="utf-8")
     _show(guesses, questions, config, timezone, console)
 
 
-def configuration(guesses: Sequence[TableGuess], questions: Sequence[str], folder: Path, timezone: str | None) -> str:
+def _spark_settings(config: Path) -> dict[str, str]:
+    """Return the section `spark` of the file that is replaced: it names catalogs, and is kept."""
+    try:
+        found = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    settings = found.get("spark") if isinstance(found, dict) else None
+    return {str(name): scalar_text(value) for name, value in settings.items()} if isinstance(settings, dict) else {}
+
+
+def _read(
+    files: Sequence[str], config: Path, replace: bool, spark_settings: Mapping[str, str]
+) -> tuple[list[SourceFile], dict[str, list[SourceFile]]]:
+    """Look at each place; return those without a table's name, and the others by table."""
+    places: dict[str, list[str]] = {}
+    for given in files:
+        table, mark, place = given.partition("=")
+        named = bool(mark) and table in schemas.INPUTS and not Path(given).exists()
+        places.setdefault(table if named else "", []).append(place if named else given)
+    found = {}
+    for table, of_table in places.items():
+        in_catalog = [place for place in of_table if _CATALOG_NAME.fullmatch(place) and not Path(place).exists()]
+        paths = [Path(place) for place in of_table if place not in in_catalog]
+        found[table] = read_files(paths, config.parent / "from_spreadsheets", replace)
+        if in_catalog:
+            # A late import and a late session: files need no Spark.
+            from jobs.inputs.catalog_tables import read_catalog
+            from jobs.spark.session import create_session
+
+            found[table] += read_catalog(create_session("regulars init", conf=spark_settings), in_catalog)
+    return found.pop("", []), found
+
+
+def configuration(
+    guesses: Sequence[TableGuess],
+    questions: Sequence[str],
+    folder: Path,
+    timezone: str | None,
+    spark_settings: Mapping[str, str],
+) -> str:
     """Return the text of the configuration file; paths are relative to its folder."""
     lines = [
         "# `regulars init` wrote this file. Lines with (?) are guesses: confirm or correct them.",
@@ -68,6 +115,9 @@ def configuration(guesses: Sequence[TableGuess], questions: Sequence[str], folde
     ]
     for guess in guesses:
         lines += _table(guess, folder)
+    lines += [line for guess in guesses if guess.join for line in _sources(guess.join, folder)]
+    if spark_settings:
+        lines += ["spark:", *(f"  {_scalar(name)}: {_scalar(value)}" for name, value in spark_settings.items())]
     lines += ["models: {recommend: ./models/recommend, sentiment: ./models/sentiment}", ""]
     return "\n".join(lines)
 
@@ -86,6 +136,23 @@ def _table(guess: TableGuess, folder: Path) -> Iterator[str]:
     yield f"  {guess.table}:   # {schemas.contract(guess.table).grain} {file.rows:,} rows were sampled."
     for question in guess.questions:
         yield from _comment(f"(?) {question}", 4)
+    if guess.join:
+        yield "    query: |"
+        yield from (f"      {line}" for line in guess.join.query.splitlines())
+    else:
+        yield from _place(file, folder)
+    yield "    columns:"
+    for column in guess.columns:
+        yield from _column(guess.table, column)
+    unused = [c.name for c in file.columns if c.name not in {g.source for g in guess.columns}]
+    if unused:
+        yield from _comment(f"Not used: {', '.join(unused)}.", 6)
+
+
+def _place(file: SourceFile, folder: Path) -> Iterator[str]:
+    if file.table:
+        yield f"    table: {_scalar(file.table)}"
+        return
     paths = [_scalar(_relative(path, folder)) for path in file.paths]
     yield f"    path: {paths[0]}" if len(paths) == 1 else f"    path: [{', '.join(paths)}]"
     if file.format != "parquet":
@@ -93,12 +160,14 @@ def _table(guess: TableGuess, folder: Path) -> Iterator[str]:
     if file.options:
         options = ", ".join(f"{name}: {_scalar(value)}" for name, value in file.options.items())
         yield f"    options: {{{options}}}"
-    yield "    columns:"
-    for column in guess.columns:
-        yield from _column(guess.table, column)
-    unused = [c.name for c in file.columns if c.name not in {g.source for g in guess.columns}]
-    if unused:
-        yield from _comment(f"Not used: {', '.join(unused)}.", 6)
+
+
+def _sources(join: OrdersAndLines, folder: Path) -> Iterator[str]:
+    """The section `sources` with the two tables that the query of purchases joins."""
+    yield "sources:"
+    for name, file in (("orders", join.orders), ("order_lines", join.lines)):
+        yield f"  {name}:"
+        yield from _place(file, folder)
 
 
 def _column(table: str, guess: ColumnGuess) -> Iterator[str]:
@@ -155,7 +224,7 @@ def _show(
     for guess in guesses:
         sure = sum(1 for g in guess.columns if g.expression is not None and not g.question)
         asked = [g for g in guess.columns if g.question]
-        paths = ", ".join(str(path) for path in guess.file.paths)
+        paths = guess.file.table or ", ".join(str(path) for path in guess.file.paths)
         lines.append(f"{guess.table}: {paths} ({guess.file.format}), {sure} columns sure, {len(asked)} with a question")
         lines += [f"  (?) {column.column}: {column.reason}. {column.question}" for column in asked]
         lines += [f"  (?) {question}" for question in guess.questions]

@@ -72,7 +72,7 @@ _USER = Names(
     rf"|card(_?{_ID})?",
 )
 _ITEM_ID = Names(
-    rf"{_ITEM}(_?{_ID})?|{_ID}_{_ITEM}|parent_asin",
+    rf"{_ITEM}(_?{_ID})?|{_ID}_{_ITEM}|parent_asin|art_?(nr|no|nummer|id)",
     rf"(.*_)?{_ITEM}_?{_NAME}|(.*_){_ITEM}(_?{_ID})?|variant(_{_ID})?|{_ITEM}_(variant|uid)|id|cat|category|{_NAME}",
 )
 _TITLE = Names(
@@ -102,7 +102,7 @@ COLUMN_NAMES: dict[str, dict[str, Names]] = {
         "title": _TITLE,
     },
     "items": {
-        "item_id": Names(rf"{_ITEM}(_?{_ID})?|{_ID}_{_ITEM}|parent_asin|id", rf"{_ID}|handle|(.*_){_ITEM}(_?{_ID})?"),
+        "item_id": Names(_ITEM_ID.strong + "|id", rf"{_ID}|handle|(.*_){_ITEM}(_?{_ID})?"),
         "title": _TITLE,
         "category": Names(
             r"(product_|item_|main_|primary_)?"

@@ -7,7 +7,7 @@ values fit, and no other column or form of the values competes; every other gues
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import schemas
@@ -30,12 +30,29 @@ from jobs.inputs.value_forms import (
 #: Values of a column that the forms look at.
 _LOOK_AT = 2000
 _SHOWN = 3
+#: Unused columns that a question names.
+_LISTED = 12
 #: A column with a larger share of blank rows says nothing.
 _EMPTY = 0.98
 #: A table that fits a file so well, compared with the best one, is asked for.
 _NEAR = 0.8
 #: With so many rows, some customer must come twice.
 _ENOUGH = 100
+#: A file without one needed column is still taken for a table with so many columns of strong names; with so many
+#: where its own name says the table too.
+_STRONG, _STRONG_WITH_NAME = 3, 2
+#: Columns without which a file is no such table.
+_NEEDED = {
+    "purchases": ("purchased_at", "item_id"),
+    "items": ("item_id", "title"),
+    "reviews": ("text",),
+    "searches": ("query",),
+    "questions": ("text", "answer"),
+    "articles": ("title", "body"),
+    "optouts": ("user_id",),
+    "customers": ("user_id",),
+    "events": ("user_id", "item_id", "kind", "happened_at"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,16 @@ class ColumnGuess:
 
 
 @dataclass(frozen=True)
+class OrdersAndLines:
+    """Orders and their lines in two files: the SQL that joins them, and a file with the columns of both."""
+
+    orders: SourceFile
+    lines: SourceFile
+    query: str
+    joined: SourceFile
+
+
+@dataclass(frozen=True)
 class TableGuess:
     """One file as a contract table, with a guess for each column."""
 
@@ -62,6 +89,8 @@ class TableGuess:
     file: SourceFile
     columns: tuple[ColumnGuess, ...]
     questions: tuple[str, ...]
+    #: The two files that the query of purchases joins, if `file` is both of them.
+    join: OrdersAndLines | None = None
 
 
 @dataclass(frozen=True)
@@ -75,36 +104,94 @@ class _Reading:
     question: str = ""
 
 
-def guess_tables(files: Sequence[SourceFile]) -> tuple[list[TableGuess], list[str]]:
+def guess_tables(
+    files: Sequence[SourceFile], named: Mapping[str, Sequence[SourceFile]] | None = None
+) -> tuple[list[TableGuess], list[str]]:
     """Return one guess for each contract table that the files contain, and questions about the rest.
 
+    `named` has files of which the shop said the table. Orders and order lines in two files are joined as purchases.
     Of several files that look like the same table the best one is taken, and the others become questions. A file that
     fits two tables nearly as well carries the question which one it is.
     """
     questions: list[str] = []
     chosen: dict[str, tuple[float, SourceFile]] = {}
+
+    def choose(table: str, score: float, file: SourceFile) -> None:
+        if table not in chosen:
+            chosen[table] = (score, file)
+            return
+        kept, left = sorted([chosen[table], (score, file)], key=lambda one: -one[0])
+        questions.append(f"{left[1].place} looks like {table} too: does it belong beside {kept[1].place}?")
+        chosen[table] = kept
+
+    join = find_orders_and_lines([*files, *(named or {}).get("purchases", ())])
+    in_join = [] if join is None else [join.orders, join.lines]
+    if join is not None:
+        choose("purchases", float("inf"), join.joined)
+    for table, of_table in (named or {}).items():
+        for file in of_table:
+            if file not in in_join:
+                choose(table, 1000 + _table_score(table, file), file)
+    unknown = []
     for file in files:
+        if file in in_join:
+            continue
         scores = {table: _table_score(table, file) for table in schemas.INPUTS}
         table = max(scores, key=lambda t: scores[t])
         rivals = [t for t in schemas.INPUTS if t != table and scores[t] >= _NEAR * scores[table]]
         if scores[table] <= 0:
-            questions.append(f"{file.paths[0]} looks like no table that Regulars reads: what does it hold?")
-            questions += file.questions
+            unknown.append(file)
             continue
         if rivals:
-            questions.append(f"is {file.paths[0]} a table of {table}, or of {' or '.join(rivals)}?")
-        if table in chosen:
-            kept, left = sorted([chosen[table], (scores[table], file)], key=lambda one: -one[0])
-            questions.append(f"{left[1].paths[0]} looks like {table} too: does it belong beside {kept[1].paths[0]}?")
-            chosen[table] = kept
+            questions.append(f"is {file.place} a table of {table}, or of {' or '.join(rivals)}?")
+        choose(table, scores[table], file)
+    for file in unknown:
+        nearest = _nearest_table(file)
+        if nearest is not None and nearest not in chosen:
+            choose(nearest, 0.0, file)
         else:
-            chosen[table] = (scores[table], file)
-    questions += _joins(files)
+            questions += [_unknown(file), *file.questions]
     guesses = []
     for table in schemas.INPUTS:
         if table in chosen:
-            guesses.append(_guess(table, chosen[table][1], with_title=table == "purchases" and "items" not in chosen))
+            guess = _guess(table, chosen[table][1], with_title=table == "purchases" and "items" not in chosen)
+            guesses.append(replace(guess, join=join) if join and guess.file is join.joined else guess)
     return guesses, questions
+
+
+def _nearest_table(file: SourceFile) -> str | None:
+    """Return the table that the file is in spite of one needed column that was not found; None if there is none.
+
+    Lines without a header say nothing but by the name of their file.
+    """
+    found = {}
+    for table, needed in _NEEDED.items():
+        has_hint = re.search(FILE_NAMES[table], normalise(file.name)) is not None
+        best = {column: _best(table, column, file) for column in COLUMN_NAMES[table]}
+        strong = sum(score >= 2 for score in best.values())
+        enough = strong >= (_STRONG_WITH_NAME if has_hint else _STRONG)
+        is_near = enough and sum(not best[column] for column in needed) == 1
+        if is_near or (has_hint and not file.has_names):
+            found[table] = (has_hint, strong)
+    return max(found, key=lambda table: found[table]) if found else None
+
+
+def _unknown(file: SourceFile) -> str:
+    """Say what is known of a file that looks like no table, and how to name its table."""
+    by_table = {
+        table: {column: _readings(table, column, file) for column in COLUMN_NAMES[table]} for table in schemas.INPUTS
+    }
+    table = max(by_table, key=lambda t: sum(bool(found) for found in by_table[t].values()))
+    found = {column: max(r, key=lambda one: one.score).source.name for column, r in by_table[table].items() if r}
+    missing = " and ".join(column for column in _NEEDED[table] if column not in found)
+    nearest = ""
+    if found and missing:
+        columns = ", ".join(f"{source} ({column})" for column, source in found.items())
+        nearest = f" As {table} it has {columns}; it lacks {missing}."
+    return (
+        f"{file.place} looks like no table that Regulars reads: what does it hold?{nearest} If it is one, name its "
+        f"table, such as {table if nearest else 'purchases'}={file.place}"
+    )
 
 
 def _table_score(table: str, file: SourceFile) -> float:
@@ -112,17 +199,7 @@ def _table_score(table: str, file: SourceFile) -> float:
     readings = {column: _readings(table, column, file) for column in COLUMN_NAMES[table]}
     best = {column: max((r.score for r in found), default=0) for column, found in readings.items()}
     hint = 2.0 if re.search(FILE_NAMES[table], normalise(file.name)) else 0.0
-    marks = {
-        "purchases": ("purchased_at", "item_id"),
-        "items": ("item_id", "title"),
-        "reviews": ("text",),
-        "searches": ("query",),
-        "questions": ("text", "answer"),
-        "articles": ("title", "body"),
-        "optouts": ("user_id",),
-        "customers": ("user_id",),
-        "events": ("user_id", "item_id", "kind", "happened_at"),
-    }[table]
+    marks = _NEEDED[table]
     if any(not best[column] for column in marks):
         return 0.0
     if table == "optouts":
@@ -393,9 +470,21 @@ def _fill_gaps(table: str, file: SourceFile, guesses: dict[str, ColumnGuess]) ->
             column,
             constant if column.endswith(("_at", "_id")) else None,
             "no column of the file has such a name",
-            question="which column, or which constant, is it?",
+            question=f"which column, or which constant, is it?{_unused(file, guesses)}",
             proposed=True,
         )
+
+
+def _unused(file: SourceFile, guesses: Mapping[str, ColumnGuess]) -> str:
+    """Name the columns that no guess uses; those of lines without a header with the shapes of their values."""
+    used = {guess.source for guess in guesses.values()}
+    names = [
+        column.name if file.has_names else f"{column.name} ({' | '.join(_samples(column))})"
+        for column in file.columns
+        if column.name not in used
+    ]
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f" Unused columns: {', '.join(names[:_LISTED])}{more}" if names else ""
 
 
 def _row_questions(table: str, file: SourceFile, guesses: dict[str, ColumnGuess]) -> list[str]:
@@ -428,21 +517,44 @@ def _state_questions(column: SourceColumn) -> list[str]:
     ]
 
 
-def _joins(files: Sequence[SourceFile]) -> list[str]:
-    """Ask about orders and order lines in two files: neither alone says who bought what."""
+#: Columns of purchases that an order line has, whatever the order calls by the same name.
+_OF_LINES = ("item_id", "quantity", "unit_price", TITLE)
+
+
+def find_orders_and_lines(files: Sequence[SourceFile]) -> OrdersAndLines | None:
+    """Return the first pair of orders and order lines: neither alone says who bought what. None without such a pair."""
     found = [
         (file, {c: _best("purchases", c, file) for c in ("order_id", "user_id", "purchased_at", "item_id")})
         for file in files
     ]
     heads = [f for f, has in found if has["order_id"] and has["user_id"] and has["purchased_at"] and not has["item_id"]]
     lines = [f for f, has in found if has["order_id"] and has["item_id"] >= 2 and not has["user_id"]]
-    return [
-        f"{head.paths[0]} says who bought and {line.paths[0]} says what: name both under sources, and join them in "
-        f"inputs.purchases.query, FROM {normalise(head.name)} h JOIN {normalise(line.name)} l ON "
-        f"h.{_order_key(head)} = l.{_order_key(line)}"
-        for head in heads
-        for line in lines
-    ]
+    return _joined(heads[0], lines[0]) if heads and lines else None
+
+
+def _joined(orders: SourceFile, lines: SourceFile) -> OrdersAndLines:
+    """Join the two by the order's id. Of columns with one name, the lines' is taken for what only a line says."""
+    ours = {r.source.name for column in _OF_LINES for r in _readings("purchases", column, lines)}
+    taken = {column.name.lower(): ("l", column) for column in lines.columns}
+    for column in orders.columns:
+        if column.name not in ours or column.name.lower() not in taken:
+            taken[column.name.lower()] = ("h", column)
+    columns = [(alias, column) for alias, column in taken.values() if column.kind != "nested"]
+    listed = ",\n  ".join(f"{alias}.{column.sql} AS {quoted_name(column.name)}" for alias, column in columns)
+    query = f"SELECT\n  {listed}\nFROM orders h JOIN order_lines l ON h.{_order_key(orders)} = l.{_order_key(lines)}"
+    joined = SourceFile(
+        (*orders.paths, *lines.paths),
+        "query",
+        {},
+        tuple(replace(column, sql=quoted_name(column.name)) for _, column in columns),
+        lines.rows,
+        (
+            f"{orders.place} says who bought and {lines.place} says what: the query joins them. Is that right?",
+            *orders.questions,
+            *lines.questions,
+        ),
+    )
+    return OrdersAndLines(orders, lines, query, joined)
 
 
 def _order_key(file: SourceFile) -> str:

@@ -107,9 +107,9 @@ def _newest_metadata(spark: SparkSession, root: str, key: str) -> str:
     candidates = sorted(name for name, number in numbers.items() if number == newest)
     if len(candidates) != 1:
         raise InputError(
-            f"{key}.path: the Iceberg table {root} has {len(candidates)} metadata files of version {newest}, so its folder "
-            f"does not say which is valid. Name the table of its catalog with {key}.table, with Iceberg's jar in "
-            "spark.jars, or export it as Parquet."
+            f"{key}.path: the Iceberg table {root} has {len(candidates)} metadata files of version {newest}, so its "
+            f"folder does not say which is valid. Name the table of its catalog with {key}.table, with Iceberg's jar "
+            "in spark.jars, or export it as Parquet."
         )
     return candidates[0]
 

@@ -32,6 +32,9 @@ import python_calamine
 from jobs.spark.errors import InputError
 
 SAMPLE_ROWS, SAMPLE_BYTES = 20_000, 16 * 2**20
+MAX_COLUMNS = 1000
+#: Longer values are cut: their start says what they are.
+_VALUE_CHARACTERS = 2000
 #: Memory that reading a spreadsheet may take.
 _SHEET_BYTES = 4 * 2**30
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
@@ -72,11 +75,23 @@ class SourceFile:
     rows: int
     #: What the file leaves open, one question a line.
     questions: tuple[str, ...] = field(default=())
+    #: Name of a table of Spark's catalog, which has no paths.
+    table: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the first file, without its endings."""
-        return self.paths[0].name.split(".")[0]
+        """The name of the first file without its endings, or of the table without its catalog and schema."""
+        return self.table.rpartition(".")[2] if self.table else self.paths[0].name.split(".")[0]
+
+    @property
+    def place(self) -> str:
+        """Where the rows are, as text for a message."""
+        return self.table or str(self.paths[0])
+
+    @property
+    def has_names(self) -> bool:
+        """Whether the columns have names; those of lines without a header are called _c0, _c1, …"""
+        return not all(re.fullmatch(r"_c\d+", column.name) for column in self.columns)
 
 
 def read_files(paths: Sequence[Path], converted: Path, replace: bool = False) -> list[SourceFile]:
@@ -89,10 +104,19 @@ def read_files(paths: Sequence[Path], converted: Path, replace: bool = False) ->
     found: dict[tuple[object, ...], SourceFile] = {}
     for path in paths:
         for one in _looked_at(path, converted, replace):
+            _refuse_wide(path, len(one.columns))
             key = (one.format, tuple(sorted(one.options.items())), tuple(c.name for c in one.columns))
             same = found.get(key)
             found[key] = one if same is None else _join(same, one)
     return list(found.values())
+
+
+def _refuse_wide(path: Path, columns: int) -> None:
+    if columns > MAX_COLUMNS:
+        raise InputError(
+            f"{path} has {columns:,} columns; at most {MAX_COLUMNS:,} are looked at. Leave out those that are no part "
+            "of purchases, items or reviews, then run the command again."
+        )
 
 
 def _join(first: SourceFile, second: SourceFile) -> SourceFile:
@@ -210,6 +234,8 @@ def _starts_as_json(path: Path) -> bool:
 def _csv(path: Path, questions: Sequence[str] = ()) -> SourceFile:
     text, encoding, asked = _text(path)
     questions = [*questions, *filter(None, [asked])]
+    first_line = text.partition("\n")[0]
+    _refuse_wide(path, 1 + max(first_line.count(separator) for separator in ",;\t|"))  # the sniffer would take minutes
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder, "sample.csv")
         copy.write_text(text, encoding="utf-8", newline="")
@@ -228,7 +254,10 @@ def _csv(path: Path, questions: Sequence[str] = ()) -> SourceFile:
     if not dialect["header"]:
         options["header"] = False
         names = [f"_c{number}" for number in range(len(names))]
-        questions.append(f"{path.name} has no line with the names of its columns: which are they? Add such a line")
+        questions.append(
+            f"{path.name} has no line with the names of its columns, so they are called _c0, _c1, …: which is which? "
+            "Or add such a line"
+        )
     repeated = {name for name in names if [n.lower() for n in names].count(name.lower()) > 1}
     if repeated:
         questions.append(f"{path.name} has the column {min(repeated)} twice: rename one of them")
@@ -236,7 +265,7 @@ def _csv(path: Path, questions: Sequence[str] = ()) -> SourceFile:
         names, columns = _quoted_lines(names[0], rows)
         questions.append(f"each line of {path.name} is one quoted field; from_csv splits it")
         return SourceFile((path,), "csv", options, columns, len(rows), tuple(questions))
-    columns = tuple(_column(name, quoted_name(name), "text", values) for name, values in _by_column(names, rows))
+    columns = tuple(sampled_column(name, quoted_name(name), "text", values) for name, values in _by_column(names, rows))
     return SourceFile((path,), "csv", options, columns, len(rows), tuple(questions))
 
 
@@ -301,7 +330,7 @@ def _quoted_lines(header: str, rows: Sequence[tuple[Any, ...]]) -> tuple[list[st
     whole = f"from_csv({quoted_name(header)}, '{fields}')"
     split = [next(csv.reader([row[0] or ""]), []) for row in rows]
     values = {name: [line[i] if i < len(line) else None for line in split] for i, name in enumerate(names)}
-    return names, tuple(_column(name, f"{whole}.{quoted_name(name)}", "text", values[name]) for name in names)
+    return names, tuple(sampled_column(name, f"{whole}.{quoted_name(name)}", "text", values[name]) for name in names)
 
 
 def _json(path: Path) -> SourceFile:
@@ -329,7 +358,7 @@ def _json(path: Path) -> SourceFile:
         nested = any(isinstance(value, list) for value in values)
         sql = ".".join(quoted_name(part) for part in name)
         shown = [None if v is None else json.dumps(v) if isinstance(v, list) else _as_text(v) for v in values]
-        columns.append(_column(".".join(name), sql, "nested" if nested else "text", shown))
+        columns.append(sampled_column(".".join(name), sql, "nested" if nested else "text", shown))
         if nested and any(isinstance(v, list) and v and isinstance(v[0], dict) for v in values):
             questions.append(
                 f"{'.'.join(name)} of {path.name} is a list: does each of its elements belong in a row of its own? "
@@ -355,7 +384,8 @@ def _parquet(path: Path, paths: tuple[Path, ...]) -> SourceFile:
             raise InputError(f"{path} is not Parquet: write it again, then run the command again.") from None
         types = {name: str(kind) for name, kind in zip(read.columns, read.types, strict=True)}
     columns = tuple(
-        _column(name, quoted_name(name), _kind(types[name]), values) for name, values in _by_column(list(types), rows)
+        sampled_column(name, quoted_name(name), _kind(types[name]), values)
+        for name, values in _by_column(list(types), rows)
     )
     questions = [
         f"{name} of {path.name} counts nanoseconds, which Spark does not read: write it in microseconds (pandas: "
@@ -374,7 +404,9 @@ def _orc(path: Path) -> SourceFile:
     except (OSError, ArrowException):
         raise InputError(f"{path} is not ORC: write it again, then run the command again.") from None
     kinds = {f.name: _kind(str(f.type)) for f in table.schema}
-    columns = tuple(_column(n, quoted_name(n), kinds[n], table.column(n).to_pylist()) for n in table.column_names)
+    columns = tuple(
+        sampled_column(n, quoted_name(n), kinds[n], table.column(n).to_pylist()) for n in table.column_names
+    )
     return SourceFile((path,), "orc", {}, columns, table.num_rows)
 
 
@@ -435,8 +467,9 @@ def _by_column(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Iterato
         yield name, [row[number] for row in rows]
 
 
-def _column(name: str, sql: str, kind: Kind, values: Iterable[Any]) -> SourceColumn:
-    texts = [_as_text(value) for value in values]
+def sampled_column(name: str, sql: str, kind: Kind, values: Iterable[Any]) -> SourceColumn:
+    """Return a column with its `values` as text, without blank ones; long ones are cut."""
+    texts = [_as_text(value)[:_VALUE_CHARACTERS] for value in values]
     kept = tuple(text for text in texts if text.strip() and text.strip().lower() not in ("nan", "null", "none", "\\n"))
     return SourceColumn(name, sql, kind, kept, 1 - len(kept) / max(len(texts), 1))
 

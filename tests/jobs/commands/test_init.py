@@ -8,7 +8,7 @@ import io
 import json
 import random
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jobs.commands.init import write_configuration
 from jobs.config.config import load
 from jobs.inputs.guessing import TableGuess, guess_tables
 from jobs.inputs.profiling import read_files
+from jobs.inputs.reader import read_inputs
 from jobs.spark.errors import InputError, UsageError
 
 GOODS = ["Red Teapot", "Cotton Socks", "Oak Table", "Garden Hose", "Desk Lamp", "Wool Blanket", "Bread Knife"]
@@ -347,7 +348,8 @@ def test_nine_of_ten_columns_of_all_layouts_are_mapped_right(tmp_path: Path) -> 
 def written(folder: Path, *names: str, **more: Any) -> tuple[str, str]:
     """The configuration that init writes for the files of the folder, and what it prints."""
     console = Console(file=io.StringIO(), width=1000)
-    files = [folder / name for name in names] or sorted(folder.iterdir())
+    files = [str(folder / name) for name in names] or sorted(map(str, folder.iterdir()))
+    files = more.get("given", files)
     write_configuration(files, folder / "regulars.yaml", more.get("timezone"), more.get("force", False), console)
     return (folder / "regulars.yaml").read_text(encoding="utf-8"), console.file.getvalue()
 
@@ -410,9 +412,87 @@ def test_an_unknown_time_zone_is_a_usage_error(tmp_path: Path) -> None:
 def test_lines_without_a_header_are_asked_for_it(tmp_path: Path) -> None:
     rows = [[e["user"], e["item"], e["at"].isoformat()] for e in events()]
     (tmp_path / "orders.csv").write_bytes(csv_bytes(rows[0], rows[1:]))
+    found, _ = guesses_for(tmp_path)
+    asked = {guess.column: guess for guess in found["purchases"].columns}
+    assert asked["purchased_at"].source == "_c2"
+    assert asked["purchased_at"].question == "is that right?"
+    assert asked["item_id"].proposed
+    assert "Unused columns: _c0 (99999), _c1 (X9999)" in asked["item_id"].question
+    assert "add such a line" in " ".join(found["purchases"].questions)
+    (tmp_path / "orders.csv").rename(tmp_path / "export.csv")
     found, questions = guesses_for(tmp_path)
     assert not found
-    assert "Add such a line" in " ".join(questions)
+    assert f"name its table, such as purchases={tmp_path}/export.csv" in " ".join(questions)
+    text, _ = written(tmp_path, given=[f"purchases={tmp_path}/export.csv"])
+    assert "      # user_id: \"'unknown customer'\"" in text
+
+
+@pytest.mark.parametrize(("missing", "column"), [("ArtNr", "item_id"), ("Belegdatum", "purchased_at")])
+def test_a_table_without_one_needed_column_is_written_with_a_question(missing, column, tmp_path: Path) -> None:
+    head = ["BelegNr", "KdNr", "ArtNr", "Menge", "Einzelpreis", "Belegdatum"]
+    rows = [
+        [e["order"], e["user"], e["item"], e["quantity"], german(e["price"]), e["at"].strftime("%d.%m.%Y")]
+        for e in events()
+    ]
+    (tmp_path / "verkäufe.csv").write_bytes(csv_bytes(head, rows, ";"))
+    found, questions = guesses_for(tmp_path)
+    sources = {guess.column: guess.source for guess in found["purchases"].columns}
+    assert (sources["item_id"], sources["purchased_at"], sources["user_id"]) == ("ArtNr", "Belegdatum", "KdNr")
+    assert not questions
+    place = head.index(missing)
+    head[place] = "Xyz"
+    rows = [[*row[:place], "heute", *row[place + 1 :]] for row in rows]
+    (tmp_path / "verkäufe.csv").write_bytes(csv_bytes(head, rows, ";"))
+    text, printed = written(tmp_path)
+    assert f"      # {column}: " in text
+    assert f"(?) {column}: no column of the file has such a name. which column, or which constant, is it?" in printed
+    assert "Unused columns: Xyz" in printed
+
+
+def test_what_is_known_of_a_file_that_looks_like_no_table_is_said(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(csv_bytes(["KdNr", "Xyz", "Menge"], [[e["user"], "a", 1] for e in events()], ";"))
+    says = r"As purchases it has KdNr \(user_id\), .*; it lacks purchased_at and item_id\. If it is one, name its table"
+    with pytest.raises(UsageError, match=says):
+        written(tmp_path, "t.csv")
+
+
+def test_a_named_table_is_taken_as_it_is_named(tmp_path: Path) -> None:
+    """The file would be a table of purchases, by its columns and by its name."""
+    rows = [[e["user"], e["item"], e["at"].isoformat()] for e in events()]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(["user_id", "item_id", "date"], rows))
+    text, _ = written(tmp_path, given=[f"reviews={tmp_path}/orders.csv"])
+    assert set(load(tmp_path / "regulars.yaml").inputs) == {"reviews"}
+    assert "      # text: " in text
+
+
+def test_a_table_of_the_catalog(spark, tmp_path: Path) -> None:
+    rows = [(e["user"], {"sku": e["item"]}, e["at"], e["text"]) for e in events()]
+    schema = "customer_id long, item struct<sku: string>, ordered_at timestamp, comment string"
+    (tmp_path / "regulars.yaml").write_text("spark: {spark.sql.shuffle.partitions: 4}")
+    spark.createDataFrame(rows, schema).createOrReplaceGlobalTempView("orders")
+    text, _ = written(tmp_path, given=["global_temp.orders"], force=True)
+    purchases = load(tmp_path / "regulars.yaml").inputs["purchases"]
+    assert (purchases.table, purchases.path) == ("global_temp.orders", None)
+    assert purchases.columns["item_id"] == "item.sku"
+    assert purchases.columns["purchased_at"] == "ordered_at"
+    assert "Samples: X9999" in text
+    assert load(tmp_path / "regulars.yaml").spark == {"spark.sql.shuffle.partitions": "4"}
+    spark.catalog.dropGlobalTempView("orders")
+    with pytest.raises(
+        InputError, match=r"no table global_temp\.orders that Spark can read \(TABLE_OR_VIEW_NOT_FOUND\)"
+    ):
+        written(tmp_path, given=["global_temp.orders"], force=True)
+
+
+def test_very_wide_files_and_very_long_values_take_seconds(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text(",".join(f"c{n}" for n in range(20_000)) + "\n" + "1," * 19_999 + "1\n")
+    with pytest.raises(InputError, match=r"wide\.csv has 20,000 columns; at most 1,000 are looked at"):
+        written(tmp_path, "wide.csv")
+    rows = [[e["user"], e["item"], e["at"].isoformat(), e["price"]] for e in events()]
+    rows[7][3] = "1" * 5_000_000
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(["user_id", "item_id", "date", "price"], rows))
+    text, _ = written(tmp_path, "orders.csv")
+    assert len(text) < 10_000
 
 
 def test_numbers_as_ids_are_written_without_a_fraction(tmp_path: Path) -> None:
@@ -455,8 +535,28 @@ def test_orders_and_lines_in_two_files_are_a_question(product: str, tmp_path: Pa
     lines = [[e["order"], e["item"], e["quantity"]] for e in events()]
     (tmp_path / "orders.csv").write_bytes(csv_bytes(["order_id", "customer_id", "ordered_at"], orders))
     (tmp_path / "order_lines.csv").write_bytes(csv_bytes(["order_id", product, "quantity"], lines))
-    _, questions = guesses_for(tmp_path)
-    assert any("FROM orders h JOIN order_lines l ON h.order_id = l.order_id" in question for question in questions)
+    found, _ = guesses_for(tmp_path)
+    assert found["purchases"].join.query.endswith("FROM orders h JOIN order_lines l ON h.order_id = l.order_id")
+    assert "says what: the query joins them. Is that right?" in found["purchases"].questions[0]
+
+
+def test_orders_and_lines_in_two_files_are_joined_with_a_question(spark, tmp_path: Path) -> None:
+    """Both have an id, a note and a price; only the line's price is the product's."""
+    orders = [[e["order"], e["user"], e["at"].isoformat(), 999, "x"] for e in events()]
+    lines = [[n, e["order"], e["item"], e["quantity"], e["price"], "y"] for n, e in enumerate(events())]
+    head = ["order_id", "customer_id", "ordered_at", "price", "note"]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(head, orders, ";"))
+    head = ["id", "order id", "sku", "quantity", "price", "note"]
+    (tmp_path / "order_lines.csv").write_bytes(csv_bytes(head, lines))
+    text, printed = written(tmp_path, timezone="UTC")
+    assert "order_lines.csv says what: the query joins them. Is that right?" in printed
+    config = load(tmp_path / "regulars.yaml")
+    assert set(config.inputs) == {"purchases"}
+    assert config.sources["orders"].options == {"sep": ";"}
+    assert "FROM orders h JOIN order_lines l ON h.order_id = l.`order id`" in text
+    used = read_inputs(spark, config, date(2026, 12, 31), str(tmp_path / "work")).used["purchases"].collect()
+    found = sorted((int(r.order_id), r.user_id, r.item_id, r.quantity, float(r.unit_price)) for r in used)
+    assert found == [(e["order"], str(e["user"]), e["item"], e["quantity"], e["price"]) for e in events()]
 
 
 def test_cancelled_orders_and_rows_without_customer_are_a_question_with_the_condition(tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ def purchases(*users: str, **more: list[Any]) -> pa.Table:
     return pa.table(columns | more)
 
 
+SCHEMA = purchases("u1").schema
+
+
 def config_of(source: object, **columns: str) -> Config:
     names = {name: name for name in ("user_id", "item_id", "purchased_at", "title")} | columns
     inputs = {"purchases": {"columns": names} | (source if isinstance(source, dict) else {"path": str(source)})}
@@ -59,7 +62,7 @@ def catalog(tmp_path: Path) -> SqlCatalog:
 @pytest.fixture
 def table(catalog: SqlCatalog) -> Table:
     """A table from which a customer was deleted: the Parquet file of the first snapshot is still there."""
-    table = catalog.create_table("shop.purchases", purchases().schema)
+    table = catalog.create_table("shop.purchases", SCHEMA)
     table.append(purchases("u1", "u2", "u3"))
     table.delete("user_id = 'u1'")
     return table
@@ -127,7 +130,7 @@ def test_partitions_keep_their_values(spark: SparkSession, tmp_path: Path, catal
 
 
 def test_an_empty_table(spark: SparkSession, tmp_path: Path, catalog: SqlCatalog) -> None:
-    table = catalog.create_table("shop.purchases", purchases().schema)
+    table = catalog.create_table("shop.purchases", SCHEMA)
     with pytest.raises(InputError, match="/purchases has no rows"):
         read(spark, tmp_path, folder(table))
     table.append(purchases("u1"))
