@@ -88,12 +88,17 @@ def run_backfill(
     return nights
 
 
+def refuse_empty_range(first: date, last: date) -> None:
+    """Raise UsageError where the first date is after the last one."""
+    if last < first:
+        raise UsageError(f"--from {first} is after --to {last}: give the older date first")
+
+
 def due_dates(
     spark: SparkSession, config: Config, first: date, last: date, options: BackfillOptions, config_file: str
 ) -> dict[date, tuple[DateState, str]]:
     """Return the dates to run, in order, each with its state and reason. Raises UsageError for an empty range."""
-    if last < first:
-        raise UsageError(f"--from {first} is after --to {last}: give the older date first")
+    refuse_empty_range(first, last)
     store, (today, _) = Store(config.store), current(config, config_file)
     start = first - timedelta(days=options.lookback)
     found = {state.run_date: state for state in date_states(spark, store, days_between(start, last), today)}

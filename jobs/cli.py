@@ -172,7 +172,12 @@ def _usage_error(error: Exception) -> int:
 
 
 def _published_so_far() -> str:
-    """Say what this command has published. A command that has not imported the publishing has published nothing."""
+    """Say what this command has published. A command that has not imported the publishing has published nothing.
+
+    A training publishes nothing: it writes the folder of its model at the end.
+    """
+    if "train" in sys.argv[1:2]:
+        return "The old model stays."
     date_swap = sys.modules.get("jobs.store.date_swap")
     return str(date_swap.published_so_far()) if date_swap else "Nothing was published."
 

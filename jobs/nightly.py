@@ -14,7 +14,7 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
-from jobs.inputs.reader import read_inputs
+from jobs.inputs.reader import read_inputs, tables_of_night
 from jobs.inputs.row_accounting import end_of_date
 from jobs.scoring import models
 from jobs.spark.deadline import Deadline
@@ -26,7 +26,7 @@ from jobs.store.lock import lock
 from jobs.store.publish import publish_staged, recover, stage_tables, temporary_folders
 from jobs.store.store import Store
 from jobs.tables import groups, loyalty
-from jobs.tables.metrics import input_ages, night_metrics, quarantine_counts, table_rows
+from jobs.tables.metrics import input_ages, label_metrics, list_metrics, quarantine_counts, table_rows
 from jobs.tables.purchases_used import purchases_of_date
 from jobs.tables.quarantine import hashed, new_rejections
 from jobs.tables.runs import Night, run_row
@@ -70,7 +70,7 @@ def run_night(
         hash_ids = partial(hashed, key=key, has_pseudonyms=config.privacy.pseudonyms)
         groups.refuse_group_changes(spark, store, config.loyalty)
         with stages.stage("inputs"):
-            inputs = read_inputs(spark, config, run_date, store.work(night.run_id))
+            inputs = read_inputs(spark, config, run_date, store.work(night.run_id), tables_of_night(config))
             night.accounts = inputs.accounts
             night.versions |= inputs.versions
             rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)
@@ -83,20 +83,23 @@ def run_night(
             context = TaskContext(spark, config, store, night.run_id, run_date, inputs.used, shipped)
             outcome = done[task.NAME] = run_task(task, context, night, stages)
             outputs |= outcome.tables
-        with stages.stage("loyalty"):
-            labels = outputs.get("sentiments")
-            outputs["loyalty"], alive = _loyalty(spark, config, night, inputs.used, labels)
+        alive = None
+        if "purchases" in inputs.used:
+            with stages.stage("loyalty"):
+                labels = outputs.get("sentiments")
+                outputs["loyalty"], alive = _loyalty(spark, config, night, inputs.used, labels)
+            outputs["purchases_used"] = purchases_of_date(inputs.used["purchases"], run_date)
         outputs["quarantine"] = reduce(DataFrame.unionByName, [rejected, *map(hash_ids, night.rejected)])
         with stages.stage("metrics"):
-            lists = done[recommend.NAME]
+            lists = done.get(recommend.NAME)
             outputs["metrics"] = _metrics(spark, config, night, outputs, lists, inputs.used, alive)
             gate.refuse_short_lists(outputs["metrics"], store.ledger(recommend.NAME), config.recommend.k)
             gate.refuse_drift(spark, store, run_date, outputs["metrics"], config.gate, unfinished=night.unfinished)
         # Only now: the metrics above are of all lists that were computed, the control group's too.
-        outputs["recommendations"] = groups.published_lists(outputs["recommendations"], config.loyalty, run_date)
+        if lists is not None:
+            outputs["recommendations"] = groups.published_lists(outputs["recommendations"], config.loyalty, run_date)
         night.versions["settings"] = settings_version(config)
         save_settings(spark, store, config)
-        outputs["purchases_used"] = purchases_of_date(inputs.used["purchases"], run_date)
         with stages.stage("publishing"):
             staged = stage_tables(spark, store, night.run_id, run_date, outputs)
         with stages.stage("exchange of folders"):
@@ -134,17 +137,23 @@ def _metrics(
     config: Config,
     night: Night,
     outputs: dict[str, DataFrame],
-    lists: TaskOutcome,
+    lists: TaskOutcome | None,
     used: dict[str, DataFrame],
-    model: loyalty.LoyaltyModel,
+    model: loyalty.LoyaltyModel | None,
 ) -> DataFrame:
     """Compute the night's metrics, over all that was computed."""
-    late = recommend.left_out(lists.asked, lists.results)
     tables = {name: rows for name, rows in night.computed.items() if name in outputs}
     tables["quarantine"] = sum(night.quarantined.values())
-    found = night_metrics(outputs, lists.asked, used["items"], config.recommend.k, late)
-    found = found.unionByName(table_rows(spark, tables))
+    found = table_rows(spark, tables)
+    if lists is not None:
+        late = recommend.left_out(lists.asked, lists.results)
+        found = found.unionByName(
+            list_metrics(outputs["recommendations"], lists.asked, used["items"], config.recommend.k, late)
+        )
+    if "sentiments" in outputs:
+        found = found.unionByName(label_metrics(outputs["sentiments"]))
     found = found.unionByName(quarantine_counts(spark, night.quarantined))
     found = found.unionByName(input_ages(spark, used, end_of_date(night.run_date, config.timezone)))
-    found = found.unionByName(loyalty.model_metrics(spark, model, outputs["loyalty"]))
+    if model is not None:
+        found = found.unionByName(loyalty.model_metrics(spark, model, outputs["loyalty"]))
     return night.keep(spark, found, "metrics")

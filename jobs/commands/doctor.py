@@ -68,7 +68,10 @@ def check_setup(config_file: Path, overrides: Sequence[str], console: Console) -
         table.add_row(mark, *map(escape, (finding.check, finding.found, finding.fix or finding.hint)))
     console.print(table)
     healthy = not any(finding.fix for finding in findings)
-    console.print("All checks passed: a night can run." if healthy else "Fix the lines marked ✗, then run this again.")
+    untrained = any(finding.check.startswith("models.") and finding.hint for finding in findings)
+    passed = "All checks passed: train the models marked !, then a night can run."
+    passed = passed if untrained else "All checks passed: a night can run."
+    console.print(passed if healthy else "Fix the lines marked ✗, then run this again.")
     return healthy
 
 
@@ -156,8 +159,8 @@ def _disk(config: Config) -> Finding:
 
 
 def _models(config: Config, config_file: Path) -> Iterator[Finding]:
-    needed = {"recommend": config.models.recommend}
-    if "reviews" in config.inputs:
+    needed = {"recommend": config.models.recommend} if "purchases" in config.inputs else {}
+    if "reviews" in config.inputs and config.models.sentiment:
         needed["sentiment"] = config.models.sentiment
     if "questions" in config.inputs and config.models.answers:
         needed["answers"] = config.models.answers
@@ -172,14 +175,17 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
             coding = {"recommend": manifest.coding, "sentiment": "classifier"}.get(key, "writer")
             yield Finding(f"models.{key}", f"{path} ({coding}, {model_fingerprint(path)})")
         except checkpoint.CheckpointError as error:
-            train = f"regulars train --config {config_file} --task {key} --as-of <date>"
-            yield Finding(f"models.{key}", "not usable", f"{error} Train one: {train}")
+            train = f"regulars train --config {config_file} --task {key}"
+            if not Path(model).exists() and Path(model).is_absolute():  # a hub id is no path
+                yield Finding(f"models.{key}", f"{model} is not trained yet", hint=f"before the first night: {train}")
+            else:
+                yield Finding(f"models.{key}", "not usable", f"{error} Train one: {train}")
 
 
 def _inputs(config: Config) -> Iterator[Finding]:
     if "purchases" not in config.inputs:
-        fix = "name the table of purchases; with reviews alone, only sentiment can be trained and evaluated"
-        yield Finding("inputs.purchases", "missing", fix)
+        hint = "with reviews alone a night writes labels and no lists; name the table of purchases for lists"
+        yield Finding("inputs.purchases", "missing", hint=hint)
     for table, source in config.inputs.items():
         yield _source(f"inputs.{table}", source)
     for name, named in config.sources.items():
@@ -195,6 +201,6 @@ def _source(key: str, source: SourceSettings) -> Finding:
         names = {name for name in (source.jdbc.user_env, source.jdbc.password_env) if name is not None}
         unset = ", ".join(sorted(names - set(os.environ)))
         fix = f"{key}.jdbc: set the environment variables {unset}" if unset else ""
-        return Finding(key, f"{source.place} (read when a night begins)", fix)
-    checked = "" if source.paths else " (read when a night begins)"
+        return Finding(key, f"{source.place} (its rows: see below)", fix)
+    checked = "" if source.paths else " (its rows: see below)"
     return Finding(key, source.place + checked)

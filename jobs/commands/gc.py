@@ -166,7 +166,7 @@ def _unused_settings(spark: SparkSession, store: Store, config: Config) -> list[
 def _keep_from(spark: SparkSession, store: Store, config: Config) -> date | None:
     """Count back from the newest published date that is not in the future, so an unused store loses nothing more."""
     today = shop_today(config.timezone)
-    dates = [day for day in published_dates(spark, store, "recommendations") if day <= today]
+    dates = [day for day in published_dates(spark, store, "runs") if day <= today]
     return dates[-1] - timedelta(days=config.gc.ledger_days) if dates else None
 
 

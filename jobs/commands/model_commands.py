@@ -79,8 +79,6 @@ def train(
     go_on = f"nightly --run-date {day}"
     if protocol == Protocol.LEAVE_ONE_OUT:
         go_on = "evaluate --protocol leave-one-out"
-    elif "purchases" not in settings.inputs:
-        go_on = f"evaluate --task sentiment --as-of {day}"
     console.print(f"Go on with: regulars {go_on} --config {config}", highlight=False)
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.config.config import Config
-from jobs.inputs.reader import read_inputs
+from jobs.inputs.reader import read_inputs, tables_of_night
 from jobs.scoring import ledger, models
 from jobs.spark import files, parquet
 from jobs.store.dates import DateState, Run, published_runs
@@ -89,7 +89,7 @@ def plan(
                 to_score[task] = missing.count()
                 hits[task] = total - to_score[task]
                 foreseen[task].append((day, missing))
-            customers = asked[recommend.NAME][1].count()
+            customers = asked[recommend.NAME][1].count() if recommend.NAME in asked else 0
             planned.append(PlannedDate(day, reason, customers, hits, to_score, rates.minutes(to_score)))
     console.print(_table(planned))
     return planned
@@ -118,7 +118,7 @@ def _requests(
 ) -> dict[str, tuple[PreparedTask, DataFrame]]:
     """Per task its preparation and the keys of the date's requests (written, one row a request)."""
     found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
-    used = read_inputs(spark, config, day, f"{scratch}/inputs").used
+    used = read_inputs(spark, config, day, f"{scratch}/inputs", tables_of_night(config)).used
     asked = {}
     for task, model in found:
         shipped = models.shipped(spark, model)

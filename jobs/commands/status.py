@@ -65,8 +65,9 @@ def show_status(
         console.print(f"[yellow]Not compared:[/yellow] {escape(problem)}", highlight=False)
     again = [one.run_date for one in found if one.state == "failed"]
     if again:
+        begin = "Train the models above, then go on" if problems else "Go on"
         console.print(
-            f"Go on with: regulars backfill --config {config_file} --from {again[0]} --to {again[-1]} "
+            f"{begin} with: regulars backfill --config {config_file} --from {again[0]} --to {again[-1]} "
             "--reprocess failed",
             highlight=False,
         )

@@ -82,10 +82,11 @@ def backfill(
     overrides: Overrides = None,
 ) -> None:
     """Run the night for the dates of a range that need it, each as of its own end."""
-    from jobs.backfill import BackfillOptions, run_backfill
+    from jobs.backfill import BackfillOptions, refuse_empty_range, run_backfill
 
     settings = load_config(config, overrides)
     dates = parsed_date("--from", first), parsed_run_date("--to", last, settings, future=future)
+    refuse_empty_range(*dates)
     until = parsed_deadline(deadline, settings)
     choices = BackfillOptions(reprocess, order, on_error, versions, lookback)
     run_backfill(session("backfill", settings), settings, *dates, console, str(config), choices, until)
@@ -103,7 +104,7 @@ def plan(
     overrides: Overrides = None,
 ) -> None:
     """Show what a night or a backfill would do and cost. Changes nothing."""
-    from jobs.backfill import BackfillOptions, due_dates
+    from jobs.backfill import BackfillOptions, due_dates, refuse_empty_range
     from jobs.commands.plan import plan as make_plan
 
     if (run_date is None) == (first is None or last is None):
@@ -112,6 +113,7 @@ def plan(
         first, last, reprocess, lookback = run_date, run_date, "all", 0
     settings = load_config(config, overrides)
     dates = parsed_date("--from", str(first)), parsed_date("--to", str(last))
+    refuse_empty_range(*dates)
     choices = BackfillOptions(reprocess, order, versions=versions, lookback=lookback)
     spark = session("plan", settings)
     due = due_dates(spark, settings, *dates, choices, str(config))

@@ -79,6 +79,7 @@ class JdbcSettings(Section):
 class SourceSettings(Section):
     """A table of the shop as it is, which a `query` may use under its name."""
 
+    LONG: ClassVar[frozenset[str]] = frozenset({"version"})  # an id of a snapshot has 64 bits
     KINDS: ClassVar[tuple[Kind, ...]] = ("path", "table", "jdbc")
 
     path: str | list[str] | None = Field(

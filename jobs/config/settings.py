@@ -26,7 +26,9 @@ class Models(Section):
     """The models: a folder that `regulars train` writes, a URI, or a hub id such as gpt2 or hf://org/name."""
 
     recommend: str = Field(default="./models/recommend", description="model that makes the lists")
-    sentiment: str = Field(default="./models/sentiment", description="model that labels reviews")
+    sentiment: str | None = Field(
+        default="./models/sentiment", description="model that labels reviews; null: no labels are written"
+    )
     answers: str | None = Field(
         default=None, description="model that answers customers' questions; without it no answers are written"
     )
@@ -287,7 +289,7 @@ class Config(Section):
     store: str = Field(min_length=1, description="folder or hdfs:// URI of tables and ledger; no object store")
     timezone: str = Field(description="the shop's IANA time zone; its midnight separates dates")
     inputs: dict[str, InputSettings] = Field(
-        description="input tables: purchases, and items or purchases.columns.title; reviews alone for sentiment only"
+        description="input tables: purchases, and items or purchases.columns.title; reviews alone for labels only"
     )
     sources: dict[str, SourceSettings] = Field(
         default={}, description="tables of the shop by the names under which `inputs.<table>.query` reads them"
@@ -361,7 +363,7 @@ class Config(Section):
                 raise ValueError(f"{table}.allow_empty: the key is of optouts only, remove it")
         if "optouts" in inputs and inputs["optouts"].max_bad_files:
             raise ValueError("optouts.max_bad_files: a file that is left out would void its opt-outs; remove the key")
-        if not {"purchases", "reviews"} & set(inputs):  # reviews alone train and evaluate the sentiment model
+        if not {"purchases", "reviews"} & set(inputs):  # reviews alone are labelled
             raise ValueError("purchases is missing: name the table of what customers bought, with its path")
         if "purchases" in inputs and "items" not in inputs and TITLE not in (inputs["purchases"].columns or {}):
             raise ValueError(
@@ -374,6 +376,21 @@ class Config(Section):
     def _names_have_a_table(self) -> Config:
         if self.privacy.name_columns and "customers" not in self.inputs:
             raise ValueError("privacy.name_columns names columns of inputs.customers, which is missing: add that input")
+        return self
+
+    @model_validator(mode="after")
+    def _models_have_their_tables(self) -> Config:
+        if "purchases" in self.inputs:
+            return self
+        if self.models.sentiment is None:
+            raise ValueError(
+                "with reviews alone and models.sentiment: null there is nothing to write: name the folder of the model"
+            )
+        if self.models.answers is not None:
+            raise ValueError(
+                "inputs.purchases is missing: models.answers reads what a customer bought; name the table of what "
+                "customers bought, or remove models.answers"
+            )
         return self
 
     @model_validator(mode="after")

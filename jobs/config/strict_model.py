@@ -10,14 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
 #: Larger whole numbers overflow in Spark, in dates or in arrays.
-_MAX_INT = 2**31 - 1
+_MAX_INT, _MAX_LONG = 2**31 - 1, 2**63 - 1
 
 
 class Section(BaseModel):
     """A section of the file: unknown keys are errors, types are not converted, values never change.
 
-    Numbers are finite and fit into 32 bits. Texts are valid Unicode without NUL.
+    Numbers are finite and fit into 32 bits; those of the keys in LONG fit into 64 bits. Texts are valid Unicode without NUL.
     """
+
+    #: Keys whose numbers may have 64 bits.
+    LONG: ClassVar[frozenset[str]] = frozenset()
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -25,8 +28,9 @@ class Section(BaseModel):
     def _values_are_usable(self) -> Self:
         for name, value in self:
             for one in value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]:
-                if isinstance(one, int) and abs(one) > _MAX_INT:
-                    raise ValueError(f"{name} is too large: write a number up to {_MAX_INT}")
+                largest = _MAX_LONG if name in self.LONG else _MAX_INT
+                if isinstance(one, int) and abs(one) > largest:
+                    raise ValueError(f"{name} is too large: write a number up to {largest}")
                 if isinstance(one, str) and not is_plain_text(one):
                     raise ValueError(f"{name} has a NUL character or half of a surrogate pair: write plain text")
         return self

@@ -70,6 +70,8 @@ def evaluate_sentiment_holdout(
     """
     if "reviews" not in config.inputs:
         raise ConfigurationError("inputs.reviews is missing: name the table of rated reviews")
+    if config.models.sentiment is None:
+        raise ConfigurationError("models.sentiment is null: name the folder of the trained model")
     try:
         path = models.resolve(config.models.sentiment)
         fingerprint, manifest = model_fingerprint(path), read_manifest(path)

@@ -80,6 +80,11 @@ class Inputs:
     versions: dict[str, str]
 
 
+def tables_of_night(config: Config) -> Collection[str]:
+    """Return the tables that a night reads: all, or what is configured where reviews alone are labelled."""
+    return schemas.INPUTS if "purchases" in config.inputs else tuple(config.inputs)
+
+
 def read_inputs(
     spark: SparkSession, config: Config, run_date: date, work: str, wanted: Collection[str] = schemas.INPUTS
 ) -> Inputs:
@@ -93,7 +98,7 @@ def read_inputs(
     if "purchases" in wanted and "purchases" not in config.inputs:
         raise ConfigurationError(
             "inputs.purchases is missing: name the table of what customers bought, with its path. Reviews alone are "
-            "enough for train and evaluate with --task sentiment"
+            "enough for nights of labels, and for train and evaluate with --task sentiment"
         )
     if config.privacy.name_columns and CUSTOMERS in config.inputs and not TEXTS.keys().isdisjoint(wanted):
         wanted = {*wanted, CUSTOMERS}

@@ -59,14 +59,14 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
         manifest = read_manifest(path)
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(
-            f"models.{key}: {error}\nTrain one with: regulars train --config {config_file} --task {key} --as-of <date>"
+            f"models.{key}: {error}\nTrain one with: regulars train --config {config_file} --task {key}"
         ) from None
     is_stock, trained = not (path / MANIFEST_FILE).exists(), manifest.language
     if language and not is_stock and language != trained:
         raise ConfigurationError(
             f"recommend.language is {language}, but models.{key} ({path}) was trained with {trained} prompts: set"
             f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
-            f" {config_file} --task {key} --as-of <date>"
+            f" {config_file} --task {key}"
         )
     dtype = resolved_dtype(dtype)
     return Model(

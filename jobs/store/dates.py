@@ -153,4 +153,7 @@ def _why_stale(run: Run, today: Mapping[str, str]) -> str:
 def _rows(spark: SparkSession, store: Store, day: date, runs: Mapping[date, Run]) -> int | None:
     if day not in runs:
         return None
-    return sum(footer.rows for footer in parquet.footers(spark, store.date_folder("recommendations", day)))
+    for table in ("recommendations", "sentiments"):  # with reviews alone a night writes no lists
+        if found := parquet.footers(spark, store.date_folder(table, day)):
+            return sum(footer.rows for footer in found)
+    return 0

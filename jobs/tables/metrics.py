@@ -25,15 +25,14 @@ from schemas import contract
 _SCHEMA = "metric string, slice string, value double, n bigint"
 
 
-def night_metrics(
-    outputs: Mapping[str, DataFrame], prompts: DataFrame, items: DataFrame, k: int, late: DataFrame | None = None
+def list_metrics(
+    lists: DataFrame, prompts: DataFrame, items: DataFrame, k: int, late: DataFrame | None = None
 ) -> DataFrame:
-    """One row per metric and slice in the `metrics` contract, from the tables of the night.
+    """One row per metric and slice of the night's `lists`, in the `metrics` contract.
 
     Each customer's `excluded` items in `prompts`, and the customers of `late` whom the deadline or a failure left out,
     explain short lists.
     """
-    lists = outputs["recommendations"]
     parts = [
         _one(prompts, "customers", F.count("*").cast("double"), F.count("*")),
         _one(lists.where("rank = 1"), "top_score", F.avg("score"), F.count("*")),
@@ -44,21 +43,22 @@ def night_metrics(
             F.col("customers").cast("double").alias("value"),
             F.col("customers").alias("n"),
         ),
+        *_list_changes(lists),
     ]
-    parts += _list_changes(lists)
-    if "sentiments" in outputs:
-        labelled = outputs["sentiments"]
-        total = labelled.agg(F.count("*").alias("n"))
-        given = labelled.where("label IS NOT NULL").groupBy(F.col("label").alias("slice"))
-        shares = given.agg(F.count("*").alias("rows")).crossJoin(total)
-        parts += [
-            shares.select(
-                F.lit("label_share").alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n"
-            ),
-            _one(labelled, "disagreements", F.avg(F.col("disagrees").cast("int")), F.count("*")),
-            _one(labelled, "abstained", F.avg(F.col("label").isNull().cast("int")), F.count("*")),
-            _one(labelled, "shortened", F.avg(F.col("shortened").cast("int")), F.count("*")),
-        ]
+    return reduce(DataFrame.unionByName, parts).where("value IS NOT NULL")
+
+
+def label_metrics(labelled: DataFrame) -> DataFrame:
+    """One row per metric and slice of the table `sentiments`, in the `metrics` contract."""
+    total = labelled.agg(F.count("*").alias("n"))
+    given = labelled.where("label IS NOT NULL").groupBy(F.col("label").alias("slice"))
+    shares = given.agg(F.count("*").alias("rows")).crossJoin(total)
+    parts = [
+        shares.select(F.lit("label_share").alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n"),
+        _one(labelled, "disagreements", F.avg(F.col("disagrees").cast("int")), F.count("*")),
+        _one(labelled, "abstained", F.avg(F.col("label").isNull().cast("int")), F.count("*")),
+        _one(labelled, "shortened", F.avg(F.col("shortened").cast("int")), F.count("*")),
+    ]
     return reduce(DataFrame.unionByName, parts).where("value IS NOT NULL")
 
 

@@ -40,8 +40,8 @@ MIN_CUSTOMERS = 5
 
 
 def is_wanted(config: Config) -> bool:
-    """Every night writes lists."""
-    return True
+    """Lists are written where purchases are configured; with reviews alone there are none."""
+    return "purchases" in config.inputs
 
 
 def find_model(config: Config, config_file: str) -> Model:

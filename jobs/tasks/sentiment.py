@@ -14,6 +14,7 @@ from jobs.scoring import ledger, models
 from jobs.scoring.ledger import Results
 from jobs.scoring.models import Dtype, Model
 from jobs.scoring.waves import AnswerTerms
+from jobs.spark.errors import ConfigurationError
 from jobs.spark.executor_files import local_folder
 from jobs.tables import sentiments
 from jobs.tasks.task import PreparedTask, TaskContext
@@ -31,12 +32,14 @@ TRAINER = "jobs.training.train_sentiment"
 
 
 def is_wanted(config: Config) -> bool:
-    """Labels are written where reviews are configured."""
-    return "reviews" in config.inputs
+    """Labels are written where reviews and a model for them are configured."""
+    return config.models.sentiment is not None and "reviews" in config.inputs
 
 
 def find_model(config: Config, config_file: str) -> Model:
     """Find `models.sentiment`."""
+    if config.models.sentiment is None:
+        raise ConfigurationError("models.sentiment is null: name the folder of the trained model")
     return models.find(NAME, config.models.sentiment, config_file, dtype=config.models.dtype)
 
 
@@ -77,7 +80,7 @@ def requests(context: TaskContext) -> DataFrame:
         also_hash=F.when(F.col("category") != "", F.sha2("category", 256)).otherwise(""),
     )
     due = sentiments.reviews_of(used["reviews"], context.run_date, settings.lookback_days)
-    items = used["items"] if context.model.reads_category else None
+    items = used.get("items") if context.model.reads_category else None
     due = sentiments.with_clean_text(sentiments.with_category(due, items))
     return due.withColumns({"key": key, "prompt_hash": F.substring(F.sha2("prompt", 256), 1, 32)})
 

@@ -78,8 +78,8 @@ def test_the_newest_snapshot_is_read_and_recorded(spark: SparkSession, tmp_path:
     assert users(found) == ["u3"]
     assert found.versions == {"inputs.purchases.version": str(second)}
     [rejected] = found.quarantine.collect()
-    assert rejected.source_file.startswith("file:/")
-    assert "/purchases/data/" in rejected.source_file
+    [live] = table.scan().plan_files()
+    assert live.file.file_path.endswith(f"/purchases/data/{rejected.source_file}")
     found = read(spark, tmp_path, {"path": folder(table), "format": "iceberg", "version": first})
     assert (users(found), found.versions) == (["u1", "u2", "u3"], {"inputs.purchases.version": str(first)})
     with pytest.raises(InputError, match=r"inputs\.purchases\.version: the Iceberg table .* has no snapshot 7"):
@@ -172,5 +172,5 @@ def test_row_deletes_are_refused(table: Table) -> None:
         def plan_files(self) -> list[FileScanTask]:
             return [FileScanTask(task.file, {removed})]
 
-    with pytest.raises(InputError, match=r"k\.path: the Iceberg table /lake/p has row deletes, .* rewrite_data_files"):
+    with pytest.raises(InputError, match=r"k\.path: the Iceberg table /lake/p has row deletes, .*\.rewrite_data_files"):
         _live_files(table, Planned(), "/lake/p", "k")
