@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,7 +16,8 @@ _MAX_INT, _MAX_LONG = 2**31 - 1, 2**63 - 1
 class Section(BaseModel):
     """A section of the file: unknown keys are errors, types are not converted, values never change.
 
-    Numbers are finite and fit into 32 bits; those of the keys in LONG fit into 64 bits. Texts are valid Unicode without NUL.
+    Numbers are finite and fit into 32 bits; those of the keys in LONG fit into 64 bits. Texts are valid Unicode
+    without NUL.
     """
 
     #: Keys whose numbers may have 64 bits.
