@@ -440,4 +440,4 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Suggest the choice that is most similar to `name`, and list all choices."""
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=1)
-    return (f"did you mean {near[0]}? " if near else "") + f"There are {', '.join(known)}."
+    return f"did you mean {near[0]}? It is one of {', '.join(known)}." if near else f"it is one of {', '.join(known)}."

@@ -41,25 +41,26 @@ def compare_with_baselines(
     """Return the figures of the lists and of every baseline on the same customers.
 
     `known` holds each customer's purchases that the baselines learn from, `sellable` the items that may be listed.
-    `new_only` drops earlier purchases from the relevant items and from the lists.
+    `new_only` drops earlier purchases from the relevant items and from the lists. Slots that they fill in a customer's
+    list are judged for no ranker, and a customer without other slots is left out: such a list answers another question.
     The result has `customers` and, where there are any, `slices` and per ranker `metric@k -> {value, low, high}`.
     """
-    asked = []
+    k = max(ks)
+    asked, excluded, listed, slots = [], [], [], []
     for one in judged:
-        relevant = set(one.after) - set(one.before) if new_only else set(one.after)
-        if relevant:
+        left_out = set(one.before) if new_only else set()
+        relevant = set(one.after) - left_out
+        free = k - sum(item in left_out for item in one.listed[:k])
+        if relevant and free:
             asked.append((one, relevant))
+            excluded.append(left_out)
+            listed.append([item for item in one.listed if item not in left_out][:free])
+            slots.append(free)
     figures: dict[str, Any] = {"customers": len(asked)}
     if not asked:
         return figures
     before = [one.before for one, _ in asked]
-    excluded = [set(one.before) if new_only else set() for one, _ in asked]
     popular = baselines.popularity(known, set(sellable))
-    k = max(ks)
-    listed = [
-        [item for item in one.listed if item not in left_out][:k]
-        for (one, _), left_out in zip(asked, excluded, strict=True)
-    ]
     rankers = {
         "model": listed,
         "co-purchase": baselines.CoPurchases.fit(known).recommend(before, popular, excluded, k),
@@ -67,6 +68,9 @@ def compare_with_baselines(
     }
     if not new_only:
         rankers["buy again"] = baselines.recommend_again(before, popular, k)
+    rankers = {
+        name: [list(one[:free]) for one, free in zip(lists, slots, strict=True)] for name, lists in rankers.items()
+    }
     counts = Counter(item for history in known for item in history)
     relevant_items = [relevant for _, relevant in asked]
     for ranker, lists in rankers.items():

@@ -70,14 +70,14 @@ def open_query(spark: SparkSession, query: str, key: str, sources: Sequence[str]
         condition, parameters = error.getCondition() or "", error.getMessageParameters() or {}
         if condition == "TABLE_OR_VIEW_NOT_FOUND":
             missing = parameters.get("relationName", "").replace("`", "")
-            known = did_you_mean(missing, sources) if sources else "The section sources names none."
+            known = did_you_mean(missing, sources) if sources else "the section sources names none."
             raise InputError(
                 f"{key}: {missing} is neither a source nor a table of the catalog; {known} Correct the query or add "
                 f"sources.{missing}, then run the command again."
             ) from None
         if condition.startswith("UNRESOLVED_COLUMN"):
             read = [name for name in sources if _has_word(query, name) and spark.catalog.tableExists(name)]
-            tables = " ".join(f"{name}: {describe_columns(spark.table(name))}" for name in read)
+            tables = " ".join(f"The source {name}: {describe_columns(spark.table(name))}" for name in read)
             raise InputError(
                 f"{key}: there is no column {parameters.get('objectName')}. {tables} Correct the query, then run the "
                 "command again."

@@ -51,6 +51,19 @@ def test_new_items_only():
     assert found["popularity"]["model_more_hit@2"]["value"] == 0
 
 
+def test_slots_of_bought_items_are_judged_for_nobody():
+    """Popularity without tea is jam, then ink: it finds ink only with a second slot, which tea fills in the list."""
+    judged = [JudgedCustomer(listed=["tea", "pen"], before=["tea"], after=["ink"])]
+    found = compare_with_baselines(judged, KNOWN, SELLABLE, [2], new_only=True)
+    assert (found["customers"], found["popularity"]["hit@2"]["value"]) == (1, 0)
+    free = [JudgedCustomer(listed=["mug", "pen"], before=["tea"], after=["ink"])]
+    assert compare_with_baselines(free, KNOWN, SELLABLE, [2], new_only=True)["popularity"]["hit@2"]["value"] == 1
+    full = [JudgedCustomer(listed=["tea", "jam"], before=["tea", "jam"], after=["ink"])]
+    assert compare_with_baselines(full, KNOWN, SELLABLE, [2], new_only=True) == {"customers": 0}
+    short = [JudgedCustomer(listed=["pen"], before=["tea"], after=["ink"])]
+    assert compare_with_baselines(short, KNOWN, SELLABLE, [2], new_only=True)["popularity"]["hit@2"]["value"] == 1
+
+
 def test_all_items():
     found = compare_with_baselines(JUDGED, KNOWN, SELLABLE, [1, 2], new_only=False)
     assert found["customers"] == 2

@@ -133,14 +133,14 @@ def test_tables_of_the_catalog(spark: SparkSession, shop: Path) -> None:
             "SELECT * FROM order",
             "inputs.purchases.query: order is neither a source nor a table of the catalog; did you me",
         ),
-        ("SELECT * FROM order JOIN lines", "did you mean orders? There are"),
+        ("SELECT * FROM order JOIN lines", "did you mean orders? It is one of"),
         (
             "SELECT o.customer FROM orders o",
-            "there is no column `o`.`customer`. orders: It has order_id, customer_id, ",
+            "there is no column `o`.`customer`. The source orders: It has order_id, customer_id, ",
         ),
         (
             "SELECT o.customer FROM orders o JOIN lines l",
-            "lines: It has order_id, sku, quantity. Correct the",
+            "The source lines: It has order_id, sku, quantity. Correct the",
         ),
         ("SELECT 行 FROM orders", "inputs.purchases.query: SQL needs backquotes around the name 行: `行`. Correct"),
         ("SELECT * FORM orders", "inputs.purchases.query: Syntax error"),
