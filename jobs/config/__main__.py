@@ -32,8 +32,8 @@ exists; `hf://org/name` always is a hub id.
 **One key for one run.** `--set a.b=c` overrides one key and can be repeated: `--set recommend.k=20`. The value is YAML.
 Relative paths in it are relative to the file, too.
 
-**Mistakes.** Unknown keys and wrong types are errors: one message names those of all sections, with exit code 2. Messages
-never show values, which may be passwords.
+**Mistakes.** Unknown keys and wrong types are errors: one message names those of all sections, with exit code 2.
+Messages never show values, which may be passwords.
 
 **Columns.** `inputs.<table>.columns` maps each column of the contract (`schemas/README.md`) to a column of the source
 or to a Spark SQL expression over the columns of the source:
