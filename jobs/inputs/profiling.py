@@ -41,7 +41,11 @@ _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _TEXTS = (".csv", ".tsv", ".txt", ".tab", ".psv", ".json", ".jsonl", ".ndjson")
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz")
 _TABLE_FORMATS = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi"}
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", ":": "colons", " ": "spaces"}
+_AFTERWARDS = {
+    "Delta": "In the configuration that is written, path may be the folder of the table.",
+    "Iceberg": "In the configuration that is written, path may be the folder of the table.",
+    "Hudi": "In the configuration that is written, name the table of its catalog with table.",
+}
 
 Kind = Literal["text", "number", "time", "boolean", "nested"]
 
@@ -179,8 +183,8 @@ def _folder(path: Path) -> SourceFile:
     for marker, name in _TABLE_FORMATS.items():
         if (path / marker).is_dir():
             raise InputError(
-                f"{path} is a {name} table, whose files also hold deleted rows: write the rows of its present version "
-                "as Parquet, and name that folder."
+                f"{path} is a {name} table, whose files also hold deleted rows: write some rows of its present version "
+                f"as Parquet, and name that file. {_AFTERWARDS[name]}"
             )
     files = sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith(("_", ".")))
     if not files:

@@ -56,8 +56,7 @@ def main() -> None:
                 "processor seconds": f"{processor_seconds() - used:.0f}",
                 "exit code": str(done.returncode),
             }
-            # Before the first training, doctor rightly says that the models are missing.
-            if done.returncode and command[0] != "doctor":
+            if done.returncode:
                 failed.append(command[0])
                 console.print(done.stderr[-2500:], markup=False, highlight=False)
         minutes = (time.perf_counter() - begun) / 60
