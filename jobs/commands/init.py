@@ -46,7 +46,7 @@ def write_configuration(
     if timezone is not None and timezone not in zoneinfo.available_timezones():
         raise UsageError(f"--timezone is {timezone}: write an IANA time zone, such as Europe/Berlin or Asia/Shanghai")
     spark_settings = _spark_settings(config)
-    sources, named = _read(files, config, force, spark_settings)
+    sources, named = _read(files, config, force, timezone, spark_settings)
     guesses, questions = guess_tables(sources, named)
     if not guesses:
         raise UsageError(
@@ -70,7 +70,7 @@ def _spark_settings(config: Path) -> dict[str, str]:
 
 
 def _read(
-    files: Sequence[str], config: Path, replace: bool, spark_settings: Mapping[str, str]
+    files: Sequence[str], config: Path, replace: bool, timezone: str | None, spark_settings: Mapping[str, str]
 ) -> tuple[list[SourceFile], dict[str, list[SourceFile]]]:
     """Look at each place; return those without a table's name, and the others by table."""
     places: dict[str, list[str]] = {}
@@ -88,7 +88,8 @@ def _read(
             from jobs.inputs.catalog_tables import read_catalog
             from jobs.spark.session import create_session
 
-            found[table] += read_catalog(create_session("regulars init", conf=spark_settings), in_catalog)
+            session = create_session("regulars init", timezone=timezone or "UTC", conf=spark_settings)
+            found[table] += read_catalog(session, in_catalog)
     return found.pop("", []), found
 
 

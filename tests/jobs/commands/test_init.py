@@ -466,12 +466,13 @@ def test_a_named_table_is_taken_as_it_is_named(tmp_path: Path) -> None:
     assert "      # text: " in text
 
 
-def test_a_table_of_the_catalog(spark, tmp_path: Path) -> None:
+def test_a_table_of_the_catalog(spark, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("jobs.spark.session.create_session", lambda *_, **__: spark)  # keeps its settings
     rows = [(e["user"], {"sku": e["item"]}, e["at"], e["text"]) for e in events()]
     schema = "customer_id long, item struct<sku: string>, ordered_at timestamp, comment string"
     (tmp_path / "regulars.yaml").write_text("spark: {spark.sql.shuffle.partitions: 4}")
     spark.createDataFrame(rows, schema).createOrReplaceGlobalTempView("orders")
-    text, _ = written(tmp_path, given=["global_temp.orders"], force=True)
+    text, _ = written(tmp_path, given=["global_temp.orders"], force=True, timezone="Europe/London")
     purchases = load(tmp_path / "regulars.yaml").inputs["purchases"]
     assert (purchases.table, purchases.path) == ("global_temp.orders", None)
     assert purchases.columns["item_id"] == "item.sku"
@@ -482,7 +483,7 @@ def test_a_table_of_the_catalog(spark, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"no table global_temp\.orders that Spark can read \(TABLE_OR_VIEW_NOT_FOUND\)"
     ):
-        written(tmp_path, given=["global_temp.orders"], force=True)
+        written(tmp_path, given=["global_temp.orders"], force=True, timezone="Europe/London")
 
 
 def test_very_wide_files_and_very_long_values_take_seconds(tmp_path: Path) -> None:
@@ -549,7 +550,7 @@ def test_orders_and_lines_in_two_files_are_joined_with_a_question(spark, tmp_pat
     (tmp_path / "orders.csv").write_bytes(csv_bytes(head, orders, ";"))
     head = ["id", "order id", "sku", "quantity", "price", "note"]
     (tmp_path / "order_lines.csv").write_bytes(csv_bytes(head, lines))
-    text, printed = written(tmp_path, timezone="UTC")
+    text, printed = written(tmp_path, timezone="Europe/London")
     assert "order_lines.csv says what: the query joins them. Is that right?" in printed
     config = load(tmp_path / "regulars.yaml")
     assert set(config.inputs) == {"purchases"}
