@@ -104,7 +104,6 @@ def test_wrong_usage_is_2(capfd, shop, arguments, names):
         ("timezone: Europe/London", "timezone: Europe/Londn", ["timezone", "Londn"]),
         ("recommend: {k: 10,", "recommend: {k: ten,", ["recommend.k", "whole number"]),
         ("recommend: {k: 10,", "recommend: {k: 10, kk: 1,", ["recommend.kk"]),
-        ("  purchases: {path: data/purchases}\n", "", ["purchases"]),
         ("inputs:", "inputs: [", ["regulars.yaml"]),
     ],
 )
@@ -247,9 +246,9 @@ def test_doctor_says_what_reviews_alone_are_good_for(capfd, broken, tmp_path):
         f"{{store: {tmp_path}/store, timezone: UTC, inputs: {{reviews: {{path: {broken}/data/reviews}}}}}}"
     )
     code, output = run(capfd, "doctor", "--config", str(tmp_path / "regulars.yaml"))
-    assert code == 2
+    assert code == 0, output
     assert "inputs.purchases" in output
-    assert "with reviews alone" in " ".join(output.split())
+    assert "with reviews alone a night writes labels and no lists" in " ".join(output.split())
 
 
 def test_doctor_hints_at_libraries_compiled_in_every_process_and_calls_the_shop_healthy(capfd, broken, monkeypatch):
