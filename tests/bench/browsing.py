@@ -7,8 +7,8 @@ Each seed draws a shop and trains one model with purchases, searches and reviews
 * events: the table events, as a night reads it;
 * clicks: each `clicked_item_id` of a search is a view;
 * category: the title of each product is followed by its category;
-* planted: a control, in which half of all purchases follow a view of one to three days before. It shows that the model
-  learns from views where they say something.
+* planted: a control, in which half of all purchases follow a view of one to three days before. It shows whether the
+  model learns from views that say much.
 
 All are trained on the same days and judged by the new products that the same customers bought in the seven days after
 them. NDCG@10 is compared customer by customer, with a 95% bootstrap interval over the customers of all seeds. It also
