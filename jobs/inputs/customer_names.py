@@ -31,7 +31,7 @@ def without_customer_names(used: Mapping[str, DataFrame], name_columns: Sequence
         raise ConfigurationError(
             f"privacy.name_columns: customers has no column {', '.join(lacking)}; it has {', '.join(customers.columns)}"
         )
-    known = F.array_compact(F.array(*(F.col(column).cast("string") for column in name_columns)))
+    known = F.array_compact(F.array(*(F.col(f"`{column}`").cast("string") for column in name_columns)))
     named = customers.select("user_id", known.alias(_NAMES))
     for table, columns in TEXTS.items():
         if table in tables:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from jobs.config.settings import Config
 from jobs.inputs.customer_names import without_customer_names
+from jobs.inputs.reader import read_inputs
 from jobs.spark.errors import ConfigurationError
 from tests.rows import frame
 
@@ -47,3 +53,24 @@ def test_without_configured_columns_the_tables_are_the_same(used):
 def test_a_column_that_customers_lack_is_named(used):
     with pytest.raises(ConfigurationError, match=r"customers has no column nick; it has user_id, first, last, region"):
         without_customer_names(used, ["first", "nick"])
+
+
+def test_a_reader_of_texts_reads_the_names_too(spark, tmp_path):
+    tables = {
+        "searches": {
+            "user_id": ["u1", "u2"],
+            "query": ["mug for anna", "anna lamp"],
+            "searched_at": [dt.datetime(2026, 6, 1)] * 2,
+        },
+        "customers": {"user_id": ["u1", "u2"], "first.name": ["Anna", "Ben"]},
+    }
+    for table, columns in tables.items():
+        pq.write_table(pa.table(columns), tmp_path / f"{table}.parquet")
+    inputs = {table: {"path": str(tmp_path / f"{table}.parquet")} for table in (*tables, "purchases", "items")}
+    content = {"store": "s", "timezone": "Europe/London", "inputs": inputs, "privacy": {"name_columns": ["first.name"]}}
+    config = Config.model_validate(content)
+    found = read_inputs(spark, config, dt.date(2026, 6, 30), str(tmp_path / "work"), ("searches",))
+    assert {row.user_id: row.query for row in found.used["searches"].collect()} == {
+        "u1": "mug for [NAME]",
+        "u2": "anna lamp",
+    }
