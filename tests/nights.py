@@ -136,7 +136,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait until something is true of a running night; AssertionError, with what it said, where it ended before."""
-    for _ in range(3000):
+    for _ in range(12_000):  # ten minutes: a busy machine takes some to start a JVM
         if what():
             return
         assert process.poll() is None, process.communicate()[0]

@@ -79,16 +79,19 @@ def end_at_random(place: Place, command: str, number: int, scratch: Path, genera
     # Java's temporary files are Spark's: they go with the JVM.
     local = f"spark.spark.local.dir={scratch}"
     process = place.start(command, local, pauses=["intent-opened"] if command in SHORT else [])
-    if command in SHORT:
-        wait_until_stopped(process)
-        os.kill(process.pid, signal.SIGCONT)
-    else:
-        lock, scratches = place.store / "lock", place.store / "scratch"
-        wait_for(lambda: lock.read_text() or list(scratches.glob("*.live")), process)
-    time.sleep(generator.uniform(0, SECONDS[command]))
-    family = children(process)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
+    try:
+        if command in SHORT:
+            wait_until_stopped(process)
+            os.kill(process.pid, signal.SIGCONT)
+        else:
+            lock, scratches = place.store / "lock", place.store / "scratch"
+            wait_for(lambda: lock.read_text() or list(scratches.glob("*.live")), process)
+        time.sleep(generator.uniform(0, SECONDS[command]))
+        family = children(process)
+        process.send_signal(number)
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
     ended = -signal.SIGKILL if number == signal.SIGKILL else 130
     assert process.returncode in (0, ended), f"{where}: {said}"
     assert "Traceback" not in said, f"{where}: {said}"
