@@ -3,8 +3,9 @@
 A node's score is the sum of the full-vocabulary log-probabilities of the tokens up to it. At every depth the beam
 search keeps the `width` best unfinished nodes of a prompt, as Hugging Face's constrained beam search does.
 Log-probabilities are <= 0, so a node's score bounds the scores of all titles below it: an admissible heuristic in the
-sense of A*. The proof expands dropped nodes that score above the k-th best title, best first. It ends when no such
-node is left (the list is the exact top k) or when it would cost more than the caller allows.
+sense of A*. Where rules weight titles, the bound is the node's score plus the greatest weight below it. The proof
+expands dropped nodes whose bound is above the k-th best title, best first. It ends when no such node is left (the list
+is the exact top k) or when it would cost more than the caller allows.
 
 All prompts of a batch advance together, in flat arrays ordered by prompt. The search of one prompt never depends on
 the others.
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from lm.engine.engine import Engine, Prefilled
 from lm.engine.kv_tree import ROOT, Bools, Floats, Ints, TokenRuns
+from lm.recommend.place_weights import PlaceWeights
 from lm.recommend.trie import Trie
 
 LONGEST_CHAIN = 32
@@ -79,10 +81,22 @@ def rank_within(prompt: Ints, score: Floats) -> tuple[Ints, Ints]:
 
 
 class Search:
-    """The search of one batch. `excluded[p]` are the places in `trie.items` that prompt p must not get."""
+    """The search of one batch. `excluded[p]` are the places in `trie.items` that prompt p must not get.
 
-    def __init__(self, engine: Engine, prefilled: Prefilled, trie: Trie, excluded: list[Ints], k: int) -> None:
+    `weights` are added to the scores of titles; no excluded place may be one that they deny.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        prefilled: Prefilled,
+        trie: Trie,
+        excluded: list[Ints],
+        k: int,
+        weights: PlaceWeights | None = None,
+    ) -> None:
         self.engine, self.prefilled, self.trie, self.k = engine, prefilled, trie, k
+        self.weights = weights
         self.prompts = len(excluded)
         self.places = max(len(trie.items), 1)
         # each (prompt, place) pair as one number, sorted
@@ -117,7 +131,7 @@ class Search:
                 live = self._compute(live, width)
                 continue
             children = self._step(live.take(ready))
-            order, rank = rank_within(children.prompt, children.score)
+            order, rank = rank_within(children.prompt, self._bound(children))
             dropped.append(children.take(order[rank >= width]))
             live = merge(live.take(~ready), children.take(order[rank < width]))
         return merge(*dropped)
@@ -127,14 +141,14 @@ class Search:
         begun = self.spent.copy()
         proven = np.ones(self.prompts, np.bool_)
         while True:
-            open_nodes = open_nodes.take(open_nodes.score >= self.kth[open_nodes.prompt])
+            open_nodes = open_nodes.take(self._bound(open_nodes) >= self.kth[open_nodes.prompt])
             left = np.bincount(open_nodes.prompt, minlength=self.prompts)
             hopeless = left * ROWS_PER_NODE > allowance - (self.spent - begun)
             proven &= ~hopeless | (left == 0)
             open_nodes = open_nodes.take(proven[open_nodes.prompt])
             if not len(open_nodes.prompt):
                 return proven
-            order, rank = rank_within(open_nodes.prompt, open_nodes.score)
+            order, rank = rank_within(open_nodes.prompt, self._bound(open_nodes))
             rest = [open_nodes.take(np.sort(order[rank >= PROOF_WIDTH]))]
             live = self._compute(open_nodes.take(np.sort(order[rank < PROOF_WIDTH])), UNBOUNDED)
             while len(live.prompt):
@@ -160,10 +174,16 @@ class Search:
             score=nodes.score[parent] + self._child.score[at],
             parent=self._slot[nodes.row[parent]],
         )
-        children = children.take(children.score >= self.kth[children.prompt])
+        children = children.take(self._bound(children) >= self.kth[children.prompt])
         self._find(children.take(self.trie.own[children.node] > self.trie.lo[children.node]))
         inner = self.trie.ptr[children.node + 1] > self.trie.ptr[children.node]
-        return children.take(inner & (children.score >= self.kth[children.prompt]))
+        return children.take(inner & (self._bound(children) >= self.kth[children.prompt]))
+
+    def _bound(self, nodes: Nodes) -> Floats:
+        """The score that no item below each node exceeds."""
+        if self.weights is None:
+            return nodes.score
+        return nodes.score + self.weights.bound(nodes.prompt, nodes.node)
 
     def _find(self, ended: Nodes) -> None:
         """Record the allowed items that end at the nodes; keep the best k of each prompt, with ties."""
@@ -174,7 +194,11 @@ class Search:
         number = ended.prompt[owner] * self.places + place
         allowed = np.append(self._excluded, -1)[np.searchsorted(self._excluded, number)] != number
         # From here on `node` holds a place in `trie.items`.
-        found = merge(self._found, ended.take(owner[allowed])._replace(node=place[allowed]))
+        ends = ended.take(owner[allowed])._replace(node=place[allowed])
+        if self.weights is not None:
+            ends = ends._replace(score=ends.score + self.weights.of_places(ends.prompt, ends.node))
+            ends = ends.take(ends.score > -np.inf)
+        found = merge(self._found, ends)
         order, rank = rank_within(found.prompt, found.score)
         at_kth = order[rank == self.k - 1]
         self.kth[found.prompt[at_kth]] = found.score[at_kth]
@@ -182,11 +206,12 @@ class Search:
 
     def _is_dead(self, prompt: Ints, node: NDArray[Any]) -> Bools:
         """Whether every item at a node or below it is excluded for the prompt."""
-        if not len(self._excluded):
+        if not len(self._excluded) and self.weights is None:
             return np.zeros(len(node), np.bool_)
         lo, hi = self.trie.lo[node], self.trie.hi[node]
         first, last = (np.searchsorted(self._excluded, prompt * self.places + bound) for bound in (lo, hi))
-        return last - first == hi - lo
+        allowed = hi - lo if self.weights is None else self.weights.allowed(prompt, lo, hi)
+        return last - first == allowed
 
     def _compute(self, nodes: Nodes, width: int) -> Nodes:
         """Compute rows in one pass for the nodes that have none, with the forced tokens after them.

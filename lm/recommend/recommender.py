@@ -2,12 +2,14 @@
 
 In titles coding a product's score is the log-probability of its title after the prompt. In item_tokens coding it is
 the product's log-probability under the hybrid (lm.recommend.hybrid), among all products that the checkpoint knows and
-the sellable ones that it does not know.
+the sellable ones that it does not know. Rules of the shop (lm.recommend.list_rules) may deny products, add weights to
+scores, and arrange lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +21,16 @@ from lm.checkpoint.checkpoint import CheckpointError
 from lm.engine.batching import rows_within_budget
 from lm.engine.engine import Engine, load_engine
 from lm.engine.kv_tree import Floats, Ints
+from lm.recommend.arrange_list import ListedRow
 from lm.recommend.beam_search import Search
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.co_purchase import purchases_in_prompt
+from lm.recommend.flat_lists import Names, flat_lists, is_flat
 from lm.recommend.hybrid import Hybrid
+from lm.recommend.list_rules import Binding, Resolved, RuleTable
+from lm.recommend.place_weights import PlaceWeights
+from lm.recommend.rankings import KeptWeights, TitleRankings, TokenRankings
+from lm.recommend.ruled_lists import ruled_lists
 from lm.text.prompt import PromptEncoder
 
 BATCH_TOKENS = 8192
@@ -34,15 +42,22 @@ EXHAUSTIVE_ROWS = 4096
 With 180 titles and random weights the proof took 1.7 times the time of the beam search, which found no list exactly.
 """
 UNLIMITED = 1 << 40
+CAPPED = 3
+"""A list under a cap is chosen among so many times as many products; where these do not suffice, among more."""
 PROOF_ROWS = 128
 """Most token rows that the proof of one customer may compute in larger tries; a prompt has up to 256."""
 
 
 class ScoredItem(NamedTuple):
-    """One product of a list and its natural log-probability."""
+    """One product of a list.
+
+    `score` is its natural log-probability plus `weight`, what rules add. `rules` are those that weighted or moved it.
+    """
 
     item_id: str
     score: float
+    rules: tuple[str, ...] = ()
+    weight: float = 0.0
 
 
 class Recommender:
@@ -55,6 +70,7 @@ class Recommender:
         catalogue: Catalogue,
         *,
         hybrid: Hybrid | None = None,
+        rules: RuleTable | None = None,
         beams: int | None = None,
         batch_tokens: int = BATCH_TOKENS,
     ) -> None:
@@ -64,7 +80,7 @@ class Recommender:
                 "run the night again, it builds the catalogue for its model"
             )
         self.engine, self.encoder, self.catalogue = engine, encoder, catalogue
-        self.hybrid = hybrid or Hybrid()
+        self.hybrid, self.rules = hybrid or Hybrid(), rules
         self.beams, self.batch_tokens = beams, batch_tokens
         trie = catalogue.trie
         known, first = len(encoder.manifest.item_ids), encoder.manifest.first_item_token
@@ -83,6 +99,7 @@ class Recommender:
         self._place[trie.items] = np.arange(len(trie.items))
         inner = int(np.count_nonzero(np.diff(trie.ptr)))
         self._exhaustive = inner <= EXHAUSTIVE_ROWS
+        self._trie_weights: KeptWeights = {}
         self._slots = 128  # key-value slots for the titles of one prompt; grows to the most that a batch has needed
 
     @classmethod
@@ -91,6 +108,7 @@ class Recommender:
         model_dir: Path | str,
         catalogue: Catalogue,
         *,
+        rules: RuleTable | None = None,
         dtype: str = "auto",
         threads: int | None = None,
         device: str = "auto",
@@ -106,13 +124,20 @@ class Recommender:
         engine = load_engine(path, dtype=dtype, threads=threads, device=device)
         encoder = PromptEncoder.load(path)
         hybrid = Hybrid.load(path, encoder.manifest)
-        return cls(engine, encoder, catalogue, hybrid=hybrid, beams=beams, batch_tokens=batch_tokens)
+        return cls(engine, encoder, catalogue, hybrid=hybrid, rules=rules, beams=beams, batch_tokens=batch_tokens)
 
-    def recommend(self, prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[list[ScoredItem]]:
+    def recommend(
+        self,
+        prompts: Sequence[str],
+        excluded: Sequence[Sequence[str]],
+        k: int,
+        bindings: Sequence[str | None] | None = None,
+    ) -> list[list[ScoredItem]]:
         """The best k products of each prompt, best first, ties by item_id; none of its `excluded` item_ids.
 
-        Lists are shorter than k only where fewer products are allowed. In float32 they do not depend on what
-        else is in the call.
+        `bindings` are the rules that bind for each prompt, as `lm.recommend.list_rules.Binding` reads them. Lists are
+        shorter than k only where fewer products are allowed, or where pins or shares bind and `rules.k` is less. In
+        float32 they do not depend on what else is in the call.
         """
         if k < 1:
             raise ValueError(f"k {k}: ask for at least one product")
@@ -123,15 +148,30 @@ class Recommender:
         longest = self.engine.context - self.encoder.max_answer_tokens
         encoded = [self.encoder.newest_tokens(ids, longest) for ids in self.encoder.encode_many(prompts)]
         rows = [self._rows(item_ids) for item_ids in excluded]
-        best = self._best_tokens if self.catalogue.coding == "item_tokens" else self._best_titles
         lists: list[list[ScoredItem]] = [[] for _ in prompts]
-        order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
-        while order:
-            size = self._batch_size(len(encoded[i]) for i in order)
-            batch, order = order[:size], order[size:]
-            found = best([encoded[i] for i in batch], [rows[i] for i in batch], k)
-            for i, one in zip(batch, found, strict=True):
-                lists[i] = one
+        plain = self._best_tokens if self.catalogue.coding == "item_tokens" else self._best_titles
+        bound: dict[int, Resolved] = {}
+        if bindings is not None and self.rules is not None:
+            bound = {i: self.rules.resolve(Binding.parse(text)) for i, text in enumerate(bindings) if text}
+
+        def best_plain(batch: list[int]) -> list[list[ScoredItem]]:
+            return plain([encoded[i] for i in batch], [rows[i] for i in batch], k)
+
+        def best_ruled(batch: list[int]) -> list[list[ScoredItem]]:
+            denied = [np.union1d(rows[i], bound[i].denied) for i in batch]
+            return self._best_ruled([encoded[i] for i in batch], denied, [bound[i] for i in batch], k)
+
+        parts: list[tuple[list[int], Callable[[list[int]], list[list[ScoredItem]]]]] = [
+            ([i for i in range(len(prompts)) if i not in bound], best_plain),
+            (list(bound), best_ruled),
+        ]
+        for part, best in parts:
+            order = sorted(part, key=lambda i: -len(encoded[i]))
+            while order:
+                size = self._batch_size(len(encoded[i]) for i in order)
+                batch, order = order[:size], order[size:]
+                for i, one in zip(batch, best(batch), strict=True):
+                    lists[i] = one
         return lists
 
     def _batch_size(self, lengths: Iterable[int]) -> int:
@@ -143,34 +183,109 @@ class Recommender:
         return rows[rows >= 0]  # excluded products that are no longer sold
 
     def _best_titles(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[ScoredItem]]:
+        k = min(k, len(self.catalogue.trie.items))
+        prompt, rows, score = self._search(prompts, excluded, k)
+        return self._lists(len(prompts), prompt, rows, score, k)
+
+    def _search(
+        self,
+        prompts: list[list[int]],
+        excluded: list[Ints],
+        k: int,
+        weights: PlaceWeights | None = None,
+        requests: Sequence[int] | None = None,
+    ) -> tuple[Ints, Ints, Floats]:
+        """Search the best k titles of each prompt, or of each of `requests`, which are numbers of prompts.
+
+        Returns the place among these, the catalogue row and the score of each title found.
+        """
         trie = self.catalogue.trie
-        k = min(k, len(trie.items))
+        if requests is not None:
+            prompts, excluded = [prompts[i] for i in requests], [excluded[i] for i in requests]
         prefilled = self.engine.prefill(prompts, self._slots)
-        search = Search(self.engine, prefilled, trie, [self._place[rows] for rows in excluded], k)
+        places = [self._place[rows] for rows in excluded]
+        if weights is not None:
+            places = [weights.not_denied(prompt, one) for prompt, one in enumerate(places)]
+        search = Search(self.engine, prefilled, trie, places, k, weights)
         hits = search.run(max(k, self.beams or k), UNLIMITED if self._exhaustive else PROOF_ROWS)
         self._slots = max(self._slots, prefilled.tree.slots)
-        rows = trie.items[hits.place].astype(np.int64)
         prompt = np.repeat(np.arange(len(prompts)), np.diff(hits.ptr))
-        return self._lists(len(prompts), prompt, rows, hits.score, k)
+        return prompt, trie.items[hits.place].astype(np.int64), hits.score
 
     def _best_tokens(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[ScoredItem]]:
-        manifest = self.encoder.manifest
-        states = self.engine.prefill(prompts, 0).states
-        bought = [purchases_in_prompt(prompt, manifest.first_item_token) for prompt in prompts]
-        column = self._column
         k = min(k, len(self._listable))
         lists: list[list[ScoredItem]] = []
-        for start, scores in self.token_log_probs(states, bought):
-            for i, rows in enumerate(excluded[start : start + len(scores)]):
-                scores[i, column[rows][column[rows] >= 0]] = -torch.inf
-            if not k:
-                return [[] for _ in prompts]
+        if not k:
+            return [[] for _ in prompts]
+        for _, scores in self._token_scores(prompts, excluded):
             at_kth = torch.topk(scores, k).values[:, -1:]
             hit = (scores >= at_kth) & (scores > -torch.inf)
             prompt, place = (index.cpu().numpy() for index in hit.nonzero(as_tuple=True))
             score = scores[hit].cpu().numpy().astype(np.float64)
             lists += self._lists(len(scores), prompt, self._listable_rows[place], score, k)
         return lists
+
+    def _token_scores(self, prompts: list[list[int]], excluded: list[Ints]) -> Iterator[tuple[int, torch.Tensor]]:
+        """As `token_log_probs` after some prompts, with -inf for each prompt's `excluded` rows."""
+        states = self.engine.prefill(prompts, 0).states
+        first = self.encoder.manifest.first_item_token
+        bought = [purchases_in_prompt(prompt, first) for prompt in prompts]
+        for start, scores in self.token_log_probs(states, bought):
+            for i, rows in enumerate(excluded[start : start + len(scores)]):
+                scores[i, self._column[rows][self._column[rows] >= 0]] = -torch.inf
+            yield start, scores
+
+    def _best_ruled(
+        self, prompts: list[list[int]], excluded: list[Ints], rules: list[Resolved], k: int
+    ) -> list[list[ScoredItem]]:
+        """As the two functions for prompts without rules, under `rules`."""
+        assert self.rules is not None, "rules are resolved by their table"
+        if self.catalogue.coding == "titles":
+            rankings = TitleRankings(self.catalogue.trie, self._place, self._trie_weights)
+            search = partial(self._search, prompts, excluded)
+            return self._named(ruled_lists(partial(rankings.tops, search, rules), rules, k, self.rules), rules)
+        lists: list[list[ScoredItem]] = []
+        if not len(self._listable):
+            return [[] for _ in prompts]
+        for start, scores in self._token_scores(prompts, excluded):
+            lists += self._ruled_tokens(scores, rules[start : start + len(scores)], k)
+        return lists
+
+    def _ruled_tokens(self, scores: torch.Tensor, rules: list[Resolved], k: int) -> list[list[ScoredItem]]:
+        """The lists of n requests from their scores (n, listable items)."""
+        assert self.rules is not None, "rules are resolved by their table"
+        rankings = TokenRankings(scores, self._listable_rows, rules)
+        lists: list[list[ScoredItem] | None] = [None] * len(rules)
+        for size, flat in (
+            (k, [i for i, one in enumerate(rules) if is_flat(one) and not one.caps]),
+            (CAPPED * k, [i for i, one in enumerate(rules) if is_flat(one) and one.caps]),
+        ):
+            if flat:
+                request, row, score = rankings.flat(flat, size)
+                listed, names, weight = flat_lists(request, row, [rules[i] for i in flat])
+                keep = np.flatnonzero(listed)
+                kept = [names[entry] for entry in keep.tolist()], weight[keep]
+                found = self._lists(len(flat), request[keep], row[keep], score[keep], k, kept)
+                ranked = np.bincount(request, minlength=len(flat))
+                for i, one, known in zip(flat, found, ranked.tolist(), strict=True):
+                    if len(one) == k or known < size:  # otherwise the cap needs more than the best `size`
+                        lists[i] = one
+        rest = [i for i, one in enumerate(lists) if one is None]
+        tops = partial(rankings.tops, requests=rest)
+        others = [rules[i] for i in rest]
+        for i, one in zip(rest, self._named(ruled_lists(tops, others, k, self.rules), others), strict=True):
+            lists[i] = one
+        return [one or [] for one in lists]
+
+    def _named(self, lists: list[list[ListedRow]], rules: Sequence[Resolved]) -> list[list[ScoredItem]]:
+        """The products of arranged lists, with what their rules added to each score."""
+        rows = [np.array([row.row for row in one], np.int64) for one in lists]
+        item_ids = iter(self.catalogue.item_ids.take(np.concatenate([np.empty(0, np.int64), *rows])))
+        weights = [of.weights_of(listed).tolist() for of, listed in zip(rules, rows, strict=True)]
+        return [
+            [ScoredItem(next(item_ids), row.score, row.rules, added) for row, added in zip(one, of_list, strict=True)]
+            for one, of_list in zip(lists, weights, strict=True)
+        ]
 
     def token_log_probs(self, states: torch.Tensor, bought: Sequence[Ints]) -> Iterator[tuple[int, torch.Tensor]]:
         """Log-probabilities of the listable products after states (N, E), for models of item tokens.
@@ -195,13 +310,29 @@ class Recommender:
         codes: Ints = self._listable.numpy()[columns]
         return codes
 
-    def _lists(self, prompts: int, prompt: Ints, row: Ints, score: Floats, k: int) -> list[list[ScoredItem]]:
-        """The best k of the found rows of each prompt; ties go to the lower row, which is the lower item_id."""
+    def _lists(
+        self,
+        prompts: int,
+        prompt: Ints,
+        row: Ints,
+        score: Floats,
+        k: int,
+        ruled: tuple[Sequence[Names], Floats] | None = None,
+    ) -> list[list[ScoredItem]]:
+        """The best k of the found rows of each prompt; ties go to the lower row, which is the lower item_id.
+
+        `ruled` are the names of each row's rules and what they added to its score.
+        """
         order = np.lexsort((row, -score, prompt))
         first = np.searchsorted(prompt[order], np.arange(prompts + 1))
         lists = []
         for start, stop in pairwise(first.tolist()):
             best = order[start : min(start + k, stop)]
             item_ids = self.catalogue.item_ids.take(row[best])
-            lists.append([ScoredItem(i, s) for i, s in zip(item_ids, score[best].tolist(), strict=True)])
+            scores = score[best].tolist()
+            if ruled is None:
+                lists.append([ScoredItem(i, s) for i, s in zip(item_ids, scores, strict=True)])
+            else:
+                names, weights = [ruled[0][entry] for entry in best.tolist()], ruled[1][best].tolist()
+                lists.append([ScoredItem(*one) for one in zip(item_ids, scores, names, weights, strict=True)])
         return lists

@@ -1,0 +1,90 @@
+"""Lists of many requests at once, under rules that deny, weight and cap one value: the usual ones.
+
+With one cap a product is listed if fewer than `most` better ones of its value are, so no list has to be filled rank by
+rank. The result is that of `lm.recommend.arrange_list`, which arranges all other lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lm.recommend.list_rules import Bools, Floats, Ints, Resolved
+
+#: The names of rules that weighted or moved a product.
+Names = tuple[str, ...]
+
+
+class Flat(NamedTuple):
+    """Of the entries of many requests' rankings: which are listed, the rules that each names, and what these add."""
+
+    listed: Bools
+    names: Sequence[Names]
+    #: What rules added to the score of each entry.
+    weight: Floats
+
+
+def is_flat(rules: Resolved) -> bool:
+    """Whether the rules of a request are of the kinds that this module knows."""
+    return not rules.constraints and rules.diversity is None and len(rules.caps) <= 1
+
+
+def flat_lists(request: Ints, row: Ints, rules: Sequence[Resolved]) -> Flat:
+    """Decide rankings that lie behind one another, best first: entry e is catalogue row `row[e]` of `request[e]`."""
+    listed = np.ones(len(row), np.bool_)
+    names: list[Names] = [()] * len(row)
+    weight: Floats = np.zeros(len(row))
+    first = np.searchsorted(request, np.arange(len(rules) + 1))
+    for _, entries in _groups([id(one.weights) if one.weighting else 0 for one in rules], first):
+        weighting = rules[request[entries[0]]].weighting if len(entries) else ()
+        if weighting:
+            which = np.stack([member[row[entries]] for _, member in weighting])  # (rules, entries)
+            weight[entries] = rules[request[entries[0]]].weights[row[entries]]
+            codes = (1 << np.arange(len(which))) @ which
+            texts = {code: tuple(n for bit, (n, _) in enumerate(weighting) if code >> bit & 1) for code in set(codes)}
+            for entry, code in zip(entries.tolist(), codes.tolist(), strict=True):
+                names[entry] = texts[code]
+    for one, start, stop in zip(rules, first, first[1:], strict=False):
+        if len(one.near):
+            weight[start:stop] = one.weights_of(row[start:stop])
+        for name, rows in one.similar:
+            for entry in start + np.flatnonzero(np.isin(row[start:stop], rows)):
+                names[entry] = (*names[entry], name)
+    for _, entries in _groups([id(one.caps[0].value) if one.caps else 0 for one in rules], first):
+        caps = rules[request[entries[0]]].caps if len(entries) else ()
+        if not caps:
+            continue
+        value = caps[0].value[row[entries]]
+        before = _number_before(request[entries], value)
+        listed[entries] = (value < 0) | (before < caps[0].most)
+        left_out = np.cumsum(~listed[entries])
+        earlier: Ints = left_out - (left_out - ~listed[entries])[np.searchsorted(request[entries], request[entries])]
+        for entry in entries[listed[entries] & (earlier > 0)].tolist():
+            names[entry] = (*names[entry], caps[0].name)
+    return Flat(listed, names, weight)
+
+
+def _groups(kinds: Sequence[object], first: Ints) -> list[tuple[object, Ints]]:
+    """The entries of all requests of each kind; those of request r are first[r]:first[r + 1]."""
+    members: dict[object, list[int]] = {}
+    for request, kind in enumerate(kinds):
+        members.setdefault(kind, []).append(request)
+    if len(members) == 1:
+        return [(kind, np.arange(first[-1])) for kind in members]
+    return [
+        (kind, np.concatenate([np.arange(first[r], first[r + 1]) for r in requests]))
+        for kind, requests in members.items()
+    ]
+
+
+def _number_before(request: Ints, value: Ints) -> Ints:
+    """Of each entry, the number of earlier entries of its request that have its value."""
+    order = np.lexsort((value, request))  # stable: entries of one request and value keep their order
+    changes = np.diff(request[order], prepend=-1) | np.diff(value[order], prepend=-2)
+    start = np.flatnonzero(changes)
+    begun = np.repeat(start, np.diff(start, append=len(order)))
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order)) - begun
+    return number
