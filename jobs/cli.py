@@ -127,6 +127,7 @@ for command in (
     model_commands.evaluate,
     store_commands.backfill,
     store_commands.plan,
+    store_commands.rules,
     store_commands.status,
     store_commands.rollback,
     store_commands.unpublish,

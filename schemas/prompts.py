@@ -15,7 +15,9 @@ CONTRACT = Contract(
         Column("tokens", "int", doc="length of prompt in the model's tokens"),
         Column("events_used", "int", doc="events rendered into prompt"),
         Column("events_dropped", "int", doc="older events that are not in prompt"),
-        Column("last_event_at", "timestamp", doc="newest event as of run_date"),
+        Column(
+            "last_event_at", "timestamp", nullable=True, doc="newest event as of run_date; null for a customer without"
+        ),
     ),
     rules=(
         Rule("tokens_not_negative", "tokens >= 0", "tokens is below 0"),

@@ -13,7 +13,11 @@ CONTRACT = Contract(
         Column("rank", "int", doc="1 is the best; no gaps"),
         Column("item_id", "string", doc="product; in the catalogue and available on run_date"),
         Column("title", "string", doc="its title on run_date"),
-        Column("score", "double", doc="natural logarithm of the probability that it is bought next"),
+        Column(
+            "score",
+            "double",
+            doc="natural logarithm of the probability that it is bought next; plus the weights of rules that weight it",
+        ),
         Column("prompt_hash", "string", doc="prompt that was scored, as in prompts of scored_on"),
         Column("model_version", "string", doc="fingerprint of the model that scored it"),
         Column("catalogue_version", "string", doc="version of the catalogue that it was scored with"),
@@ -23,6 +27,12 @@ CONTRACT = Contract(
         ),
         Column("category", "string", nullable=True, doc="its category on run_date"),
         Column("price", "decimal(12,2)", nullable=True, doc="its price on run_date, in the shop's currency"),
+        Column(
+            "rule",
+            "string",
+            nullable=True,
+            doc="names of the rules that weighted it or changed its rank; null where none did",
+        ),
         Column(
             "previous_rank",
             "int",
@@ -63,7 +73,11 @@ CONTRACT = Contract(
             "changed IS NULL OR changed IN ('entered', 'moved', 'kept')",
             "changed is none of the three",
         ),
-        Rule("score_is_log_probability", "score <= 0 AND NOT isnan(score)", "score is above 0 or not a number"),
+        Rule(
+            "score_is_log_probability",
+            "(score <= 0 OR rule IS NOT NULL) AND NOT isnan(score)",
+            "score is above 0 without a rule, or not a number",
+        ),
     ),
     relations=(Relation("item_id", "items", "item_id"),),
     partition_by=("run_date",),

@@ -41,6 +41,8 @@ class PlannedDate:
     hits: Mapping[str, int]
     to_score: Mapping[str, int]
     minutes: float | None
+    #: Of the lists to score, those whose prompt has a list already, by each rule that binds for them now.
+    by_rule: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -82,16 +84,26 @@ def plan(
             if own_versions and state.run is not None:
                 settings = own_config(spark, store, config, state.run.versions)
             asked = _requests(spark, settings, day, config_file, f"{scratch}/{day}")
-            hits, to_score = {}, {}
-            for task, (prepared, keys) in asked.items():
+            hits, to_score, by_rule = {}, {}, {}
+            for task, (prepared, requests) in asked.items():
+                keys = requests.select("key")
                 missing = _missing(spark, store, prepared, keys, foreseen.setdefault(task, []), f"{scratch}/{day}")
                 total = keys.distinct().count()
                 to_score[task] = missing.count()
                 hits[task] = total - to_score[task]
                 foreseen[task].append((day, missing))
+                if "bound" in requests.columns:
+                    by_rule = _asked_again(spark, store, prepared, requests, missing)
             customers = asked[recommend.NAME][1].count() if recommend.NAME in asked else 0
-            planned.append(PlannedDate(day, reason, customers, hits, to_score, rates.minutes(to_score)))
+            planned.append(PlannedDate(day, reason, customers, hits, to_score, rates.minutes(to_score), by_rule))
     console.print(_table(planned))
+    for one in planned:
+        for rule, requests_of_rule in one.by_rule.items():
+            console.print(
+                f"{one.run_date}: {requests_of_rule:,} prompts have a list, but not under today's rule {rule}",
+                highlight=False,
+                markup=False,
+            )
     return planned
 
 
@@ -116,16 +128,34 @@ def measured_rates(runs: Mapping[date, Run]) -> _Rates:
 def _requests(
     spark: SparkSession, config: Config, day: date, config_file: str, scratch: str
 ) -> dict[str, tuple[PreparedTask, DataFrame]]:
-    """Per task its preparation and the keys of the date's requests (written, one row a request)."""
+    """Per task its preparation and the date's requests (written, one row each).
+
+    Their columns are `key` and, under rules, `prompt_hash` and `bound`, the names of the rules.
+    """
     found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
     used = read_inputs(spark, config, day, f"{scratch}/inputs", tables_of_night(config)).used
     asked = {}
     for task, model in found:
         shipped = models.shipped(spark, model)
         prepared = task.prepare(TaskContext(spark, config, Store(config.store), "plan", day, used, shipped))
-        keys = prepared.requests.where("key IS NOT NULL").select("key")
-        asked[task.NAME] = (prepared, _written(spark, keys, f"{scratch}/{task.REQUESTS}"))
+        named = ["key", *(["prompt_hash", "bound"] if "bound" in prepared.requests.columns else [])]
+        requests = prepared.requests.where("key IS NOT NULL").select(*named)
+        asked[task.NAME] = (prepared, _written(spark, requests, f"{scratch}/{task.REQUESTS}"))
     return asked
+
+
+def _asked_again(
+    spark: SparkSession, store: Store, prepared: PreparedTask, requests: DataFrame, missing: DataFrame
+) -> dict[str, int]:
+    """Of the missing requests, those whose prompt has an answer under other rules, by each rule that binds for them."""
+    terms = prepared.terms
+    answered = ledger.read(spark, store, terms.task, terms.result_type).where(
+        (F.col("scored_on") <= F.lit(terms.run_date)) & (F.col("model_version") == F.lit(terms.model_version))
+    )
+    prompts = answered.select("prompt_hash").distinct()
+    asked = requests.join(missing, on="key", how="left_semi").dropDuplicates(["key"])
+    again = asked.join(prompts, on="prompt_hash", how="left_semi").select(F.explode("bound").alias("rule"))
+    return {row["rule"]: row["count"] for row in again.groupBy("rule").count().orderBy("rule").collect()}
 
 
 def _missing(

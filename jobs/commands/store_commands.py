@@ -120,6 +120,24 @@ def plan(
     make_plan(spark, settings, due, console, str(config), own_versions=versions == "own")
 
 
+def rules(
+    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date of the lists.")],
+    days: Annotated[int, typer.Option(min=1, help="Judge the lists by the purchases of this many days after it.")] = 14,
+    customers: Annotated[int, typer.Option(min=1, help="The most customers, drawn by a hash.")] = 2000,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the figures here, with the ten lists that change most.")
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Show what each rule of the configuration changes and costs. Changes nothing."""
+    from jobs.commands.rules import show_rules
+
+    settings = load_config(config, overrides)
+    day = parsed_date("--run-date", run_date)
+    show_rules(session("rules", settings), settings, day, days, customers, console, str(config), json_file)
+
+
 def status(
     first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first date, included.")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last date, included.")] = None,

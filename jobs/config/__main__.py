@@ -115,6 +115,8 @@ def _sections(key: str, section: Mapping[str, Any], definitions: Mapping[str, An
         if reference := next((one["$ref"] for one in value.get("anyOf", ()) if "$ref" in one), None):
             inner.append((place, reference))
             continue
+        if "$ref" in value.get("items", {}):
+            inner.append((f"{place}[]", value["items"]["$ref"]))
         if "$ref" in (values := value.get("additionalProperties") or {}):
             inner.append((f"{place}.<{'table' if place == 'inputs' else 'name'}>", values["$ref"]))
         default = "required" if name in section.get("required", ()) else _default(value["default"])
@@ -139,7 +141,7 @@ def _type(value: Mapping[str, Any]) -> str:
     if value.get("format") == "date":
         return "date"
     if value.get("type") == "array":
-        return f"list of {_type(value['items'])}"
+        return "list" if "$ref" in value["items"] else f"list of {_type(value['items'])}"
     if value.get("type") == "object":
         return "mapping"
     bounds = [f"{words} {value[bound]}" for bound, words in _BOUND_WORDS.items() if bound in value]

@@ -201,7 +201,8 @@ def _explain(detail: ErrorDetails) -> str:
     kind = detail["type"]
     if kind == "extra_forbidden":
         section = _section_at(location[:-1])
-        return f"{key} is not a key; {did_you_mean(location[-1], section.model_fields)}"
+        keys = [field.alias or name for name, field in section.model_fields.items()]
+        return f"{key} is not a key; {did_you_mean(location[-1], keys)}"
     if kind == "missing":
         section = _section_at(location[:-1])
         return f"{key} is missing: {section.model_fields[location[-1]].description or 'add it'}"

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from jobs.config.input_settings import TITLE, InputSettings, SourceSettings
+from jobs.config.rule_settings import RuleSettings, contradiction
 from jobs.config.strict_model import PositiveInt, Section, Share, require_scalars, scalar_text
 from jobs.config.train_settings import TrainSettings
 from schemas import INPUTS, contract
@@ -51,6 +52,9 @@ class RecommendSettings(Section):
         default=50, ge=1, le=100_000, description="newest events of a customer that the prompt may use"
     )
     exclude_purchased: bool = Field(default=True, description="never list a product that the customer bought before")
+    all_customers: bool = Field(
+        default=True, description="also make lists for the rows of inputs.customers that have no event"
+    )
     language: Literal["en", "zh"] = Field(default="en", description="language of the prompt's template")
     beams: PositiveInt | None = Field(
         default=None, description="beams of the decoder of titles; by default the engine chooses"
@@ -312,6 +316,10 @@ class Config(Section):
         description='umask, as octal text, of every file that a command creates: "077" lets only this user read the '
         'store; "027" lets its group read the tables',
     )
+    rules: list[RuleSettings] = Field(
+        default=[],
+        description="rules about the lists, in order; [the section on rules](../README.md#rules) has examples",
+    )
     spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
 
     @field_validator("store")
@@ -391,6 +399,17 @@ class Config(Section):
                 "inputs.purchases is missing: models.answers reads what a customer bought; name the table of what "
                 "customers bought, or remove models.answers"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_agree(self) -> Config:
+        if problem := contradiction(self.rules, self.recommend.k):
+            raise ValueError(f"rules: {problem}")
+        for rule in self.rules:
+            if rule.when is not None and "customers" not in self.inputs:
+                raise ValueError(f"rules: {rule.name} has a condition `when`, which needs inputs.customers")
+            if rule.kind == "disliked" and "reviews" not in self.inputs:
+                raise ValueError(f"rules: {rule.name} is about ratings, which need inputs.reviews")
         return self
 
     @model_validator(mode="after")

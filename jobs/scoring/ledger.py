@@ -49,7 +49,7 @@ _WAVES = 100_000_000
 #: Most products that a Spark plan holds.
 _PLANNED_ITEMS = 50_000
 
-#: Maps a column of lists' item_ids to whether the shop can still use each list.
+#: Maps a column of lists (array<struct<item_id, ...>>) to whether the shop can still use each of them.
 Enough = Callable[[Column], Column]
 
 
@@ -111,7 +111,7 @@ def results(
     `requests` has `key`, `prompt_hash` and what `infer` reads; equal keys are equal requests. It is read twice, so it
     should lie in a file. `infer` adds `result` (of terms.result_type, never null) to its rows and keeps their columns.
     Where it adds a `failure` the result is null. More than `max_failures` of them raise GateRefused. `enough` says of a
-    list's item_ids whether the shop can still use it. No wave starts after `deadline`; the requests that are left have
+    list whether the shop can still use it. No wave starts after `deadline`; the requests that are left have
     no row.
     """
     folder = f"{store.work(terms.run_id)}/{terms.task}_found"
@@ -227,24 +227,50 @@ def read(spark: SparkSession, store: Store, task: str, result_type: str) -> Data
 
 
 def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
-    """A test of item_ids (array<string>): at least k of each row's ids are among these `item_ids`.
+    """A test of lists: at least k products of each are among these `item_ids`.
 
     A catalogue that fits into a Spark plan becomes one set in the JVM. A larger one is looked up in Python, each
     distinct id of a batch once.
     """
     sellable = frozenset(item_ids)
     if len(sellable) <= _PLANNED_ITEMS:
-        return lambda listed: F.size(F.filter(listed, lambda item: _is_in(item, sellable))) >= k
+        return lambda listed: F.size(F.filter(listed["item_id"], lambda item: _is_in(item, sellable))) >= k
 
     def enough(listed: pa.Array) -> pa.Array:
-        encoded = listed.flatten().dictionary_encode()
-        is_sellable = np.fromiter((item in sellable for item in encoded.dictionary.to_pylist()), dtype=bool)
-        so_far = np.concatenate([[0], np.cumsum(is_sellable[encoded.indices.to_numpy()])])
-        lengths = pc.fill_null(pc.list_value_length(listed), 0).to_numpy()
-        ends = np.cumsum(lengths)
-        return pa.array(so_far[ends] - so_far[ends - lengths] >= k)
+        return _at_least(k, listed, listed.flatten(), sellable.__contains__)
+
+    in_python = arrow_udf("boolean")(enough)
+    return lambda listed: in_python(listed["item_id"])
+
+
+def enough_unchanged(facts: Mapping[str, frozenset[str]], k: int) -> Enough:
+    """A test of lists: at least k products of each are keys of `facts` and have each fact that the list has of them.
+
+    A list's `facts` of a product are joined by commas; null where it has none.
+    """
+
+    def is_unchanged(product: str) -> bool:
+        item_id, _, listed = product.partition("\0")
+        known = facts.get(item_id)
+        return known is not None and (not listed or known.issuperset(listed.split(",")))
+
+    def enough(listed: pa.Array) -> pa.Array:
+        products = listed.flatten()
+        of_list = pc.fill_null(products.field("facts"), "")
+        joined = pc.binary_join_element_wise(products.field("item_id"), of_list, "\0")
+        return _at_least(k, listed, joined, is_unchanged)
 
     return arrow_udf("boolean")(enough)
+
+
+def _at_least(k: int, listed: pa.Array, products: pa.Array, is_good: Callable[[str], bool]) -> pa.Array:
+    """Whether at least k products of each list are good. `products` are those of all lists, as texts."""
+    encoded = products.dictionary_encode()
+    good = np.fromiter(map(is_good, encoded.dictionary.to_pylist()), dtype=bool)
+    so_far = np.concatenate([[0], np.cumsum(good[encoded.indices.to_numpy()])])
+    lengths = pc.fill_null(pc.list_value_length(listed), 0).to_numpy()
+    ends = np.cumsum(lengths)
+    return pa.array(so_far[ends] - so_far[ends - lengths] >= k)
 
 
 def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
@@ -263,7 +289,7 @@ def _numbered(terms: AnswerTerms, enough: Enough | None) -> Column:
     if enough is None:
         return number
     # Null for the rows already decided: Python need not see them.
-    undecided = F.when(~same_catalogue & ~has_failed, F.col("result")["item_id"])
+    undecided = F.when(~same_catalogue & ~has_failed, F.col("result"))
     return number + F.coalesce(enough(undecided).cast("int"), F.lit(0)) * _ENOUGH
 
 

@@ -59,6 +59,16 @@ def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
     )
 
 
+def with_all_customers(histories: DataFrame, customers: DataFrame) -> DataFrame:
+    """Add an empty history for each of `customers` (`user_id`, ...) who has no event."""
+    without = customers.select("user_id").distinct().join(histories.select("user_id"), on="user_id", how="left_anti")
+    empty = {"events_total": F.lit(0), "last_event_at": F.lit(None)}
+    empty |= {name: F.array() for name in ("events", "purchased")}
+    types = {field.name: field.dataType for field in histories.schema}
+    columns = [empty[name].cast(types[name]).alias(name) for name in histories.columns if name != "user_id"]
+    return histories.unionByName(without.select("user_id", *columns))
+
+
 def _all_events(used: Mapping[str, DataFrame]) -> DataFrame:
     parts = [
         _event(used["purchases"], "bought", "purchased_at", F.col("item_id")),

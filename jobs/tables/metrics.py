@@ -5,6 +5,7 @@ Runs inside the night: `regulars nightly --run-date D`. Names and slices:
 * `customers`; `rows` by table, with the control group's lists; `short_lists` by reason;
 * `coverage`: share of sellable products in some list; `top_score`: mean log-probability of rank 1;
 * as shares `lists` by `changed`, `unchanged` and `first` (no earlier list), `list_rows` by entered, moved and kept;
+* `rule_customers` by rule: customers for whom it binds; `rule_rows`: rows that it weighted or moved;
 * `quarantine` by table and rule, as in `purchases.unknown_item`: the new rows of the table `quarantine`;
 * `input_age_hours` by input table: hours from its newest used row to the end of run_date;
 * `label_share` by label; and as shares of the reviews `disagreements`, `abstained` (confidence too low for a label) and
@@ -45,6 +46,10 @@ def list_metrics(
         ),
         *_list_changes(lists),
     ]
+    if "bound" in prompts.columns:
+        named = lists.select(F.explode(F.split("rule", ", ")).alias("slice"))
+        binding = prompts.select(F.explode("bound").alias("slice"))
+        parts += [_sizes("rule_customers", binding), _sizes("rule_rows", named)]
     return reduce(DataFrame.unionByName, parts).where("value IS NOT NULL")
 
 
@@ -69,13 +74,15 @@ def short_lists(
 
     A short list is right where fewer than k sellable products are left to the customer: the catalogue is that small, or
     the customer bought the rest before. It is also right for the customers of `late` (`user_id`, `because`), whom the
-    deadline or a failure left out. The night fails on any other one: its reason is `unexplained`.
+    deadline or a failure left out, and for those for whom rules bind (`rules` in `prompts`). The night fails on any
+    other one: its reason is `unexplained`.
     """
     sellable = items.where("available").select("item_id")
+    has_rules = F.col("rules").isNotNull() if "rules" in prompts.columns else F.lit(False)
     left = (
-        prompts.select("user_id", F.explode_outer("excluded").alias("item_id"))
+        prompts.select("user_id", has_rules.alias("has_rules"), F.explode_outer("excluded").alias("item_id"))
         .join(sellable.withColumn("is_sellable", F.lit(1)), on="item_id", how="left")
-        .groupBy("user_id")
+        .groupBy("user_id", "has_rules")
         .agg(F.coalesce(F.sum("is_sellable"), F.lit(0)).alias("bought_sellable"))
         .crossJoin(sellable.agg(F.count("*").alias("sellable")))
     )
@@ -92,6 +99,7 @@ def short_lists(
         because = F.col("because")
     reason = (
         F.when(because.isNotNull(), because)
+        .when(F.col("has_rules") & (F.col("rows") < F.col("expected")), "fewer_than_k_allowed_by_rules")
         .when(F.col("rows") != F.col("expected"), "unexplained")
         .when(F.col("sellable") < k, "catalogue_smaller_than_k")
         .otherwise("fewer_than_k_not_bought_before")
@@ -144,6 +152,12 @@ def _counts(metric: str, rows: DataFrame) -> DataFrame:
     total = rows.agg(F.count("*").alias("n"))
     counted = rows.groupBy("slice").agg(F.count("*").alias("rows")).crossJoin(total)
     return counted.select(F.lit(metric).alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n")
+
+
+def _sizes(metric: str, rows: DataFrame) -> DataFrame:
+    """One metric row for each value of `slice`: the number of its rows."""
+    counted = rows.groupBy("slice").agg(F.count("*").alias("n"))
+    return counted.select(F.lit(metric).alias("metric"), "slice", F.col("n").cast("double").alias("value"), "n")
 
 
 def _one(rows: DataFrame, metric: str, value: Column, n: Column) -> DataFrame:

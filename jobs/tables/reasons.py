@@ -80,14 +80,14 @@ def scored_reasons(
     explained = [[one.item_id for one in (found[:1] if only_first else found)] for found in lists]
     weights = reasoner.reasons(prompts, explained)
     items = [[one.item_id for one in found] for found in lists]
-    scores = [np.array([one.score for one in found]) for found in lists]
+    scores = [np.array([one.score - one.weight for one in found]) for found in lists]
     parts = reasoner.parts(prompts, items, scores)
     return [
         [
             (
                 one.item_id,
                 float(one.score),
-                tuple(map(float, part)),
+                tuple(map(float, part._replace(rule=one.weight))),
                 _heaviest(reasons[i]) if i < len(reasons) else None,
             )
             for i, (one, part) in enumerate(zip(found, of_list, strict=True))
@@ -113,7 +113,7 @@ def with_shown_events(results: DataFrame) -> DataFrame:
         return F.struct(*fields, weight["weight"].alias("weight"))
 
     def explained(candidate: Column) -> Column:
-        kept = [candidate[name].alias(name) for name in ("item_id", "score", "parts")]
+        kept = [candidate[name].alias(name) for name in ("item_id", "score", "parts", "rule", "facts")]
         return F.struct(*kept, F.transform(candidate["weights"], shown).alias("reasons"))
 
     return results.withColumn("result", F.transform("result", explained)).drop("events")

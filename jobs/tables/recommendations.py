@@ -13,43 +13,70 @@ from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
 from jobs.tables.reasons import EVENTS, PARTS, scored_reasons, with_shown_events
+from lm.recommend.list_rules import Binding
 
 if TYPE_CHECKING:  # torch stays out of the driver
-    from lm.recommend.recommender import Recommender
+    from lm.recommend.recommender import Recommender, ScoredItem
 
-#: One list, best product first. `parts` and `weights` are null where no reasons were asked for.
-RESULT = f"array<struct<item_id:string,score:double,parts:{PARTS},weights:array<struct<event:int,weight:double>>>>"
+#: One list, best product first. `parts` and `weights` are null where no reasons were asked for. `rule` names the rules
+#: that moved a product or weighted it, `facts` is what the rules of its request know of it.
+RESULT = (
+    f"array<struct<item_id:string,score:double,parts:{PARTS},weights:array<struct<event:int,weight:double>>,"
+    "rule:string,facts:string>>"
+)
 
 
 def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int, reasons: str = "none") -> DataFrame:
-    """Run the model over distinct requests (`prompt`, `excluded`); adds `result` (best product first) and `failure`.
+    """Run the model over distinct requests; adds `result` (best product first) and `failure`.
 
-    `reasons` is that of `recommend.reasons`. `load` runs in the Python workers and caches the model there.
-    Tests replace it by a fake.
+    A request has `prompt`, `excluded` and, where rules are configured, `rules`. `reasons` is that of
+    `recommend.reasons`. `load` runs in the Python workers and caches the model there. Tests replace it by a fake.
     """
 
     def begin() -> Callable[..., list[Any]]:
         model = load()
 
-        def recommend(prompts: list[str], excluded: list[Sequence[str]]) -> list[Any]:
-            lists = model.recommend(prompts, [list(ids) for ids in excluded], candidates)
+        def recommend(
+            prompts: list[str], excluded: list[Sequence[str]], rules: list[str | None] | None = None
+        ) -> list[Any]:
+            bindings = () if rules is None else (rules,)
+            lists = model.recommend(prompts, [list(ids) for ids in excluded], candidates, *bindings)
             if reasons == "none":
-                return [[(c.item_id, float(c.score), None, None) for c in found] for found in lists]
-            return scored_reasons(model, prompts, lists, only_first=reasons == "first")
+                scored = [[(c.item_id, float(c.score), None, None) for c in found] for found in lists]
+            else:
+                scored = scored_reasons(model, prompts, lists, only_first=reasons == "first")
+            ruled: list[list[tuple[str | None, str | None]]] = [[(None, None)] * len(found) for found in lists]
+            if rules is not None:
+                ruled = [_rules_and_facts(model, found, text) for found, text in zip(lists, rules, strict=True)]
+            return [[(*one, *of) for one, of in zip(*both, strict=True)] for both in zip(scored, ruled, strict=True)]
 
         return recommend
 
-    return answered(requests, ["prompt", "excluded"], RESULT, begin)
+    columns = [name for name in ("prompt", "excluded", "rules") if name in requests.columns]
+    return answered(requests, columns, RESULT, begin)
+
+
+def _rules_and_facts(
+    model: Recommender, found: Sequence[ScoredItem], rules: str | None
+) -> list[tuple[str | None, str | None]]:
+    """Of each product of a list: the names of the rules that moved or weighted it, and what its rules know of it."""
+    facts: Sequence[str | None] = [None] * len(found)
+    if rules and found and model.rules is not None:
+        facts = model.rules.facts(Binding.parse(rules).rules, [one.item_id for one in found])
+    return [(", ".join(one.rules) or None, fact) for one, fact in zip(found, facts, strict=True)]
 
 
 def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:
     """Join customers with their results, drop products that cannot be sold today, and keep the best k.
 
     `prompts` has `user_id`, `key`, `prompt_hash`, and `events` if reasons are wanted. `results` has one row per `key`,
-    as the ledger gives it. Adds `parts` and `reasons`, both null where the result has none.
+    as the ledger gives it. Adds `parts` and `reasons`, both null where the result has none. With rules, `prompts` also
+    has `rules` and `items` has `facts`; products of which a rule now knows something else are dropped.
     """
-    sellable = items.where("available").select("item_id", "title")
-    shown = [name for name in ("user_id", "key", "prompt_hash", "events") if name in prompts.columns]
+    has_rules = "rules" in prompts.columns
+    facts = [F.col("facts").alias("facts_today")] if has_rules else []
+    sellable = items.where("available").select("item_id", "title", *facts)
+    shown = [name for name in ("user_id", "key", "prompt_hash", "events", "rules") if name in prompts.columns]
     joined = prompts.select(*shown).join(results.drop("prompt_hash"), on="key", how="inner")
     if "events" not in shown:
         joined = joined.withColumn("events", F.lit(None).cast(EVENTS))
@@ -59,6 +86,8 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
         .select("*", "candidate.*")
         .join(sellable, on="item_id", how="inner")
     )
+    if has_rules:
+        candidates = candidates.where(_facts_are_the_same())
     return (
         candidates.withColumn("rank", _rank_within_customer())
         .where(F.col("rank") <= k)
@@ -75,6 +104,7 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
             "why_scored",
             "parts",
             "reasons",
+            "rule",
         )
     )
 
@@ -82,6 +112,13 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
 def with_category_and_price(lists: DataFrame, items: DataFrame) -> DataFrame:
     """Add `category` and `price` of each listed product as the catalogue has them on the date."""
     return lists.join(items.select("item_id", "category", "price"), on="item_id", how="left")
+
+
+def _facts_are_the_same() -> Column:
+    """Whether the rules that bind know of a product what they knew when it was listed."""
+    numbers = F.from_json("rules", "rules array<int>")["rules"]
+    today = F.filter(F.transform(numbers, lambda n: F.col("facts_today")[n]), lambda text: text != "")
+    return F.coalesce(F.array_join(today, ","), F.lit("")) == F.coalesce("facts", F.lit(""))
 
 
 def _rank_within_customer() -> Column:

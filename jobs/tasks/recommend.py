@@ -15,14 +15,16 @@ from jobs.scoring.ledger import Results
 from jobs.scoring.models import Model
 from jobs.scoring.waves import AnswerTerms
 from jobs.spark import executor_files
-from jobs.tables import prompts, recommendations
+from jobs.tables import customer_rules, list_rules, prompts, recommendations
 from jobs.tables.carried_lists import with_carried
 from jobs.tables.catalogues import SellableCatalogue
-from jobs.tables.histories import histories
+from jobs.tables.histories import histories, with_all_customers
 from jobs.tables.list_changes import with_changes
+from jobs.tables.list_rules import NightRules
 from jobs.tables.reasons import with_because
 from jobs.tasks.task import PreparedTask, TaskContext
 from lm.recommend.catalogue import Catalogue
+from lm.recommend.list_rules import RuleTable
 from schemas import contract
 
 if TYPE_CHECKING:  # torch stays out of the driver
@@ -62,13 +64,15 @@ def prepare(context: TaskContext) -> PreparedTask:
     can still be sold.
     """
     settings, model, items = context.config.recommend, context.model, context.used["items"]
-    catalogue = SellableCatalogue(items)
+    night = NightRules.of(context.config, context.run_date)
+    if night.rules:
+        items = list_rules.with_products(items, night)
+    catalogue = SellableCatalogue(items, night)
+    sets = customer_rules.sets_of_rules(context.used, night)
+    list_rules.refuse_empty_lists(catalogue.members, catalogue.never, sets, night)
     published = contract(TABLE).column_names
 
-    @functools.cache  # built only if something has to be scored, once for all waves
-    def load() -> Callable[[], Recommender]:
-        folder = catalogue.write(executor_files.session_folder(f"catalogue-{context.run_id}"), model.encoder())
-        return recommender_loader(model, executor_files.send_folder(context.spark, folder, folder.name), settings.beams)
+    load = load_once(context, catalogue)
 
     def rows(asked: DataFrame, results: Results) -> DataFrame:
         lists = recommendations.lists(asked, results.rows, items, settings.k)
@@ -79,8 +83,11 @@ def prepare(context: TaskContext) -> PreparedTask:
         lists = recommendations.with_category_and_price(lists, items)
         return with_changes(context.spark, context.store, context.run_date, lists).select(*published)
 
+    enough = ledger.enough_sellable(catalogue.item_ids, settings.k)
+    if catalogue.facts is not None:
+        enough = ledger.enough_unchanged(catalogue.facts, settings.k)
     return PreparedTask(
-        requests=requests(context),
+        requests=requests(context, night, items),
         terms=AnswerTerms(
             NAME,
             recommendations.RESULT,
@@ -92,19 +99,26 @@ def prepare(context: TaskContext) -> PreparedTask:
         ),
         score=lambda missing: recommendations.score(missing, load(), settings.k + settings.spares, settings.reasons),
         rows=rows,
-        enough=ledger.enough_sellable(catalogue.item_ids, settings.k),
+        enough=enough,
     )
 
 
-def requests(context: TaskContext) -> DataFrame:
-    """Each customer's prompt with the `key` of the request that it makes."""
-    settings, model = context.config.recommend, context.model
-    events = histories(context.used, settings.history_events)
+def requests(context: TaskContext, night: NightRules, items: DataFrame) -> DataFrame:
+    """Each customer's prompt with the `key` of the request that it makes, and with rules the ones that bind."""
+    settings, model, used = context.config.recommend, context.model, context.used
+    events = customer_events(context)
+    repeated = customer_rules.repeated_purchases(used, night, items)
+    if repeated is not None:
+        events = customer_rules.with_repeats(events, repeated, exclude_purchased=settings.exclude_purchased)
     rendered = prompts.prompts(
         events, model.encoder_loader(), settings.prompt_tokens, with_events=settings.reasons != "none"
     )
-    if not settings.exclude_purchased:
+    if not settings.exclude_purchased and repeated is None:
         rendered = prompts.without_exclusions(rendered)
+    also_hash = F.col("excluded_hash")
+    if night.rules:
+        rendered = customer_rules.with_rules(rendered, used, night, items, repeated)
+        also_hash = F.concat(also_hash, F.coalesce("rules_hash", F.lit("")))  # no rule binds: the key of one without
     key = ledger.request_key(
         NAME,
         F.col("prompt"),
@@ -116,9 +130,28 @@ def requests(context: TaskContext) -> DataFrame:
             "dtype": model.dtype,
             "reasons": settings.reasons,
         },
-        also_hash=F.col("excluded_hash"),
+        also_hash=also_hash,
     )
     return rendered.withColumn("key", key)
+
+
+def customer_events(context: TaskContext) -> DataFrame:
+    """The histories of all customers who get a list."""
+    settings, used = context.config.recommend, context.used
+    events = histories(used, settings.history_events)
+    return with_all_customers(events, used["customers"]) if "customers" in used and settings.all_customers else events
+
+
+def load_once(context: TaskContext, catalogue: SellableCatalogue) -> Callable[[], Callable[[], Recommender]]:
+    """Makes the loader of the engine at its first call: a night without requests never builds the catalogue."""
+    model, beams = context.model, context.config.recommend.beams
+
+    @functools.cache
+    def load() -> Callable[[], Recommender]:
+        folder = catalogue.write(executor_files.session_folder(f"catalogue-{context.run_id}"), model.encoder())
+        return recommender_loader(model, executor_files.send_folder(context.spark, folder, folder.name), beams)
+
+    return load
 
 
 def left_out(asked: DataFrame, results: Results) -> DataFrame | None:
@@ -139,5 +172,8 @@ def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> C
 def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
     from lm.recommend.recommender import Recommender
 
-    catalogue = Catalogue.load(executor_files.local_folder(catalogue_dir))
-    return Recommender.load(executor_files.local_folder(model.path), catalogue, beams=beams, dtype=model.dtype)
+    folder = executor_files.local_folder(catalogue_dir)
+    catalogue = Catalogue.load(folder)
+    rules = RuleTable.load(folder, catalogue)
+    path = executor_files.local_folder(model.path)
+    return Recommender.load(path, catalogue, rules=rules, beams=beams, dtype=model.dtype)

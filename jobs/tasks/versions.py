@@ -116,7 +116,7 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
     chosen |= {"dtype": published.get("dtype", config.models.dtype)}
     now = config.model_dump(mode="json")
     then = {key: now[key] | value if isinstance(value, dict) else value for key, value in saved.items()}
-    text = json.dumps(now | then)
+    text = json.dumps(now | {"rules": []} | then)  # settings without rules do not name them
     tables = {section: _at_own_versions(section, getattr(config, section), published) for section in _TABLES}
     own = {"models": config.models.model_copy(update=chosen), **tables}
     return Config.model_validate_json(text).model_copy(update=own)
@@ -150,4 +150,8 @@ def _folder_of(key: str, configured: str, fingerprint: str) -> str:
 
 
 def _deciding(config: Config) -> dict[str, Any]:
-    return config.model_dump(mode="json", exclude=_NOT_DECIDING)
+    """The settings that decide rows; without rules they are the same as in releases that had none."""
+    found = config.model_dump(mode="json", exclude=_NOT_DECIDING)
+    if not config.rules:
+        del found["rules"]
+    return found

@@ -175,6 +175,22 @@ def test_an_answer_lives_while_its_products_are_sold(
     }
 
 
+def test_a_product_counts_only_with_the_facts_that_rules_had_of_it(spark: SparkSession) -> None:
+    """At least two products of each list are on sale and as the rules knew them."""
+    facts = {"a": frozenset({"f1", "g1"}), "b": frozenset({"f2"}), "c": frozenset()}
+    lists = [
+        [("a", "f1,g1"), ("b", "f2")],
+        [("a", "f1,g2"), ("b", "f2")],  # another fact of a
+        [("a", None), ("c", ""), ("z", None)],  # no rule bound; z is not sold
+        [("c", "f1"), ("b", "f2")],
+        None,
+    ]
+    schema = "n int, listed array<struct<item_id:string,facts:string>>"
+    frame = spark.createDataFrame(list(enumerate(lists)), schema)
+    found = frame.select("n", ledger.enough_unchanged(facts, 2)(F.col("listed")).alias("enough")).orderBy("n").collect()
+    assert [row["enough"] for row in found] == [True, False, True, False, False]
+
+
 def test_an_answer_grows_too_old_only_where_the_catalogue_changed(spark: SparkSession, store: Store) -> None:
     keys = [f"{n}" for n in range(200)]
     write_wave(store, "00000001-a", [{"key": key, "scored_on": DAY} for key in keys])

@@ -6,7 +6,7 @@ import random
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from jobs.tables.histories import histories
+from jobs.tables.histories import histories, with_all_customers
 from tests.rows import frame
 
 if TYPE_CHECKING:
@@ -88,6 +88,18 @@ def test_only_the_newest_are_kept_but_all_purchases_are_remembered(spark: SparkS
     ]
     assert row.purchased == [f"i{n:02d}" for n in range(30)]
     assert (row.events_total, row.last_event_at) == (30, 29)
+
+
+def test_customers_without_events_have_an_empty_history(spark: SparkSession) -> None:
+    bought = [{"user_id": "a", "item_id": "i1", "purchased_at": at(1)}]
+    known = histories(used(spark, items=[{"item_id": "i1"}], purchases=bought), 4)
+    customers = spark.createDataFrame([("a", "N"), ("new", "S"), ("new", "S")], "user_id string, region string")
+    everybody = with_all_customers(known, customers)
+    assert everybody.dtypes == known.dtypes
+    rows = {row.user_id: row for row in everybody.collect()}
+    assert set(rows) == {"a", "new"}
+    assert (rows["new"].events, rows["new"].purchased, rows["new"].events_total) == ([], [], 0)
+    assert rows["new"].last_event_at is None
 
 
 def test_ties_of_time_are_broken_by_content_before_the_cut(spark: SparkSession) -> None:

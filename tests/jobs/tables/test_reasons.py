@@ -73,8 +73,9 @@ def test_customers_with_one_request_get_their_own_times(spark):
         f"user_id string, key string, prompt_hash string, events {EVENTS}",
     )
     parts = (-1.0, 0.0, 0.0, 0.0, 0.0)
+    listed = [("a", -1.0, parts, [(0, 0.5)], None, None), ("b", -2.0, parts, None, None, None)]
     results = spark.createDataFrame(
-        [("k", "h", [("a", -1.0, parts, [(0, 0.5)]), ("b", -2.0, parts, None)], "m", "c", date(2026, 3, 1), "new")],
+        [("k", "h", listed, "m", "c", date(2026, 3, 1), "new")],
         f"key string, prompt_hash string, result {recommendations.RESULT}, model_version string,"
         " catalogue_version string, scored_on date, why_scored string",
     )

@@ -6,6 +6,7 @@ from datetime import date
 from types import SimpleNamespace
 
 import pytest
+from pyspark.sql import functions as F
 
 from jobs.tables import recommendations
 from jobs.tables.metrics import short_lists
@@ -27,7 +28,7 @@ class AlphabetModel:
 
 
 def result(spark, key, letters):
-    ranked = [(letter, -1.0 - n, None, None) for n, letter in enumerate(letters)]
+    ranked = [(letter, -1.0 - n, None, None, None, None) for n, letter in enumerate(letters)]
     return (key, "of-ledger", ranked, "model", "catalogue", date(2026, 3, 1), "new")
 
 
@@ -62,6 +63,23 @@ def test_lists_keep_the_best_k_that_are_sellable_today(spark, partitions):
         ("u3", 1, "h", "Title h", -1.0, "h2"),
         ("u3", 2, "g", "Title g", -2.0, "h2"),
     ]
+
+
+def test_a_product_of_which_a_rule_now_knows_something_else_is_dropped(spark):
+    """Rule 1 binds for u1; it knew the fact `old` of both products. No rule binds for u2."""
+    schema = "user_id string, key string, prompt_hash string, rules string"
+    prompts = spark.createDataFrame([("u1", "k1", "h", '{"rules":[1]}'), ("u2", "k2", "h", None)], schema)
+    listed = [("a", -1.0, None, None, "cap", "old"), ("b", 1.0, None, None, None, "old")]
+    ruled = ("k1", "h", listed, "m", "c", date(2026, 3, 1), "new")
+    results = spark.createDataFrame([ruled, result(spark, "k2", "ab")], RESULT_SCHEMA)
+    facts = "item_id string, title string, available boolean, facts array<string>"
+    today = spark.createDataFrame([("a", "A", True, ["x", "old"]), ("b", "B", True, ["x", "new"])], facts)
+    rows = recommendations.lists(prompts, results, today, 2).orderBy("user_id", "rank").collect()
+    assert [(r.user_id, r.item_id, r.rule) for r in rows] == [("u1", "a", "cap"), ("u2", "a", None), ("u2", "b", None)]
+    asked = prompts.withColumn("excluded", F.array().cast("array<string>"))
+    published = spark.createDataFrame([(r.user_id, r["rank"]) for r in rows], "user_id string, rank int")
+    short = short_lists(asked, published, today, 2)
+    assert {r.reason: r.customers for r in short.collect()} == {"fewer_than_k_allowed_by_rules": 1}
 
 
 def test_short_lists_are_counted_by_reason(spark):
