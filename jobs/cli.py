@@ -128,6 +128,7 @@ for command in (
     store_commands.backfill,
     store_commands.plan,
     store_commands.rules,
+    store_commands.explain,
     store_commands.status,
     store_commands.rollback,
     store_commands.unpublish,

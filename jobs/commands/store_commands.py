@@ -120,6 +120,30 @@ def plan(
     make_plan(spark, settings, due, console, str(config), own_versions=versions == "own")
 
 
+def explain(
+    user: Annotated[str, typer.Option(help="The customer's id.")],
+    run_date: Annotated[
+        str | None, typer.Option("--run-date", metavar="DATE", help="The date; default: the newest published one.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, help="The product whose events are weighed.")] = 1,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Show one customer's list, the parts of its scores, and why a product is in it. Changes nothing."""
+    from jobs.commands.explain import explain as explain_customer
+    from jobs.store.store import Store, published_dates
+
+    settings = load_config(config, overrides)
+    day = None if run_date is None else parsed_date("--run-date", run_date)
+    spark = session("explain", settings)
+    if day is None:
+        dates = published_dates(spark, Store(settings.store), "recommendations")
+        if not dates:
+            raise UsageError(f"no date is published in {settings.store}: give --run-date DATE")
+        day = dates[-1]
+    explain_customer(spark, settings, user, day, rank, console, str(config))
+
+
 def rules(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date of the lists.")],
     days: Annotated[int, typer.Option(min=1, help="Judge the lists by the purchases of this many days after it.")] = 14,

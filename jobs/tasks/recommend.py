@@ -103,15 +103,23 @@ def prepare(context: TaskContext) -> PreparedTask:
     )
 
 
-def requests(context: TaskContext, night: NightRules, items: DataFrame) -> DataFrame:
-    """Each customer's prompt with the `key` of the request that it makes, and with rules the ones that bind."""
+def requests(
+    context: TaskContext, night: NightRules, items: DataFrame, *, with_events: bool | None = None
+) -> DataFrame:
+    """Each customer's prompt with the `key` of the request that it makes, and with rules the ones that bind.
+
+    `with_events` adds the prompt's `events`; by default where reasons are configured.
+    """
     settings, model, used = context.config.recommend, context.model, context.used
     events = customer_events(context)
     repeated = customer_rules.repeated_purchases(used, night, items)
     if repeated is not None:
         events = customer_rules.with_repeats(events, repeated, exclude_purchased=settings.exclude_purchased)
     rendered = prompts.prompts(
-        events, model.encoder_loader(), settings.prompt_tokens, with_events=settings.reasons != "none"
+        events,
+        model.encoder_loader(),
+        settings.prompt_tokens,
+        with_events=settings.reasons != "none" if with_events is None else with_events,
     )
     if not settings.exclude_purchased and repeated is None:
         rendered = prompts.without_exclusions(rendered)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lm.recommend.counterfactual import counterfactual
+from lm.recommend.explanation import explain_list
 from lm.recommend.fit_hybrid import count_hybrid
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.reasons import ItemReasons, Reasoner, event_texts, without_events
-from lm.recommend.recommender import Recommender
+from lm.recommend.recommender import Recommender, ScoredItem
 from tests.lm.recommend.test_recommender import ITEMS, TITLES, make_recommender
 from tests.models import save_causal
 
@@ -126,6 +128,28 @@ def test_a_counterfactual_takes_the_product_off_the_list(tokens: Recommender) ->
         assert is_listed([range(5)]) == [True]
     else:
         assert is_listed([found]) == [False]
+
+
+@pytest.mark.parametrize("coding", ["titles", "tokens"])
+def test_an_explained_list_is_the_list(coding: str, request: pytest.FixtureRequest) -> None:
+    model: Recommender = request.getfixturevalue(coding)
+    prompt = (TITLED if coding == "titles" else CODED)[0]
+
+    def ask(prompts: Sequence[str]) -> list[list[ScoredItem]]:
+        lists = model.recommend(prompts, [[]] * len(prompts), 3)
+        return [[one._replace(score=one.score + 0.5, weight=0.5) for one in found] for found in lists]
+
+    found = explain_list(model, prompt, ask, 2)
+    assert found.items == ask([prompt])[0]
+    assert [sum(part) for part in found.parts] == pytest.approx([one.score for one in found.items], abs=1e-4)
+    assert [part.rule for part in found.parts] == [0.5] * 3
+    assert len(found.weights) == len(event_texts(model.encoder, prompt))
+    assert found.is_verified == (found.without is not None)
+    if found.without is not None:
+        left = without_events(model.encoder, prompt, found.without)
+        assert found.items[1].item_id not in {one.item_id for one in ask([left])[0]}
+    with pytest.raises(IndexError):
+        explain_list(model, prompt, ask, 4)
 
 
 @given(st.integers(0, 7), st.sets(st.frozensets(st.integers(0, 6), min_size=1, max_size=4), max_size=5), st.data())

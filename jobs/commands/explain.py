@@ -1,0 +1,193 @@
+"""`regulars explain`: one customer's list as a night makes it, and why a product is in it.
+
+The list is made again from today's inputs as of the date, by the configured model and rules. It says so where the
+published list is another one. The model runs in a Python worker, as in a night.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+from rich.table import Table
+
+import schemas
+from jobs.config.config import Config
+from jobs.config.privacy import privacy_key
+from jobs.inputs.reader import read_inputs
+from jobs.scoring import models
+from jobs.spark import files
+from jobs.spark.errors import UsageError
+from jobs.spark.privacy_key import keyed_hash
+from jobs.store.scratch import scratch_folder
+from jobs.store.store import Store
+from jobs.tables import list_rules
+from jobs.tables.catalogues import SellableCatalogue
+from jobs.tables.list_rules import NightRules
+from jobs.tasks import recommend
+from jobs.tasks.task import TaskContext
+
+if TYPE_CHECKING:  # torch stays out of the driver
+    from lm.recommend.recommender import Recommender, ScoredItem
+
+#: Input tables that a list depends on.
+_INPUTS = ("purchases", "searches", "reviews", "events", "customers", "items", "optouts")
+
+
+@dataclass(frozen=True)
+class ExplainedEvent:
+    """One event of the prompt and its weight for the explained product."""
+
+    at: datetime
+    kind: str
+    text: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class ExplainedList:
+    """A customer's list: one mapping a product, the events of the prompt, and the counterfactual by place of event."""
+
+    products: list[dict[str, Any]]
+    events: list[ExplainedEvent]
+    without: list[int] | None
+    is_verified: bool
+    is_published: bool | None  # whether the published list has the same products; None: no list is published
+
+
+def explain(
+    spark: SparkSession, config: Config, user: str, run_date: date, rank: int, console: Console, config_file: str
+) -> ExplainedList:
+    """Explain the list of customer `user` on `run_date`, and print it.
+
+    Raises UsageError where the customer has no event up to the date or opted out, or the list has no such `rank`.
+    """
+    store = Store(config.store)
+    model = models.shipped(spark, recommend.find_model(config, config_file))
+    ids = {user}
+    if config.privacy.pseudonyms:
+        ids.add(keyed_hash(privacy_key(spark, config), user))
+    with scratch_folder(spark, store, "explain") as work:
+        used = read_inputs(spark, config, run_date, work, _INPUTS).used
+        of_user = {
+            table: rows.where(F.col("user_id").isin(ids)) if "user_id" in schemas.contract(table).column_names else rows
+            for table, rows in used.items()
+        }
+        context = TaskContext(spark, config, store, f"explain-{run_date}", run_date, of_user, model)
+        night = NightRules.of(config, run_date)
+        items = list_rules.with_products(used["items"], night) if night.rules else used["items"]
+        catalogue = SellableCatalogue(items, night)
+        asked = recommend.requests(context, night, items, with_events=True).collect()
+        if not asked:
+            raise UsageError(
+                f"there is no customer with this id and an event up to {run_date}, or they opted out. Ids are compared "
+                "as text: see the user_id of the table recommendations"
+            )
+        request = asked[0].asDict()
+        load = recommend.load_once(context, catalogue)()
+        answer = ask_worker(spark, request, load, config.recommend.k, rank)
+        if answer is None:
+            raise UsageError(f"the customer's list has no rank {rank}: give a smaller --rank")
+        titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
+        products = [{**one, "title": titles[one["item_id"]]} for one in answer["products"]]
+        published = _published(spark, store, run_date, ids)
+    events = [
+        ExplainedEvent(event["at"], event["kind"], event["text"], weight)
+        for event, weight in zip(request["events"], answer["weights"], strict=True)
+    ]
+    same = None if published is None else published == [one["item_id"] for one in products]
+    result = ExplainedList(products, events, answer["without"], answer["is_verified"], same)
+    _print(console, result, run_date, rank)
+    return result
+
+
+def ask_worker(
+    spark: SparkSession, request: Mapping[str, Any], load: Callable[[], Recommender], k: int, rank: int
+) -> dict[str, Any] | None:
+    """Have a Python worker explain the list of a request (`prompt`, `excluded` and, with rules, `rules`).
+
+    Returns `products`, `weights`, `without` and `is_verified`, or None where the list has no such rank.
+    """
+
+    def explain_rows(batches: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        from lm.recommend.explanation import explain_list
+
+        model = load()
+        for batch in batches:
+            for row in batch.to_dict("records"):
+                ask = partial(_lists, model, list(row["excluded"]), row["rules"], k)
+                try:
+                    found = explain_list(model, row["prompt"], ask, rank)
+                except IndexError:
+                    yield pd.DataFrame({"explanation": ["null"]})
+                    continue
+                products = [
+                    {"item_id": item.item_id, "score": item.score, "rules": item.rules, "parts": part._asdict()}
+                    for item, part in zip(found.items, found.parts, strict=True)
+                ]
+                rest = {"weights": found.weights, "without": found.without, "is_verified": found.is_verified}
+                yield pd.DataFrame({"explanation": [json.dumps({"products": products, **rest})]})
+
+    asked = [(request["prompt"], request["excluded"], request.get("rules"))]
+    rows = spark.createDataFrame(asked, "prompt string, excluded array<string>, rules string")
+    found: dict[str, Any] | None = json.loads(rows.mapInPandas(explain_rows, "explanation string").collect()[0][0])
+    return found
+
+
+def _lists(
+    model: Recommender, excluded: list[str], rules: str | None, k: int, prompts: Sequence[str]
+) -> list[list[ScoredItem]]:
+    return model.recommend(prompts, [excluded] * len(prompts), k, [rules] * len(prompts))
+
+
+def _published(spark: SparkSession, store: Store, run_date: date, ids: set[str]) -> list[str] | None:
+    """Return the products of the customer's published list, best first; None where there is none."""
+    folder = store.date_folder(recommend.TABLE, run_date)
+    if not files.exists(spark, folder):
+        return None
+    rows = spark.read.parquet(files.for_reading(folder)).where(F.col("user_id").isin(ids)).orderBy("rank")
+    return [row["item_id"] for row in rows.select("item_id").collect()] or None
+
+
+def _print(console: Console, found: ExplainedList, run_date: date, rank: int) -> None:
+    history = Table("#", "when", "what", "", "weight", title=f"What the model read, up to {run_date}")
+    for number, event in enumerate(found.events, 1):
+        history.add_row(str(number), f"{event.at:%Y-%m-%d}", event.kind, _plain(event.text), f"{event.weight:+.3f}")
+    console.print(history)
+    console.print(
+        f"weight: by how much the score of rank {rank} falls without the event.", style="dim", highlight=False
+    )
+    parts = list(found.products[0]["parts"])
+    lists = Table("rank", "product", "score", *(part.replace("_", " ") for part in parts), "rules", title="List")
+    for place, product in enumerate(found.products, 1):
+        values = [f"{product['parts'][part]:+.2f}" for part in parts]
+        lists.add_row(
+            str(place), _plain(product["title"]), f"{product['score']:.2f}", *values, ", ".join(product["rules"])
+        )
+    console.print(lists)
+    title = _plain(found.products[rank - 1]["title"])
+    if found.without is None:
+        console.print(f"“{title}” would be in the list without any of these events.", highlight=False)
+    else:
+        numbers = ", ".join(str(event + 1) for event in found.without)
+        console.print(
+            f"Without event {numbers}, “{title}” would not be in the list "
+            f"({'the model made the list again' if found.is_verified else 'not verified'}).",
+            highlight=False,
+        )
+    if found.is_published is False:
+        console.print("The published list of this date has other products: data, model or settings changed since.")
+    elif found.is_published is None:
+        console.print("No list of this customer is published for this date.")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
