@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from jobs.commands.explain import explain
 from jobs.commands.summary import show_summary
 from jobs.config.config import load
 from jobs.nightly import Night, run_night
 from jobs.sample import write_sample
 from jobs.sample.personal import draw_personal_data
 from jobs.sample.random import Dice
-from jobs.spark.errors import ConfigurationError
+from jobs.spark.errors import ConfigurationError, UsageError
 from lm.checkpoint.manifest import read_manifest, write_manifest
 from tests.models import save_causal, save_classifier
 
@@ -253,6 +254,32 @@ def test_the_control_group_is_computed_but_not_published(first, shop, spark):
     # Another key would move customers between the groups: refused before anything is read.
     with pytest.raises(ConfigurationError, match="would switch group"):
         night_of(spark, shop, shop.run_date, *experiment(shop), "loyalty.key=another")
+
+
+def test_lists_say_why_and_explain_repeats_them(first, shop, spark):
+    lists = table(shop, "recommendations")
+    parts = pd.DataFrame(list(lists.parts))
+    assert (parts.sum(axis=1) - lists.score).abs().max() < 1e-4
+    explained = lists[lists.reasons.notna()]
+    assert set(explained["rank"]) == {1}
+    assert lists.because.notna().sum() > 0.3 * len(explained)
+    assert all(list(one) == sorted(one, key=lambda event: -event["weight"]) for one in explained.reasons)
+    row = explained[explained.because.notna()].iloc[0]
+    log = io.StringIO()
+    config = load(shop.config, experiment(shop))
+    found = explain(spark, config, row.user_id, shop.run_date, 1, Console(file=log, width=200), str(shop.config))
+    own = lists[lists.user_id == row.user_id].sort_values("rank")
+    assert [one["item_id"] for one in found.products] == list(own.item_id)
+    assert [one["score"] for one in found.products] == pytest.approx(list(own.score), abs=1e-4)
+    heaviest = sorted((event.weight for event in found.events), reverse=True)[: len(row.reasons)]
+    assert heaviest == pytest.approx([event["weight"] for event in row.reasons], abs=1e-4)
+    assert found.is_published
+    assert found.is_verified == (found.without is not None)
+    assert f"What the model read, up to {shop.run_date}" in log.getvalue()
+    with pytest.raises(UsageError, match="no customer with this id"):
+        explain(spark, config, "nobody", shop.run_date, 1, Console(file=log), str(shop.config))
+    with pytest.raises(UsageError, match="has no rank 99"):
+        explain(spark, config, row.user_id, shop.run_date, 99, Console(file=log), str(shop.config))
 
 
 @pytest.mark.slow
