@@ -130,6 +130,7 @@ for command in (
     store_commands.rules,
     store_commands.explain,
     store_commands.status,
+    store_commands.report,
     store_commands.rollback,
     store_commands.unpublish,
     store_commands.gc,

@@ -6,6 +6,7 @@ For the data engineer who schedules it: `regulars nightly --config regulars.yaml
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from datetime import date
 from functools import partial, reduce
 
@@ -16,7 +17,9 @@ from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
 from jobs.inputs.reader import read_inputs, tables_of_night
 from jobs.inputs.row_accounting import end_of_date
+from jobs.report.write import reported
 from jobs.scoring import models
+from jobs.spark import files
 from jobs.spark.deadline import Deadline
 from jobs.spark.progress import Stages, warn
 from jobs.store import gate, store_format
@@ -26,11 +29,11 @@ from jobs.store.lock import lock
 from jobs.store.publish import publish_staged, recover, stage_tables, temporary_folders
 from jobs.store.store import Store
 from jobs.tables import groups, loyalty
-from jobs.tables.metrics import input_ages, label_metrics, list_metrics, quarantine_counts, table_rows
+from jobs.tables.metrics import age_rows, input_ages, label_metrics, list_metrics, quarantine_counts, table_rows
 from jobs.tables.purchases_used import purchases_of_date
 from jobs.tables.quarantine import hashed, new_rejections
 from jobs.tables.runs import Night, run_row
-from jobs.tasks import recommend
+from jobs.tasks import recommend, sentiment
 from jobs.tasks.all_tasks import wanted_tasks
 from jobs.tasks.run_task import TaskOutcome, run_task
 from jobs.tasks.task import TaskContext, model_warnings
@@ -53,10 +56,11 @@ def run_night(
     """
     store = Store(config.store)
     night = Night(f"{run_date}-{uuid.uuid4().hex[:8]}", run_date, store, deadline)
-    stages = Stages(console)
+    stages = Stages(console, keep=partial(_keep_progress, spark, night))
     night.seconds = stages.seconds
     with (
         lock(spark, store, night.run_id),
+        reported(spark, config, config_file, night, console) as report,
         record_attempt(spark, store, night.run_id, run_date),
         temporary_folders(spark, store, night.run_id),
     ):
@@ -66,6 +70,7 @@ def run_night(
         for task, model in found:
             for warning in model_warnings(task.NAME, model, config, run_date):
                 warn(console, warning)
+                report.note(warning)
         key = privacy_key(spark, config)
         hash_ids = partial(hashed, key=key, has_pseudonyms=config.privacy.pseudonyms)
         groups.refuse_group_changes(spark, store, config.loyalty)
@@ -74,8 +79,10 @@ def run_night(
             night.accounts = inputs.accounts
             night.versions |= inputs.versions
             rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)
+            night.input_ages = input_ages(inputs.used, end_of_date(run_date, config.timezone))
         for note in inputs.notes:
             warn(console, note)
+            report.note(note)
         done: dict[str, TaskOutcome] = {}
         outputs: dict[str, DataFrame] = {}
         for task, model in found:
@@ -100,6 +107,10 @@ def run_night(
             outputs["recommendations"] = groups.published_lists(outputs["recommendations"], config.loyalty, run_date)
         night.versions["settings"] = settings_version(config)
         save_settings(spark, store, config)
+        if config.report.write:
+            reviews = done[sentiment.NAME].asked if sentiment.NAME in done else None
+            with stages.stage("report"):
+                report.look(inputs.used, reviews, outputs.get("sentiments"))
         with stages.stage("publishing"):
             staged = stage_tables(spark, store, night.run_id, run_date, outputs)
         with stages.stage("exchange of folders"):
@@ -108,6 +119,12 @@ def run_night(
             if delta := DeltaTables.of(config.publish):
                 update_delta_tables(spark, store, delta)
     return night
+
+
+def _keep_progress(spark: SparkSession, night: Night, line: str) -> None:
+    """Keep the present line where `regulars status` of another process finds it; a full disk fails elsewhere."""
+    with suppress(OSError):
+        files.write_text(spark, night.store.progress(night.run_id), line)
 
 
 def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame, key: bytes) -> DataFrame:
@@ -151,9 +168,9 @@ def _metrics(
             list_metrics(outputs["recommendations"], lists.asked, used["items"], config.recommend.k, late)
         )
     if "sentiments" in outputs:
-        found = found.unionByName(label_metrics(outputs["sentiments"]))
+        found = found.unionByName(label_metrics(outputs["sentiments"], used.get("items")))
     found = found.unionByName(quarantine_counts(spark, night.quarantined))
-    found = found.unionByName(input_ages(spark, used, end_of_date(night.run_date, config.timezone)))
+    found = found.unionByName(age_rows(spark, night.input_ages))
     if model is not None:
         found = found.unionByName(loyalty.model_metrics(spark, model, outputs["loyalty"]))
     return night.keep(spark, found, "metrics")

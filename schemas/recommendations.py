@@ -21,7 +21,9 @@ CONTRACT = Contract(
         Column("prompt_hash", "string", doc="prompt that was scored, as in prompts of scored_on"),
         Column("model_version", "string", doc="fingerprint of the model that scored it"),
         Column("catalogue_version", "string", doc="version of the catalogue that it was scored with"),
-        Column("scored_on", "date", doc="run_date on which the model ran"),
+        Column(
+            "scored_on", "date", doc="run_date on which the model ran; equal to run_date if it was scored that night"
+        ),
         Column(
             "why_scored", "string", doc="why the model ran: new, catalogue or age; carried: the list of an earlier date"
         ),

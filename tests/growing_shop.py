@@ -83,7 +83,7 @@ class GrowingShop:
         """The configuration of one store; with `growing` its inputs are what the shop has so far."""
         paths = [f"inputs.{table}.path={self.folder}/growing/{table}" for table in self.events] if growing else []
         items = f"inputs.items.path={self.folder}/items/{{run_date}}"
-        return load(self.config_file, [f"store={self.folder / store}", items, *paths, *overrides])
+        return load(self.config_file, [f"store={self.folder / store}", items, "report.write=false", *paths, *overrides])
 
     def night(self, spark: SparkSession, store: str, day: date, *overrides: str, growing: bool = False) -> Night:
         """Run one night."""

@@ -43,7 +43,7 @@ class Shop:
 
     def arguments(self, store: Path, command: str, *options: str, overrides: Sequence[str] = ()) -> list[str]:
         """The command line of a command on a store, with the settings of all nights."""
-        sets = [f"store={store}", "sentiment.lookback_days=10", "gate.min_dates=1000", *overrides]
+        sets = [f"store={store}", "sentiment.lookback_days=10", "gate.min_dates=1000", "report.write=false", *overrides]
         named = [part for one in sets for part in ("--set", one)]
         return [command, "--config", str(self.config), *options, *named]
 

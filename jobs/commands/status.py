@@ -5,9 +5,11 @@ For the data engineer in the morning: the dates that are published, stale or fai
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -48,14 +50,16 @@ def show_status(
     """
     store = Store(config.store)
     span = known_span(spark, store)
+    today, problems = current(config, config_file)
     if span is None and (first is None or last is None):
         console.print(f"No date was ever published or tried in {store.root}", highlight=False)
+        yesterday = datetime.now(ZoneInfo(config.timezone)).date() - timedelta(days=1)
+        _print_next(console, next_commands([DateState(yesterday, "missing")], config_file, has_models=not problems))
         return []
     end = last or span[1]  # type: ignore[index]
     start = first or max(span[0], end - timedelta(days=_SHOWN))  # type: ignore[index]
     if end < start:
         raise UsageError(f"--from {start} is after --to {end}: give the older date first")
-    today, problems = current(config, config_file)
     found = date_states(spark, store, days_between(start, end), today)
     console.print(_calendar(found))
     console.print(_legend(found))
@@ -63,15 +67,27 @@ def show_status(
     console.print(_list(listed))
     for problem in problems:
         console.print(f"[yellow]Not compared:[/yellow] {escape(problem)}", highlight=False)
-    again = [one.run_date for one in found if one.state == "failed"]
-    if again:
-        begin = "Train the models above, then go on" if problems else "Go on"
-        console.print(
-            f"{begin} with: regulars backfill --config {config_file} --from {again[0]} --to {again[-1]} "
-            "--reprocess failed",
-            highlight=False,
-        )
+    _print_next(console, next_commands(found, config_file, has_models=not problems))
     return found
+
+
+def next_commands(found: Sequence[DateState], config_file: str, *, has_models: bool) -> list[str]:
+    """Return the commands that publish the failed and the missing dates; a training comes first without its model."""
+    by_state = {state: [one.run_date for one in found if one.state == state] for state in ("failed", "missing")}
+    due = sorted(day for days in by_state.values() for day in days)
+    config = f"--config {shlex.quote(config_file)}"
+    commands = [f"regulars train {config} --as-of {due[0]}"] if due and not has_models else []
+    for state, days in by_state.items():
+        if len(days) == 1:
+            commands.append(f"regulars nightly {config} --run-date {days[0]}")
+        elif days:
+            commands.append(f"regulars backfill {config} --from {days[0]} --to {days[-1]} --reprocess {state}")
+    return commands
+
+
+def _print_next(console: Console, commands: Sequence[str]) -> None:
+    for number, command in enumerate(commands):
+        console.print(f"{'Then' if number else 'Go on with'}: {command}", highlight=False)
 
 
 def _calendar(found: Sequence[DateState]) -> Table:

@@ -1,4 +1,4 @@
-"""The commands that manage a store's dates: backfill, plan, status, rollback, unpublish, gc, erase and identify."""
+"""The commands for a store's dates: backfill, plan, status, report, rollback, unpublish, gc, erase, identify."""
 
 from __future__ import annotations
 
@@ -175,6 +175,22 @@ def status(
     start = parsed_date("--from", first) if first else None
     end = parsed_date("--to", last) if last else None
     show_status(session("status", settings), settings, console, str(config), start, end)
+
+
+def report(
+    run_date: Annotated[
+        str | None, typer.Option("--run-date", metavar="DATE", help="The date; by default the newest that ran.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+) -> None:
+    """Write the report of a date again: a page, run.json and one line."""
+    from jobs.commands.report import write_report
+
+    settings = load_config(config, overrides)
+    day = parsed_date("--run-date", run_date) if run_date else None
+    write_report(session("report", settings), settings, str(config), day, console, show=show)
 
 
 def rollback(

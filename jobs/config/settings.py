@@ -210,6 +210,20 @@ class RetentionSettings(Section):
         return min((days for days in limits if days is not None), default=None)
 
 
+class ReportSettings(Section):
+    """The report that each night writes below <store>/reports."""
+
+    write: bool = Field(default=True, description="write a report of each night; `regulars report` writes one anyway")
+    price_per_hour: float | None = Field(
+        default=None, ge=0, description="price of one hour of the machine or cluster, for the cost of a night"
+    )
+    currency: str = Field(default="", max_length=8, description="currency of price_per_hour, such as EUR")
+    examples: int = Field(default=10, ge=0, le=10, description="lists shown before and after, and complaints")
+    replay_days: PositiveInt = Field(
+        default=7, description="days of purchases after which the report judges the lists of a date"
+    )
+
+
 class LoyaltySettings(Section):
     """Measures of loyalty, and the experiment that measures whether the lists bring customers back."""
 
@@ -316,6 +330,7 @@ class Config(Section):
         description='umask, as octal text, of every file that a command creates: "077" lets only this user read the '
         'store; "027" lets its group read the tables',
     )
+    report: ReportSettings = ReportSettings()
     rules: list[RuleSettings] = Field(
         default=[],
         description="rules about the lists, in order; [the section on rules](../README.md#rules) has examples",

@@ -25,11 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.config.config import Config
+from jobs.config.settings import LoyaltySettings
 from jobs.evaluation import experiment
 from jobs.evaluation.experiment import Comparison, ExperimentDesign, Moments, Verdict
+from jobs.evaluation.ranking_figures import FEW_CUSTOMERS
 from jobs.inputs.reader import read_inputs
 from jobs.spark import files
 from jobs.spark.errors import InputError, UsageError
+from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store, published_dates
 from jobs.tables import loyalty
@@ -74,30 +77,48 @@ def evaluate_loyalty(
     Raises UsageError (no control group, or no data of its window yet), InputError (the night of starts_on is not
     published) and ConfigurationError (today's settings put customers into other groups).
     """
-    settings, store = config.loyalty, Store(config.store)
-    starts_on = settings.starts_on
-    if not settings.control_share or starts_on is None:
-        raise UsageError(
-            "there is no control group: set loyalty.control_share and loyalty.starts_on, then run the nights of the "
-            "window"
-        )
-    baseline = _baseline(spark, store, starts_on)
-    refuse_group_changes(spark, store, settings)
-    design = ExperimentDesign(
-        settings.control_share, settings.horizon_days, settings.confidence, settings.power, settings.uplift_to_detect
-    )
+    store = Store(config.store)
+    _started(config)
     with scratch_folder(spark, store, "evaluate") as work:
         used = read_inputs(spark, config, as_of, work, _INPUTS).used
-        days_seen = _days_seen(used["purchases"], starts_on, as_of, design.horizon_days)
-        scores = _review_scores(spark, store, used, as_of)
-        customers = customer_outcomes(baseline, used["purchases"], scores, starts_on, days_seen, design)
-        leaked = _count_leaked(spark, store, baseline, starts_on, days_seen)
-        report = _compare_outcomes(customers, leaked, starts_on, as_of, days_seen, design)
-    _print_report(report, design, console)
+        report = compare_as_of(spark, config, used, as_of)
+    _print_report(report, design_of(config.loyalty), console)
     if json_file is not None:
         text = json.dumps(_finite(asdict(report)), default=str, indent=2, allow_nan=False)
         json_file.write_text(text + "\n", encoding="utf-8")
     return report
+
+
+def compare_as_of(spark: SparkSession, config: Config, used: Mapping[str, DataFrame], as_of: date) -> LoyaltyReport:
+    """Compare the groups by the inputs `used` up to the end of `as_of`. Raises what `evaluate_loyalty` does."""
+    settings, store = config.loyalty, Store(config.store)
+    starts_on = _started(config)
+    baseline = _baseline(spark, store, starts_on)
+    refuse_group_changes(spark, store, settings)
+    design = design_of(settings)
+    days_seen = _days_seen(used["purchases"], starts_on, as_of, design.horizon_days)
+    scores = _review_scores(spark, store, used, as_of)
+    customers = customer_outcomes(baseline, used["purchases"], scores, starts_on, days_seen, design)
+    leaked = _count_leaked(spark, store, baseline, starts_on, days_seen)
+    return _compare_outcomes(customers, leaked, starts_on, as_of, days_seen, design)
+
+
+def design_of(settings: LoyaltySettings) -> ExperimentDesign:
+    """Return the configured experiment."""
+    return ExperimentDesign(
+        settings.control_share, settings.horizon_days, settings.confidence, settings.power, settings.uplift_to_detect
+    )
+
+
+def _started(config: Config) -> date:
+    """Return the configured start. Raises UsageError where there is no control group."""
+    settings = config.loyalty
+    if not settings.control_share or settings.starts_on is None:
+        raise UsageError(
+            "there is no control group: set loyalty.control_share and loyalty.starts_on, then run the nights of the "
+            "window"
+        )
+    return settings.starts_on
 
 
 def customer_outcomes(
@@ -256,25 +277,30 @@ def _within(day: Column, start: date, days: int) -> Column:
 
 
 def _print_report(report: LoyaltyReport, design: ExperimentDesign, console: Console) -> None:
-    table = Table(
-        "outcome", "treated", "control", "difference (interval)", "relative (interval)", "CUPED removes",
-        "detectable", f"customers for {design.uplift_to_detect:.0%}",
-        title=f"{report.treated:,} treated and {report.control:,} control customers of {report.starts_on}, "
-        f"{report.days_seen} of {report.horizon_days} days seen",
-    )  # fmt: skip
+    title = (
+        f"{report.treated:,} treated and {report.control:,} control customers of {report.starts_on}, "
+        f"{report.days_seen} of {report.horizon_days} days seen"
+    )
+    table = Table("outcome", "treated", "control", "relative effect (interval)", "detectable", title=title)
     for name, one in report.outcomes.items():
         effect = one.adjusted
         table.add_row(
             name + (" (decides)" if name == PRIMARY_OUTCOME else ""),
             f"{one.treated:.4g}",
             f"{one.control:.4g}",
-            f"{effect.difference:+.3g} ({effect.low:+.3g} to {effect.high:+.3g})",
             f"{effect.relative:+.1%} ({effect.relative_low:+.1%} to {effect.relative_high:+.1%})",
-            f"{one.variance_reduction:.0%} of variance",
             f"{one.detectable:.1%}",
-            "" if one.customers_needed is None else f"{one.customers_needed:,}",
         )
     console.print(table)
+    needed = report.outcomes[PRIMARY_OUTCOME].customers_needed
+    if needed is not None:
+        console.print(
+            f"An effect of {design.uplift_to_detect:.0%} on {PRIMARY_OUTCOME} needs {needed:,} customers. Differences, "
+            "CUPED and the other outcomes' customers: --json FILE",
+            highlight=False,
+        )
+    if min(report.treated, report.control) < FEW_CUSTOMERS:
+        warn(console, f"a group has fewer than {FEW_CUSTOMERS} customers: chance may decide, so look at the intervals")
     console.print(
         f"Group sizes against the configured share of {design.control_share:.0%}: p = {report.mismatch_p_value:.2g}; "
         f"control customers with published lists: {report.leaked:,}",

@@ -15,10 +15,13 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from jobs.spark.progress import warn
 from lm.metrics import baselines, metrics
 
 #: Lower bounds of the slices by the number of purchases before.
 HISTORY_LENGTHS = (0, 3, 10, 30)
+#: Below so many customers an interval is wide, and a warning says so.
+FEW_CUSTOMERS = 100
 RANKERS = ("model", "co-purchase", "popularity", "buy again")
 
 
@@ -126,6 +129,8 @@ def print_figures(console: Console, title: str, figures: Mapping[str, Any], k: i
         console.print(f"{title}: no customer has a purchase that counts", highlight=False)
         return
     console.print(_table(title, figures, k))
+    console.print(f"hit@{k}, mrr@{k}, coverage, popularity and other k: --json FILE", highlight=False)
+    warn_of_few_customers(console, figures["customers"])
     table = Table("the model, by slice", "customers", f"recall@{k}", f"ndcg@{k}")
     for name, of_slice in figures["slices"].items():
         cells = (
@@ -134,6 +139,12 @@ def print_figures(console: Console, title: str, figures: Mapping[str, Any], k: i
         )
         table.add_row(name, f"{of_slice['customers']:,.0f}", *cells)
     console.print(table)
+
+
+def warn_of_few_customers(console: Console, customers: int) -> None:
+    """Warn where so few customers are judged that chance decides."""
+    if customers < FEW_CUSTOMERS:
+        warn(console, f"only {customers:,} customers are judged: chance may decide, so look at the intervals")
 
 
 def write_json(console: Console, figures: Mapping[str, Any], json_file: Path | None) -> None:
@@ -168,8 +179,8 @@ def _ranking_metrics(
 
 
 def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
-    shown = [f"{name}@{k}" for name in ("hit", "recall", "ndcg", "mrr", "coverage", "mean_popularity")]
-    leads = ("hit", "ndcg")  # paired by customer, which removes the differences between customers
+    shown = [f"{name}@{k}" for name in ("recall", "ndcg")]
+    leads = ("ndcg",)  # paired by customer, which removes the differences between customers
     headers = [*shown, *(f"model's lead in {name}@{k}" for name in leads)]
     table = Table("", *headers, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
     for ranker, of_ranker in figures.items():

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.config.config import Config
-from jobs.evaluation.reliability_diagram import reliability_svg
 from jobs.evaluation.training_cutoff import refuse_later_model, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
+from jobs.pictures.reliability_diagram import reliability_svg
 from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.progress import Stages
@@ -246,6 +246,7 @@ def _print_figures(console: Console, figures: dict[str, Any]) -> None:
     for name, baseline in {**figures["baselines"], "majority class": majority}.items():
         table.add_row(name, *_cells(baseline))
     console.print(table)
+    console.print(f"Calibration error of the model: {calibration_cell(figures)}", highlight=False)
     for name, baseline in figures["baselines"].items():
         if "lead" in baseline:
             lead, low, high = (baseline[key] for key in ("lead", "lead_low", "lead_high"))
@@ -278,7 +279,8 @@ def _cells(figures: dict[str, float]) -> list[str]:
             continue
         interval = f" ({figures[name + '_low']:.3f}–{figures[name + '_high']:.3f})" if f"{name}_low" in figures else ""
         cells.append(f"{figures[name]:.3f}{interval}")
-    return [*cells, calibration_cell(figures)]
+    error = figures.get("expected_calibration_error")
+    return [*cells, "" if error is None else f"{error:.3f}"]
 
 
 def calibration_cell(figures: dict[str, float]) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -73,6 +75,18 @@ def footers(spark: SparkSession, folder: str) -> list[Footer]:
     """Read the footer of every Parquet file in a folder. Raises UnreadableParquet for a damaged file."""
     names = [name for name in files.listdir(spark, folder) if name.endswith(".parquet")]
     return [_footer(spark, f"{folder}/{name}") for name in names]
+
+
+def small_rows(spark: SparkSession, folder: str) -> list[dict[str, Any]]:
+    """Return all rows of a small folder without a Spark job. Raises OSError for a folder that is not there."""
+    names = [name for name in files.listdir(spark, folder) if name.endswith(".parquet")]
+    return [row for name in names for row in _read_here(spark, f"{folder}/{name}").to_pylist()]
+
+
+def _read_here(spark: SparkSession, path: str) -> pa.Table:
+    here = files.local(path)
+    content = here.read_bytes() if here else files.first_bytes(spark, files.uri(path), files.file_size(spark, path))
+    return pq.read_table(pa.BufferReader(content), partitioning=None)
 
 
 def check_footers(found: Sequence[Footer], schema: StructType, rows: int, what: str) -> None:

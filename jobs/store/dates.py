@@ -20,7 +20,7 @@ from jobs.spark.contracts import struct_type
 from jobs.spark.fault_points import point
 from jobs.store.attempts import RUNNING, Attempt, read_attempts
 from jobs.store.lock import LockOwner, holder
-from jobs.store.store import Store, published_dates
+from jobs.store.store import Store, is_name, published_dates
 from schemas import runs
 
 State = Literal["published", "stale", "empty", "failed", "running", "missing"]
@@ -78,7 +78,11 @@ def date_states(spark: SparkSession, store: Store, days: Sequence[date], today: 
     tried, runs = read_attempts(spark, store), published_runs(spark, store, days)
     point("runs-read")
     owner = holder(spark, store)
-    return [_state(day, runs.get(day), tried.get(day), _rows(spark, store, day, runs), owner, today) for day in days]
+    running = "" if owner is None else progress_of(spark, store, owner.run_id)
+    return [
+        _state(day, runs.get(day), tried.get(day), _rows(spark, store, day, runs), owner, running, today)
+        for day in days
+    ]
 
 
 def published_runs(spark: SparkSession, store: Store, days: Iterable[date]) -> dict[date, Run]:
@@ -121,13 +125,14 @@ def _state(
     tried: Attempt | None,
     rows: int | None,
     owner: LockOwner | None,
+    running: str,
     today: Mapping[str, str],
 ) -> DateState:
     if tried is not None and run is not None and tried.run_id == run.run_id:
         tried = None  # the run was killed between publishing and deleting its record
     if tried is not None:
         if tried.status == RUNNING and owner is not None and owner.run_id == tried.run_id:
-            return DateState(day, "running", run, rows, f"since {tried.started_at}", tried)
+            return DateState(day, "running", run, rows, f"{running or 'running'}, since {tried.started_at}", tried)
         said = tried.reason or f"killed; it ran since {tried.started_at}"
         return DateState(day, "failed", run, rows, said + ("; older data is published" if run else ""), tried)
     if run is None:
@@ -136,6 +141,14 @@ def _state(
     if stale:
         return DateState(day, "stale", run, rows, stale)
     return DateState(day, "published" if rows else "empty", run, rows)
+
+
+def progress_of(spark: SparkSession, store: Store, run_id: str) -> str:
+    """Return what a running night does at present; empty where it has said nothing yet."""
+    try:
+        return files.read_text(spark, store.progress(run_id)) if is_name(run_id) else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def differing_versions(published: Mapping[str, str], today: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Takes customers out of every file of a store: ledger, trash, attempts, and all tables date by date.
+"""Takes customers out of every file of a store: ledger, trash, attempts, reports, all tables date by date.
 
 The order makes a killed run repeatable. The ledger has no ids: the tables tell which of its answers only these
 customers used, so the ledger goes first and the tables go last. Each date of all tables is one intent, so readers see
@@ -59,6 +59,7 @@ def erase_customers(
         _ledger(spark, store, f"{run_id}-{task}", task, hashes, needles, done, dry_run=dry_run)
     _trash(spark, store, run_id, unwanted, hashes, done, dry_run=dry_run)
     _attempts(spark, store, needles, done, dry_run=dry_run)
+    _reports(spark, store, done, dry_run=dry_run)
     tables = [name for name in files.listdir(spark, store.tables) if is_name(name)]
     for day in sorted({day for table in tables for day in published_dates(spark, store, table)}):
         _date(spark, store, f"{run_id}-{day}", day, tables, unwanted, done, dry_run=dry_run)
@@ -241,6 +242,14 @@ def _attempts(spark: SparkSession, store: Store, needles: Needles, done: Erasure
         done.rows["attempts"] += 1
         if not dry_run:
             files.write_text(spark, path, json.dumps(record | {"reason": _REMOVED_REASON}, indent=1))
+
+
+def _reports(spark: SparkSession, store: Store, done: Erasure, *, dry_run: bool) -> None:
+    """Delete all reports: they show lists and redacted texts without ids, so nothing tells whose they are."""
+    folder = f"{store.root}/reports"
+    done.rows["reports"] += len(files.listdir(spark, folder))
+    if not dry_run:
+        files.delete(spark, folder)
 
 
 def _is_parquet(path: str) -> bool:

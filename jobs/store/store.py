@@ -7,6 +7,7 @@
         intents/<run_id>.json                                    a publish that has begun and is not closed yet
         attempts/YYYY-MM-DD.json                                 a date's run that has not published yet, or failed
         settings/<version>.json                                  the settings that a date was published with
+        reports/run_date=YYYY-MM-DD/index.html, run.json         the report of a date's last night
         scratch/<name>/                                          temporary folders of commands without the lock
         scratch/<name>.live                                      locked while the owner of that folder runs
         receipts/<run_id>.json                                   what `regulars erase` took out and what remains
@@ -27,7 +28,19 @@ from jobs.spark import files
 from jobs.spark.errors import ConfigurationError
 
 #: The folders of a store, and those whose entries are folders that commands rename or list.
-_ROOMS = ("tables", "ledger", "staging", "work", "trash", "intents", "attempts", "settings", "receipts", "scratch")
+_ROOMS = (
+    "tables",
+    "ledger",
+    "staging",
+    "work",
+    "trash",
+    "intents",
+    "attempts",
+    "settings",
+    "receipts",
+    "reports",
+    "scratch",
+)
 _ROOMS_OF_FOLDERS = ("tables", "ledger", "staging", "trash")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
 
@@ -77,6 +90,10 @@ class Store:
         """The folder for a run's intermediate results."""
         return f"{self.root}/work/{_checked(run_id)}"
 
+    def progress(self, run_id: str) -> str:
+        """The file with the present line of a running night, for `regulars status`."""
+        return f"{self.work(run_id)}/progress.txt"
+
     def trash(self, run_id: str) -> str:
         """The folder for what a run replaced, kept for `publish.keep_publishes` publishes."""
         return f"{self.root}/trash/{_checked(run_id)}"
@@ -97,6 +114,10 @@ class Store:
     def attempt(self, run_date: date) -> str:
         """The attempt record of one date."""
         return f"{self.attempts}/{run_date.isoformat()}.json"
+
+    def report(self, run_date: date) -> str:
+        """The folder of one date's report."""
+        return f"{self.root}/reports/run_date={run_date.isoformat()}"
 
     def settings(self, version: str) -> str:
         """The file of one version of the settings."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.spark import files
@@ -49,3 +49,9 @@ def compare_lists(lists: DataFrame, before: DataFrame | None) -> DataFrame:
     )
     joined = lists.join(earlier, on="user_id", how="left")
     return joined.withColumn("previous_rank", rank).withColumn("changed", changed).drop("__ranks")
+
+
+def list_kind() -> Column:
+    """Aggregate the rows of one list: `first` without an earlier list, else `changed` or `unchanged`."""
+    is_changed = F.max(F.when(F.col("changed") != KEPT, 1).otherwise(0)) == 1
+    return F.when(F.max("changed").isNull(), "first").when(is_changed, "changed").otherwise("unchanged")

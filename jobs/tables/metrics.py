@@ -8,8 +8,8 @@ Runs inside the night: `regulars nightly --run-date D`. Names and slices:
 * `rule_customers` by rule: customers for whom it binds; `rule_rows`: rows that it weighted or moved;
 * `quarantine` by table and rule, as in `purchases.unknown_item`: the new rows of the table `quarantine`;
 * `input_age_hours` by input table: hours from its newest used row to the end of run_date;
-* `label_share` by label; and as shares of the reviews `disagreements`, `abstained` (confidence too low for a label) and
-  `shortened` (only head and tail were read).
+* `label_share` by label; `negative_share` by category of the reviewed products; and as shares of the reviews
+  `disagreements`, `abstained` (confidence too low for a label) and `shortened` (only head and tail were read).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.tables.list_changes import list_kind
 from schemas import contract
 
 _SCHEMA = "metric string, slice string, value double, n bigint"
@@ -53,8 +54,11 @@ def list_metrics(
     return reduce(DataFrame.unionByName, parts).where("value IS NOT NULL")
 
 
-def label_metrics(labelled: DataFrame) -> DataFrame:
-    """One row per metric and slice of the table `sentiments`, in the `metrics` contract."""
+def label_metrics(labelled: DataFrame, items: DataFrame | None) -> DataFrame:
+    """One row per metric and slice of the table `sentiments`, in the `metrics` contract.
+
+    `items` has the categories of the reviewed products; None in a shop without a catalogue.
+    """
     total = labelled.agg(F.count("*").alias("n"))
     given = labelled.where("label IS NOT NULL").groupBy(F.col("label").alias("slice"))
     shares = given.agg(F.count("*").alias("rows")).crossJoin(total)
@@ -63,6 +67,7 @@ def label_metrics(labelled: DataFrame) -> DataFrame:
         _one(labelled, "disagreements", F.avg(F.col("disagrees").cast("int")), F.count("*")),
         _one(labelled, "abstained", F.avg(F.col("label").isNull().cast("int")), F.count("*")),
         _one(labelled, "shortened", F.avg(F.col("shortened").cast("int")), F.count("*")),
+        *([] if items is None else [_negative_shares(labelled, items)]),
     ]
     return reduce(DataFrame.unionByName, parts).where("value IS NOT NULL")
 
@@ -119,30 +124,32 @@ def quarantine_counts(spark: SparkSession, counts: Mapping[tuple[str, str], int]
     return spark.createDataFrame(rows, _SCHEMA)
 
 
-def input_ages(spark: SparkSession, used: Mapping[str, DataFrame], end: datetime) -> DataFrame:
-    """The metric `input_age_hours` of each table of `used` that has a time column; `end` is the end of run_date.
+def input_ages(used: Mapping[str, DataFrame], end: datetime) -> dict[str, tuple[float, int]]:
+    """Return the hours from the newest row to `end` and the number of rows of each table that has a time column.
 
     Tables without rows have no age.
     """
     timed = {name: column for name in used if (column := contract(name).time_column) is not None}
     newest = [
-        frame.agg(F.max(timed[name]).alias("newest"), F.count("*").alias("n")).select(F.lit(name).alias("slice"), "*")
-        for name, frame in used.items()
-        if name in timed
+        used[name]
+        .agg(F.unix_micros(F.max(column)).alias("newest"), F.count("*").alias("n"))
+        .select(F.lit(name).alias("table"), "*")
+        for name, column in timed.items()
     ]
-    if not newest:
-        return spark.createDataFrame([], _SCHEMA)
+    rows = reduce(DataFrame.unionByName, newest).collect() if newest else []
     # Both sides are instants, so the result does not depend on the session's time zone.
-    hours = (F.lit(end.timestamp()) - F.unix_micros("newest") / 1_000_000) / 3600
-    rows = reduce(DataFrame.unionByName, newest).where("newest IS NOT NULL")
-    return rows.select(F.lit("input_age_hours").alias("metric"), "slice", hours.alias("value"), "n")
+    return {name: ((end.timestamp() - at / 1_000_000) / 3600, n) for name, at, n in rows if at is not None}
+
+
+def age_rows(spark: SparkSession, ages: Mapping[str, tuple[float, int]]) -> DataFrame:
+    """The metric `input_age_hours`, from the result of `input_ages`."""
+    rows = [("input_age_hours", table, hours, n) for table, (hours, n) in ages.items()]
+    return spark.createDataFrame(rows, _SCHEMA)
 
 
 def _list_changes(lists: DataFrame) -> list[DataFrame]:
     """The metrics `lists` and `list_rows`: what changed since the customers' earlier lists."""
-    changed = F.max(F.when(F.col("changed") != "kept", 1).otherwise(0)) == 1
-    kind = F.when(F.max("changed").isNull(), "first").when(changed, "changed").otherwise("unchanged")
-    of_customers = lists.groupBy("user_id").agg(kind.alias("slice"))
+    of_customers = lists.groupBy("user_id").agg(list_kind().alias("slice"))
     of_rows = lists.where("changed IS NOT NULL").select(F.col("changed").alias("slice"))
     return [_counts("lists", of_customers), _counts("list_rows", of_rows)]
 
@@ -158,6 +165,15 @@ def _sizes(metric: str, rows: DataFrame) -> DataFrame:
     """One metric row for each value of `slice`: the number of its rows."""
     counted = rows.groupBy("slice").agg(F.count("*").alias("n"))
     return counted.select(F.lit(metric).alias("metric"), "slice", F.col("n").cast("double").alias("value"), "n")
+
+
+def _negative_shares(labelled: DataFrame, items: DataFrame) -> DataFrame:
+    """The metric `negative_share`: per category of the reviewed products, the share of negative labels."""
+    categories = items.where("category IS NOT NULL").select("item_id", F.col("category").alias("slice"))
+    is_negative = F.coalesce(F.col("label") == "negative", F.lit(False)).cast("int")
+    rows = labelled.join(categories, on="item_id", how="inner").groupBy("slice")
+    shares = rows.agg(F.avg(is_negative).alias("value"), F.count("*").alias("n"))
+    return shares.select(F.lit("negative_share").alias("metric"), "slice", "value", "n")
 
 
 def _one(rows: DataFrame, metric: str, value: Column, n: Column) -> DataFrame:

@@ -38,6 +38,8 @@ class Night:
     deadline: Deadline | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     accounts: dict[str, RowAccount] = field(default_factory=dict)
+    #: Hours from the newest used row to the end of the date, and the used rows, by input table.
+    input_ages: dict[str, tuple[float, int]] = field(default_factory=dict)
     #: Rows of `quarantine` by (input table, rule): rejected input rows that are new on the date, and failed requests.
     quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Rows whose requests the model failed on, in the `quarantine` contract.

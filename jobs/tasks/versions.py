@@ -40,6 +40,7 @@ _WHERE_AND_HOW = (
     "publish",
     "gc",
     "retention",
+    "report",
 )
 _NOT_DECIDING = dict.fromkeys(_WHERE_AND_HOW, True) | {
     "ledger": {"wave_minutes": True},

@@ -25,6 +25,7 @@ from rich.table import Table
 
 from jobs.config.config import Config
 from jobs.inputs.reader import read_inputs
+from jobs.pictures.training_curves import training_svg
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars, Stages, warn
@@ -33,6 +34,7 @@ from jobs.store.store import Store
 from jobs.tasks.all_tasks import TASKS
 from jobs.training.trainer import Figures, FiguresTable, Trainer, TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
+from lm.checkpoint.manifest import read_manifest
 
 if TYPE_CHECKING:
     from lm.train import training_loop
@@ -86,6 +88,7 @@ def train(
                 context = TrainingContext(inputs.used, config, as_of, out, report, options, console)
                 figures[task] = trainers[task].train(context)
             console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
+            _draw_curves(task, out)
             console.print(f"Wrote {out}", highlight=False)
     return figures
 
@@ -135,6 +138,15 @@ def _show(bars: ProgressBars, task: str, now: training_loop.TrainingProgress) ->
     detail += "".join(f" {name} {value:.3f}" for name, value in shown.items())
     left = "" if math.isnan(now.seconds_left) else f", at most {now.seconds_left / 60:.1f} minutes left"
     bars.update(f"{task} {now.stage}", now.epoch + now.step / now.steps, now.epochs, detail, left)
+
+
+def _draw_curves(task: str, out: Path) -> None:
+    """Draw the loss and the validation figures by epoch into the model's folder."""
+    from lm.train.training_state import CURVES_FILE
+
+    svg = training_svg(task, read_manifest(out).training.get("lines", []))
+    if svg is not None:
+        (out / CURVES_FILE).write_text(svg, encoding="utf-8")
 
 
 def _table(shown: FiguresTable, figures: Figures) -> Table:

@@ -28,10 +28,13 @@ from lm.checkpoint.folder_exchange import exchange_folders
 from lm.checkpoint.manifest import MANIFEST_FILE
 from lm.train import distributed
 
+#: The picture of the loss by epoch, which the command `train` draws into the finished folder.
+CURVES_FILE = "training.svg"
 #: The files of a model besides its weights that a training, of this release or an earlier one, may have written.
 MODEL_FILES = frozenset(
     {
         MANIFEST_FILE,
+        CURVES_FILE,
         "config.json",
         "generation_config.json",
         "model.safetensors.index.json",

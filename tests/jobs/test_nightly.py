@@ -19,6 +19,8 @@ from jobs.commands.explain import explain
 from jobs.commands.summary import show_summary
 from jobs.config.config import load
 from jobs.nightly import Night, run_night
+from jobs.report.facts import NightFacts
+from jobs.report.write import rewrite
 from jobs.sample import write_sample
 from jobs.sample.personal import draw_personal_data
 from jobs.sample.random import Dice
@@ -175,7 +177,11 @@ def test_no_personal_data_comes_out(first, shop):
     for path in files:
         frame = pq.read_table(path).to_pandas()
         texts += [frame[c].astype(str).str.cat(sep="\n") for c in frame.columns]
-    everything = "\n".join(texts)
+    reports = [path.read_text() for path in (store / "reports").rglob("*.*")]
+    assert len(reports) >= 2
+    users = set(pd.read_parquet(shop.out / "data/purchases").user_id.dropna()) - {""}
+    assert not [user for user in users if any(user in text for text in reports)]
+    everything = "\n".join([*texts, *reports])
     assert not [value for value in planted if value in everything]
 
 
@@ -208,6 +214,62 @@ def test_the_figures_of_a_run_say_what_it_did(first, shop):
     age = metrics.loc[("input_age_hours", "purchases")].value
     assert age == pytest.approx((midnight - newest).total_seconds() / 3600, abs=1e-6)
     assert metrics.loc[("lists", "first")].value == 1.0
+
+
+def report_of(info) -> NightFacts:
+    path = Path(info.out) / f"store/reports/run_date={info.run_date}/run.json"
+    return NightFacts.model_validate_json(path.read_text())
+
+
+def test_each_figure_of_the_report_is_that_of_the_tables(first, shop):
+    night, printed = first
+    facts, (run,) = report_of(shop), table(shop, "runs").to_dict("records")
+    assert (facts.outcome, facts.run_id, facts.exit_code) == ("published", run["run_id"], 0)
+    assert (facts.started_at, facts.finished_at) == (run["started_at"], run["finished_at"])
+    assert facts.seconds == dict(run["seconds"])
+    assert facts.versions == dict(run["versions"])
+    rows = dict(run["rows"])
+    assert {one.table for one in facts.inputs} == set(night.accounts)
+    for one in facts.inputs:
+        assert {"read": one.read} | one.outcomes == {
+            name.partition(".")[2]: n for name, n in rows.items() if name.startswith(f"{one.table}.")
+        }
+        assert one.read == sum(one.outcomes.values())
+    rejected = table(shop, "quarantine").groupby(["table", "rule"]).size()
+    assert {(one.table, one.rule): one.rows for one in facts.rejected} == rejected.to_dict()
+    (recommend, _) = facts.tasks
+    assert (recommend.scored, recommend.reused, recommend.late) == (night.scored["recommend"], 0, 0)
+    assert facts.tokens == run["tokens"]
+    labels = table(shop, "sentiments")
+    assert facts.opinions.reviews == len(labels)
+    assert facts.opinions.labels == pytest.approx((labels.label.value_counts() / len(labels)).to_dict())
+    items = pd.read_parquet(shop.out / "data/items").drop_duplicates("item_id")
+    by_category = labels.merge(items[["item_id", "category"]].dropna(), on="item_id").groupby("category").label
+    negative = by_category.apply(lambda of: (of == "negative").mean()).to_dict()
+    assert len(facts.opinions.categories) + facts.opinions.categories_left_out == len(negative) > 1
+    for one in facts.opinions.categories:
+        assert one.negative == pytest.approx(negative[one.category])
+    surest = labels[labels.label == "negative"].p_negative.sort_values(ascending=False)
+    assert [one.p_negative for one in facts.opinions.complaints] == surest.head(10).tolist()
+    metrics = table(shop, "metrics").set_index(["metric", "slice"])
+    for age in facts.input_ages:
+        assert (age.hours, age.rows) == tuple(metrics.loc[("input_age_hours", age.table), ["value", "n"]])
+    lists = table(shop, "recommendations")
+    assert (facts.changes.customers, facts.changes.rows) == (lists.user_id.nunique(), len(lists))
+    assert facts.changes.first == 1.0
+    assert facts.days[-1].labels == facts.opinions.labels
+    assert facts.days[-1].segments == pytest.approx(
+        (table(shop, "loyalty").segment.value_counts(normalize=True)).to_dict()
+    )
+    assert f"PUBLISHED {shop.run_date} | " in printed
+    assert f"store/reports/run_date={shop.run_date}/index.html" in printed.replace("\n", "")
+
+
+def test_the_report_is_written_again_from_the_tables(first, shop, spark):
+    before = report_of(shop)
+    config = load(shop.config, ["sentiment.lookback_days=30", *experiment(shop)])
+    facts, _ = rewrite(spark, config, str(shop.config), shop.run_date)
+    assert facts == before == report_of(shop)
 
 
 def test_plain_readers_agree(first, shop, spark):

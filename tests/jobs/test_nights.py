@@ -15,6 +15,7 @@ from jobs.backfill import BackfillOptions, due_dates, run_backfill
 from jobs.commands.plan import PlannedDate, plan
 from jobs.commands.status import show_status
 from jobs.nightly import run_night
+from jobs.report.write import read_facts
 from jobs.scoring.ledger import Results
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import GateRefused
@@ -135,8 +136,14 @@ def test_a_deadline_carries_lists_forward_or_keeps_the_old_date(spark: SparkSess
     assert refusal.value.exit_code == 4
     count_results(recommend, night, config, Results(None, None, reused=3, scored=9))
 
-    config = shop.config("one-by-one", *NEW)
+    config = shop.config("one-by-one", *NEW, "report.write=true")
     night = run_night(spark, config, tomorrow, Console(quiet=True), shop.config_file, PASSED)
+    report = read_facts(spark, Store(config.store), tomorrow)
+    assert report is not None
+    assert report.outcome == "carried"
+    assert report.deadline_margin_seconds is not None
+    assert report.deadline_margin_seconds < 0
+    assert f"The deadline left {night.late['recommend']} recommend requests" in report.reason
     assert night.scored["recommend"] == night.reused["recommend"] == 0
     assert night.late["recommend"] == shop.table("one-by-one", "prompts", tomorrow).prompt_hash.nunique()
     lists = shop.table("one-by-one", "recommendations", tomorrow)
@@ -161,12 +168,17 @@ def test_a_deadline_carries_lists_forward_or_keeps_the_old_date(spark: SparkSess
 
 
 def test_a_night_unlike_the_others_is_not_published(spark: SparkSession, shop: GrowingShop) -> None:
-    before = shop.digests("one-by-one")
+    before, on = shop.digests("one-by-one"), "report.write=true"
     with pytest.raises(GateRefused, match=r"rows of recommendations: .*, expected .*--set gate.max_drop=0\.\d+;"):
-        shop.night(spark, "one-by-one", shop.last, "recommend.k=2", "gate.min_rows=10", "gate.min_dates=1")
+        shop.night(spark, "one-by-one", shop.last, "recommend.k=2", "gate.min_rows=10", "gate.min_dates=1", on)
     assert shop.digests("one-by-one") == before
     store = Store(str(shop.folder / "one-by-one"))
     reason = read_attempts(spark, store)[shop.last].reason
+    report = read_facts(spark, store, shop.last)
+    assert report is not None
+    assert (report.outcome, report.exit_code, report.reason) == ("kept", 4, reason)
+    assert report.newest_published == shop.last
+    assert report.days[-1].state == "failed"
     assert reason.startswith("The night differs too much from the 1 published dates")
     metrics = pd.read_parquet(store.date_folder("metrics", shop.last)).set_index(["metric", "slice"])
     assert metrics.n["rows", "recommendations"] == len(shop.table("one-by-one", "recommendations", shop.last))

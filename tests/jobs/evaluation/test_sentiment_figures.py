@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.evaluation.reliability_diagram import reliability_svg
 from jobs.evaluation.sentiment_figures import _baseline_figures, _print_figures, _slices, reliability_bins
 from lm.metrics.metrics import confusion_matrix
 from lm.sentiment.sentiment_baselines import tfidf_logistic_regression, vader
@@ -21,15 +19,6 @@ def test_reliability_is_of_each_tenth_of_confidence():
     found = reliability_bins(p, np.array([0, 2, 0, 2]))
     assert [(row["from"], row["reviews"], row["accuracy"]) for row in found] == [(0.4, 1, 1.0), (0.9, 3, 2 / 3)]
     assert found[1]["confidence"] == pytest.approx((0.95 + 0.93 + 1) / 3)
-
-
-def test_the_picture_has_a_bar_as_high_as_the_share_that_was_right():
-    bins = [{"from": 0.9, "reviews": 1200, "confidence": 0.95, "accuracy": 0.75}]
-    svg = ElementTree.fromstring(reliability_svg(bins, 0.2))
-    bar = svg.findall("{*}rect")[1]
-    assert (bar.get("x"), bar.get("y"), bar.get("height")) == ("418.0", "150.0", "300.0")
-    assert "0.750 of 1,200 reviews were right" in bar[0].text
-    assert any("1,200 reviews, expected calibration error 0.200" in text.text for text in svg.findall("{*}text"))
 
 
 def test_slices_by_language_length_and_stars():

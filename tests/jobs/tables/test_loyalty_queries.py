@@ -112,9 +112,22 @@ def test_did_the_lists_work(shop):
     assert found.plus_minus["treated"] == pytest.approx(1.96 * 0.5 / 2)
 
 
+def test_bought_from_the_lists(shop):
+    listed = [row("recommendations", user_id=user, item_id=item) for user in ("ann", "bob", "carl") for item in "ab"]
+    shop(f"store/tables/recommendations/run_date={START}", listed)
+    bought = {2: [("ann", "b"), ("ann", "x"), ("bob", "x")], 8: [("bob", "a")], 9: [("carl", "a")], 1: [("carl", "b")]}
+    for day, rows in bought.items():
+        made = [row("purchases_used", user_id=user, item_id=item) for user, item in rows]
+        shop(f"store/tables/purchases_used/run_date=2026-02-0{day}", made)
+    (found,) = answer("bought from the lists").to_dict("records")
+    assert found["run_date"].date() == START
+    assert (found["bought_something"], found["bought_from_list"]) == (2, 2)
+
+
 def test_every_query_is_run_here():
     assert set(queries()) == {
         "about to leave and unhappy",
         "products that make customers come back",
         "did the lists work",
+        "bought from the lists",
     }
