@@ -163,7 +163,7 @@ def _work_charts(facts: NightFacts) -> list[tuple[str, str]]:
 
 
 def _uplift(facts: NightFacts) -> str | None:
-    if facts.experiment is None:
+    if facts.experiment is None or not facts.experiment.outcomes:
         return None
     effects = {one.name.replace("_", " "): (one.relative, one.low, one.high) for one in facts.experiment.outcomes}
     return charts.intervals("Relative effect of the lists with its interval", effects)

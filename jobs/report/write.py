@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -213,6 +214,8 @@ def _experiment(
                 high=one.adjusted.relative_high,
             )
             for name, one in found.outcomes.items()
+            # Without a mean of the control group there is no relative effect.
+            if all(map(math.isfinite, (one.adjusted.relative, one.adjusted.relative_low, one.adjusted.relative_high)))
         ],
     )
 

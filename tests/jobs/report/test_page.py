@@ -107,6 +107,21 @@ def test_every_fact_is_on_the_page_and_long_tables_say_what_they_left_out():
     assert "<XL>" not in html
 
 
+def test_a_page_says_what_a_young_shop_does_not_have():
+    full = night_facts()
+    assert full.changes is not None
+    assert full.experiment is not None
+    nothing = {"opinions": None, "replays": [], "tasks": [], "input_ages": [], "days": full.days[-1:], "cost": None}
+    changes = full.changes.model_copy(update={"since": None, "examples": [], "entered": [], "left": []})
+    experiment = full.experiment.model_copy(update={"outcomes": []})
+    facts = night_facts(**nothing, changes=changes, experiment=experiment, deadline=None, deadline_margin_seconds=None)
+    words = " ".join(Page(render(facts, "UTC")).words.split())
+    for said in ("There is no earlier date to compare them with", "none set", "no price set", "1,049 treated and"):
+        assert said in words, said
+    for missing in ("What customers say", "Did the lists come true", "Seconds of a night"):
+        assert missing not in words
+
+
 def test_an_input_row_that_has_no_outcome_is_told():
     facts = night_facts(inputs=[{"table": "purchases", "read": 100, "outcomes": {"used": 99}}])
     assert "purchases 100 99 no" in " ".join(Page(render(facts, "UTC")).words.split())
