@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -162,6 +163,16 @@ def test_a_killed_night_has_a_report_by_its_record_alone(config):
     assert "killed" in facts.reason
     with pytest.raises(UsageError, match=r"no night of 2026-01-01 was ever run"):
         rewrite(NO_SPARK, config, CONFIG, date(2026, 1, 1))
+
+
+def test_a_night_without_lists_has_a_report(config):
+    store = Store(config.store)
+    put(store, DAY, "reviews-alone", seconds={"inputs": 2.0}, rows={"sentiment.scored": 5, "reviews.read": 5})
+    shutil.rmtree(store.table("recommendations"))
+    facts, line = rewrite(NO_SPARK, config, CONFIG, DAY)
+    assert (facts.outcome, facts.run_id, facts.changes, facts.replays) == ("published", "reviews-alone", None, [])
+    assert [(one.task, one.scored) for one in facts.tasks] == [("sentiment", 5)]
+    assert line.startswith("PUBLISHED 2026-03-01 | 0 labelled reviews | ")
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
