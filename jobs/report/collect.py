@@ -196,7 +196,7 @@ def _input_rows(rows: Mapping[str, int]) -> list[InputRows]:
     found: dict[str, dict[str, int]] = {}
     for name, n in rows.items():
         table, _, outcome = name.partition(".")
-        if table in schemas.INPUTS:
+        if outcome and table in schemas.INPUTS:  # `customers` alone counts prompts
             found.setdefault(table, {})[outcome] = n
     return [InputRows(table=table, read=of.pop("read", 0), outcomes=of) for table, of in found.items()]
 

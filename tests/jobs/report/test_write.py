@@ -167,11 +167,18 @@ def test_a_killed_night_has_a_report_by_its_record_alone(config):
 
 def test_a_night_without_lists_has_a_report(config):
     store = Store(config.store)
-    put(store, DAY, "reviews-alone", seconds={"inputs": 2.0}, rows={"sentiment.scored": 5, "reviews.read": 5})
+    put(
+        store,
+        DAY,
+        "reviews-alone",
+        seconds={"inputs": 2.0},
+        rows={"sentiment.scored": 5, "reviews.read": 5, "customers": 7},
+    )
     shutil.rmtree(store.table("recommendations"))
     facts, line = rewrite(NO_SPARK, config, CONFIG, DAY)
     assert (facts.outcome, facts.run_id, facts.changes, facts.replays) == ("published", "reviews-alone", None, [])
     assert [(one.task, one.scored) for one in facts.tasks] == [("sentiment", 5)]
+    assert [(one.table, one.read) for one in facts.inputs] == [("reviews", 5)]
     assert line.startswith("PUBLISHED 2026-03-01 | 0 labelled reviews | ")
 
 
