@@ -18,8 +18,8 @@ from lm.metrics.metrics import hit_at_k, mean_interval, recall_at_k
 _PRODUCTS, _TEXT, _HASH_DIGITS = 8, 280, 10
 #: Most customers that a replay judges; drawn by a hash.
 _JUDGED = 50_000
-#: Columns that explain a row of a list, the best first. A store's lists may have none of them.
-_REASONS = ("because", "rule")
+#: Columns that explain a row of a list, and what stands before them. Lists of an earlier release have none.
+_REASONS = {"because": "", "rule": "rule: "}
 
 
 def complaints(reviews: DataFrame, sentiments: DataFrame, items: DataFrame | None, most: int) -> list[Complaint]:
@@ -139,7 +139,8 @@ def _is_one_of(column: str, values: list[str]) -> Column:
 
 
 def _listed(row: dict[str, Any]) -> ListedItem:
-    reason = next((row[name] for name in _REASONS if isinstance(row.get(name), str) and row[name]), None)
+    said = [f"{before}{row[name]}" for name, before in _REASONS.items() if isinstance(row.get(name), str) and row[name]]
+    reason = "; ".join(said) or None
     return ListedItem(rank=row["rank"], title=row["title"], previous_rank=row["previous_rank"], reason=reason)
 
 
