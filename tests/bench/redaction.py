@@ -85,7 +85,7 @@ def main() -> None:
             rows[row][name] = f"{value:,.0f}" if row.startswith("micro") else f"{value:.3f}"
             figures[f"{name}: {row}"] = value
     if options.data:
-        figures["share of the prompts"] = share = _share(options.data, 500 if options.quick else 4000)
+        figures["share of the prompts"] = share = _share(options.data, 300 if options.quick else 1000)
         rows["share of redaction in rendering prompts"]["ours"] = f"{share:.1%}"
     report(f"Redaction on {len(texts):,} texts", rows, figures, options.json)
 
