@@ -282,7 +282,7 @@ class PrivacySettings(Section):
     min_customers: PositiveInt = Field(
         default=5,
         description="a token of a trained tokenizer, an n-gram and a sentence of staff's answers are learned only if "
-        "so many different customers wrote or received them",
+        "so many different customers wrote or received them; `because` names a search only if so many wrote it",
     )
     name_columns: list[str] = Field(
         default=[],

@@ -37,8 +37,6 @@ REQUESTS = "prompts"
 UNIT = "customers"
 ASKED_TABLE, ASKED_KEY = "prompts", "user_id"
 TRAINER = "jobs.training.train_recommend"
-#: `because` names a search only if so many customers wrote it.
-MIN_CUSTOMERS = 5
 
 
 def is_wanted(config: Config) -> bool:
@@ -76,7 +74,9 @@ def prepare(context: TaskContext) -> PreparedTask:
 
     def rows(asked: DataFrame, results: Results) -> DataFrame:
         lists = recommendations.lists(asked, results.rows, items, settings.k)
-        lists = with_because(lists, context.used.get("searches"), settings.language, MIN_CUSTOMERS)
+        lists = with_because(
+            lists, context.used.get("searches"), settings.language, context.config.privacy.min_customers
+        )
         late = left_out(asked, results)
         if late is not None:
             lists = with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)

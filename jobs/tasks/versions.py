@@ -44,7 +44,7 @@ _WHERE_AND_HOW = (
 )
 _NOT_DECIDING = dict.fromkeys(_WHERE_AND_HOW, True) | {
     "ledger": {"wave_minutes": True},
-    "privacy": {"key_env": True, "key_file": True, "min_customers": True},
+    "privacy": {"key_env": True, "key_file": True},
 }
 _DECIDING_INPUT_KEYS = {"format", "options", "where", "columns"}
 _TABLES = ("inputs", "sources")
