@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib.metadata
 import signal
 import sys
 import threading
@@ -18,7 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from jobs.commands import model_commands, store_commands
+from jobs.commands import generate, model_commands, store_commands
 from jobs.commands.options import (
     DEFAULT_CONFIG,
     ConfigFile,
@@ -41,12 +42,26 @@ EXIT_CODES = (
 app = typer.Typer(
     name="regulars",
     epilog=EXIT_CODES,
-    help="Nightly next-purchase lists and review sentiment for a shop, by GPT-2 on Spark.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 errors = Console(stderr=True, soft_wrap=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"regulars {importlib.metadata.version('regulars')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Nightly next-purchase lists and review sentiment for a shop, by GPT-2 on Spark."""
 
 
 @app.command()
@@ -136,6 +151,7 @@ for command in (
     store_commands.gc,
     store_commands.erase,
     store_commands.identify,
+    generate.generate,
 ):
     app.command()(command)
 

@@ -183,7 +183,7 @@ def test_tests_that_are_named_exist(page: Path) -> None:
 def test_the_models_are_used_without_spark_as_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = blocks(ROOT / "lm/README.md", "python")
+    example = blocks(ROOT / "lm/README.md", "python")[0]
     monkeypatch.chdir(tmp_path)
     save_causal(tmp_path / "demo/models/recommend", item_ids=["P000149", "P000258"])
     save_classifier(tmp_path / "demo/models/sentiment")
@@ -192,3 +192,11 @@ def test_the_models_are_used_without_spark_as_shown(
     assert "P000258" in lists
     assert "P000149" not in lists  # it was bought
     assert len(probabilities.strip().splitlines()) == 2
+
+
+@pytest.mark.parametrize("page", ["README.md", "lm/README.md"])
+def test_prompts_are_continued_as_shown(page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = [block for block in blocks(ROOT / page, "python") if "lm.engine.generation" in block]
+    model = save_causal(tmp_path / "model", stock=True)
+    exec(compile(example.replace('"gpt2"', repr(str(model))), page, "exec"), {})
+    assert capsys.readouterr().out.count("Hello, how are you?") == 5

@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 
-from pyspark import SparkContext
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DateType, StringType, StructType, _parse_datatype_string
@@ -25,19 +23,15 @@ from jobs.scoring import failures
 from jobs.spark import files, parquet
 from jobs.spark.deadline import Deadline
 from jobs.spark.fault_points import point
+from jobs.spark.job_progress import model_tasks, watched
 from jobs.store.store import Store
 
 SLOTS = 16_384
 FIRST_WAVE = 256
 #: A wave is at most this many times the one before it, because the first speed includes loading the model.
 _GROWTH = 8
-#: Tasks per core in one wave, so that few cores idle while its slowest task ends ...
-_TASKS_PER_CORE = 4
-#: ... but no task has fewer rows than this, so that the engine's batches stay full.
-_ROWS_PER_TASK = 32
 #: Most missing keys that are broadcast. The broadcast avoids a shuffle of all requests.
 _BROADCAST_KEYS = 200_000
-_POLL_SECONDS = 2.0
 
 #: Called with (requests done, requests in all) during and after every wave.
 ReportProgress = Callable[[int, int], None]
@@ -124,7 +118,7 @@ def score_missing(
         return folder
 
     def score(rows: DataFrame, size: int) -> str:
-        answered = infer(rows.repartition(_tasks(spark.sparkContext, size)))
+        answered = infer(rows.repartition(model_tasks(spark.sparkContext, size)))
         return keep(answered, size)
 
     def give_up(row: DataFrame) -> str:
@@ -139,7 +133,7 @@ def score_missing(
         size = sum(counts[start:stop])
         batch = waiting.where((F.col("slot") >= start) & (F.col("slot") < stop)).drop("slot")
         began = time.monotonic()
-        with _watched(spark.sparkContext, f"{terms.run_id}-{terms.task}-{start}", size, done, total, progress):
+        with _watched(spark, f"{terms.run_id}-{terms.task}-{start}", size, done, total, progress):
             waves += failures.surviving(spark, batch, size, score, give_up)
         done, start = done + size, stop
         if progress:
@@ -246,42 +240,15 @@ def next_number(spark: SparkSession, store: Store, task: str) -> int:
     return 1 + max((int(found[1]) for name in names if (found := re.match(r"wave=(\d+)-", name))), default=0)
 
 
-def _tasks(context: SparkContext, size: int) -> int:
-    return max(1, min(-(-size // _ROWS_PER_TASK), context.defaultParallelism * _TASKS_PER_CORE))
-
-
-@contextmanager
 def _watched(
-    context: SparkContext, group: str, size: int, done: int, total: int, progress: ReportProgress | None
-) -> Iterator[None]:
-    """Report progress within a wave from its finished tasks; Spark counts rows only when a task ends."""
+    spark: SparkSession, group: str, size: int, done: int, total: int, progress: ReportProgress | None
+) -> AbstractContextManager[None]:
+    """Report progress within a wave from its finished tasks."""
     if progress is None:
-        yield
-        return
-    ended = threading.Event()
-    tasks = _tasks(context, size)
+        return nullcontext()
+    tasks = model_tasks(spark.sparkContext, size)
 
-    def watch() -> None:
-        while not ended.wait(_POLL_SECONDS):
-            finished = _finished_tasks(context, group, tasks)
-            if finished:
-                progress(done + size * finished // tasks, total)
+    def report(finished: int) -> None:
+        progress(done + size * finished // tasks, total)
 
-    context.setJobGroup(group, f"scoring {size} requests")
-    watcher = threading.Thread(target=watch, name="wave-progress", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-        for name in ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel"):
-            context.setLocalProperty(name, None)  # type: ignore[arg-type]
-
-
-def _finished_tasks(context: SparkContext, group: str, tasks: int) -> int:
-    """Tasks ended in the wave's scoring stage: the running one with as many tasks as the wave was cut into."""
-    tracker = context.statusTracker()
-    jobs = [job for number in tracker.getJobIdsForGroup(group) if (job := tracker.getJobInfo(number))]
-    stages = [stage for job in jobs for number in job.stageIds if (stage := tracker.getStageInfo(number))]
-    return max((stage.numCompletedTasks for stage in stages if stage.numTasks == tasks), default=0)
+    return watched(spark.sparkContext, group, f"scoring {size} requests", tasks, report)

@@ -12,6 +12,8 @@ from pyspark import SparkConf, SparkContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
+from jobs.spark.java_process import start_java
+
 #: Defaults that the configuration's `spark` section may override.
 _DEFAULTS = {
     # All cores. A task whose Python worker was killed is retried once before its job fails.
@@ -66,6 +68,7 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     java_options = _with_quiet_log(chosen.get(_JAVA_OPTIONS, ""))
     settings = chosen | _FIXED | {_JAVA_OPTIONS: java_options, "spark.sql.session.timeZone": timezone}
+    start_java(settings)
     builder = SparkSession.builder.appName(app)
     for key, value in settings.items():
         builder = builder.config(key, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import shutil
 from pathlib import Path
@@ -65,6 +66,10 @@ def test_help_is_the_manual(capfd):
     for verb in verbs:
         assert verb in output
     assert cli.EXIT_CODES in output
+
+
+def test_the_version_is_that_of_the_package(capfd):
+    assert run(capfd, "--version") == (0, f"regulars {importlib.metadata.version('regulars')} ")
 
 
 @pytest.mark.parametrize(
