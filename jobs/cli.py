@@ -100,7 +100,7 @@ def nightly(
     day = parsed_run_date("--run-date", run_date, settings, future=future)
     until = store_commands.parsed_deadline(deadline, settings)
     spark = session("nightly", settings)
-    show_summary(spark, run_night(spark, settings, day, console, str(config), until), console)
+    show_summary(spark, run_night(spark, settings, day, console, str(config), until), console, str(config))
 
 
 @app.command()

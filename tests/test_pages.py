@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
+import schemas
 from jobs.cli import app
 from tests import ROOT
 from tests.models import save_causal, save_classifier
@@ -140,7 +141,7 @@ def test_commands_of_regulars_parse(page: Path) -> None:
     group = typer.main.get_command(app)
     for words in commands(page):
         for found in arguments(words, "regulars", "night.py"):
-            if not found or found[0].isupper():  # `> night.py`, `regulars COMMAND --help`
+            if not found or found[0].isupper() or found == ["--version"]:  # `> night.py`, `regulars COMMAND --help`
                 continue
             name, *options = found
             assert name in group.commands, f"{page_id(page)}: regulars {name}"
@@ -200,3 +201,19 @@ def test_prompts_are_continued_as_shown(page: str, tmp_path: Path, capsys: pytes
     model = save_causal(tmp_path / "model", stock=True)
     exec(compile(example.replace('"gpt2"', repr(str(model))), page, "exec"), {})
     assert capsys.readouterr().out.count("Hello, how are you?") == 5
+
+
+def test_the_first_page_has_every_column_of_every_input() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("| input | needed columns")[1].split("\n\n")[0]
+    shown = {}
+    for row in section.splitlines()[2:]:
+        (name,), *columns = (re.findall(r"`(\w+)`", cell) for cell in row.strip("|").split("|"))
+        shown[name] = columns
+    contracts = {name: schemas.contract(name) for name in schemas.INPUTS}
+    assert shown == {
+        name: [
+            list(contract.required),
+            [column for column in contract.column_names if column not in contract.required],
+        ]
+        for name, contract in contracts.items()
+    }

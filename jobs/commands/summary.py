@@ -1,24 +1,33 @@
-"""Prints the summary of a night: input rows, stages, written tables and sample rows."""
+"""Prints the summary of a night: input rows, stages, written tables, sample rows and the commands to go on with."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
 
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql import SparkSession
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from jobs.commands.night_samples import samples
 from jobs.spark import files
 from jobs.tables.runs import Night
 
-#: Number of sample rows per table.
-_SAMPLES = 5
+_PROGRAM = "regulars"
+#: What the rows of a table are called in the last lines.
+_MADE = {
+    "recommendations": "products in lists",
+    "sentiments": "labels of reviews",
+    "answers": "answers and refusals",
+    "loyalty": "buyers with loyalty figures",
+}
 
 
-def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
+def show_summary(spark: SparkSession, night: Night, console: Console, config_file: str) -> None:
     """Print the summary. Sample rows name no customer and no review."""
     console.print(_accounts(night))
     if night.quarantined:
@@ -33,10 +42,38 @@ def show_summary(spark: SparkSession, night: Night, console: Console) -> None:
     console.print(
         f"{night.customers:,} customers, {sum(night.tokens.values()):,} tokens through the models", highlight=False
     )
-    for table in ("recommendations", "sentiments"):
-        if night.rows.get(table):
-            console.print(_samples(spark, night, table))
-    console.print(f"Published tables: {shlex.quote(night.store.tables)}/<table>/run_date={night.run_date}/*.parquet")
+    for table in samples(spark, night):
+        console.print(table)
+    minutes = (datetime.now(UTC) - night.started_at).total_seconds() / 60
+    made = ", ".join(f"{night.rows[name]:,} {words}" for name, words in _MADE.items() if night.rows.get(name))
+    console.print(f"Done in {minutes:.1f} minutes: {made or 'no rows'}.", highlight=False)
+    _print_ways_on(spark, night, console, config_file)
+
+
+def _print_ways_on(spark: SparkSession, night: Night, console: Console, config_file: str) -> None:
+    """Print where the results lie, and commands that can be copied."""
+
+    def show(what: str, text: str) -> None:
+        console.print(f"{what:<16}{text}", markup=False, highlight=False)
+
+    show("Tables:", f"{shlex.quote(night.store.tables)}/<table>/run_date={night.run_date}/*.parquet")
+    page = f"{night.store.report(night.run_date)}/index.html"
+    if files.exists(spark, page):
+        show("Report:", page)
+    command, config = program(), shlex.quote(config_file)
+    show("All dates:", f"{command} status --config {config}")
+    show("The page:", f"{command} report --config {config} --run-date {night.run_date} --open")
+    show("Once more:", f"{command} nightly --config {config} --run-date {night.run_date}")
+    show("Your own shop:", f"{command} init FILES")
+
+
+def program() -> str:
+    """Return the words with which the shell finds this program: `regulars`, or its path."""
+    path = Path(sys.argv[0])
+    if path.name != _PROGRAM or shutil.which(_PROGRAM) == str(path):
+        return _PROGRAM
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _accounts(night: Night) -> Table:
@@ -55,23 +92,3 @@ def _stages_and_tables(night: Night) -> Table:
         written = (tables[number][0], f"{tables[number][1]:,}") if number < len(tables) else ("", "")
         table.add_row(*stage, *written)
     return table
-
-
-def _samples(spark: SparkSession, night: Night, name: str) -> Table:
-    rows = spark.read.parquet(files.for_reading(night.store.date_folder(name, night.run_date)))
-    shown = _first_ranks(rows) if name == "recommendations" else _labelled(rows)
-    table = Table(*shown.columns, title=f"{_SAMPLES} rows of {name}")
-    for row in shown.collect():
-        table.add_row(*(f"{v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row))
-    return table
-
-
-def _first_ranks(rows: DataFrame) -> DataFrame:
-    """Return the first product of a few customers, chosen by a hash, so always the same ones."""
-    first = rows.where("rank = 1").orderBy(F.xxhash64("user_id"), "user_id").limit(_SAMPLES)
-    return first.select("rank", "item_id", "title", "score", "why_scored")
-
-
-def _labelled(rows: DataFrame) -> DataFrame:
-    spread = rows.orderBy(F.xxhash64("review_id"), "review_id").limit(_SAMPLES)
-    return spread.select("item_id", "rating", "label", "p_negative", "p_neutral", "p_positive", "disagrees")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lm.engine.sampling import Sampler, Sampling
+from lm.engine.sampling import Sampler, Sampling, seed_from_prompt
 
 #: What Hugging Face's pipeline samples with: temperature 1 among the 50 likeliest tokens.
 DEFAULT_SAMPLING = Sampling(top_k=50)
@@ -40,6 +40,7 @@ def generate(
             max_new_tokens=max_length - length,
             num_return_sequences=num_return_sequences,
             seed=seed,
+            row_seeds=[seed_from_prompt(prompts[number]) for number in numbers],
         )
         for number, of_prompt in zip(numbers, samples, strict=True):
             texts[number] = [prompts[number] + sample.text for sample in of_prompt]

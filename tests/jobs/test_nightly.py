@@ -75,7 +75,7 @@ def night_of(spark, info, day: date, *overrides: str) -> tuple[Night, str]:
     console = Console(file=log, width=200)
     config = load(info.config, ["sentiment.lookback_days=30", *overrides])
     night = run_night(spark, config, day, console, str(info.config))
-    show_summary(spark, night, console)
+    show_summary(spark, night, console, str(info.config))
     return night, log.getvalue()
 
 
@@ -183,6 +183,25 @@ def test_no_personal_data_comes_out(first, shop):
     assert not [user for user in users if any(user in text for text in reports)]
     everything = "\n".join([*texts, *reports])
     assert not [value for value in planted if value in everything]
+
+
+def test_the_end_shows_a_list_and_the_ways_on(first, shop):
+    night, printed = first
+    lists = table(shop, "recommendations")
+    shown = printed.split("One customer's list")[1].split("labels of reviews")[0]
+    assert not any(user in shown for user in set(lists.user_id))
+    first_ranks = [line for line in shown.splitlines() if line.startswith("│ ")]
+    assert len(first_ranks) == 5
+    titles = set(lists.title)
+    assert all(any(title in line for title in titles) for line in first_ranks)
+    assert "Bought before, newest last: " in shown
+    assert "<|item" not in shown
+    assert "Because you " in shown
+    ways = printed.split("Done in ")[1]
+    assert f"{len(lists):,} products in lists" in ways
+    assert f"{night.store.report(shop.run_date)}/index.html" in ways
+    assert f"regulars status --config {shop.config}" in ways
+    assert "regulars init FILES" in ways
 
 
 def test_purchases_used_are_the_dates_own_valid_purchases(first, shop):

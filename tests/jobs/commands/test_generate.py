@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from rich.console import Console
 
 from jobs.commands.generate import _generate, generate_table
@@ -63,7 +64,7 @@ def test_a_hub_id_without_network_asks_for_a_folder(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def unreachable(*_: object, **__: object) -> str:
-        raise OSError("no network")
+        raise LocalEntryNotFoundError("no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     code, output = run(capfd, "generate", "--prompt", "a", "--model", "gpt2")
