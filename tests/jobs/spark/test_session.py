@@ -29,6 +29,7 @@ class Builder:
 def settings(monkeypatch: pytest.MonkeyPatch, **conf: str) -> dict[str, Any]:
     builder = Builder()
     monkeypatch.setattr(session, "SparkSession", type("Fake", (), {"builder": builder}))
+    monkeypatch.setattr(session, "start_java", lambda _: None)
     monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
     session.create_session("test", timezone="Asia/Tokyo", conf={key.replace("_", "."): v for key, v in conf.items()})
     return builder.settings
