@@ -86,7 +86,7 @@ def sample(
 
 @app.command()
 def nightly(
-    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write.")],
+    run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write, or yesterday.")],
     deadline: store_commands.DeadlineOption = None,
     future: Future = False,
     config: ConfigFile = DEFAULT_CONFIG,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 from zoneinfo import ZoneInfo
@@ -28,6 +28,8 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in a.b=c.")
 ]
 Future = Annotated[bool, typer.Option("--future", help="Allow dates after today.")]
+#: Schedulers that know no dates write this word.
+YESTERDAY = "yesterday"
 DEFAULT_CONFIG = Path("regulars.yaml")
 
 
@@ -85,8 +87,12 @@ def shop_today(timezone: str) -> date:
 
 
 def parsed_run_date(option: str, text: str, config: Config, *, future: bool) -> date:
-    """Parse a date that is going to be published. Raises UsageError for a date after today, unless `future`."""
-    day, today = parsed_date(option, text), shop_today(config.timezone)
+    """Parse a date that is going to be published; `yesterday` is that of the shop's time zone.
+
+    Raises UsageError for a date after today, unless `future`.
+    """
+    today = shop_today(config.timezone)
+    day = today - timedelta(days=1) if text == YESTERDAY else parsed_date(option, text)
     if day > today and not future:
         raise UsageError(
             f"{option} is {day}, and today is {today} in {config.timezone}: correct the date, or add --future to "

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jobs.spark.deadline import Deadline
 
 FirstDate = Annotated[str, typer.Option("--from", metavar="DATE", help="The first date, included.")]
-LastDate = Annotated[str, typer.Option("--to", metavar="DATE", help="The last date, included.")]
+LastDate = Annotated[str, typer.Option("--to", metavar="DATE", help="The last date, included, or yesterday.")]
 DeadlineOption = Annotated[
     str | None,
     typer.Option(

@@ -26,6 +26,11 @@ def test_a_date_after_today_needs_the_option(config: Config, monkeypatch: pytest
     assert options.parsed_run_date("--run-date", "2062-03-01", config, future=True) == date(2062, 3, 1)
 
 
+def test_yesterday_is_the_shops(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "shop_today", lambda timezone: {"Asia/Tokyo": date(2026, 3, 1)}[timezone])
+    assert options.parsed_run_date("--run-date", "yesterday", config, future=False) == date(2026, 2, 28)
+
+
 @pytest.mark.parametrize(
     ("text", "told"), [("2026-02-30", "there is no such day"), ("30.02.2026", "give a date as YYYY-MM-DD")]
 )
