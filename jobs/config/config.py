@@ -255,7 +255,7 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
         )
         if section.init is not None
     }
-    changed: Mapping[str, Any] = {
+    changed: dict[str, Any] = {
         "store": _absolute_path(config.store, folder),
         "inputs": inputs,
         "sources": sources,
@@ -265,6 +265,9 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             update={"to": config.publish.to and _absolute_path(config.publish.to, folder)}
         ),
     }
+    if config.report.prometheus is not None:
+        path = str(folder / config.report.prometheus)
+        changed |= {"report": config.report.model_copy(update={"prometheus": path})}
     if config.privacy.key_file is not None:
         key_file = _absolute_path(config.privacy.key_file, folder)
         changed = {**changed, "privacy": config.privacy.model_copy(update={"key_file": key_file})}

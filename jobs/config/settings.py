@@ -218,10 +218,22 @@ class ReportSettings(Section):
         default=None, ge=0, description="price of one hour of the machine or cluster, for the cost of a night"
     )
     currency: str = Field(default="", max_length=8, description="currency of price_per_hour, such as EUR")
+    prometheus: str | None = Field(
+        default=None,
+        description="text file with the figures of the last night for Prometheus' node exporter, such as "
+        "/var/lib/node_exporter/regulars.prom",
+    )
     examples: int = Field(default=10, ge=0, le=10, description="lists shown before and after, and complaints")
     replay_days: PositiveInt = Field(
         default=7, description="days of purchases after which the report judges the lists of a date"
     )
+
+    @field_validator("prometheus")
+    @classmethod
+    def _exporter_reads_it(cls, path: str | None) -> str | None:
+        if path is not None and ("://" in path or not path.endswith(".prom")):
+            raise ValueError(f"{path[:80]} is not read by the node exporter: name a local file that ends in .prom")
+        return path
 
 
 class LoyaltySettings(Section):

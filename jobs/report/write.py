@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,6 +23,7 @@ from jobs.report import looks
 from jobs.report.collect import ONLY_THE_NIGHT_KNOWS, Collector
 from jobs.report.facts import Experiment, NightFacts, Outcomes
 from jobs.report.page import HEADLINES, duration, render, summary
+from jobs.report.prometheus import write_metrics
 from jobs.spark import files
 from jobs.spark.errors import DeltaTablesBehind, StoreBusy, UsageError, UserError
 from jobs.spark.progress import warn
@@ -65,12 +67,18 @@ class NightReport:
 
         A night that lost the store's lock writes none: the report is now that of the run that took it.
         """
-        if not self.config.report.write or isinstance(error, StoreBusy):
+        settings = self.config.report
+        if isinstance(error, StoreBusy) or not (settings.write or settings.prometheus):
             return
         with _never_failing(self.console, "the report"):
-            self._write(error)
+            facts = self._facts(error)
+            if settings.prometheus:
+                with _never_failing(self.console, "the file for Prometheus"):
+                    write_metrics(facts, Path(settings.prometheus))
+            if settings.write:
+                self.console.print(save(self.spark, self.config, facts), highlight=False, markup=False)
 
-    def _write(self, error: BaseException | None) -> None:
+    def _facts(self, error: BaseException | None) -> NightFacts:
         night = self.night
         seen = self.seen | {"notes": self.notes}
         if night.deadline is not None:
@@ -94,7 +102,7 @@ class NightReport:
                 ages=night.input_ages,
                 seen=seen,
             )
-        self.console.print(save(self.spark, self.config, facts), highlight=False, markup=False)
+        return facts
 
 
 @contextmanager

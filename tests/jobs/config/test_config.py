@@ -379,3 +379,10 @@ def test_the_sections_in_the_page_of_the_nights_are_right(tmp_path):
         if "rules" in sections:  # conditions on customers need their table
             sections["inputs"] = sections["inputs"] | {"customers": {"path": "c"}, "reviews": {"path": "r"}}
         load(write(tmp_path, sections))
+
+
+def test_the_file_for_prometheus_is_a_local_one_that_the_exporter_reads(tmp_path: Path) -> None:
+    config = load(write(tmp_path, RIGHT | {"report": {"prometheus": "metrics/regulars.prom"}}))
+    assert config.report.prometheus == str(tmp_path / "metrics/regulars.prom")
+    for wrong in ("metrics.txt", "hdfs://host/regulars.prom"):
+        assert "report.prometheus" in error_of(tmp_path, RIGHT | {"report": {"prometheus": wrong}})

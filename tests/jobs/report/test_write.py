@@ -189,3 +189,20 @@ def test_an_erasure_deletes_all_reports_because_none_says_whose_lists_it_shows(c
     done = erase_customers(NO_SPARK, store, "erase-1", {}, Needles(["anna"], []), dry_run=dry_run)
     assert done.rows["reports"] == 1
     assert (Path(store.root) / "reports").exists() == dry_run
+
+
+@pytest.mark.parametrize("write_page", [True, False])
+def test_the_file_for_prometheus_needs_no_page_and_fails_no_night(config, tmp_path, write_page):
+    path = tmp_path / "metrics" / "regulars.prom"
+    settings = config.report.model_copy(update={"prometheus": str(path), "write": write_page})
+    config = config.model_copy(update={"report": settings})
+    log, console = io.StringIO(), Console(width=400)
+    console.file = log
+    night = Night("the-run", DAY, Store(config.store), None, versions={})
+    report = write.NightReport(NO_SPARK, config, CONFIG, night, console)
+    report.write(InputError("inputs.purchases: gone"))
+    assert "report.prometheus" in log.getvalue()  # its folder is missing
+    path.parent.mkdir()
+    report.write(InputError("inputs.purchases: gone"))
+    assert "regulars_night_exit_code 5.0" in path.read_text()
+    assert Path(night.store.report(DAY)).exists() == write_page
