@@ -21,10 +21,11 @@ from jobs.nightly import run_night
 from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import StoreBusy, UsageError
 from jobs.spark.fault_points import point
+from jobs.spark.log_console import tell
 from jobs.store.attempts import record_waiting
 from jobs.store.dates import DateState, Reprocess, date_states, dates_to_run, days_between
 from jobs.store.store import Store
-from jobs.tables.runs import Night
+from jobs.tables.runs import Night, figures
 from jobs.tasks.versions import current, own_config
 
 
@@ -79,7 +80,7 @@ def run_backfill(
                 if options.on_error == "stop" or isinstance(error, StoreBusy):
                     break
             else:
-                console.print(_night_line(nights[-1]), highlight=False)
+                tell(console, _night_line(nights[-1]), "night", **figures(nights[-1]))
                 point("date-done")
     finally:  # also after an interrupt
         _print_resume_command(console, config_file, set(due), nights)

@@ -17,20 +17,23 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from jobs.commands import generate, model_commands, store_commands
 from jobs.commands.options import (
     DEFAULT_CONFIG,
     ConfigFile,
     Future,
+    LogFormat,
     Overrides,
     console,
+    errors,
     load_config,
     parsed_run_date,
     session,
+    use_log_format,
 )
 from jobs.spark.errors import UserError, disk_full, tables_changed
+from jobs.spark.log_console import tell
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.recommend.catalogue import CatalogueError
 
@@ -46,7 +49,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-errors = Console(stderr=True, soft_wrap=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -89,10 +91,12 @@ def nightly(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write, or yesterday.")],
     deadline: store_commands.DeadlineOption = None,
     future: Future = False,
+    log_format: LogFormat = "text",
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
     """Write all output tables of one date, or none of them."""
+    use_log_format(log_format)
     from jobs.commands.summary import show_summary
     from jobs.nightly import run_night
 
@@ -170,14 +174,15 @@ def main() -> NoReturn:
         known = disk_full(error, _published_so_far()) or tables_changed(error)
         code = _usage_error(error) if known is None else _print_error(known)
     if code == 130:
-        errors.print(f"Interrupted. {_published_so_far()} The same command goes on where it stopped.", highlight=False)
+        said = f"Interrupted. {_published_so_far()} The same command goes on where it stopped."
+        tell(errors, _escape(said), "error", "error", exit_code=code)
     for number in (signal.SIGTERM, signal.SIGINT):  # the command has ended: its exit code stays what it is
         atexit.register(signal.signal, number, signal.SIG_IGN)
     sys.exit(code)
 
 
 def _print_error(error: UserError | CheckpointError | CatalogueError) -> int:
-    errors.print(f"[bold red]Error:[/bold red] {_escape(str(error))}", highlight=False)
+    tell(errors, f"[bold red]Error:[/bold red] {_escape(str(error))}", "error", "error", exit_code=error.exit_code)
     return error.exit_code
 
 

@@ -7,13 +7,13 @@ import re
 import sys
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 from zoneinfo import ZoneInfo
 
 import typer
-from rich.console import Console
 
 from jobs.spark.errors import ConfigurationError, UsageError
+from jobs.spark.log_console import LogConsole
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -21,16 +21,26 @@ if TYPE_CHECKING:
     from jobs.config.config import Config
 
 #: A scheduler's log has no width, and rich would break tables at 80 characters.
-console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+console = LogConsole(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+errors = LogConsole(stderr=True, soft_wrap=True)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key, as in a.b=c.")
 ]
+LogFormat = Annotated[
+    Literal["text", "json"],
+    typer.Option("--log-format", help="text for people, or json: stages, progress and messages as one object a line."),
+]
 Future = Annotated[bool, typer.Option("--future", help="Allow dates after today.")]
 #: Schedulers that know no dates write this word.
 YESTERDAY = "yesterday"
 DEFAULT_CONFIG = Path("regulars.yaml")
+
+
+def use_log_format(log_format: str) -> None:
+    """Make both consoles write text or JSON from now on."""
+    console.as_json = errors.as_json = log_format == "json"
 
 
 def load_config(path: Path, overrides: list[str] | None) -> Config:

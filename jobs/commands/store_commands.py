@@ -12,6 +12,7 @@ from jobs.commands.options import (
     DEFAULT_CONFIG,
     ConfigFile,
     Future,
+    LogFormat,
     Overrides,
     console,
     load_config,
@@ -19,6 +20,7 @@ from jobs.commands.options import (
     parsed_run_date,
     session,
     session_for_files,
+    use_log_format,
 )
 from jobs.spark.errors import UsageError
 
@@ -78,12 +80,14 @@ def backfill(
     lookback: LookbackOption = 0,
     deadline: DeadlineOption = None,
     future: Future = False,
+    log_format: LogFormat = "text",
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
     """Run the night for the dates of a range that need it, each as of its own end."""
     from jobs.backfill import BackfillOptions, refuse_empty_range, run_backfill
 
+    use_log_format(log_format)
     settings = load_config(config, overrides)
     dates = parsed_date("--from", first), parsed_run_date("--to", last, settings, future=future)
     refuse_empty_range(*dates)

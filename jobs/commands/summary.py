@@ -15,7 +15,8 @@ from rich.table import Table
 
 from jobs.commands.night_samples import samples
 from jobs.spark import files
-from jobs.tables.runs import Night
+from jobs.spark.log_console import LogConsole
+from jobs.tables.runs import Night, figures
 
 _PROGRAM = "regulars"
 #: What the rows of a table are called in the last lines.
@@ -28,7 +29,10 @@ _MADE = {
 
 
 def show_summary(spark: SparkSession, night: Night, console: Console, config_file: str) -> None:
-    """Print the summary. Sample rows name no customer and no review."""
+    """Print the summary, or one JSON object without sample rows. Sample rows name no customer and no review."""
+    if isinstance(console, LogConsole) and console.as_json:
+        console.write_event("night", f"published {night.run_date}", **figures(night))
+        return
     console.print(_accounts(night))
     if night.quarantined:
         reasons = ", ".join(f"{table}: {rule} {n:,}" for (table, rule), n in sorted(night.quarantined.items()))

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
+from jobs.spark.log_console import tell
+
 #: Seconds between two plain lines where the console is no terminal (a scheduler's log).
 _LINE_EVERY = 15.0
 #: Seconds between two lines that are kept for other processes.
@@ -19,7 +21,7 @@ _KEEP_EVERY = 5.0
 
 def warn(console: Console, message: str) -> None:
     """Print a warning; the command goes on."""
-    console.print(f"[bold]Warning:[/bold] {escape(message)}", highlight=False)
+    tell(console, f"[bold]Warning:[/bold] {escape(message)}", "warning", "warning")
 
 
 class Stages:
@@ -39,7 +41,7 @@ class Stages:
     def stage(self, name: str) -> Iterator[None]:
         """Measure one stage, also where it fails. Seconds of stages with the same name add up."""
         started = time.monotonic()
-        self.console.print(f"[dim]{time.strftime('%H:%M:%S')}[/dim] {name} …", highlight=False)
+        tell(self.console, f"[dim]{time.strftime('%H:%M:%S')}[/dim] {name} …", "stage", stage=name)
         self._name = name
         self._keep_line(name, at_once=True)
         try:
@@ -126,4 +128,4 @@ class ProgressBars:
         if self._console.is_terminal or (now - self._printed_at < _LINE_EVERY and not is_last):
             return
         self._printed_at = now
-        self._console.print(f"  {name}: {detail}{time_left}", highlight=False)
+        tell(self._console, f"  {name}: {detail}{time_left}", "progress", work=name, done=done, total=total)

@@ -9,6 +9,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, date, datetime
+from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -87,6 +88,20 @@ def run_row(spark: SparkSession, night: Night) -> DataFrame:
         dict(night.versions),
     )
     return spark.createDataFrame([row], struct_type(schemas.contract("runs")))
+
+
+def figures(night: Night) -> dict[str, Any]:
+    """What one line of a log says of a published night: its run, rows by table, seconds by stage and requests."""
+    return {
+        "run_id": night.run_id,
+        "run_date": night.run_date.isoformat(),
+        "rows": dict(night.rows),
+        "seconds": {name: round(seconds, 3) for name, seconds in night.seconds.items()},
+        "scored": dict(night.scored),
+        "reused": dict(night.reused),
+        "late": dict(night.late),
+        "tokens": sum(night.tokens.values()),
+    }
 
 
 def counts(night: Night) -> Mapping[str, int]:
