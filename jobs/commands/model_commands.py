@@ -55,6 +55,14 @@ def train(
         bool,
         typer.Option("--promote", help="Replace the present recommender only if the new one is not worse than it."),
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="First train a copy with planted texts, and show what it remembers; with --promote, train only if "
+            "it reveals no text of too few customers.",
+        ),
+    ] = False,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
@@ -72,7 +80,7 @@ def train(
     day = _until(as_of, settings.timezone)
     named = [name for name in TRAINED if getattr(settings.models, name) is not None]
     tasks = named if task == "all" else [task]
-    options = TrainingOptions(protocol.value, settings.train.recommend.refit or refit, promote)
+    options = TrainingOptions(protocol.value, settings.train.recommend.refit or refit, promote, audit)
     if options.refit and promote:
         raise UsageError("--promote compares on held-out purchases, which a refit trains on: leave one of the two out")
     run_training(session("train", settings), settings, day, tasks, console, options)

@@ -32,6 +32,7 @@ from jobs.spark.progress import ProgressBars, Stages, warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.tasks.all_tasks import TASKS
+from jobs.training.audit import audit_task, show_audit, write_audit
 from jobs.training.trainer import Figures, FiguresTable, Trainer, TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import read_manifest
@@ -58,7 +59,8 @@ def train(
 
     Without `options` they are the configuration's. Raises ConfigurationError (models.* is no folder or holds foreign
     files, init is no checkpoint, an input is missing), InputError (too little to learn from) and StoreBusy (another
-    training writes the same folder).
+    training writes the same folder). With `options.audit` each task is audited first; with `options.promote` too, a
+    task whose audit finds a leak is not trained and has no figures.
     """
     # Threads that spin while they wait compete with Spark for the processor: a training beside other work then takes
     # ten times as long. OpenMP reads the variable when torch is first imported.
@@ -83,14 +85,30 @@ def train(
         for note in inputs.notes:
             warn(console, note)
         for task, out in outs.items():
+            audit = None
             with _explained(task), ProgressBars(console) as bars:
                 report = partial(_show, bars, task)
                 context = TrainingContext(inputs.used, config, as_of, out, report, options, console)
+                if options.audit:
+                    audit = audit_task(trainers[task], context)
+                    show_audit(console, task, audit)
+                    if options.promote and (leaks := audit.leaks(config.privacy.min_customers)):
+                        warn(console, _not_promoted(out, len(leaks), config.privacy.min_customers))
+                        continue
                 figures[task] = trainers[task].train(context)
+            if audit is not None and read_manifest(out).metrics == figures[task]:  # else an earlier model stays
+                write_audit(out, audit, config.privacy.min_customers)
             console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
             _draw_curves(task, out)
             console.print(f"Wrote {out}", highlight=False)
     return figures
+
+
+def _not_promoted(out: Path, leaks: int, min_customers: int) -> str:
+    return (
+        f"Not promoted, {out} stays as it is: a model trained on these data completed {leaks} planted texts of fewer "
+        f"than {min_customers} customers (privacy.min_customers). Train with fewer epochs or more customers."
+    )
 
 
 def _folder(config: Config, task: str) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame
@@ -14,7 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.config.config import Config
 from jobs.inputs.row_accounting import end_of_date, is_before
-from jobs.tables.answers import with_customer
+from jobs.tables.answers import decoding, with_customer
 from jobs.training import training_data
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext
 from lm.answers.answer_prompt import Article
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from jobs.config.settings import AnswerSettings
     from jobs.config.train_settings import TrainSettings
     from lm.answers.train_answers import AnswersTrainSettings, PastQuestion
+    from lm.train.canaries import Audit
 
 MAX_PAST_QUESTIONS = 50_000
 NEEDED = ("questions", "articles")
@@ -46,10 +48,24 @@ def train(context: TrainingContext) -> Figures:
     used, config, as_of = context.used, context.config, context.as_of
     settings = training_settings(config.train, config.answers, config.privacy.min_customers)
     past = past_questions(used, as_of, config.timezone)
-    rows = used["articles"].select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
-    articles = [Article(**row) for row in rows]
+    articles = _articles(used)
     window = {"as_of": context.last_day_known(config.train.answers.init), "answers": len(past)}
     return train_answers(past, articles, settings, context.out, report=context.report, window=window)
+
+
+def audit(context: TrainingContext, folder: Path) -> Audit:
+    """Train a copy of the answers with canaries into `folder`; returns what the model remembers."""
+    from lm.answers.audit_answers import audit_answers
+
+    used, config = context.used, context.config
+    settings = training_settings(config.train, config.answers, config.privacy.min_customers)
+    past = past_questions(used, context.as_of, config.timezone)
+    return audit_answers(past, _articles(used), settings, decoding(config.answers), folder, context.report)
+
+
+def _articles(used: Mapping[str, DataFrame]) -> list[Article]:
+    rows = used["articles"].select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
+    return [Article(**row) for row in rows]
 
 
 def figures_table(figures: Figures) -> FiguresTable:

@@ -6,17 +6,19 @@ Part of `regulars train --task recommend`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jobs.config.config import Config
 from jobs.spark.progress import Stages
 from jobs.training import training_data
-from jobs.training.trainer import Figures, FiguresTable, TrainingContext
+from jobs.training.trainer import Figures, FiguresTable, TrainingContext, TrainingOptions
 
 if TYPE_CHECKING:
     from lm.recommend.settings import RecommendTrainSettings
     from lm.recommend.training_examples import CustomerEvents
+    from lm.train.canaries import Audit
 
 NEEDED: Sequence[str] = ()  # the reader of inputs refuses a shop without purchases
 LEARNS_FROM = "lists are learned from what customers bought"
@@ -31,19 +33,10 @@ def tables(config: Config) -> Sequence[str]:
 def train(context: TrainingContext) -> Figures:
     """Train on every customer's history; with `promote` the present model stays where the new one is worse."""
     from lm.recommend.promotion import promote
-    from lm.recommend.settings import RecommendTrainSettings
     from lm.recommend.train_recommender import train_recommend
 
     config, options, out = context.config, context.options, context.out
-    settings = RecommendTrainSettings(
-        **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": options.refit},
-        seed=config.train.seed,
-        language=config.recommend.language,
-        exclude_purchased=config.recommend.exclude_purchased,
-        history_events=config.recommend.history_events,
-        min_customers=config.privacy.min_customers,
-        protocol=options.protocol,  # type: ignore[arg-type]
-    )
+    settings = _settings(config, options)
     with Stages(context.console).stage("recommend: histories"):
         collected = training_data.collect_customers(context.used)
     window = {"as_of": context.last_day_known(config.train.recommend.init), **collected.window}
@@ -57,6 +50,33 @@ def train(context: TrainingContext) -> Figures:
     if options.promote:
         context.console.print(promote(into, out, collected.customers, items, settings), highlight=False)
     return figures
+
+
+def audit(context: TrainingContext, folder: Path) -> Audit:
+    """Train a copy of the histories with canaries into `folder`; returns what the model remembers.
+
+    The copy trains in one process and without a refit.
+    """
+    from lm.recommend.audit_recommender import audit_recommender
+
+    settings = replace(_settings(context.config, context.options), refit=False)
+    collected = training_data.collect_customers(context.used)
+    items = training_data.collect_titles(context.used)
+    return audit_recommender(collected.customers, items, settings, folder, context.report)
+
+
+def _settings(config: Config, options: TrainingOptions) -> RecommendTrainSettings:
+    from lm.recommend.settings import RecommendTrainSettings
+
+    return RecommendTrainSettings(
+        **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": options.refit},
+        seed=config.train.seed,
+        language=config.recommend.language,
+        exclude_purchased=config.recommend.exclude_purchased,
+        history_events=config.recommend.history_events,
+        min_customers=config.privacy.min_customers,
+        protocol=options.protocol,  # type: ignore[arg-type]
+    )
 
 
 def figures_table(figures: Figures) -> FiguresTable:

@@ -6,10 +6,16 @@ Part of `regulars train --task sentiment`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.config.config import Config
 from jobs.training import training_data
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext
+
+if TYPE_CHECKING:
+    from lm.sentiment.train_sentiment import SentimentSettings
+    from lm.train.canaries import Audit
 
 NEEDED = ("reviews",)
 LEARNS_FROM = "sentiment is learned from rated reviews"
@@ -23,18 +29,9 @@ def tables(config: Config) -> Sequence[str]:
 
 def train(context: TrainingContext) -> Figures:
     """Train on the reviews up to `as_of`, labelled by their stars."""
-    from lm.sentiment.train_sentiment import SentimentSettings, train_sentiment
+    from lm.sentiment.train_sentiment import train_sentiment
 
-    config = context.config
-    settings = SentimentSettings(
-        **config.train.sentiment.model_dump(),
-        seed=config.train.seed,
-        language=config.recommend.language,
-        label=config.sentiment.label,
-        min_customers=config.privacy.min_customers,
-    )
-    stars = config.sentiment
-    reviews = training_data.collect_reviews(context.used, stars.negative_stars, stars.positive_stars)
+    config, reviews, settings = context.config, _reviews(context), _settings(context.config)
     return train_sentiment(
         reviews.texts,
         reviews.labels,
@@ -45,6 +42,39 @@ def train(context: TrainingContext) -> Figures:
         report=context.report,
         window={"as_of": context.last_day_known(config.train.sentiment.init), "reviews": len(reviews.texts)},
     )
+
+
+def audit(context: TrainingContext, folder: Path) -> Audit:
+    """Train a copy of the reviews with canaries into `folder`; returns what the model remembers."""
+    from lm.sentiment.audit_sentiment import audit_sentiment
+
+    reviews = _reviews(context)
+    return audit_sentiment(
+        reviews.texts,
+        reviews.labels,
+        _settings(context.config),
+        folder,
+        categories=reviews.categories,
+        writers=reviews.writers,
+        report=context.report,
+    )
+
+
+def _settings(config: Config) -> SentimentSettings:
+    from lm.sentiment.train_sentiment import SentimentSettings
+
+    return SentimentSettings(
+        **config.train.sentiment.model_dump(),
+        seed=config.train.seed,
+        language=config.recommend.language,
+        label=config.sentiment.label,
+        min_customers=config.privacy.min_customers,
+    )
+
+
+def _reviews(context: TrainingContext) -> training_data.LabelledReviews:
+    stars = context.config.sentiment
+    return training_data.collect_reviews(context.used, stars.negative_stars, stars.positive_stars)
 
 
 def figures_table(figures: Figures) -> FiguresTable:

@@ -16,6 +16,7 @@ from lm.checkpoint import checkpoint
 from lm.checkpoint.manifest import read_manifest
 
 if TYPE_CHECKING:
+    from lm.train.canaries import Audit
     from lm.train.training_loop import ProgressCallback
 
 Figures = dict[str, float]
@@ -23,11 +24,12 @@ Figures = dict[str, float]
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a recommender is judged and kept: the protocol, and whether it must beat the present model."""
+    """How models are judged and kept: the recommender's protocol, whether it must beat the present model, the audit."""
 
     protocol: str = "time-split"
     refit: bool = False
     promote: bool = False
+    audit: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ class Trainer(Protocol):
 
     def train(self, context: TrainingContext) -> Figures:
         """Train and write the folder; returns the held-out figures."""
+
+    def audit(self, context: TrainingContext, folder: Path) -> Audit:
+        """Train into `folder` on a copy of the data with canaries; returns what the model remembers."""
 
     def figures_table(self, figures: Figures) -> FiguresTable:
         """How the figures are shown."""

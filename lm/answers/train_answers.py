@@ -89,7 +89,7 @@ def train_answers(
     TrainingError where there is too little to learn from.
     """
     _refuse_too_little(past, articles)
-    past = [one._replace(answer=_redacted_answer(one)) for one in past]
+    past = [one._replace(answer=redacted_answer(one)) for one in past]
     questions = [answer_prompt.redacted(one.text, one.customer) for one in past]
     links = _links(past, articles)
     parts = np.array([split_of(question) for question in questions])
@@ -165,7 +165,7 @@ def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]
         )
 
 
-def _redacted_answer(past: PastQuestion) -> str:
+def redacted_answer(past: PastQuestion) -> str:
     """An answer without personal data, in its own lines. The order numbers of its customer stay."""
     lines = past.answer[:_ANSWER_CHARACTERS].split("\n")
     return "\n".join(answer_prompt.redacted(line, past.customer, _ANSWER_CHARACTERS) for line in lines)
