@@ -36,6 +36,7 @@ class TextModel:
     """A model folder and its tokenizer. Only tokens of text can be drawn, no products' tokens."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer) -> None:
+        model.config.pad_token_id = None  # else Hugging Face warns of padding without a mask, which is correct here
         self.model, self.tokenizer = model, tokenizer
         self.longest = int(model.config.max_position_embeddings)
         self.text_tokens = min(tokenizer.get_vocab_size(), len(output_rows(model)))

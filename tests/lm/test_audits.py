@@ -13,6 +13,7 @@ from lm.recommend.training_examples import CustomerEvents
 from lm.sentiment.audit_sentiment import audit_sentiment, planted_canaries
 from lm.sentiment.train_sentiment import SentimentSettings
 from lm.text.prompt import Event
+from lm.train import canaries, text_audit
 from lm.train.canaries import draw_canaries
 from lm.train.training_state import TrainingError
 from tests.lm.answers.test_answer_writer import ARTICLES, past
@@ -22,6 +23,12 @@ from tests.lm.sentiment.test_train_sentiment import reviews
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = {"n_embd": 16, "n_layer": 1, "vocab_size": 300, "max_epochs": 1, "learning_rate": 1e-2, "batch_tokens": 1500}
+
+
+@pytest.fixture(autouse=True)
+def fewer_candidates(monkeypatch):
+    monkeypatch.setattr(canaries, "CANDIDATES", 100)
+    monkeypatch.setattr(text_audit, "FREE_SAMPLES", 4)
 
 
 def test_no_list_of_a_recommender_completes_a_canary(tmp_path):
@@ -62,10 +69,10 @@ def test_no_answer_completes_a_canary(tmp_path):
     assert found.membership["its answer"].held_out > 0
 
 
-def test_a_canary_is_the_first_search_of_different_customers():
+def test_different_customers_search_for_a_canary():
     customers = shop(40)
     copy = planted(customers, draw_canaries(0)[:3])
-    texts = [one.events[0].text for one, old in zip(copy, customers, strict=True) if len(one.events) > len(old.events)]
+    texts = [event.text for one in copy for event in one.events]
     assert sorted(texts.count(canary.text) for canary in draw_canaries(0)[:3]) == [1, 4, 16]
     assert all(len(one.events) == len(one.days) for one in copy)
     with pytest.raises(TrainingError, match="too few for an audit"):

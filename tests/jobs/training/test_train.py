@@ -6,6 +6,7 @@ import io
 import math
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -18,10 +19,11 @@ from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars
 from jobs.training import train_answers, train_recommend, train_sentiment, training_data
 from jobs.training.train import _explained, _show, _table, train
-from jobs.training.trainer import TrainingContext, TrainingOptions
+from jobs.training.trainer import FiguresTable, TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
-from lm.checkpoint.manifest import read_manifest, write_manifest
+from lm.checkpoint.manifest import Manifest, read_manifest, write_manifest
 from lm.text.prompt import Event
+from lm.train.canaries import Audit, CanaryResult, membership
 from lm.train.training_loop import TrainingProgress
 from tests.jobs.spark.test_files import NO_SPARK
 from tests.models import save_causal
@@ -245,3 +247,48 @@ def test_the_table_shows_intervals():
     log = io.StringIO()
     Console(file=log, width=120).print(_table(train_sentiment.figures_table(figures), figures))
     assert "0.930 (0.900–0.950)" in log.getvalue()
+
+
+class FakeTrainer:
+    """Writes an empty model; its audit finds one completion by the product, of a canary of four customers."""
+
+    NEEDED, LEARNS_FROM, OPTIONAL = (), "", False
+
+    def tables(self, config):
+        return ()
+
+    def train(self, context):
+        save_causal(context.out)
+        write_manifest(context.out, Manifest(task="answers", metrics={"word_f1": 0.5}))
+        return {"word_f1": 0.5}
+
+    def audit(self, context, folder):
+        folder.mkdir(parents=True)
+        found = [CanaryResult("name", "missed", repeats, 2.0, repeats == 4, free=True) for repeats in (1, 4, 16)]
+        return Audit(found, {"its answer": membership([1.0], [2.0], 0)})
+
+    def figures_table(self, figures):
+        return FiguresTable("figures", {"model": ""}, {"word F1": "word_f1"})
+
+
+@pytest.mark.parametrize(("promote", "least", "trained"), [(True, 5, False), (True, 4, True), (False, 5, True)])
+def test_an_audited_leak_of_few_customers_keeps_the_model_from_promotion(
+    spark, tmp_path, monkeypatch, promote, least, trained
+):
+    monkeypatch.setattr("jobs.training.train.trainer_of", lambda task: FakeTrainer())
+    monkeypatch.setattr("jobs.training.train.read_inputs", lambda *_: SimpleNamespace(notes=(), used={}))
+    config = load(configuration(tmp_path, models={"recommend": "./model"}), [f"privacy.min_customers={least}"])
+    log = io.StringIO()
+    options = TrainingOptions(promote=promote, audit=True)
+    figures = train(spark, config, date(2026, 3, 1), ("recommend",), Console(file=log, width=200), options)
+    printed = " ".join(log.getvalue().split())
+    assert "redaction misses it │ 4 │ name 2.0 │ 1 of 1 │ 1 of 1" in printed
+    assert "AUC 1.000" in printed
+    assert (tmp_path / "model").exists() == trained
+    assert not (tmp_path / "model.audit").exists()
+    assert ("Not promoted" in printed) != trained
+    assert bool(figures) == trained
+    if trained:
+        audit = read_manifest(tmp_path / "model").training["audit"]
+        assert audit["leaks"] == (1 if least == 5 else 0)
+        assert audit["canaries"][1]["product"]
