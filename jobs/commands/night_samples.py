@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from rich.markup import escape
 from rich.table import Table
@@ -17,7 +17,7 @@ from rich.table import Table
 from jobs.spark import files
 from jobs.tables.runs import Night
 
-_PRODUCTS, _BOUGHT, _LABELS, _ANSWERS = 5, 6, 3, 2
+_PRODUCTS, _BOUGHT, _ANSWERS = 5, 6, 2
 _LONGEST_ANSWER = 160
 #: A purchase in a prompt: the product's token alone in a line, or its title.
 _PURCHASE = re.compile(r"^(?:<\|item:([^|\n]*)\|>|(?:Bought: |购买：)(.+))$", re.MULTILINE)
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"\d{4,}")
 
 
 def samples(spark: SparkSession, night: Night) -> Iterator[Table]:
-    """Yield a table for each kind of published rows. Which rows are shown is decided by a hash of their keys."""
+    """Yield a table for each kind of published rows. The same rows are shown each time."""
     tables = {"recommendations": _one_list, "sentiments": _labels, "answers": _answers}
     for name, shown in tables.items():
         if night.rows.get(name):
@@ -35,10 +35,12 @@ def samples(spark: SparkSession, night: Night) -> Iterator[Table]:
 
 def _one_list(spark: SparkSession, night: Night) -> Table:
     rows = _published(spark, night, "recommendations")
-    by_reason = rows.where("rank = 1").orderBy(F.col("because").isNull(), F.xxhash64("user_id"), "user_id")
-    is_of_customer = F.col("user_id") == by_reason.limit(1).collect()[0]["user_id"]
+    likeliest = rows.where("rank = 1").orderBy(F.col("because").isNull(), F.desc("score"), "user_id").limit(1)
+    is_of_customer = F.col("user_id") == likeliest.collect()[0]["user_id"]
     found = rows.where(is_of_customer).orderBy("rank").limit(_PRODUCTS).collect()
-    table = Table("rank", "product", "score", "because", title="One customer's list, first products")
+    table = Table(
+        "rank", "product", "score", "because", title="One customer's list: the one whose first product is the likeliest"
+    )
     for row in found:
         table.add_row(str(row["rank"]), escape(row["title"]), f"{row['score']:.2f}", escape(row["because"] or ""))
     prompt = _published(spark, night, "prompts").where(is_of_customer).select("prompt").first()
@@ -60,9 +62,12 @@ def _bought(rows: DataFrame, prompt: str) -> list[str]:
 
 
 def _labels(spark: SparkSession, night: Night) -> Table:
-    rows = _published(spark, night, "sentiments").orderBy(F.xxhash64("review_id"), "review_id").limit(_LABELS)
-    shown = rows.select("item_id", "rating", "label", "p_negative", "p_neutral", "p_positive", "disagrees")
-    table = Table(*shown.columns, title=f"{_LABELS} labels of reviews")
+    """One review of each label."""
+    of_label = Window.partitionBy("label").orderBy(F.xxhash64("review_id"), "review_id")
+    rows = _published(spark, night, "sentiments").withColumn("number", F.row_number().over(of_label))
+    first = rows.where("number = 1").orderBy("label")
+    shown = first.select("item_id", "rating", "label", "p_negative", "p_neutral", "p_positive", "disagrees")
+    table = Table(*shown.columns, title="A review of each label")
     for row in shown.collect():
         table.add_row(*(f"{v:.2f}" if isinstance(v, float) else escape(str(v)) for v in row))
     return table

@@ -188,7 +188,7 @@ def test_no_personal_data_comes_out(first, shop):
 def test_the_end_shows_a_list_and_the_ways_on(first, shop):
     night, printed = first
     lists = table(shop, "recommendations")
-    shown = printed.split("One customer's list")[1].split("labels of reviews")[0]
+    shown = printed.split("One customer's list")[1].split("A review of each label")[0]
     assert not any(user in shown for user in set(lists.user_id))
     first_ranks = [line for line in shown.splitlines() if line.startswith("│ ")]
     assert len(first_ranks) == 5
