@@ -34,6 +34,7 @@ _FIT: dict[str, dict[str, Any]] = {
     "sentiments": {"label": "neutral", "p_neutral": 1.0, "disagrees": False, "shortened": False},
     "answers": {"refused": True, "refused_because": "no_words"},
     "loyalty": {"group": "control", "segment": "hibernating"},
+    "events": {"kind": "view"},
 }
 
 

@@ -23,7 +23,7 @@ def test_customers_and_events_are_recognised(tmp_path: Path) -> None:
     }.items():
         (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = tmp_path / "regulars.yaml"
-    paths = [tmp_path / f"{name}.csv" for name in ("customers", "events", "orders")]
+    paths = [str(tmp_path / f"{name}.csv") for name in ("customers", "events", "orders")]
     write_configuration(paths, config, "Europe/London", True, Console(quiet=True))
     inputs = yaml.safe_load(config.read_text(encoding="utf-8"))["inputs"]
     assert set(inputs) == {"purchases", "customers", "events"}

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -73,7 +74,8 @@ def answered(spark: SparkSession, store: Store, prompts: Sequence[str], run: str
     def score(rows: DataFrame) -> DataFrame:
         return recommendations.score(rows, Poisoned, 1)
 
-    return ledger.results(spark, store, terms(run), asked, score, max_failures=most)
+    of_lists = replace(terms(run), result_type=recommendations.RESULT)
+    return ledger.results(spark, store, of_lists, asked, score, max_failures=most)
 
 
 def listed(found: Any) -> dict[str, str]:

@@ -145,7 +145,7 @@ def test_each_example_does_what_the_page_says(lists_under):
     shared = lists_under(rules["share"].model_copy(update={"products": 8}))
     assert sum(BY_ID[item]["price"] < 5 for item in before) < 8
     assert all(sum(BY_ID[item]["price"] < 5 for item, _ in listed) >= 8 for listed in shared.values())
-    varied = lists_under(rules["diversity"])
+    varied = lists_under(rules["diversity"].model_copy(update={"strength": 0.9}))
     assert varied["u0"][0][0] == before[0]
     assert [item for item, _ in varied["u0"]] != before
     liked = lists_under(rules["disliked"])
