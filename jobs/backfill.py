@@ -138,4 +138,5 @@ def _print_resume_command(console: Console, config_file: str, due: set[date], ni
             f"{len(nights)} of {len(due)} dates are published, not {', '.join(map(str, left))}. Go on with: regulars"
             f" backfill --config {shlex.quote(config_file)} --from {left[0]} --to {left[-1]} --reprocess failed",
             highlight=False,
+            markup=False,
         )

@@ -79,10 +79,11 @@ def sample(
     from jobs.sample import write_sample
 
     info = write_sample(out, customers=customers, products=products, days=days, seed=seed, replace=force)
-    console.print(f"Wrote a shop of {customers:,} customers and {products:,} products below {out}")
+    console.print(f"Wrote a shop of {customers:,} customers and {products:,} products below {out}", markup=False)
     console.print(
         f"Go on with: regulars train --config {out / 'regulars.yaml'} --as-of {info.last_day}",
         highlight=False,
+        markup=False,
     )
 
 

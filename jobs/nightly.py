@@ -15,6 +15,7 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
+from jobs.inputs.freshness import refuse_stale
 from jobs.inputs.reader import read_inputs, tables_of_night
 from jobs.inputs.row_accounting import end_of_date
 from jobs.report.write import reported
@@ -66,7 +67,7 @@ def run_night(
     ):
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, markup=False)
         for task, model in found:
             for warning in model_warnings(task.NAME, model, config, run_date):
                 warn(console, warning)
@@ -77,6 +78,8 @@ def run_night(
         with stages.stage("inputs"):
             inputs = read_inputs(spark, config, run_date, store.work(night.run_id), tables_of_night(config))
             night.accounts = inputs.accounts
+            refuse_stale(inputs.freshness, config, run_date)
+            night.emptied = inputs.emptied_by_rule
             night.versions |= inputs.versions
             rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)
             night.input_ages = input_ages(inputs.used, end_of_date(run_date, config.timezone))

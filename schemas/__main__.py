@@ -52,6 +52,8 @@ def _output(table: Contract) -> str:
 def _need(column: Column) -> str:
     if column.default is not None:
         return f"no; default `{column.default}`"
+    if column.must_exist and column.nullable:
+        return "yes; may be null"
     return "no; may be null" if column.nullable else "yes"
 
 

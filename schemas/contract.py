@@ -14,22 +14,37 @@ FurtherColumns = Literal["none", "mapped", "all"]
 
 @dataclass(frozen=True)
 class Column:
-    """One column: `type` is a Spark DDL type, `default` a SQL literal for rows in which the source has no value."""
+    """One column: `type` is a Spark DDL type, `default` a SQL literal for rows in which the source has no value.
+
+    A row of an input whose value cannot be read keeps null in a nullable column, else the literal `if_unreadable`; it
+    is rejected where there is neither. A source must have a column that `must_exist`, though its rows may be null.
+    """
 
     name: str
     type: str
     nullable: bool = False
     default: str | None = None
     doc: str = ""
+    if_unreadable: str | None = None
+    must_exist: bool = False
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether a row stays if its value of the column cannot be read."""
+        return self.nullable or self.if_unreadable is not None
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A row rule: `expression` is Spark SQL that is true for a valid row; null counts as broken."""
+    """A row rule: `expression` is Spark SQL that is true for a valid row; null counts as broken.
+
+    A broken rule rejects the row. If the rule names an optional `column`, that value alone is left out.
+    """
 
     name: str
     expression: str
     message: str
+    column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,8 +83,8 @@ class Contract:
 
     @property
     def required(self) -> tuple[str, ...]:
-        """The columns that a source must have: not nullable and without a default."""
-        return tuple(column.name for column in self.columns if not column.nullable and column.default is None)
+        """The columns that a source must have: not nullable and without a default, and those that must exist."""
+        return tuple(c.name for c in self.columns if c.must_exist or (not c.nullable and c.default is None))
 
     @property
     def sort_columns(self) -> tuple[str, ...]:

@@ -28,9 +28,10 @@ _FILL: dict[str, Any] = {
     "map<string,double>": {},
     "map<string,string>": {},
 }
-#: Columns whose values are bound by a rule of their contract.
+#: Columns whose values are bound by a rule of their contract, and nullable ones that most tests need.
 _FIT: dict[str, dict[str, Any]] = {
     "recommendations": {"score": -1.0},
+    "reviews": {"text": "x"},
     "sentiments": {"label": "neutral", "p_neutral": 1.0, "disagrees": False, "shortened": False},
     "answers": {"refused": True, "refused_because": "no_words"},
     "loyalty": {"group": "control", "segment": "hibernating"},

@@ -56,7 +56,7 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
             held.enter_context(lock(spark, store, run_id))
             held.enter_context(rewriting_ledger(spark, store, "gc"))
         for line in [] if dry_run else store_format.check_format(spark, store):
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, markup=False)
         freed = [_scratch(spark, store, dry_run=dry_run)]
         freed.append(_left_behind(spark, store, config, dry_run=dry_run))
         freed.append(_old_dates(spark, store, config, run_id, dry_run=dry_run))

@@ -87,7 +87,7 @@ def train(
     go_on = f"nightly --run-date {day}"
     if protocol == Protocol.LEAVE_ONE_OUT:
         go_on = "evaluate --protocol leave-one-out"
-    console.print(f"Go on with: regulars {go_on} --config {config}", highlight=False)
+    console.print(f"Go on with: regulars {go_on} --config {config}", highlight=False, markup=False)
 
 
 def evaluate(

@@ -43,7 +43,7 @@ def rollback(
     store, run_id = Store(config.store), f"rollback-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, markup=False)
         undone = _newest_publish(spark, store, run_date)
         old = _old_versions(spark, store, run_date, undone) if undone else {}
         opted_out = _opted_out(spark, config, store, run_date, run_id) if old else {}

@@ -52,7 +52,7 @@ def show_status(
     span = known_span(spark, store)
     today, problems = current(config, config_file)
     if span is None and (first is None or last is None):
-        console.print(f"No date was ever published or tried in {store.root}", highlight=False)
+        console.print(f"No date was ever published or tried in {store.root}", highlight=False, markup=False)
         yesterday = datetime.now(ZoneInfo(config.timezone)).date() - timedelta(days=1)
         _print_next(console, next_commands([DateState(yesterday, "missing")], config_file, has_models=not problems))
         return []

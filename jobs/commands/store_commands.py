@@ -224,7 +224,9 @@ def unpublish(
     tables = take_away(session("unpublish", settings), settings, day, console, str(config))
     console.print(f"{day} is no longer in {', '.join(tables)}", highlight=False)
     if settings.publish.keep_publishes:
-        console.print(f"To bring it back: regulars rollback --config {config} --run-date {day}", highlight=False)
+        console.print(
+            f"To bring it back: regulars rollback --config {config} --run-date {day}", highlight=False, markup=False
+        )
 
 
 def gc(

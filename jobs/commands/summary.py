@@ -37,6 +37,9 @@ def show_summary(spark: SparkSession, night: Night, console: Console, config_fil
     if night.quarantined:
         reasons = ", ".join(f"{table}: {rule} {n:,}" for (table, rule), n in sorted(night.quarantined.items()))
         console.print(f"New in quarantine: {reasons}", highlight=False)
+    if night.emptied:
+        values = ", ".join(f"{table}: {rule} {n:,}" for (table, rule), n in sorted(night.emptied.items()))
+        console.print(f"Rows that stay without an optional value: {values}", highlight=False)
     console.print(_stages_and_tables(night))
     for task in sorted(night.scored):
         done = f"{night.scored[task]:,} requests through the model, {night.reused[task]:,} answered by the ledger"

@@ -33,7 +33,7 @@ def unpublish(
     store, run_id = Store(config.store), f"unpublish-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, markup=False)
         # `runs` goes first: a date that it names has all its tables.
         names = sorted(files.listdir(spark, store.tables), key=lambda name: (name != "runs", name))
         tables = [name for name in names if run_date in published_dates(spark, store, name)]

@@ -191,7 +191,8 @@ class InputSettings(SourceSettings):
     )
     where: str | None = Field(
         default=None,
-        description="Spark SQL condition on the source; other rows are dropped before anything is counted; "
+        description="Spark SQL condition on the source; other rows are dropped before anything is counted (products "
+        "that it leaves out of items are known, and never listed); "
         "'{run_date}' stands for the date of the night",
     )
     columns: dict[str, str] | None = Field(
@@ -203,6 +204,9 @@ class InputSettings(SourceSettings):
         default=0,
         ge=0,
         description="unreadable files that a night may skip, each named in quarantine; one more ends the night",
+    )
+    max_stale_days: int | None = Field(
+        default=None, ge=0, description="gate.max_stale_days of this input; of no use for tables without a time"
     )
 
     allow_empty: bool = Field(

@@ -148,6 +148,12 @@ class GateSettings(Section):
     max_label_shift: float = Field(
         default=0.15, ge=0, le=1, description="largest difference between a label's share and its share in those dates"
     )
+    max_stale_days: int | None = Field(
+        default=None,
+        ge=0,
+        description="days by which the newest row of an input may precede run_date; default: twice the usual gap "
+        "between two days of that input, at least 2",
+    )
     max_failures: int = Field(
         default=20, ge=0, description="requests of one task on which the model may fail; they are quarantined"
     )

@@ -151,7 +151,7 @@ def write_json(console: Console, figures: Mapping[str, Any], json_file: Path | N
     """Write the figures as JSON, unless `json_file` is None."""
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        console.print(f"Wrote {json_file}", highlight=False)
+        console.print(f"Wrote {json_file}", highlight=False, markup=False)
 
 
 def _ranking_metrics(

@@ -130,10 +130,10 @@ def evaluate_sentiment_holdout(
     if picture_file is not None:
         svg = reliability_svg(figures["reliability"], figures["expected_calibration_error"])
         picture_file.write_text(svg, encoding="utf-8")
-        console.print(f"Wrote {picture_file}", highlight=False)
+        console.print(f"Wrote {picture_file}", highlight=False, markup=False)
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        console.print(f"Wrote {json_file}", highlight=False)
+        console.print(f"Wrote {json_file}", highlight=False, markup=False)
     return figures
 
 

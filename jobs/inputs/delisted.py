@@ -1,11 +1,13 @@
 """Finds products that left the catalogue: their purchases and reviews are history, but no list may contain them.
 
-Their titles come from the last earlier snapshot of the items that had them, or from the purchases.
+Their titles come from the last earlier snapshot of the items that had them, or from the purchases. Products that the
+condition `inputs.items.where` leaves out are treated alike.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -47,13 +49,25 @@ def items_of_snapshots(spark: SparkSession, source: InputSettings, snapshots: li
 
     Raises the errors of `open_source` and `map_columns`.
     """
-    earlier = source.model_copy(update={"path": snapshots})
+    earlier = source.model_copy(update={"path": snapshots, "where": None})
     raw = map_columns(open_source(spark, "items", earlier).rows, "items", earlier)
     rows = validate_rows(raw, "items", input_columns("items")).where(F.col(RULE).isNull())
     snapshot_date = F.regexp_extract(SOURCE_FILE, r".*(\d{4}-\d{2}-\d{2})", 1)
     last = F.max_by(F.struct("title", "category", "brand", "price"), F.struct(snapshot_date, SOURCE_FILE)).alias("last")
     products = rows.groupBy("item_id").agg(last).select("item_id", "last.*")
     return _unavailable(products)
+
+
+def items_left_out(spark: SparkSession, source: InputSettings, excluded_files: Sequence[str]) -> DataFrame:
+    """Return each valid product of the source that `where` may leave out: the columns of `items`, not available.
+
+    Of several rows of a product, that with the first title counts. Raises the errors of `open_source`.
+    """
+    whole = source.model_copy(update={"where": None})
+    raw = map_columns(open_source(spark, "items", whole, excluded_files).rows, "items", whole)
+    rows = validate_rows(raw, "items", input_columns("items")).where(F.col(RULE).isNull())
+    first = F.min(F.struct("title", "category", "brand", "price")).alias("first")
+    return _unavailable(rows.groupBy("item_id").agg(first).select("item_id", "first.*"))
 
 
 def items_of_purchases(purchases: DataFrame) -> DataFrame:

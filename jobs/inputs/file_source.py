@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from py4j.java_gateway import is_instance_of
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.config.input_settings import SourceSettings
 from jobs.inputs import schema_drift
+from jobs.inputs.malformed_rows import MALFORMED, marking_options, refuse_open_quotes, with_mark
 from jobs.inputs.paths import refuse_archives, spark_paths
 from jobs.inputs.table_formats import TABLE_FORMATS, read_table_format
 from jobs.spark.errors import BadFile, InputError
@@ -25,13 +26,18 @@ _DEFAULT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 #: Formats in which the bytes of an archive are text.
 _TEXT_FORMATS = ("csv", "json", "text", "xml")
+#: Options of all readers of files that choose among the files.
+_CHOICE_OF_FILES = ("pathglobfilter", "recursivefilelookup", "modifiedbefore", "modifiedafter", "ignoremissingfiles")
 _RELATION_PLAN = "org.apache.spark.sql.execution.datasources.LogicalRelation"
 _FILES = "org.apache.spark.sql.execution.datasources.HadoopFsRelation"
 
 
 @dataclass(frozen=True)
 class OpenedSource:
-    """An opened source: its rows, and its distinct file schemas, each under one file that has it."""
+    """An opened source: its rows, and its distinct file schemas, each under one file that has it.
+
+    Rows of text files also have the column MALFORMED, unless the options say how to read such rows.
+    """
 
     rows: DataFrame
     file_schemas: Mapping[str, StructType]
@@ -55,8 +61,42 @@ def open_files(
     return opened
 
 
+def refuse_broken_off_files(
+    spark: SparkSession, source: SourceSettings, key: str, excluded: Sequence[str] = ()
+) -> None:
+    """Raise BadFile for a CSV file of the source that ends inside quotes, unless it is `excluded` (URIs)."""
+    if source.kind != "path" or source.format.lower() != "csv":
+        return
+    paths, path_options = spark_paths(spark, source.paths, key)
+    choice = {name: value for name, value in source.options.items() if name.lower() in _CHOICE_OF_FILES}
+    lines = spark.read.format("text").options(**choice, **path_options).load(paths)
+    lines = lines.where(~file_path(lines).isin(names_of_files(spark, excluded)))
+    refuse_open_quotes(lines, f"{key}.path", source.format, reader_options(source))
+
+
+def repeated_name(names: Sequence[str]) -> str | None:
+    """Say which columns stand for a repeated name of a CSV header: Spark adds the place of each to its name."""
+    numbered = {place: name.removesuffix(str(place)) for place, name in enumerate(names) if name.endswith(str(place))}
+    for plain in numbered.values():
+        same = [place for place, name in numbered.items() if name.lower() == plain.lower()]
+        if len(same) > 1 and plain and plain not in names:
+            columns = ", ".join(names[place] for place in same)
+            return f"{plain} stands {len(same)} times in the header, so its columns are called {columns}"
+    return None
+
+
+def file_path(rows: DataFrame) -> Column:
+    """Return the column with the URI of each row's file."""
+    return rows.metadataColumn("_metadata").getField("file_path")
+
+
+def names_of_files(spark: SparkSession, uris: Sequence[str]) -> list[str]:
+    """Return the URIs of files also as `file_path` writes them: with one slash after the scheme."""
+    return [*uris, *(str(hadoop_path(spark, uri).toUri().toString()) for uri in uris)]
+
+
 def hadoop_path(spark: SparkSession, uri: str) -> Any:
-    """Return Hadoop's path of a file's URI; its text equals the file's `_metadata.file_path`."""
+    """Return Hadoop's path of a file's URI."""
     jvm: Any = spark._jvm
     return jvm.org.apache.hadoop.fs.Path(jvm.java.net.URI(uri))
 
@@ -64,7 +104,7 @@ def hadoop_path(spark: SparkSession, uri: str) -> Any:
 def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files: bool) -> OpenedSource:
     """Load the files; Parquet gives the columns of all its files and, if they differ, the distinct schemas."""
     paths, path_options = spark_paths(spark, source.paths, key)
-    options = {**_reader_options(source), **path_options}
+    options = {**reader_options(source), **path_options}
     infers = dict(options)
     if path_options and str(options.get("multiLine")).lower() == "true":
         # To find the columns of multi-line text, Spark takes the names of files as globs once more.
@@ -80,14 +120,19 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
     uris = df.inputFiles() if source.format.lower() == "parquet" else []
     found = schema_drift.distinct_schemas(spark, uris) if 1 < len(uris) <= schema_drift.MAX_FILES else {}
     partitions = _partition_columns(spark, df)
-    if len(found) < 2 and infers == options and not partitions:
+    if source.format.lower() == "csv" and repeated_name(df.columns) and len(df.inputFiles()) == 1:
+        options["enforceSchema"] = True  # else Spark compares the repeated names of the header with the numbered ones
+    marks = marking_options(source.format, source.options) if set(df.columns) - {"_corrupt_record"} else {}
+    if len(found) < 2 and infers == options and not partitions and not marks:
         return OpenedSource(df, {})
     # Folder names are text: as a number store=007 would lose its zeros.
     schema = StructType([StructField(f.name, StringType()) if f.name in partitions else f for f in df.schema.fields])
+    if MALFORMED in marks.values():
+        schema = with_mark(schema, partitions)
     if len(found) > 1:
         schema = schema_drift.merge_schemas([*found.values(), schema])  # only the last has the partition columns
     # Corrupt files are skipped for the schema alone: the scan must never lose their rows silently.
-    rows = spark.read.format(source.format).options(**options).schema(schema).load(paths)
+    rows = spark.read.format(source.format).options(**options, **marks).schema(schema).load(paths)
     return OpenedSource(rows, found if len(found) > 1 else {})
 
 
@@ -100,7 +145,8 @@ def _partition_columns(spark: SparkSession, df: DataFrame) -> set[str]:
     return set(StructType.fromJson(json.loads(plan.relation().partitionSchema().json())).names)
 
 
-def _reader_options(source: SourceSettings) -> dict[str, Any]:
+def reader_options(source: SourceSettings) -> dict[str, Any]:
+    """Return the options of Spark's reader: those of the configuration over the format's defaults."""
     given = {"multiLine" if name.lower() == "multiline" else name: value for name, value in source.options.items()}
     defaults = dict(_DEFAULT_OPTIONS.get(source.format.lower(), {}))
     if source.format.lower() == "json" and source.names_encoding:
@@ -110,7 +156,7 @@ def _reader_options(source: SourceSettings) -> dict[str, Any]:
 
 def _is_never_empty(source: SourceSettings, df: DataFrame) -> bool:
     """Whether every valid file of the format has bytes, because it has a footer or a header."""
-    has_header = str(_reader_options(source).get("header")).lower() == "true"
+    has_header = str(reader_options(source).get("header")).lower() == "true"
     return source.format.lower() in ("parquet", "orc") or (
         source.format.lower() == "csv" and has_header and bool(df.columns)
     )

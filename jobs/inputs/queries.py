@@ -16,8 +16,9 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.config.input_settings import InputSettings, SourceSettings
 from jobs.config.settings import did_you_mean
 from jobs.inputs.expressions import refuse_unsafe_query
-from jobs.inputs.file_source import OpenedSource, open_files
+from jobs.inputs.file_source import OpenedSource, open_files, reader_options, refuse_broken_off_files
 from jobs.inputs.jdbc import open_jdbc
+from jobs.inputs.malformed_rows import MALFORMED, is_malformed
 from jobs.inputs.source_errors import describe_columns, translating_errors
 from jobs.inputs.table_formats import pin_version
 from jobs.spark.errors import InputError
@@ -25,11 +26,15 @@ from jobs.spark.errors import InputError
 
 @contextmanager
 def named_sources(
-    spark: SparkSession, sources: Mapping[str, SourceSettings], inputs: Mapping[str, InputSettings]
+    spark: SparkSession,
+    sources: Mapping[str, SourceSettings],
+    inputs: Mapping[str, InputSettings],
+    notes: list[str] | None = None,
 ) -> Iterator[None]:
     """Open the sources that a query of `inputs` names, as views of their names, and check the queries.
 
-    Raises InputError that names the source or the query, before any row is read.
+    Malformed rows of text files are left out. With `notes` they are counted, by a scan of their own, and the list gets
+    one line for each source that has any. Raises InputError that names the source or the query, before any row is read.
     """
     queries = {table: source.query for table, source in inputs.items() if source.query is not None}
     views: list[str] = []
@@ -38,7 +43,10 @@ def named_sources(
             if not any(uses_source(one, name) for one in inputs.values()):
                 continue
             with translating_errors(name, source, f"sources.{name}.{source.kind}"):
-                open_table(spark, source, f"sources.{name}").rows.createOrReplaceTempView(name)
+                rows = open_table(spark, source, f"sources.{name}").rows
+            if MALFORMED in rows.columns:
+                rows = _well_formed(spark, source, name, rows, notes)
+            rows.createOrReplaceTempView(name)
             views.append(name)
         for table, query in queries.items():
             with translating_errors(table, inputs[table], f"inputs.{table}.query"):
@@ -47,6 +55,23 @@ def named_sources(
     finally:
         for name in views:
             spark.catalog.dropTempView(name)
+
+
+def _well_formed(
+    spark: SparkSession, source: SourceSettings, name: str, rows: DataFrame, notes: list[str] | None
+) -> DataFrame:
+    """Return the well-formed rows of a text file. Raises BadFile for a file that ends inside quotes, if `notes`."""
+    malformed = is_malformed(rows, source.format, reader_options(source))
+    if notes is not None:
+        with translating_errors(name, source, f"sources.{name}", scan=True):
+            refuse_broken_off_files(spark, source, f"sources.{name}")
+            count = rows.where(malformed).count()
+        if count:
+            notes.append(
+                f"sources.{name}: {count:,} rows of {source.place} are left out: they have another number of columns "
+                "than their file, are no JSON, or never close their quotes"
+            )
+    return rows.where(~malformed).drop(MALFORMED)
 
 
 def uses_source(source: InputSettings, name: str) -> bool:

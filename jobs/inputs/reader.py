@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
@@ -19,16 +19,20 @@ from jobs.config.input_settings import InputSettings
 from jobs.config.privacy import privacy_key
 from jobs.config.settings import Config
 from jobs.inputs import optouts
+from jobs.inputs.catalogue import derive_items, with_delisted, with_earlier_snapshots, with_left_out
 from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
 from jobs.inputs.customer_names import CUSTOMERS, TEXTS, without_customer_names
-from jobs.inputs.delisted import earlier_snapshots, items_of_purchases, items_of_snapshots, most_frequent_titles
+from jobs.inputs.delisted import items_of_purchases
 from jobs.inputs.expressions import column_named
+from jobs.inputs.file_source import refuse_broken_off_files
+from jobs.inputs.freshness import Freshness, freshness
 from jobs.inputs.quarantine import FILE_UNREADABLE, collect_quarantine
 from jobs.inputs.queries import named_sources, uses_source
 from jobs.inputs.returns import HAS_RETURN, mark_returned_products, net_returns
 from jobs.inputs.row_accounting import (
     ReadTable,
     RowAccount,
+    count_by_rule_and_day,
     decide_outcome,
     end_of_date,
     is_copy,
@@ -37,6 +41,7 @@ from jobs.inputs.row_accounting import (
     refuse_imbalance,
     reject_unknown_ids,
 )
+from jobs.inputs.row_warnings import warn_of_emptied_columns, warn_of_unknown_ids
 from jobs.inputs.source_errors import translating_errors
 from jobs.inputs.sources import (
     further_columns,
@@ -47,7 +52,7 @@ from jobs.inputs.sources import (
     warn_of_empty_columns,
 )
 from jobs.inputs.table_formats import pin_version
-from jobs.inputs.validation import MARKS, RULE, rule_details, validate_rows
+from jobs.inputs.validation import MARKS, RULE, emptied, emptied_rules, rule_details, validate_rows
 from jobs.spark import files
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import BadFile, ConfigurationError, InputError
@@ -59,6 +64,8 @@ from schemas.runs import input_version
 #: planning a single one leaves cores idle.
 _AFTER_ITEMS = ("purchases", "searches", "reviews", "questions", "articles", "customers", "events")
 _THREADS = 4
+#: Outcomes whose rows are not written.
+_DROPPED = ("opted_out", "outside_window")
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,10 @@ class Inputs:
     accounts: dict[str, RowAccount]
     #: Rejected rows by (table, rule).
     rejected_by_rule: dict[tuple[str, str], int]
+    #: Optional values that were left out of rows, by (table, rule).
+    emptied_by_rule: dict[tuple[str, str], int]
+    #: The newest days of the tables with a time.
+    freshness: dict[str, Freshness]
     #: Warnings for the operator, one line each.
     notes: list[str]
     #: Version of each Delta table, and snapshot of each Iceberg table, by its key in `versions` of the table `runs`.
@@ -107,6 +118,7 @@ def read_inputs(
         raise ValueError(f"the session's time zone is {zone}, the shop's is {config.timezone}")
     end = end_of_date(run_date, config.timezone)
     tables: dict[str, ReadTable] = {}
+    notes: list[str] = []
     sources = {
         table: pin_version(spark, source.for_date(run_date), f"inputs.{table}")
         for table, source in config.inputs.items()
@@ -129,20 +141,21 @@ def read_inputs(
             optouts.refuse_empty_optouts(source, found)
         return found
 
-    with named_sources(spark, named, sources), ThreadPoolExecutor(_THREADS) as pool:
+    with named_sources(spark, named, sources, notes), ThreadPoolExecutor(_THREADS) as pool:
         for step in _steps(config):
             configured = [table for table in step if table in config.inputs and table in wanted]
             tables |= dict(zip(configured, pool.map(read, configured), strict=True))
             if "items" in configured:
+                tables["items"] = with_left_out(spark, sources["items"], tables["items"], f"{work}/items_left_out")
                 source, path = config.inputs["items"], f"{work}/items_of_snapshots"
-                tables["items"] = _with_earlier_snapshots(spark, source, run_date, tables["items"], path)
+                tables["items"] = with_earlier_snapshots(spark, source, run_date, tables["items"], path)
             if "purchases" not in configured:
                 continue
             if "items" not in tables:
-                tables["items"] = _derive_items(spark, tables["purchases"].product_rows, f"{work}/items")
+                tables["items"] = derive_items(spark, tables["purchases"].product_rows, f"{work}/items")
             elif config.inputs["purchases"].maps_title:
                 titled = items_of_purchases(tables["purchases"].product_rows)
-                tables["items"] = _with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
+                tables["items"] = with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
     unmatched = optouts.check_matches(config, wanted, tables)
     point("inputs-read")
     used_rows = {
@@ -160,7 +173,11 @@ def read_inputs(
         rejected_by_rule={
             (t, rule): n for t, read in tables.items() for rule, n in sorted(read.rejected_by_rule.items())
         },
-        notes=[*(note for read in tables.values() for note in read.notes), *unmatched],
+        emptied_by_rule={
+            (t, rule): n for t, read in tables.items() for rule, n in sorted(read.emptied_by_rule.items())
+        },
+        freshness={t: read.freshness for t, read in tables.items() if read.freshness is not None},
+        notes=[*notes, *(note for read in tables.values() for note in read.notes), *unmatched],
         versions={
             input_version(section, name): str(source.version)
             for section, found in (("inputs", sources), ("sources", named))
@@ -218,6 +235,8 @@ def _scan(
     read, opted_out, decided, copies = (Observation() for _ in range(4))
 
     opened = open_source(spark, table, source, excluded_files)
+    with translating_errors(table, source, f"inputs.{table}", scan=True):
+        refuse_broken_off_files(spark, source, f"inputs.{table}", excluded_files)
     notes = refuse_schema_drift(spark, table, source, opened)
     raw = map_columns(opened.rows, table, source, with_title)
     names = [*(column.name for column in columns), *further_columns(raw, table)]
@@ -227,7 +246,9 @@ def _scan(
     rows = reject_unknown_ids(rows, table, tables)
     rows = optouts.mark_opted_out(rows, tables)
     rows = decide_outcome(rows.observe(opted_out, optouts.matched_ids()), table, end).observe(
-        decided, *(F.count_if(F.col("__outcome") == o).alias(o) for o in ("opted_out", "outside_window"))
+        decided,
+        *(F.count_if(F.col("__outcome") == outcome).alias(outcome) for outcome in _DROPPED),
+        *(F.count_if(F.col("__outcome").isNull() & F.col(emptied(rule))).alias(rule) for rule in emptied_rules(table)),
     )
     rows = keep_written_rows(rows, table, names)
     rows = number_copies(rows, table, names).observe(copies, F.count_if(is_copy()).alias("duplicates"))
@@ -246,16 +267,27 @@ def _scan(
     if table == "purchases" and written.where(HAS_RETURN).head() is not None:
         before_returns = written.where(F.col(RULE).isNull())
         written, returned = net_returns(spark, written, f"{path}_with_returns")
-    counts = {row[RULE]: int(row["count"]) for row in written.groupBy(RULE).count().collect()}
-    used = counts.pop(None, 0)
+    used, rejected_by_rule, days = count_by_rule_and_day(written, table)
+    dropped = {outcome: decided.get[outcome] for outcome in _DROPPED}
     account = RowAccount(
-        int(read.get["rows"]), used, sum(counts.values()), **decided.get, **copies.get, returned=returned
+        int(read.get["rows"]), used, sum(rejected_by_rule.values()), **dropped, **copies.get, returned=returned
     )
     refuse_imbalance(table, account)
     notes += refuse_undecoded_text(table, source, account.read, int(read.get["undecoded"]))
-    rejected_by_rule = counts | ({FILE_UNREADABLE: len(excluded_files)} if excluded_files else {})
-    matched = frozenset(opted_out.get["matched"])
-    return ReadTable(written, account, rejected_by_rule, tuple(excluded_files), notes, matched, before_returns)
+    emptied_by_rule = {rule: decided.get[rule] for rule in emptied_rules(table) if decided.get[rule]}
+    notes += warn_of_emptied_columns(table, account, emptied_by_rule)
+    notes += warn_of_unknown_ids(table, account, rejected_by_rule)
+    return ReadTable(
+        written,
+        account,
+        rejected_by_rule | ({FILE_UNREADABLE: len(excluded_files)} if excluded_files else {}),
+        excluded_files=tuple(excluded_files),
+        emptied_by_rule=emptied_by_rule,
+        freshness=freshness(days),
+        notes=notes,
+        opted_out_ids=frozenset(opted_out.get["matched"]),
+        before_returns=before_returns,
+    )
 
 
 def _count_rows() -> Column:
@@ -276,43 +308,3 @@ def _refuse_empty(table: str, source: InputSettings, read: ReadTable, run_date: 
         f"inputs.{table}: no row of {source.place} can be used as of {run_date}: {read.account}{reasons}. "
         "Correct the mapping or the data, or run a later date that has rows."
     )
-
-
-def _derive_items(spark: SparkSession, purchases: DataFrame, path: str) -> ReadTable:
-    """Derive the catalogue from the purchases: each item's most frequent title; without one its id."""
-    items = most_frequent_titles(purchases).select(
-        "item_id",
-        F.coalesce("title", "item_id").alias("title"),
-        F.lit(None).cast("string").alias("category"),
-        F.lit(None).cast("string").alias("brand"),
-        F.lit(None).cast("decimal(12,2)").alias("price"),
-        F.lit(True).alias("available"),
-        F.lit(None).cast("string").alias(RULE),
-    )
-    items.write.mode("overwrite").parquet(files.uri(path))
-    written = spark.read.schema(items.schema).parquet(files.for_reading(path))
-    n = written.count()
-    return ReadTable(written, RowAccount(read=n, used=n), {})
-
-
-def _with_earlier_snapshots(
-    spark: SparkSession, source: InputSettings, run_date: date, items: ReadTable, path: str
-) -> ReadTable:
-    """Add the products that earlier snapshots of the items had, if the source is kept as one snapshot per date."""
-    snapshots = earlier_snapshots(spark, source, run_date)
-    if not snapshots:
-        return items
-    try:
-        with translating_errors("items", source, "inputs.items", scan=True):
-            return _with_delisted(spark, items, items_of_snapshots(spark, source, snapshots), path)
-    except InputError as error:
-        note = f"the earlier snapshots cannot be read, so delisted products of them are quarantined: {error}"
-        return replace(items, notes=[*items.notes, note])
-
-
-def _with_delisted(spark: SparkSession, items: ReadTable, delisted: DataFrame, path: str) -> ReadTable:
-    """Add the `delisted` products that `items` lacks. They are no rows of the source, so its account stays."""
-    new = delisted.join(items.used.select("item_id"), on="item_id", how="left_anti")
-    new.write.mode("overwrite").parquet(files.uri(path))
-    written = spark.read.schema(new.schema).parquet(files.for_reading(path))
-    return replace(items, written=items.written.unionByName(written, allowMissingColumns=True))

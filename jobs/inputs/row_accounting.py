@@ -7,7 +7,7 @@ window, duplicate, returned. A row with none of them is used. Returns that match
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.config.input_settings import TITLE
 from jobs.inputs.expressions import column_named
+from jobs.inputs.freshness import Freshness
 from jobs.inputs.returns import is_return
 from jobs.inputs.sources import SOURCE_FILE
 from jobs.inputs.validation import RULE, raw_name, unknown_id_rule
@@ -55,6 +56,10 @@ class ReadTable:
     rejected_by_rule: dict[str, int]
     #: URIs of the unreadable files.
     excluded_files: Sequence[str] = ()
+    #: Optional values that were left out of the rows, by the rule that they broke.
+    emptied_by_rule: Mapping[str, int] = field(default_factory=dict)
+    #: None for tables without a time, and without used rows.
+    freshness: Freshness | None = None
     #: Warnings for the operator, one line each.
     notes: Sequence[str] = ()
     #: Hashes of the opted-out ids that this table has.
@@ -170,6 +175,19 @@ def number_copies(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
 def is_copy() -> Column:
     """Whether a numbered row repeats one that is used."""
     return F.col(RULE).isNull() & (F.col("__copy") > 1)
+
+
+def count_by_rule_and_day(written: DataFrame, table: str) -> tuple[int, dict[str, int], set[date]]:
+    """Count the used rows, and the rejected ones by rule, in one job; return the days of the used rows too."""
+    time_column = schemas.contract(table).time_column
+    day = F.lit(None).cast("date") if time_column is None else F.when(F.col(RULE).isNull(), F.to_date(time_column))
+    counts: dict[str | None, int] = {}
+    days: set[date] = set()
+    for row in written.groupBy(RULE, day.alias("__day")).count().collect():
+        counts[row[RULE]] = counts.get(row[RULE], 0) + int(row["count"])
+        days |= {row["__day"]} - {None}
+    used = counts.pop(None, 0)
+    return used, {str(rule): n for rule, n in counts.items()}, days
 
 
 def refuse_imbalance(table: str, account: RowAccount) -> None:

@@ -18,7 +18,7 @@ from jobs.inputs.profiling import quoted_name
 from jobs.inputs.source_errors import translating_errors
 from jobs.inputs.sources import SOURCE_FILE, input_columns, map_columns, open_source
 from jobs.inputs.time_forms import time_form
-from jobs.inputs.validation import RULES, list_broken_rules, rule_details
+from jobs.inputs.validation import ROW_MALFORMED, RULES, emptied_rules, list_broken_rules, rule_details
 from jobs.inputs.value_forms import (
     ID_SPELLINGS,
     ValueForm,
@@ -93,7 +93,8 @@ def sample_input(
         for name in names
         if name in ("user_id", "item_id", "clicked_item_id")
     }
-    return SampledInput(table, len(rows), sum(bool(row[RULES]) for row in rows), tuple(findings), ids)
+    rejected = sum(bool(set(row[RULES]) - set(emptied_rules(table))) for row in rows)
+    return SampledInput(table, len(rows), rejected, tuple(findings), ids)
 
 
 def unknown_ids(
@@ -225,13 +226,16 @@ def _broken_rules(
         values = [] if column is None else _values_of(column, rows, sources, originals, broken)
         every = [] if column is None else _values_of(column, rows, sources, originals, range(len(rows)))
         remedy = "" if column is None else _remedy(table, source, column, rule, values, every, sources)
-        what = str(details.get(rule, rule))
-        findings.append(RowFinding(table, rule, len(broken), what, _shapes(values), remedy))
+        what, stays = str(details.get(rule, rule)), rule in emptied_rules(table)
+        what += "; the row stays without the value" if stays else ""
+        findings.append(RowFinding(table, rule, len(broken), what, _shapes(values), remedy, is_warning=stays))
     return findings
 
 
 def _causes(rules: Sequence[str]) -> list[str]:
     """Return the rules without those that only follow from another: an unreadable rating is also out of range."""
+    if ROW_MALFORMED in rules:
+        return [ROW_MALFORMED]
     unreadable = [rule.removesuffix("_unparsable") for rule in rules if rule.endswith("_unparsable")]
     missing = [rule.removesuffix("_not_null") for rule in rules if rule.endswith("_not_null")]
     return [

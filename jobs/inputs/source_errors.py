@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from py4j.java_gateway import JavaObject, is_instance_of
 from py4j.protocol import Py4JJavaError
@@ -16,10 +17,22 @@ from jobs.config.input_settings import SourceSettings
 from jobs.inputs.charsets import ENCODING_HINT, is_undecoded
 from jobs.inputs.column_names import are_names
 from jobs.inputs.expressions import find_column
+from jobs.inputs.file_source import repeated_name
 from jobs.inputs.jdbc import sql_exception
+from jobs.inputs.malformed_rows import MALFORMED
 from jobs.spark.errors import BadFile, InputError
+from jobs.spark.session import spark_log
 
 _LISTED_COLUMNS = 30
+_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+    ".orc": "orc",
+}
 _SQLSTATE = re.compile(r"\s*SQLSTATE: \w+.*")
 
 
@@ -38,7 +51,9 @@ def translating_errors(
         explanation = _explanation(error, key, source, df, scan)
         if explanation is None:
             raise
-        message, file = f"{key}: {explanation}, then run the command again.", _bad_file(error)
+        log = spark_log() if scan else None  # while it plans, Spark raises and logs nothing
+        details = f" Spark's own messages are in {log}." if log else ""
+        message, file = f"{key}: {explanation}, then run the command again.{details}", _bad_file(error)
         raise (InputError(message) if file is None else BadFile(message, file)) from None
 
 
@@ -51,6 +66,16 @@ def _explanation(
         return (
             f"the database ended the read of {source.place} (SQLSTATE {refused.getSQLState()}). See its log and "
             f"correct {key}"
+        )
+    if _is_stack_overflow(error):
+        return f"the SQL of {key} is nested too deeply. Write it in several steps with fewer parentheses"
+    if "DATETIME_PATTERN" in condition:
+        return _wrong_pattern(parameters.get("pattern", ""), key, source)
+    if condition == "COLUMN_ALREADY_EXISTS":
+        name = parameters.get("columnName", "").strip("`")
+        return (
+            f"{source.place} has two columns {name}, and the case of letters does not count. Write it again with a "
+            "name of its own for each column"
         )
     kind = "" if source.kind == "query" else f" as {source.format}"
     if condition == "PATH_NOT_FOUND":
@@ -70,6 +95,12 @@ def _explanation(
             f"{parameters.get('expectedType')} in other files. Write all files with one type"
         )
     if condition.startswith("FAILED_READ_FILE"):
+        named = _format_of_name(parameters.get("path", ""))
+        if named is not None and named != source.format.lower():
+            return (
+                f"{parameters.get('path')} cannot be read{kind}, and its name says {named}. Write "
+                f"{key_of_source(key)}.format: {named}, or take the file out of the folder"
+            )
         return (
             f"{parameters.get('path')} cannot be read{kind}: it is truncated, damaged, gone, of another "
             "format, or (CSV) has another header than the first file. Write it again or take it out of the folder"
@@ -112,6 +143,37 @@ def _explanation(
     is_text = condition.startswith("DATATYPE_MISMATCH") and source.format.lower() in ("csv", "json")
     hint = f" {source.format.upper()} gives text: CAST(... AS BIGINT) makes a number of it." if is_text else ""
     return f"{_SQLSTATE.sub('', (message.splitlines() or [condition])[0])}{hint} Correct {key}"
+
+
+def key_of_source(key: str) -> str:
+    """Return the key of the input or source that a longer key belongs to, such as inputs.purchases."""
+    return ".".join(key.split(".")[:2])
+
+
+def _is_stack_overflow(error: PySparkException | Py4JJavaError) -> bool:
+    """Whether the parser or the analyser of SQL ran out of stack."""
+    if isinstance(error, PySparkException):
+        return error.getCondition() == "FAILED_TO_PARSE_TOO_COMPLEX"
+    gateway = SparkContext.getOrCreate()._gateway
+    return bool(is_instance_of(gateway, error.java_exception, "java.lang.StackOverflowError"))
+
+
+def _wrong_pattern(quoted: str, key: str, source: SourceSettings) -> str:
+    """Explain a date pattern that Spark does not read; `quoted` is the pattern."""
+    pattern = quoted.strip("'")
+    columns = getattr(source, "columns", None) or {}
+    where = next((f"{key_of_source(key)}.columns.{name}" for name, text in columns.items() if pattern in text), key)
+    letters = "yyyy is the year, MM the month, dd the day, HH the hour, mm the minute, ss the second"
+    # D is the day of the year, and Y the year of its weeks: hardly anyone means those.
+    meant = pattern.replace("D", "d").replace("Y", "y")
+    example = f"'{meant}'" if meant != pattern else "'dd.MM.yyyy HH:mm'"
+    return f"{pattern} in {where} is no date pattern: {letters}. Write one such as {example}"
+
+
+def _format_of_name(path: str) -> str | None:
+    """Return the format that the extension of a file's name says; None where it says none."""
+    extensions = Path(path).suffixes[-2:]
+    return next((_FORMATS[suffix.lower()] for suffix in reversed(extensions) if suffix.lower() in _FORMATS), None)
 
 
 def _text_of(key: str, source: SourceSettings) -> str:
@@ -161,20 +223,30 @@ def describe_columns(df: DataFrame, *, may_lack_header: bool = True) -> str:
 
     The names of a CSV file without a header are a customer's row. Where that may be so, they are not listed.
     """
-    names = df.columns
+    names = [name for name in df.columns if name != MALFORMED]
     if not names:
         return "It has no columns: is the file empty?"
     if names == ["_corrupt_record"]:
         return (
-            "None of its lines is JSON in UTF-8. If the file is one JSON text, write options: {multiLine: true}; "
-            f"if it is in another character set, write {ENCODING_HINT}."
+            "None of its lines is JSON in UTF-8. If the file is CSV, write format: csv; if it is one JSON text, write "
+            f"options: {{multiLine: true}}; if it is in another character set, write {ENCODING_HINT}."
         )
     if any(is_undecoded(name) for name in names):
         return f"Its names are not in UTF-8: write {ENCODING_HINT}."
+    # Where the first line is no header, its values must not be shown.
+    if names[0].lstrip("[ ").startswith("{"):
+        return "Its first line looks like JSON: write format: json."
+    separator = next((one for one in (";", "\t", "|", ",") if len(names) == 1 and one in names[0]), None)
+    if separator is not None:
+        shown = separator.replace("\t", "\\t")
+        return f'It has one column with {shown} in its name, so its separator is another: options: {{sep: "{shown}"}}.'
     if may_lack_header and not are_names(names):
         return (
             f"The names of its {len(names)} columns look like values and are not repeated here. If the file has no "
             "header, write options: {header: false} and map _c0, _c1 and so on."
         )
+    twice = repeated_name(names)
+    if twice is not None:
+        return f"It has {', '.join(names[:_LISTED_COLUMNS])}: {twice}."
     more = f" and {len(names) - _LISTED_COLUMNS} more" if len(names) > _LISTED_COLUMNS else ""
     return f"It has {', '.join(names[:_LISTED_COLUMNS])}{more}."

@@ -17,7 +17,8 @@ import schemas
 from jobs.config.input_settings import TITLE, InputSettings
 from jobs.inputs import schema_drift
 from jobs.inputs.expressions import column_or_sql, find_column, refuse_unsafe_sql
-from jobs.inputs.file_source import OpenedSource, hadoop_path
+from jobs.inputs.file_source import OpenedSource, file_path, names_of_files, reader_options
+from jobs.inputs.malformed_rows import MALFORMED, is_malformed, is_marked
 from jobs.inputs.queries import open_query, open_table
 from jobs.inputs.source_errors import columns_of, translating_errors
 from jobs.inputs.validation import MARKS
@@ -36,7 +37,7 @@ def input_columns(table: str, with_title: bool = False) -> tuple[schemas.Column,
 def further_columns(rows: DataFrame, table: str) -> list[str]:
     """Return the names of the mapped columns that the contract does not name but keeps, in the source's order."""
     contract = schemas.contract(table)
-    known = (*contract.column_names, SOURCE_FILE)
+    known = (*contract.column_names, SOURCE_FILE, MALFORMED)
     return [] if contract.further_columns == "none" else [name for name in rows.columns if name not in known]
 
 
@@ -56,12 +57,13 @@ def open_source(
             opened = open_table(spark, source, key, skip_bad_files=skip, excluded=excluded_files)
     rows = opened.rows
     if excluded_files:
-        excluded = [str(hadoop_path(spark, name).toString()) for name in excluded_files]
-        rows = rows.where(~_source_file(rows, source).isin(excluded))
+        rows = rows.where(~_source_file(rows, source).isin(names_of_files(spark, excluded_files)))
     if source.where is not None:
         with translating_errors(table, source, f"inputs.{table}.where", rows):
             refuse_unsafe_sql(rows, source.where, f"inputs.{table}.where")
-            rows = rows.where(F.expr(source.where))
+            # Malformed rows have no values to judge; they are counted.
+            kept = F.expr(source.where)
+            rows = rows.where(kept | is_marked(rows) if MALFORMED in rows.columns else kept)
     return OpenedSource(rows, opened.file_schemas)
 
 
@@ -89,9 +91,9 @@ def refuse_schema_drift(spark: SparkSession, table: str, source: InputSettings, 
                 with translating_errors(table, of_file, key, frame):
                     frame.select(column_or_sql(frame, text))
         if source.columns is None:
-            for column in schemas.contract(table).columns:
-                if _is_needed(column) and column.name not in existing:
-                    raise _missing_column(table, of_file, frame, column.name)
+            for name in schemas.contract(table).required:
+                if name not in existing:
+                    raise _missing_column(table, of_file, frame, name)
     columns = tuple(_read_without_mapping(opened.rows, table)) if source.columns is None else ()
     missing = schema_drift.columns_missing_from_some(opened.file_schemas, columns)
     return [f"inputs.{table}: {path} has no column {name}, which other files have" for name, path in missing.items()]
@@ -101,7 +103,7 @@ def warn_of_empty_columns(table: str, source: InputSettings, rows: DataFrame) ->
     """Return a warning per column of mapped JSON rows that one file never fills though others do: a renamed key."""
     if source.format.lower() != "json" or not 1 < len(rows.inputFiles()) <= schema_drift.MAX_FILES:
         return []
-    columns = [name for name in rows.columns if name != SOURCE_FILE]
+    columns = [name for name in rows.columns if name not in (SOURCE_FILE, MALFORMED)]
     with translating_errors(table, source, f"inputs.{table}", scan=True):
         empty = schema_drift.columns_without_values(rows, SOURCE_FILE, columns)
     return [
@@ -113,8 +115,8 @@ def warn_of_empty_columns(table: str, source: InputSettings, rows: DataFrame) ->
 def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bool = False) -> DataFrame:
     """Select one column per contract column, still in the source's types, the further columns, and SOURCE_FILE.
 
-    A column that the source does not give is null. Raises InputError if a needed column is missing, Spark does not
-    understand an expression, or a further column cannot be kept.
+    Rows of text files also have MALFORMED. A column that the source does not give is null. Raises InputError if a
+    needed column is missing, Spark does not understand an expression, or a further column cannot be kept.
     """
     selected: dict[str, Column] = {}
     for column in input_columns(table, with_title):
@@ -122,7 +124,7 @@ def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bo
         if expression is None and source.columns is None and find_column(df, column.name) is not None:
             expression = column.name
         if expression is None:
-            if _is_needed(column):
+            if column.name in schemas.contract(table).required:
                 raise _missing_column(table, source, df, column.name)
             selected[column.name] = F.lit(None).cast("string").alias(column.name)
             continue
@@ -135,13 +137,15 @@ def map_columns(df: DataFrame, table: str, source: InputSettings, with_title: bo
         with translating_errors(table, source, key, df):
             refuse_unsafe_sql(df, expression, key)
             selected[name] = _kept_column(df, expression, key).alias(name)
-    file = _source_file(df, source).alias(SOURCE_FILE)
+    about = [_source_file(df, source).alias(SOURCE_FILE)]
+    if MALFORMED in df.columns:
+        about.append(is_malformed(df, source.format, reader_options(source)).alias(MALFORMED))
     try:
-        return df.select(*selected.values(), file)
+        return df.select(*selected.values(), *about)
     except PySparkException:
         for name, value in selected.items():  # find the column that fails
             with translating_errors(table, source, f"inputs.{table}.columns.{name}", df):
-                df.select(value, file)
+                df.select(value, *about)
         raise
 
 
@@ -155,7 +159,7 @@ def _further_expressions(df: DataFrame, table: str, source: InputSettings) -> di
     contract = schemas.contract(table)
     if contract.further_columns == "none" or (contract.further_columns == "mapped" and source.columns is None):
         return {}
-    given = {name: name for name in df.columns} if source.columns is None else source.columns
+    given = {name: name for name in df.columns if name != MALFORMED} if source.columns is None else source.columns
     names = [name.lower() for name in given]
     for name in given:
         reason = "Regulars uses it itself" if name.startswith("__") or name.lower() in MARKS else ""
@@ -178,10 +182,6 @@ def _kept_column(df: DataFrame, expression: str, key: str) -> Column:
     return value.cast("string") if isinstance(field.dataType, NullType) else value
 
 
-def _is_needed(column: schemas.Column) -> bool:
-    return not column.nullable and column.default is None
-
-
 def _missing_column(table: str, source: InputSettings, df: DataFrame, name: str) -> InputError:
     return InputError(
         f"inputs.{table}: {source.place} has no column {name}, which {table} needs. {columns_of(df, source)} Map it:"
@@ -194,6 +194,6 @@ def _source_file(rows: DataFrame, source: InputSettings) -> Column:
     if source.kind != "path":
         return F.lit(source.place)
     try:
-        return rows.metadataColumn("_metadata").getField("file_path")
+        return file_path(rows)
     except PySparkException:
         return F.lit(source.place)  # a table of Delta or Iceberg without files

@@ -1,7 +1,7 @@
 """Validates rows: casts raw values to the contract's types and finds the first rule that a row breaks.
 
 A dirty row never ends a night: a failed cast gives null, and the row goes to `quarantine`. Quarantine names the rule
-but never the value, which may be personal data.
+but never the value, which may be personal data. A row stays without an optional value that cannot be read.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pyspark.sql.types import (
 
 import schemas
 from jobs.inputs.expressions import column_named
+from jobs.inputs.malformed_rows import MALFORMED
 from jobs.spark.contracts import is_true
 from jobs.spark.errors import InputError
 
@@ -39,6 +40,9 @@ MARKS = (RULE, "key_hash", "source_file")
 #: Name of the column with all rules that a row breaks.
 RULES = "__rules"
 
+#: Rule of a row of a text file that cannot be split into its columns.
+ROW_MALFORMED = "row_malformed"
+_MALFORMED_DETAIL = "the row has another number of columns than its file, is no JSON, or its quotes are never closed"
 #: Rule of a return that no earlier purchase covers; `jobs/inputs/returns.py` checks it.
 RETURN_UNMATCHED = "return_unmatched"
 _RETURN_DETAIL = "quantity is negative, and earlier purchases of the customer do not cover it"
@@ -68,6 +72,7 @@ _TYPE_HINTS = {
 def validate_rows(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> DataFrame:
     """Cast `columns` to the contract's types and add RULE, the first broken rule or null.
 
+    One boolean column for each of `emptied_rules`, called `emptied(rule)`, says whether the row lost an optional value.
     Other columns of `raw` pass through. The raw values of the key stay under `raw_name`. Raises InputError if a
     source column has a type that cannot be cast to the contract's.
     """
@@ -80,33 +85,71 @@ def validate_rows(raw: DataFrame, table: str, columns: Sequence[schemas.Column])
 def list_broken_rules(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> DataFrame:
     """Return the columns of `raw` beside the contract's, and RULES, an array of all rules that a row breaks.
 
-    Raises InputError as `validate_rows` does.
+    Those of `emptied_rules` only empty a value. Raises InputError as `validate_rows` does.
     """
     typed, checks = _typed_and_checks(raw, table, columns)
+    checks += [F.when(F.col(emptied(rule)), F.lit(rule)) for rule in emptied_rules(table)]
     others = [name for name in raw.columns if name not in {column.name for column in columns}]
     return typed.select(*others, F.array_compact(F.array(F.lit(None).cast("string"), *checks)).alias(RULES))
 
 
 def _typed_and_checks(raw: DataFrame, table: str, columns: Sequence[schemas.Column]) -> tuple[DataFrame, list[Column]]:
-    """Return the rows in the contract's types, and one column per rule: its name where the row breaks it, or null."""
+    """Return the rows in the contract's types, and one column per rule: its name where a row is rejected, or null.
+
+    Optional values that break a rule are left out already, and `emptied(rule)` says so.
+    """
     types = {field.name: field.dataType for field in raw.schema.fields}
     for column in columns:
         _refuse_wrong_type(table, column, types[column.name])
     names = [column.name for column in columns]
+    # A malformed row may have the values of other columns.
+    is_read = ~F.col(MALFORMED) if MALFORMED in raw.columns else F.lit(True)
     # One projection casts and the next one checks, so Spark computes each value once.
     typed = raw.select(
-        *(_with_default(column, types[column.name]).alias(column.name) for column in columns),
+        *(F.when(is_read, _with_default(column, types[column.name])).alias(column.name) for column in columns),
         *(F.col(name).alias(raw_name(name)) for name in names),
         *(_passed_through(name, types[name]) for name in raw.columns if name not in names),
     )
-    unparsable = [
-        F.when(F.col(c.name).isNull() & ~_is_blank(c, types[c.name], raw_name(c.name)), F.lit(f"{c.name}_unparsable"))
+    is_unparsable = {
+        f"{c.name}_unparsable": is_read & F.col(c.name).isNull() & ~_is_blank(c, types[c.name], raw_name(c.name))
         for c in columns
         if c.type != "string"
-    ]
+    }
+    typed = _without_broken_values(typed, table, is_unparsable)
+    unparsable = [F.when(is_broken, F.lit(rule)) for rule, is_broken in is_unparsable.items()]
     missing = [F.when(F.col(c.name).isNull(), F.lit(f"{c.name}_not_null")) for c in columns if not c.nullable]
-    violated = [F.when(~is_true(rule.expression), F.lit(rule.name)) for rule in schemas.contract(table).rules]
-    return typed, [*unparsable, *missing, *violated]
+    rules = (rule for rule in schemas.contract(table).rules if rule.name not in emptied_rules(table))
+    violated = [F.when(~is_true(rule.expression), F.lit(rule.name)) for rule in rules]
+    return typed, [F.when(~is_read, F.lit(ROW_MALFORMED)), *unparsable, *missing, *violated]
+
+
+def _without_broken_values(typed: DataFrame, table: str, is_unparsable: dict[str, Column]) -> DataFrame:
+    """Leave out the optional values that break a rule, and add `emptied(rule)` for each of `emptied_rules`.
+
+    Takes the rules that it handles out of `is_unparsable`.
+    """
+    rules = emptied_rules(table)
+    by_rule = {rule.name: ~is_true(rule.expression) for rule in schemas.contract(table).rules if rule.name in rules}
+    by_rule |= {rule: is_unparsable.pop(rule) for rule in rules if rule in is_unparsable}
+    typed = typed.withColumns({emptied(rule): by_rule[rule] for rule in rules})
+    values: dict[str, Column] = {}
+    for rule, column in rules.items():
+        instead = F.lit(None) if column.nullable else F.expr(str(column.if_unreadable))
+        value = values.get(column.name, F.col(column.name))
+        values[column.name] = F.when(F.col(emptied(rule)), instead.cast(column.type)).otherwise(value)
+    return typed.withColumns(values)
+
+
+def emptied_rules(table: str) -> dict[str, schemas.Column]:
+    """Return the rules whose break leaves out one optional value and not the row, each with that value's column."""
+    contract = schemas.contract(table)
+    unreadable = {f"{c.name}_unparsable": c for c in contract.columns if c.is_optional and c.type != "string"}
+    return unreadable | {rule.name: contract.column(rule.column) for rule in contract.rules if rule.column is not None}
+
+
+def emptied(rule: str) -> str:
+    """Return the name of the boolean column that says whether the row lost an optional value by the rule."""
+    return f"__emptied_{rule}"
 
 
 def _passed_through(name: str, found: DataType) -> Column:
@@ -125,6 +168,7 @@ def rule_details(table: str) -> dict[str, str]:
     """Describe each rule of the table, by name: the column and why a row breaks the rule, without any value."""
     contract = schemas.contract(table)
     return {
+        ROW_MALFORMED: _MALFORMED_DETAIL,
         **{f"{c.name}_unparsable": f"{c.name} cannot be read as {c.type}" for c in contract.columns},
         **{f"{c.name}_not_null": f"{c.name} is null or empty" for c in contract.columns if not c.nullable},
         **{rule.name: rule.message for rule in contract.rules},

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.logger import PySparkLogger
@@ -83,7 +85,25 @@ def _with_quiet_log(java_options: str) -> str:
     if "-Dlog4j2.configurationFile=" in java_options or "-Dlog4j.configurationFile=" in java_options:
         return java_options
     ours = f"-Dlog4j2.configurationFile={Path(__file__).with_name('log4j2.properties')}"
-    return f"{java_options} {ours}".strip()
+    log = f"-Dregulars.log={_log_folder() / f'spark-{os.getpid()}.log'}"
+    return f"{java_options} {ours} {log}".strip()
+
+
+def _log_folder() -> Path:
+    """Return a folder that only this user can read: traces of Spark may quote values of rows."""
+    folder = Path(tempfile.gettempdir()) / f"regulars-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
+        return Path(tempfile.mkdtemp(prefix="regulars-"))
+    return folder
+
+
+def spark_log() -> str | None:
+    """Return the file with the traces of failed tasks of this process's session; None if there is none."""
+    context = SparkContext._active_spark_context
+    jvm: Any = context and context._jvm
+    path = jvm and jvm.java.lang.System.getProperty("regulars.log")
+    return path if path and Path(path).exists() else None
 
 
 def _spark_submit_settings() -> dict[str, str]:

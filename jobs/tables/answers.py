@@ -62,7 +62,9 @@ def with_customer(questions: DataFrame, used: Mapping[str, DataFrame]) -> DataFr
     known = questions.join(orders.select("question_id", listed.alias("orders")), on="question_id", how="left")
     if "reviews" not in used:
         return known.withColumn("own_reviews", F.lit(None).cast("array<struct<rating:int,title:string,text:string>>"))
-    written = _newest(asking, used["reviews"], "reviewed_at", _REVIEWS).join(titles, on="item_id", how="inner")
+    written = _newest(asking, used["reviews"].where("trim(text) <> ''"), "reviewed_at", _REVIEWS).join(
+        titles, on="item_id", how="inner"
+    )
     fields = F.struct("reviewed_at", "review_id", "rating", "title", "text")
     reviews = written.groupBy("question_id").agg(F.sort_array(F.collect_list(fields), asc=False).alias("found"))
     own = F.transform(

@@ -43,6 +43,8 @@ class Night:
     input_ages: dict[str, tuple[float, int]] = field(default_factory=dict)
     #: Rows of `quarantine` by (input table, rule): rejected input rows that are new on the date, and failed requests.
     quarantined: dict[tuple[str, str], int] = field(default_factory=dict)
+    #: Optional values that were left out of input rows, by (input table, rule).
+    emptied: dict[tuple[str, str], int] = field(default_factory=dict)
     #: Rows whose requests the model failed on, in the `quarantine` contract.
     rejected: list[DataFrame] = field(default_factory=list)
     #: Requests of each task: answered by the ledger, scored by the model, left at the deadline.
@@ -108,6 +110,7 @@ def counts(night: Night) -> Mapping[str, int]:
     """Row counts by name, such as `purchases.read`, `quarantine.reviews.rating_unparsable`, `recommend.scored`."""
     found = {f"{t}.{f.name}": getattr(a, f.name) for t, a in night.accounts.items() for f in fields(a)}
     found |= {f"quarantine.{table}.{rule}": n for (table, rule), n in night.quarantined.items()}
+    found |= {f"emptied.{table}.{rule}": n for (table, rule), n in night.emptied.items()}
     for kind in ("reused", "scored", "late", "tokens"):
         found |= {f"{task}.{kind}": n for task, n in getattr(night, kind).items()}
     return found | {"customers": night.customers}

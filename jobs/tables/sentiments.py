@@ -28,9 +28,11 @@ RESULT = (
 
 
 def reviews_of(reviews: DataFrame, run_date: date, lookback_days: int) -> DataFrame:
-    """Keep reviews written on run_date, or up to `lookback_days` before it, in the session's time zone."""
+    """Keep reviews with a text, written on run_date or up to `lookback_days` before it, in the session's time zone."""
     day = F.to_date("reviewed_at")
-    return reviews.where(day.between(F.date_sub(F.lit(run_date), lookback_days), F.lit(run_date)))
+    return reviews.where("trim(text) <> ''").where(
+        day.between(F.date_sub(F.lit(run_date), lookback_days), F.lit(run_date))
+    )
 
 
 def with_category(reviews: DataFrame, items: DataFrame | None) -> DataFrame:

@@ -100,7 +100,7 @@ def train(
                 write_audit(out, audit, config.privacy.min_customers)
             console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
             _draw_curves(task, out)
-            console.print(f"Wrote {out}", highlight=False)
+            console.print(f"Wrote {out}", highlight=False, markup=False)
     return figures
 
 

@@ -124,7 +124,7 @@ class LabelledReviews(NamedTuple):
 
 
 def collect_reviews(used: Mapping[str, DataFrame], negative: Sequence[int], positive: Sequence[int]) -> LabelledReviews:
-    """Collect the reviews, labelled by their stars: those in `negative`, those in `positive`, all others neutral."""
+    """Collect the reviews with a text, labelled by their stars: `negative`, `positive`, and all others neutral."""
     rating = F.col("rating")
     label = (
         F.when(rating.isNull(), UNRATED)
@@ -132,7 +132,7 @@ def collect_reviews(used: Mapping[str, DataFrame], negative: Sequence[int], posi
         .when(rating.isin(list(positive)), LABELS.index("positive"))
         .otherwise(LABELS.index("neutral"))
     )
-    sample = sample_by_hash(used["reviews"], "review_id", MAX_REVIEWS)
+    sample = sample_by_hash(used["reviews"].where("trim(text) <> ''"), "review_id", MAX_REVIEWS)
     rows = sentiments.with_category(sample, used.get("items"))
     table = rows.orderBy("review_id").select("text", label.alias("label"), "category", "user_id").toArrow()
     return LabelledReviews(*(table[name].to_pylist() for name in ("text", "label", "category", "user_id")))

@@ -102,7 +102,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Input
 def test_accounts(shop: Inputs) -> None:
     assert shop.accounts == {
         "purchases": RowAccount(13, used=3, quarantined=3, opted_out=3, duplicates=1, outside_window=3),
-        "reviews": RowAccount(7, used=2, quarantined=2, opted_out=1, duplicates=1, outside_window=1),
+        "reviews": RowAccount(7, used=3, quarantined=1, opted_out=1, duplicates=1, outside_window=1),
         "items": RowAccount(3, used=2, quarantined=1),
         "optouts": RowAccount(3, used=1, quarantined=1, duplicates=1),
         "searches": RowAccount(4, used=2, quarantined=1, duplicates=1),
@@ -115,12 +115,12 @@ def test_rules(shop: Inputs) -> None:
         ("purchases", "purchased_at_unparsable"): 1,
         ("purchases", "unknown_item"): 1,
         ("purchases", "user_id_not_null"): 1,
-        ("reviews", "rating_unparsable"): 1,
         ("reviews", "unknown_item"): 1,
         ("items", "title_not_blank"): 1,
         ("optouts", "user_id_not_null"): 1,
         ("searches", "query_not_blank"): 1,
     }
+    assert shop.emptied_by_rule == {("reviews", "rating_unparsable"): 1}
 
 
 def test_used_rows_fit_their_contracts(shop: Inputs) -> None:
@@ -133,7 +133,12 @@ def test_used_rows_fit_their_contracts(shop: Inputs) -> None:
         ("other order", 1),
         ("used", 1),
     ]
-    assert values(shop.used["reviews"], "review_id", "text") == [("edited", "second"), ("unrated", "good")]
+    assert values(shop.used["reviews"], "review_id", "text") == [
+        ("edited", "second"),
+        ("stars", "good"),
+        ("unrated", "good"),
+    ]
+    assert values(shop.used["reviews"].where("rating IS NULL"), "review_id") == [("stars",), ("unrated",)]
     assert values(shop.used["items"], "item_id", "title", "available") == [("i1", "Tea", True), ("i2", "Cup", False)]
 
 
@@ -141,11 +146,11 @@ def test_quarantine_names_the_row_without_quoting_it(shop: Inputs) -> None:
     assert shop.quarantine.columns == ["table", "rule", "key_hash", "user_id", "source_file", "detail"]
     rows = shop.quarantine.collect()
     assert len(rows) == sum(shop.rejected_by_rule.values())
-    stars = next(row for row in rows if row.rule == "rating_unparsable")
-    assert stars.table == "reviews"
-    assert stars.source_file == "part-0.json"
-    assert stars.detail == "rating cannot be read as int"
-    assert stars.key_hash == hashlib.sha256(b"stars").hexdigest()
+    blank = next(row for row in rows if row.rule == "title_not_blank")
+    assert blank.table == "items"
+    assert blank.source_file == "part-0.json"
+    assert blank.detail == "title has no characters"
+    assert blank.key_hash == hashlib.sha256(b"i3").hexdigest()
     unknown = next(row for row in rows if row.table == "purchases" and row.rule == "unknown_item")
     key = "\x1f".join(["u1", "i9", "2026-06-01 10:00:00", "unknown item"])
     assert unknown.key_hash == hashlib.sha256(key.encode()).hexdigest()
@@ -330,6 +335,37 @@ def test_products_that_purchases_name_are_history(spark: SparkSession, tmp_path:
         ("i2", "Cup", False),
         ("old", "Old cup", False),
     ]
+
+
+def test_products_that_where_leaves_out_are_history_and_never_sold(spark: SparkSession, tmp_path: Path) -> None:
+    items = [
+        {"blocked": "no"},
+        {"item_id": "old", "title": "Knife", "price": "12,50", "blocked": "yes"},
+        {"item_id": "old", "title": "A knife", "blocked": "yes"},
+        {"item_id": "bare", "title": " ", "blocked": "yes"},
+    ]
+    purchases = [{}, {"item_id": "old"}, {"item_id": "bare"}]
+    tables = {"purchases": purchases, "items": items, "reviews": [{"item_id": "old", "text": None}]}
+    found = read(spark, tmp_path, tables, items={"where": "blocked = 'no'"})
+    assert values(found.used["items"], "item_id", "title", "available") == [
+        ("i1", "Tea", True),
+        ("old", "A knife", False),
+    ]
+    assert values(found.used["purchases"], "item_id") == [("i1",), ("old",)]
+    assert values(found.used["reviews"], "item_id", "text") == [("old", None)]
+    assert found.accounts["items"] == RowAccount(1, used=1)
+    assert found.rejected_by_rule == {("purchases", "unknown_item"): 1}
+    assert found.emptied_by_rule == {}
+
+
+def test_inputs_that_miss_each_other_are_reported(spark: SparkSession, tmp_path: Path) -> None:
+    few = [{"order_id": str(number), "item_id": "i1" if number < 8 else "i9"} for number in range(10)]
+    assert read(spark, tmp_path / "few", {"purchases": few, "items": ITEMS}).notes == []
+    many = [{"order_id": str(number), "item_id": "i1" if number < 3 else "i9"} for number in range(10)]
+    (note,) = read(spark, tmp_path / "many", {"purchases": many, "items": ITEMS}).notes
+    assert note.startswith(
+        "inputs.purchases and inputs.items miss each other: 7 of 10 rows (70%) name an id in item_id"
+    )
 
 
 @pytest.mark.parametrize(

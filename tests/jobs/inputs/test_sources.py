@@ -208,7 +208,7 @@ def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str
         ({"where": "user_id >"}, "inputs.searches.where: Syntax error at or near end of input"),
         ({"where": "url_decode(concat('%zz', query)) IS NOT NULL"}, "an expression fails on some row (CANNOT_DECODE"),
         ({"format": "parkett"}, "inputs.searches.path: Spark knows no format parkett; use parquet, csv, json, orc"),
-        ({"format": "orc"}, "/a.parquet cannot be read as orc: it is truncated, damaged, gone, of another"),
+        ({"format": "orc"}, "/a.parquet cannot be read as orc, and its name says parquet. Write inputs.searches"),
     ],
 )  # fmt: skip
 def test_mappings_that_do_not_fit(spark: SparkSession, tmp_path: Path, change: dict[str, Any], says: str) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from jobs.inputs.validation import RULE, rule_details, validate_rows
+from jobs.inputs.validation import RULE, emptied, emptied_rules, rule_details, validate_rows
 from jobs.spark.errors import InputError
 from schemas import INPUTS, contract
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import Row, SparkSession
 
 REVIEWS = contract("reviews").columns
 PURCHASES = contract("purchases").columns
@@ -20,7 +20,10 @@ RIGHT_REVIEW = ["'r'", "'u'", "'i'", "'5'", "'good'", "'2026-03-01 10:00:00'"]
 
 
 def values_of(spark: SparkSession, table: str, column: str, literals: list[str]) -> list[tuple[Any, str | None]]:
-    """Validate each SQL literal in one column of otherwise valid rows; return (value, first broken rule) of each."""
+    """Validate each SQL literal in one column of otherwise valid rows; return (value, first broken rule) of each.
+
+    A row that stays without an optional value gives "without" and the rule.
+    """
     right = {
         "reviews": dict(zip(contract("reviews").column_names, RIGHT_REVIEW, strict=True)),
         "purchases": {"user_id": "'u'", "item_id": "'i'", "purchased_at": "timestamp'2026-03-01 10:00:00'"},
@@ -33,7 +36,11 @@ def values_of(spark: SparkSession, table: str, column: str, literals: list[str])
     done = validate_rows(rows, table, contract(table).columns).orderBy("n")
     if column.endswith("_at"):  # as the shop's clock shows it: Python's own depends on the machine
         done = done.withColumn(column, done[column].cast("string"))
-    return [(row[column], row[RULE]) for row in done.collect()]
+    return [(row[column], row[RULE] or _lost(row, table)) for row in done.collect()]
+
+
+def _lost(row: Row, table: str) -> str | None:
+    return next((f"without {rule}" for rule in emptied_rules(table) if row[emptied(rule)]), None)
 
 
 def test_texts_as_ratings(spark: SparkSession) -> None:
@@ -55,30 +62,30 @@ def test_texts_as_ratings(spark: SparkSession) -> None:
         (5, None),
         (4, None),
         (3, None),
-        (None, "rating_unparsable"),
-        (None, "rating_unparsable"),
-        (None, "rating_unparsable"),
+        (None, "without rating_unparsable"),
+        (None, "without rating_unparsable"),
+        (None, "without rating_unparsable"),
         (None, None),
         (None, None),
         (None, None),
-        (6, "rating_in_range"),
+        (None, "without rating_in_range"),
         (1, None),
-        (None, "rating_unparsable"),
+        (None, "without rating_unparsable"),
     ]
 
 
 def test_numbers_as_ratings(spark: SparkSession) -> None:
     assert values_of(spark, "reviews", "rating", ["5D", "4.5D", "double('NaN')", "1e300D", "null"]) == [
         (5, None),
-        (None, "rating_unparsable"),
+        (None, "without rating_unparsable"),
         (None, None),
-        (None, "rating_unparsable"),
+        (None, "without rating_unparsable"),
         (None, None),
     ]
     assert values_of(spark, "reviews", "rating", ["5L", "5000000005L", "0L"]) == [
         (5, None),
-        (None, "rating_unparsable"),
-        (0, "rating_in_range"),
+        (None, "without rating_unparsable"),
+        (None, "without rating_in_range"),
     ]
 
 
@@ -113,16 +120,16 @@ def test_times(spark: SparkSession) -> None:
 def test_money_and_defaults(spark: SparkSession) -> None:
     assert values_of(spark, "purchases", "unit_price", ["'2.55'", "'£3'", "'-1'", "''", "'1e12'", "'0'"]) == [
         (Decimal("2.55"), None),
-        (None, "unit_price_unparsable"),
+        (None, "without unit_price_unparsable"),
         (Decimal("-1.00"), "unit_price_not_negative"),
         (None, None),
-        (None, "unit_price_unparsable"),
+        (None, "without unit_price_unparsable"),
         (Decimal("0.00"), None),
     ]
     assert values_of(spark, "purchases", "unit_price", ["2.555D", "double('NaN')", "double('Infinity')"]) == [
         (Decimal("2.56"), None),
         (None, None),
-        (None, "unit_price_unparsable"),
+        (None, "without unit_price_unparsable"),
     ]
     assert values_of(spark, "purchases", "quantity", ["'3'", "''", "null", "'-2'", "'x'", "'0'"]) == [
         (3, None),
@@ -166,10 +173,16 @@ def test_ids_and_texts(spark: SparkSession) -> None:
     assert values_of(spark, "reviews", "text", texts) == [
         (" keeps its space ", None),
         ("ab", None),
-        ("", "text_not_blank"),
-        ("  ", "text_not_blank"),
-        (None, "text_not_null"),
+        ("", None),  # stars alone
+        ("  ", None),
+        (None, None),
     ]
+    nothing = spark.sql(
+        "SELECT 'r' AS review_id, 'u' AS user_id, 'i' AS item_id, stars AS rating, ' ' AS text, '2026-03-01' AS "
+        "reviewed_at FROM VALUES (null), ('many'), ('4') AS t (stars)"
+    )
+    rules = [row[RULE] for row in validate_rows(nothing, "reviews", REVIEWS).collect()]
+    assert rules == ["stars_or_text", "stars_or_text", None]
 
 
 def test_control_characters_never_reach_a_terminal(spark: SparkSession) -> None:
@@ -204,8 +217,9 @@ def test_booleans(spark: SparkSession) -> None:
         f"FROM (SELECT posexplode(array({literals})) AS (n, value))"
     )
     done = validate_rows(rows, "items", contract("items").columns).orderBy("n").collect()
-    assert [(r.available, r[RULE]) for r in done] == [
-        (True, None), (False, None), (True, None), (None, "available_unparsable"), (True, None),
+    lost = "without available_unparsable"  # such a product is known, and it is not sold
+    assert [(r.available, r[RULE] or _lost(r, "items")) for r in done] == [
+        (True, None), (False, None), (True, None), (False, lost), (True, None),
     ]  # fmt: skip
 
 

@@ -94,12 +94,14 @@ def test_answers_of_before_it_was_asked_what_texts_say_are_good_still(spark, tmp
 
 def test_reviews_of_a_date_in_the_shops_time_zone(spark):
     rows = [
-        ("before", datetime(2026, 2, 28, 23, 59)),
-        ("first", datetime(2026, 3, 1)),
-        ("last", datetime(2026, 3, 1, 23, 59)),
+        ("before", datetime(2026, 2, 28, 23, 59), "good"),
+        ("first", datetime(2026, 3, 1), "good"),
+        ("last", datetime(2026, 3, 1, 23, 59), "good"),
+        ("stars alone", datetime(2026, 3, 1), None),
+        ("blank", datetime(2026, 3, 1), " "),
     ]
-    reviews = spark.createDataFrame(rows, "review_id string, reviewed_at timestamp_ntz").selectExpr(
-        "review_id", "CAST(reviewed_at AS timestamp) AS reviewed_at"
+    reviews = spark.createDataFrame(rows, "review_id string, reviewed_at timestamp_ntz, text string").selectExpr(
+        "review_id", "CAST(reviewed_at AS timestamp) AS reviewed_at", "text"
     )
     day = date(2026, 3, 1)
     assert {r.review_id for r in sentiments.reviews_of(reviews, day, 0).collect()} == {"first", "last"}

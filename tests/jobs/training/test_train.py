@@ -153,8 +153,8 @@ def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch
 
 def test_reviews_are_labelled_by_stars(spark):
     reviews = [
-        {"review_id": f"r{i}", "text": f"text {i}", "rating": rating, "item_id": f"i{i}"}
-        for i, rating in enumerate([5, None, 1, 3, 2, 4])
+        {"review_id": f"r{i}", "text": f"text {i}" if i < 6 else None, "rating": rating, "item_id": f"i{i}"}
+        for i, rating in enumerate([5, None, 1, 3, 2, 4, 5])
     ]
     items = [{"item_id": "i1", "category": "lamps"}, {"item_id": "i2", "category": None}]
     tables = {"reviews": frame(spark, "reviews", reviews), "items": frame(spark, "items", items)}
