@@ -27,6 +27,15 @@ settings.register_profile("regulars", deadline=None, suppress_health_check=[Heal
 settings.load_profile("regulars")
 
 
+@pytest.fixture(autouse=True)
+def _own_umask() -> Iterator[None]:
+    """Commands set the umask of their process; the next test in it starts with that of the machine."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from jobs.spark.session import create_session

@@ -91,8 +91,9 @@ def file_path(rows: DataFrame) -> Column:
 
 
 def names_of_files(spark: SparkSession, uris: Sequence[str]) -> list[str]:
-    """Return the URIs of files also as `file_path` writes them: with one slash after the scheme."""
-    return [*uris, *(str(hadoop_path(spark, uri).toUri().toString()) for uri in uris)]
+    """Return the URIs of files also as `file_path` may write them: with one slash after the scheme, escaped or not."""
+    single = [uri.replace(":///", ":/", 1) for uri in uris]
+    return [*uris, *single, *(str(hadoop_path(spark, uri).toString()) for uri in uris)]
 
 
 def hadoop_path(spark: SparkSession, uri: str) -> Any:
