@@ -23,6 +23,8 @@ REASONS = "array<struct<kind:string,text:string,at:timestamp,weight:double>>"
 EVENTS = "array<struct<kind:string,text:string,title:string,at:timestamp>>"
 #: Events of a product that are kept: those with the largest weights above 0.
 KEPT = 5
+#: `because` names an event only if its weight is at least this share of the heaviest one's.
+_LEAST_SHARE = 0.25
 #: A placeholder of redaction: its text is not repeated to a customer.
 _REDACTED = r"\[[A-Z]+\]"
 
@@ -126,11 +128,13 @@ def with_because(lists: DataFrame, searches: DataFrame | None, language: str, mi
     wrote is not named, nor is a redacted text. Null where no event can be named.
     """
     words = _WORDINGS[language]
-    search = F.filter("reasons", lambda reason: reason["kind"] == "searched")[0]["text"]
+    least = F.col("reasons")[0]["weight"] * _LEAST_SHARE
+    search = F.filter("reasons", lambda reason: (reason["kind"] == "searched") & (reason["weight"] >= least))[0]["text"]
     told = F.filter(
         "reasons",
         lambda reason: (
             reason["kind"].isin(*words.product)
+            & (reason["weight"] >= least)
             & (F.trim(F.coalesce(reason["title"], F.lit(""))) != "")
             & ~reason["title"].rlike(_REDACTED)
         ),

@@ -28,6 +28,12 @@ CASES = {
     "both": ([BOUGHT, FREQUENT], "Because you searched for “tea  Pot” and bought Blue kettle.", None),
     "product": ([REVIEWED, BOUGHT], "Because you reviewed Red mug.", "因为您评价过Red mug。"),
     "search": ([FREQUENT], "Because you searched for “tea  Pot”.", "因为您搜索过“tea  Pot”。"),
+    "light search": ([BOUGHT, event("searched", "tea pot", weight=0.2)], "Because you bought Blue kettle.", None),
+    "light product": (
+        [event("searched", "tea pot"), event("bought", "x", "Mug", weight=0.2)],
+        "Because you searched for “tea pot”.",
+        None,
+    ),
     "rare": ([RARE, BOUGHT], "Because you bought Blue kettle.", "因为您购买过Blue kettle。"),
     "only rare": ([RARE], None, None),
     "redacted": ([REDACTED], None, None),
