@@ -75,7 +75,8 @@ def without_events(encoder: PromptEncoder, prompt: str, events: Iterable[int]) -
     """The prompt of a customer who never had these events, given by their places in the prompt."""
     numbers = event_lines(encoder, prompt)
     missing = {numbers[event] for event in events}
-    return "".join(line for number, line in enumerate(prompt.splitlines(keepends=True)) if number not in missing)
+    # Only newlines end a line here, as for the encoder; str.splitlines knows other ends.
+    return "\n".join(line for number, line in enumerate(prompt.split("\n")) if number not in missing)
 
 
 class Reasoner:
