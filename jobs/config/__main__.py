@@ -59,7 +59,7 @@ dropped before anything is counted.
 | `query` | a SELECT in Spark SQL over the section `sources` and the catalog |
 | `jdbc` | a table or a query of a database |
 
-The section `sources` names tables once, each a `path`, `table` or `jdbc`. [jobs/README.md](../README.md#sources) has
+The section `sources` names tables once, each a `path`, `table` or `jdbc`. [Sources](../inputs/README.md#sources) has
 an example. A Delta or Iceberg table is read at its newest version, or at `version`. `runs` records the version, and
 `--versions own` reads it again. Tables with deletion vectors, row deletes or column mapping are refused, and so are
 folders of Hudi: their Parquet files hold deleted rows too.

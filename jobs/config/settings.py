@@ -351,7 +351,7 @@ class Config(Section):
     report: ReportSettings = ReportSettings()
     rules: list[RuleSettings] = Field(
         default=[],
-        description="rules about the lists, in order; [the section on rules](../README.md#rules) has examples",
+        description="rules about the lists, in order; [the section on rules](../tables/README.md#rules) has examples",
     )
     spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
 

@@ -1,4 +1,4 @@
-"""The table "Two commands at once" of jobs/README.md, pair by pair, with commands that really run at once.
+"""The table "Two commands at once" of jobs/store/README.md, pair by pair, with commands that really run at once.
 
 The first command is a process that stops itself at a named point. Meanwhile the second ones run in this process, which
 has a Spark session already. Then the first one goes on to its end.
@@ -40,7 +40,7 @@ Start = Callable[..., subprocess.Popen[str]]
 
 def agreed() -> dict[tuple[str, str], str]:
     """The letters of the page: (the command that runs, the one that starts) to the letter."""
-    page = (ROOT / "jobs/README.md").read_text(encoding="utf-8")
+    page = (ROOT / "jobs/store/README.md").read_text(encoding="utf-8")
     lines = page.split("### Two commands at once")[1].split("\n## ")[0].splitlines()
     rows = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     columns = rows[0][1:]

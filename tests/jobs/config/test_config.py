@@ -369,10 +369,11 @@ def test_the_configurations_of_the_pages_are_right(tmp_path):
         assert {source.format for source in load(file).inputs.values()} == {"csv"}
 
 
-def test_the_sections_in_the_page_of_the_nights_are_right(tmp_path):
-    """Each YAML block of the page is some sections of a configuration file."""
-    page = (ROOT / "jobs/README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```yaml\n(?! *#)(.*?)```", page, re.DOTALL)  # an excerpt begins with a comment
+def test_the_sections_in_the_pages_of_the_rooms_are_right(tmp_path):
+    """Each YAML block of the pages of `jobs/` is some sections of a configuration file."""
+    pages = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "jobs").glob("*/README.md"))]
+    # an excerpt begins with a comment
+    blocks = [block for page in pages for block in re.findall(r"```yaml\n(?! *#)(.*?)```", page, re.DOTALL)]
     assert len(blocks) == 7
     for block in blocks:
         sections = RIGHT | yaml.safe_load(block)

@@ -1,4 +1,4 @@
-"""The loyalty queries of jobs/README.md, run by DuckDB on tables whose answers are known."""
+"""The loyalty queries of jobs/tables/README.md, run by DuckDB on tables whose answers are known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from schemas import contract
 from tests import ROOT
 from tests.rows import row
 
-PAGE = ROOT / "jobs/README.md"
+PAGE = ROOT / "jobs/tables/README.md"
 START, TODAY = date(2026, 2, 1), date(2026, 3, 1)
 
 
@@ -21,7 +21,7 @@ def queries() -> dict[str, str]:
     """Each SQL block of the section by the comment in its first line."""
     text = PAGE.read_text(encoding="utf-8")
     section = re.search(r"<!-- loyalty-queries -->(.*?)<!-- end of loyalty-queries -->", text, re.DOTALL)
-    assert section, "jobs/README.md has the loyalty queries between their markers"
+    assert section, "jobs/tables/README.md has the loyalty queries between their markers"
     found = re.findall(r"```sql\n-- ([^\n]+)\n(.*?)```", section.group(1), re.DOTALL)
     return dict(found)
 

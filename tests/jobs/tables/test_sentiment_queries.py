@@ -1,4 +1,4 @@
-"""The sentiment queries of jobs/README.md, run by DuckDB on a table whose answers are known."""
+"""The sentiment queries of jobs/tables/README.md, run by DuckDB on a table whose answers are known."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from tests import ROOT
 from tests.rows import row
 
-PAGE = ROOT / "jobs/README.md"
+PAGE = ROOT / "jobs/tables/README.md"
 
 
 def answer(question: str) -> list[dict]:
     text = PAGE.read_text(encoding="utf-8")
     section = re.search(r"<!-- sentiment-queries -->(.*?)<!-- end of sentiment-queries -->", text, re.DOTALL)
-    assert section, "jobs/README.md has the sentiment queries between their markers"
+    assert section, "jobs/tables/README.md has the sentiment queries between their markers"
     found = dict(re.findall(r"```sql\n-- ([^\n]+)\n(.*?)```", section.group(1), re.DOTALL))
     with duckdb.connect() as connection:
         return connection.execute(found[question]).df().to_dict("records")
