@@ -39,6 +39,7 @@ Messages never show values, which may be passwords.
 or to a Spark SQL expression over the columns of the source:
 
 ```yaml
+# in an input
 columns:
   user_id: CustomerID
   purchased_at: "to_timestamp(InvoiceDate, 'd/M/yyyy H:mm')"

@@ -374,7 +374,7 @@ def test_the_sections_in_the_pages_of_the_rooms_are_right(tmp_path):
     pages = [page.read_text(encoding="utf-8") for page in sorted((ROOT / "jobs").glob("*/README.md"))]
     # an excerpt begins with a comment
     blocks = [block for page in pages for block in re.findall(r"```yaml\n(?! *#)(.*?)```", page, re.DOTALL)]
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         sections = RIGHT | yaml.safe_load(block)
         if "rules" in sections:  # conditions on customers need their table
