@@ -1,4 +1,4 @@
-"""Ranking baselines: popularity, buy-again and co-purchase, fitted on purchase histories with numpy alone.
+"""Ranking baselines: popularity, buy-again and co-purchase, fitted on purchase histories with numpy and scipy.
 
 A history is one customer's item ids in the order of purchase. Ties are broken by item id, so that lists do not depend
 on the order of the customers.
@@ -11,14 +11,15 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 PurchaseHistories = Sequence[Sequence[str]]
 
 #: The newest distinct items of a customer that count as bought together; at most its square are the customer's pairs.
 _BASKET_ITEMS = 50
-#: Pairs counted at once (16 bytes each).
-_PAIRS_AT_ONCE = 4_000_000
+#: Pairs of purchases counted at once; a counted pair takes 12 bytes, and less where pairs repeat.
+_PAIRS_AT_ONCE = 20_000_000
 
 
 def popularity(histories: PurchaseHistories, sellable: Collection[str] | None = None) -> list[str]:
@@ -70,15 +71,49 @@ class CoPurchases:
     cosines: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, histories: PurchaseHistories) -> CoPurchases:
-        """Count the customers who bought each pair of items, among each customer's newest 50 distinct items."""
+    def fit(cls, histories: PurchaseHistories, most: int | None = None) -> CoPurchases:
+        """Count the customers who bought each pair of items, among each customer's newest 50 distinct items.
+
+        With `most`, only so many of the closest items of each item are kept; ties go to the lower item id.
+        """
         items = sorted({item for history in histories for item in history})
         code = {item: row for row, item in enumerate(items)}
         baskets = [_newest_distinct([code[item] for item in history]) for history in histories]
-        buyers = np.bincount(np.concatenate([*baskets, np.empty(0, np.int64)]), minlength=len(items))
-        pairs, counts = _count_pairs(baskets, len(items))
-        rows, columns = np.divmod(pairs, max(len(items), 1))
-        cosines = counts / np.sqrt(buyers[rows].astype(np.float64) * buyers[columns])
+        offsets = np.cumsum([0, *map(len, baskets)])
+        return cls.of_baskets(items, np.concatenate([*baskets, np.empty(0, np.int64)]), offsets, most)
+
+    @classmethod
+    def of_baskets(
+        cls, items: list[str], codes: NDArray[np.integer], offsets: NDArray[np.int64], most: int | None = None
+    ) -> CoPurchases:
+        """As `fit`, from customers' distinct items by their places in `items` (sorted).
+
+        Customer c's are codes[offsets[c] : offsets[c + 1]], at most 50. Time grows with the number of pairs that
+        customers bought; memory with the pairs that are kept.
+        """
+        ones = np.ones(len(codes), np.int32)
+        bought = scipy.sparse.csr_matrix((ones, codes, offsets), shape=(len(offsets) - 1, len(items)))
+        buyers = np.bincount(codes, minlength=len(items)).astype(np.float64)
+        by_item = bought.T.tocsr()
+        lengths = np.diff(offsets)
+        pairs = np.cumsum(by_item @ lengths)  # up to each item
+        kept: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+        start = 0
+        while start < len(items):
+            before = pairs[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(pairs, before + _PAIRS_AT_ONCE, side="right")))
+            counted = (by_item[start:stop] @ bought).tocsr()
+            counted.sort_indices()
+            row = np.repeat(np.arange(start, stop), np.diff(counted.indptr))
+            column = counted.indices.astype(np.int64)
+            cosine = counted.data / np.sqrt(buyers[row] * buyers[column])
+            others = np.flatnonzero(row != column)
+            row, column, cosine = row[others], column[others], cosine[others]
+            closest = slice(None) if most is None else _closest(row, column, cosine, most)
+            kept.append((row[closest], column[closest], cosine[closest]))
+            start = stop
+        empty = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+        rows, columns, cosines = (np.concatenate(parts) for parts in zip(empty, *kept, strict=True))
         starts = np.searchsorted(rows, np.arange(len(items) + 1))
         return cls(items, starts.astype(np.int64), columns, cosines)
 
@@ -109,18 +144,10 @@ def _newest_distinct(codes: Sequence[int]) -> NDArray[np.int64]:
     return np.array(list(newest)[:_BASKET_ITEMS], dtype=np.int64)
 
 
-def _count_pairs(baskets: Sequence[NDArray[np.int64]], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted codes of pairs (row * n + column, row != column) and the number of baskets with each pair."""
-    pairs, counts = np.empty(0, np.int64), np.empty(0, np.int64)
-    pending: list[NDArray[np.int64]] = []
-    pending_pairs = 0
-    for place, basket in enumerate(baskets):
-        codes = (basket[:, None] * n + basket[None, :])[~np.eye(len(basket), dtype=bool)]
-        pending.append(codes)
-        pending_pairs += len(codes)
-        if pending_pairs > _PAIRS_AT_ONCE or place == len(baskets) - 1:
-            new, times = np.unique(np.concatenate(pending), return_counts=True)
-            pairs, inverse = np.unique(np.concatenate([pairs, new]), return_inverse=True)
-            counts = np.bincount(inverse, np.concatenate([counts, times])).astype(np.int64)
-            pending, pending_pairs = [], 0
-    return pairs, counts
+def _closest(
+    row: NDArray[np.int64], column: NDArray[np.int64], cosine: NDArray[np.float64], most: int
+) -> NDArray[np.int64]:
+    """Places (ascending) of the `most` greatest cosines of each row; `row` ascends, and ties go to lower columns."""
+    order = np.lexsort((column, -cosine, row))
+    place = np.arange(len(order)) - np.searchsorted(row, row)
+    return np.sort(order[place < most])

@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from lm.checkpoint.manifest import Manifest
 from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.recommend.co_purchase import Ints, purchases_in_prompt
-from lm.recommend.fit_hybrid import CELLS, count_hybrid, fit_hybrid, with_weights_of
+from lm.recommend.fit_hybrid import Customers, count_hybrid, fit_hybrid, most_customers, with_weights_of
 from lm.recommend.held_out import HeldOut
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.item_embeddings import ItemRows
@@ -86,15 +87,14 @@ class ItemTokenTuning:
         if not validation:
             self.hybrid = with_weights_of(counted, self.hybrid)
             return
-        held = validation[:: -(-len(validation) // max(1, CELLS // len(self.item_ids)))]
-        rows: list[torch.Tensor] = [torch.empty(0)] * len(held)
-        purchases: list[Ints] = [np.empty(0, np.int64)] * len(held)
-        for batch, logits, bought_before in self._logits(held):
-            for place, row, codes in zip(batch, logits, bought_before, strict=True):
-                rows[place], purchases[place] = row, codes
-        wanted = [np.sort(self._codes(one.items)) for one in held]
-        barred = [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held]
-        self.hybrid = fit_hybrid(counted, torch.stack(rows), purchases, wanted, barred, settings.seed)
+        held = validation[:: -(-len(validation) // most_customers(len(validation), len(self.item_ids)))]
+        prompts = self._prompts(held)
+        customers_held = Customers(
+            [purchases_in_prompt(tokens.tolist(), self.first) for tokens in prompts],
+            [np.sort(self._codes(one.items)) for one in held],
+            [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held],
+        )
+        self.hybrid = fit_hybrid(counted, self._logits(prompts), customers_held, settings.seed)
 
     def task(
         self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]
@@ -161,7 +161,9 @@ class ItemTokenTuning:
         sellable[column[sold]] = 0
         item_of = [*self.item_ids, *(self.item_ids[code] for code in cold)]
         lists: list[list[str]] = [[] for _ in held]
-        for batch, logits, purchases in self._logits(held):
+        prompts = self._prompts(held)
+        for batch, logits in self._logits(prompts):
+            purchases = [purchases_in_prompt(prompts[place].tolist(), self.first) for place in batch]
             scores = self.hybrid.log_probs(logits, purchases, cold_vectors) + sellable
             for row, place in enumerate(batch):
                 if self.settings.exclude_purchased:
@@ -175,18 +177,21 @@ class ItemTokenTuning:
     def _codes(self, items: Iterable[str]) -> Ints:
         return np.array([self.token_of[item] - self.first for item in items if item in self.token_of], dtype=np.int64)
 
-    @torch.inference_mode()
-    def _logits(self, held: Sequence[HeldOut]) -> Iterator[tuple[Ints, torch.Tensor, list[Ints]]]:
-        """Batches: places in `held` (B,), GPT-2's logits (B, items), and the item codes of the prompts' purchases."""
+    def _prompts(self, held: Sequence[HeldOut]) -> list[NDArray[np.int32]]:
+        """The tokens of each customer's prompt."""
         prompts = self.encoder.render_many(self.newest(held), self.settings.max_tokens)
-        tokens = [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
+        return [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
+
+    @torch.inference_mode()
+    def _logits(self, tokens: Sequence[NDArray[np.int32]]) -> Iterator[tuple[Ints, torch.Tensor]]:
+        """Batches of prompts: their places in `tokens` (B,), and GPT-2's logits (B, items) after each."""
         lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
         rows = self.rows.table(output_rows(self.model))
         for batch in length_batches(lengths, self.settings.batch_tokens, 0, 0):
             padded = pad([tokens[i] for i in batch], choose_device())
             last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
             states = self.rows.hidden_states(padded)[torch.arange(len(batch), device=padded.device), last]
-            yield batch, (states @ rows.T).float(), [purchases_in_prompt(tokens[i].tolist(), self.first) for i in batch]
+            yield batch, (states @ rows.T).float()
 
 
 class TitleTuning:

@@ -86,3 +86,11 @@ def test_pairs_are_counted_the_same_in_small_chunks(monkeypatch):
     parts = baselines.CoPurchases.fit(histories)
     assert whole.cosines.tolist() == parts.cosines.tolist()
     assert whole.columns.tolist() == parts.columns.tolist()
+
+
+def test_the_closest_of_each_item_are_kept():
+    histories = [["a", "b"], ["b", "a", "c"], ["c", "d"]]
+    fitted = baselines.CoPurchases.fit(histories, most=1)
+    near = [fitted.items[column] for column in fitted.columns]
+    assert near == ["b", "a", "d", "c"]  # to c: a and b 1 / 2, d 1 / sqrt(2)
+    assert fitted.starts.tolist() == [0, 1, 2, 3, 4]

@@ -14,6 +14,7 @@ from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 from lm.metrics.baselines import CoPurchases
 from lm.recommend.co_purchase import FEATURES, CoPurchaseFeatures, purchases_in_prompt
+from lm.recommend.fit_candidates import CandidateSampler, all_items
 from lm.recommend.fit_hybrid import closest_co_purchases, fit_co_purchase
 
 CODES = {item: code for code, item in enumerate("abcde")}
@@ -24,6 +25,10 @@ COUNTED = CoPurchases.fit([["a", "b"], ["b", "a", "c"], ["c"]])
 def weighted(**weights: float) -> CoPurchaseFeatures:
     counted = closest_co_purchases(COUNTED, CODES)
     return CoPurchaseFeatures(counted.cosines, tuple(weights.get(name, 0.0) for name in FEATURES))
+
+
+def fitted_on(features, *customers) -> CoPurchaseFeatures:
+    return fit_co_purchase(features, all_items(features, *customers))
 
 
 def codes(items: str) -> np.ndarray:
@@ -85,19 +90,39 @@ def test_who_buys_again_is_learned_and_nothing_where_own_items_are_barred():
     wanted = [row[-1:] for row in purchases]  # each buys the last item again
     logits = torch.zeros(200, 5)
     counted = closest_co_purchases(COUNTED, CODES)
-    fitted = fit_co_purchase(counted, logits, purchases, wanted, [row[:0] for row in purchases])
+    fitted = fitted_on(counted, logits, purchases, wanted, [row[:0] for row in purchases])
     right = np.concatenate(wanted)
     log_p = fitted.add(logits, purchases).log_softmax(dim=1)[range(200), right]
     assert log_p.mean() > log(1 / 2) > log(1 / 5)
     others = [np.setdiff1d(np.arange(5), row)[:1] for row in purchases]
-    barred = fit_co_purchase(counted, logits, purchases, others, purchases)
+    barred = fitted_on(counted, logits, purchases, others, purchases)
     assert barred.weights[3:] == (0, 0, 0)
 
 
+@pytest.mark.parametrize("drawn", [40, 400])  # of 400 items: some of the others, or all of them
+def test_the_fit_on_a_sample_of_items_agrees_with_the_fit_on_all(monkeypatch, drawn):
+    for name, number in {"GREATEST": 20, "LIKELIEST": 10, "DRAWN": drawn}.items():
+        monkeypatch.setattr(f"lm.recommend.fit_candidates.{name}", number)
+    rng = np.random.default_rng(0)
+    items = [f"{item:03}" for item in range(400)]
+    bought = [rng.choice(400, 8, replace=False) // 8 * 8 + rng.integers(0, 2, 8) for _ in range(900)]
+    counted = CoPurchases.fit([[items[code] for code in row] for row in bought])
+    features = closest_co_purchases(counted, {item: code for code, item in enumerate(items)})
+    logits = torch.randn(900, 400, generator=torch.Generator().manual_seed(0))
+    purchases, barred = [row[:-1] for row in bought], [np.unique(row[:-1]) for row in bought]
+    wanted = [np.setdiff1d(row[-1:], before) for row, before in zip(bought, barred, strict=True)]
+    logits[np.repeat(np.arange(900), list(map(len, wanted))), np.concatenate(wanted)] += 1
+    exact = fitted_on(features, logits, purchases, wanted, barred).weights
+    sampler = CandidateSampler(features, seed=0)
+    for some in (slice(0, 500), slice(500, 900)):
+        sampler.add(logits[some], purchases[some], wanted[some], barred[some])
+    sampled = fit_co_purchase(features, sampler.rows(logits.device)).weights
+    assert sampled == pytest.approx(exact, rel=0.05 if drawn == 40 else 1e-3, abs=0.02)
+    assert max(map(abs, exact[1:])) > 0.2
+
+
 def test_few_rows_change_little():
-    one = fit_co_purchase(
-        closest_co_purchases(COUNTED, CODES), torch.zeros(1, 5), [codes("a")], [codes("b")], [codes("a")]
-    )
+    one = fitted_on(closest_co_purchases(COUNTED, CODES), torch.zeros(1, 5), [codes("a")], [codes("b")], [codes("a")])
     assert one.weights[0] == 1  # GPT-2 says nothing here
     assert 0 < one.weights[1] < 2
 

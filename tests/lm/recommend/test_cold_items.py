@@ -112,6 +112,16 @@ def test_the_fit_finds_what_titles_say_and_how_often_a_product_is_bought():
     assert abs(silent.weights[0]) < 0.2 < 1 < telling.weights[0]
 
 
+def test_the_fit_on_a_sample_of_products_agrees_with_the_fit_on_all(monkeypatch):
+    monkeypatch.setattr("lm.recommend.fit_hybrid.COLD_DRAWN", 10)  # beside the wanted ones, of 50 in a fold
+    counted = ColdItems.of([f"word{n % 10}" for n in range(1000)], np.ones(1000, np.bool_))
+    purchases, wanted = customers_who_go_on_with_a_word(1000, likely=0.9)
+    exact = fit_cold_items(counted, purchases, wanted, seed=0)
+    sampled = fit_cold_items(counted, purchases, wanted, seed=0, exact=False)
+    assert sampled.weights == pytest.approx(exact.weights, rel=0.03)
+    assert sampled.weights != exact.weights
+
+
 def test_the_constant_is_lowered_by_its_standard_error():
     counted = ColdItems.of([f"word{n % 10}" for n in range(100)], np.ones(100, np.bool_))
     purchases, wanted = customers_who_go_on_with_a_word(2000, likely=0.9)

@@ -252,11 +252,17 @@ def test_refit_learns_from_the_held_out_purchases_too(tmp_path):
     assert weights(tmp_path / "refit") != weights(tmp_path / "strict")
 
 
-def test_a_sampled_softmax_learns_too(trained, tmp_path, monkeypatch):
+def test_samples_of_the_items_learn_too(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(sampled_softmax, "SAMPLED_ABOVE", 10)
     monkeypatch.setattr(sampled_softmax, "SAMPLE", 12)
+    for name in ("GREATEST", "LIKELIEST", "DRAWN"):
+        monkeypatch.setattr(f"lm.recommend.fit_candidates.{name}", 4)
+    monkeypatch.setattr("lm.recommend.fit_hybrid.CANDIDATES", 12)
+    monkeypatch.setattr("lm.recommend.fit_hybrid.CELLS", 200)  # the 15 customers' logits of all items are 450
     figures = train_recommend(shop(), ITEMS, TINY, tmp_path / "model")
     assert figures[f"ndcg@{K}"] > 1.5 * figures[f"popularity_ndcg@{K}"]
+    exact, sampled = (read_manifest(model).neighbour_weights for model in (trained[0], tmp_path / "model"))
+    assert 0 != sampled[1] == pytest.approx(exact[1], abs=0.5)
 
 
 def test_the_sampled_normalizer_has_the_full_ones_expectation(monkeypatch):
