@@ -53,6 +53,7 @@ SOURCES = (
 #: The tests of modules, or of all others of a room, that are tested through another module.
 TESTS = {
     "jobs/config/input_settings.py": ["jobs/config/test_config.py"],
+    "jobs/config/privacy.py": ["jobs/config/test_config.py"],
     "jobs/config/strict_model.py": ["jobs/config/test_config.py", "jobs/config/test_config_fuzz.py"],
     "jobs/config/train_settings.py": ["jobs/config/test_config.py"],
     "jobs/inputs/column_names.py": ["jobs/commands/test_init.py"],
@@ -63,6 +64,14 @@ TESTS = {
     "lm/answers/": ["lm/answers/test_answer_writer.py"],
     "lm/engine/huggingface_model.py": ["lm/engine/test_huggingface_engine.py", "lm/checkpoint/test_checkpoint.py"],
     "lm/engine/top_k_sampling.py": ["lm/engine/test_sampling.py"],
+    "lm/engine/token_count.py": ["lm/engine/test_sampling.py", "lm/engine/test_generation.py"],
+    "lm/recommend/arrange_list.py": ["lm/recommend/test_rules.py"],
+    "lm/recommend/flat_lists.py": ["lm/recommend/test_rules.py"],
+    "lm/recommend/place_weights.py": ["lm/recommend/test_rules.py", "lm/recommend/test_beam_search.py"],
+    "lm/recommend/rankings.py": ["lm/recommend/test_rules.py"],
+    "lm/recommend/ruled_lists.py": ["lm/recommend/test_rules.py"],
+    "lm/recommend/title_similarity.py": ["lm/recommend/test_rules.py", "lm/recommend/test_reasons.py"],
+    "lm/redaction/": ["lm/redaction/test_redact.py", "lm/redaction/test_planted.py", "lm/redaction/test_writers.py"],
     "lm/recommend/trie.py": ["lm/recommend/test_catalogue.py"],
     "lm/recommend/hybrid.py": ["lm/recommend/test_cold_items.py"],
     "lm/recommend/title_features.py": ["lm/recommend/test_cold_items.py"],
@@ -109,7 +118,7 @@ def modules() -> list[str]:
 
 @functools.cache
 def tests_of(module: str) -> tuple[str, ...]:
-    """The test file of the module's name; else by `TESTS`; else those of its room that import it; else its room's."""
+    """The test file of the module's name; else by `TESTS`; else those that import it; else all of its room."""
     path = Path(module)
     room = ROOT / "tests" / path.parent
     if (room / f"test_{path.name}").exists():
@@ -123,7 +132,9 @@ def tests_of(module: str) -> tuple[str, ...]:
         for file in sorted(room.glob("test_*.py"))
         if imported.search(file.read_text(encoding="utf-8"))
     ]
-    return tuple(importing or (f"tests/{file}" for file in TESTS.get(f"{path.parent}/", [])))
+    if not importing and (files := TESTS.get(f"{path.parent}/")):
+        return tuple(f"tests/{file}" for file in files)
+    return tuple(importing or (file.relative_to(ROOT).as_posix() for file in sorted(room.glob("test_*.py"))))
 
 
 def untested_spans(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
