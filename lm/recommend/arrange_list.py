@@ -1,4 +1,4 @@
-"""Arranges the best products of one request into its list, under caps, pins, shares and diversity.
+"""Arranges the best products of requests into their lists, under caps, pins, shares and diversity.
 
 The definition, rank by rank. A product can be taken if it is not listed yet and no cap of its value is reached.
 
@@ -13,208 +13,285 @@ the lower row. With diversity it is the one of highest (1 - strength) * relevanc
 Relevance is the score, scaled so that the `WINDOW` * k best products of all are from 0 to 1. Similarity is the greatest
 cosine with a product of the list.
 
-The candidates are the tops of some rankings. `arrange` asks for more where these do not decide.
+The candidates are the tops of some rankings. `arrange` asks for more where these do not decide. It fills the lists of
+many requests together, rank by rank: arrays have one row a request.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from lm.recommend.list_rules import Floats, Ints, Resolved
+from lm.recommend.list_rules import Bools, Floats, Ints, Resolved
+from lm.recommend.title_similarity import TitleSimilarity
 
 WINDOW = 5
 #: The ranking of all products; that of a constraint's products is the constraint's index.
 ALL = -1
-_END = (np.inf, 0)
 _DIGITS = 6
 
 
-class ListedRow(NamedTuple):
-    """A product of a list: its catalogue row, its score, and the rules that changed its score or its place."""
-
-    row: int
-    score: float
-    rules: tuple[str, ...]
-
-
-class More(NamedTuple):
-    """What `arrange` lacks: the ranking whose known top is too short."""
-
-    ranking: int
-
-
-@dataclass
 class Candidates:
-    """The tops of several rankings of one request's products, merged in the order of score and row."""
+    """The known tops of rankings of n requests, of all products and of up to M constraints, merged."""
 
-    row: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    score: Floats = field(default_factory=lambda: np.empty(0, np.float64))
-    #: Of each ranking the last (-score, row) that is known; _END where it is known to its end.
-    last: dict[int, tuple[float, int]] = field(default_factory=dict)
+    def __init__(self, requests: int, constraints: int) -> None:
+        #: Candidates of all requests, in the order of request, score and row.
+        self.request: Ints = np.empty(0, np.int64)
+        self.row: Ints = np.empty(0, np.int64)
+        self.score: Floats = np.empty(0)
+        #: (n, M + 1) the last known score and row of each ranking. A ranking that is known to its end has -inf.
+        self.last_score: Floats = np.full((requests, constraints + 1), np.inf)
+        self.last_row: Ints = np.zeros((requests, constraints + 1), np.int64)
 
-    def add(self, ranking: int, row: Ints, score: Floats, *, complete: bool) -> None:
-        """Add the top of a ranking, best first."""
-        self.last[ranking] = _END if complete or not len(row) else (-float(score[-1]), int(row[-1]))
-        if len(self.row):
-            row, first = np.unique(np.concatenate([self.row, row]), return_index=True)
-            score = np.concatenate([self.score, score])[first]
-            order = np.lexsort((row, -score))
-            row, score = row[order], score[order]
-        self.row, self.score = row, score
+    def add(self, request: Ints, ranking: Ints, complete: Bools, ask: Ints, row: Ints, score: Floats) -> None:
+        """Add tops: answer a is of `request[a]` and `ranking[a]`; entry e is of answer `ask[e]`, best first."""
+        last = np.searchsorted(ask, np.arange(len(request)), side="right") - 1
+        is_empty = np.bincount(ask, minlength=len(request)) == 0
+        ends = complete | is_empty
+        self.last_score[request, ranking] = np.where(ends, -np.inf, score[last] if len(score) else -np.inf)
+        self.last_row[request, ranking] = row[last] if len(row) else 0
+        if not len(self.request) and bool((np.diff(request) > 0).all()):
+            self.request, self.row, self.score = request[ask], row, score  # tops are in this order
+            return
+        requests = np.concatenate([self.request, request[ask]])
+        rows, scores = np.concatenate([self.row, row]), np.concatenate([self.score, score])
+        order = np.lexsort((rows, requests))  # stable: of equal entries the older one is first
+        is_new = np.diff(requests[order], prepend=-1) | np.diff(rows[order], prepend=-1) != 0
+        order = order[is_new]
+        order = order[np.lexsort((rows[order], -scores[order], requests[order]))]
+        self.request, self.row, self.score = requests[order], rows[order], scores[order]
 
-    def is_complete(self, ranking: int) -> bool:
-        """Whether a ranking is known to its end."""
-        return _END in (self.last.get(ranking), self.last.get(ALL))
+    def of(self, requests: Ints) -> Known:
+        """The candidates of some requests, ascending, as arrays with one row a request."""
+        first, stop = (np.searchsorted(self.request, requests, side=side) for side in ("left", "right"))
+        size = stop - first
+        place = np.arange(max(size.max(initial=0), 1))
+        known = place < size[:, None]
+        entry = np.where(known, first[:, None] + place, 0)
+        if not len(self.row):
+            return Known(
+                np.zeros(known.shape, np.int64), np.full(known.shape, -np.inf), known, *self._of_none(requests)
+            )
+        row, score = np.where(known, self.row[entry], 0), np.where(known, self.score[entry], -np.inf)
+        last_score, last_row = self.last_score[requests, :, None], self.last_row[requests, :, None]
+        beyond = (score[:, None] > last_score) | ((score[:, None] == last_score) & (row[:, None] <= last_row))
+        decided = (beyond & known[:, None]).sum(2)
+        complete = self.last_score[requests] == -np.inf
+        decided, complete = np.maximum(decided, decided[:, -1:]), complete | complete[:, -1:]
+        return Known(row, score, known, decided, complete)
 
-    def decides(self, ranking: int, index: int) -> bool:
-        """Whether no unknown product of the ranking is better than the candidate at `index`."""
-        place = (-float(self.score[index]), int(self.row[index]))
-        known = max(self.last.get(ranking, (-np.inf, 0)), self.last.get(ALL, (-np.inf, 0)))
-        return place <= known
+    def _of_none(self, requests: Ints) -> tuple[Ints, Bools]:
+        shape = len(requests), self.last_score.shape[1]
+        complete = self.last_score[requests] == -np.inf
+        return np.zeros(shape, np.int64), complete | complete[:, -1:]
+
+    def forget(self, requests: Ints) -> None:
+        """Drop the candidates of requests whose lists are decided."""
+        keep = ~np.isin(self.request, requests)
+        self.request, self.row, self.score = self.request[keep], self.row[keep], self.score[keep]
 
 
-class _TooShortError(Exception):
-    def __init__(self, ranking: int) -> None:
-        super().__init__(ranking)
-        self.ranking = ranking
+class Known(NamedTuple):
+    """Up to C candidates of n requests, best first, and what is known of M constraints and of all products."""
+
+    row: Ints  # (n, C)
+    score: Floats  # (n, C), -inf where a request has fewer candidates
+    exists: Bools  # (n, C)
+    #: (n, M + 1) so many first candidates are better than all unknown products of the ranking.
+    decided: Ints
+    #: (n, M + 1) whether no product of the ranking is unknown.
+    complete: Bools
 
 
-def arrange(
-    candidates: Candidates, resolved: Resolved, k: int, cosines: Callable[[Ints], Floats]
-) -> list[ListedRow] | More:
-    """The list of at most k products, or the ranking of which more is needed.
+class Arranged(NamedTuple):
+    """Lists of n requests, as far as they are decided."""
 
-    `cosines` gives (n, n) similarities of n catalogue rows.
-    """
-    arrangement = _Arrangement(candidates, resolved, k)
-    if resolved.diversity:
-        arrangement.cosines = cosines(candidates.row)
-    try:
-        listed = (arrangement.take_next(rank) for rank in range(1, k + 1))
-        return [one for one in listed if one is not None]
-    except _TooShortError as short:
-        return More(short.ranking)
+    #: (n, k) indexes of candidates, -1 where the list is shorter.
+    chosen: Ints
+    #: (n, k, caps + M + 1) whether a cap, a constraint or diversity changed what is on a rank.
+    moved: Bools
+    #: (n,) whether the candidates do not decide, and the ranking of which more is needed.
+    is_short: Bools
+    ranking: Ints
+
+
+def arrange(known: Known, rules: Resolved, k: int, titles: TitleSimilarity) -> Arranged:
+    """Arrange lists of at most k products of requests that have the same caps, constraints and diversity."""
+    arrangement = _Arrangement(known, rules, k, titles)
+    for rank in range(1, k + 1):
+        arrangement.fill(rank)
+    return Arranged(arrangement.chosen, arrangement.moved, arrangement.is_short, arrangement.ranking)
 
 
 class _Arrangement:
-    """One list while it is filled. Candidates go by their index in the order of scores.
+    """Lists while they are filled. Candidates go by their index in the order of scores."""
 
-    Lists of Python are read here one element at a time; arrays of numpy would be slower.
-    """
+    def __init__(self, known: Known, rules: Resolved, k: int, titles: TitleSimilarity) -> None:
+        self.known, self.rules = known, rules
+        requests, size = known.row.shape
+        caps, constraints = len(rules.caps), len(rules.constraints)
+        self.window = WINDOW * k if rules.diversity else 1  # so many candidates are compared
+        self.free = known.exists.copy()  # can be taken
+        self.members = [one.member[known.row] & known.exists for one in rules.constraints]
+        self.values = [cap.value[known.row] for cap in rules.caps]
+        self.have = np.zeros((requests, constraints), np.int64)
+        self.given_up = np.zeros((requests, constraints), np.bool_)
+        self.similarity: Floats = np.zeros((requests, size))
+        self.barred = np.full((requests, caps), size)  # the first candidate that a cap bars
+        self.preferred = np.full((requests, constraints + 1), -1)  # the last one taken before a better one
+        self.chosen = np.full((requests, k), -1)
+        self.moved = np.zeros((requests, k, caps + constraints + 1), np.bool_)
+        self.is_open = np.ones(requests, np.bool_)
+        self.is_short = np.zeros(requests, np.bool_)
+        self.ranking = np.full(requests, ALL)
+        self.relevance = self._relevance() if rules.diversity else None
+        self.cosines = titles.within(known.row) if rules.diversity else None
 
-    cosines: Floats  # (n, n) of the candidates
+    def fill(self, rank: int) -> None:
+        """Choose the products of this rank."""
+        chosen, needed = self.chosen[:, rank - 1], np.zeros_like(self.given_up)
+        asked = np.flatnonzero(self.is_open) if self.rules.constraints else np.empty(0, np.int64)
+        while len(asked):
+            needed[asked] = self._needed_at(rank, asked)
+            asked = asked[needed[asked].any(1)]
+            chosen[asked] = self._best(asked, needed[asked])
+            asked = asked[(chosen[asked] < 0) & self.is_open[asked]]
+            self.given_up[asked] |= needed[asked]
+            needed[asked] = False
+        rest = np.flatnonzero(self.is_open & (chosen < 0))
+        chosen[rest] = self._best(rest, None)
+        self.is_open &= chosen >= 0
+        self._take(rank, np.flatnonzero(self.is_open), needed)
 
-    def __init__(self, candidates: Candidates, resolved: Resolved, k: int) -> None:
-        self.candidates, self.resolved, self.k = candidates, resolved, k
-        self.size = len(candidates.row)
-        self.window = WINDOW * k if resolved.diversity else 1  # so many candidates are compared
-        self.free = [True] * self.size  # can be taken
-        self.start = 0  # no candidate before it can be taken
-        self.values = [cap.value[candidates.row].tolist() for cap in resolved.caps]
-        self.counts = [Counter[int]() for _ in resolved.caps]
-        self.members = [one.member[candidates.row].tolist() for one in resolved.constraints]
-        self.have = [0] * len(resolved.constraints)
-        self.given_up: set[int] = set()
-        self.similarity: Floats = np.zeros(self.size)
-        self.barred: list[tuple[int, str]] = []  # the first candidate that a reached cap bars
-        self.preferred: list[tuple[int, str]] = []  # candidates that a rule took before better ones
+    def _needed_at(self, rank: int, requests: Ints) -> Bools:
+        """(n, M) the constraints of which this rank must take a product."""
+        constraints = self.rules.constraints
+        left = ~self.given_up[requests]
+        needed = np.zeros_like(left)
+        is_decided = np.zeros(len(requests), np.bool_)
+        for i, one in enumerate(constraints):
+            if one.rank == rank:
+                needed[:, i] = left[:, i] & ~is_decided
+                is_decided |= left[:, i]
+        shared = [i for i, one in enumerate(constraints) if not one.rank and one.within >= rank]
+        owed = np.zeros(left.shape, np.int64)
+        for i in shared:
+            owed[:, i] = np.where(left[:, i], np.maximum(constraints[i].products - self.have[requests, i], 0), 0)
+        for within in sorted({constraints[i].within for i in shared}):
+            due = [i for i in shared if constraints[i].within <= within]
+            pins = np.zeros(len(requests), np.int64)
+            for pinned in {one.rank for one in constraints if rank < one.rank <= within}:
+                pins += left[:, [i for i, one in enumerate(constraints) if one.rank == pinned]].any(1)
+            is_due = ~is_decided & (owed[:, due].sum(1) >= within - rank + 1 - pins) & (owed[:, due] > 0).any(1)
+            needed[:, due] |= is_due[:, None] & (owed[:, due] > 0)
+            is_decided |= is_due
+        return needed
 
-    def take_next(self, rank: int) -> ListedRow | None:
-        """The product of this rank; None where no product is left."""
-        chosen, needed = None, self._needed_at(rank)
-        while needed and chosen is None:
-            chosen = self._best(needed)
-            if chosen is None:
-                self.given_up.update(needed)
-                needed = self._needed_at(rank)
-        if chosen is None:
-            chosen = self._best([])
-        return None if chosen is None else self._take(chosen, needed)
+    def _best(self, requests: Ints, needed: Bools | None) -> Ints:
+        """The best candidates that can be taken, of any of the `needed` constraints (n, M) if given; -1 for none."""
+        allowed = self.free[requests]
+        if needed is not None:
+            allowed &= np.any([needed[:, i, None] & of[requests] for i, of in enumerate(self.members)], axis=0)
+        if self.rules.diversity is None:
+            last = allowed.argmax(1)
+            is_full = has_any = allowed[np.arange(len(requests)), last]
+        else:
+            count = np.cumsum(allowed, axis=1)
+            is_full, has_any = count[:, -1] >= self.window, count[:, -1] > 0
+            last = (count >= self.window).argmax(1)
+            allowed &= count <= self.window
+        for ranking in range(len(self.members)) if needed is not None else [ALL]:
+            known = self.known.complete[requests, ranking] | (is_full & (last < self.known.decided[requests, ranking]))
+            self._end(requests[~known if needed is None else ~known & needed[:, ranking]], ranking)
+        if self.relevance is None:
+            best = last
+        else:
+            assert self.rules.diversity is not None, "relevance is diversity's"
+            strength = self.rules.diversity[1]
+            worth = (1 - strength) * self.relevance[requests] - strength * self.similarity[requests]
+            best = np.where(allowed, worth.round(_DIGITS), -np.inf).argmax(1)
+        return np.where(has_any & self.is_open[requests], best, -1)
 
-    def _needed_at(self, rank: int) -> list[int]:
-        """The constraints of which this rank must take a product."""
-        constraints = self.resolved.constraints
-        if not constraints:
-            return []
-        left = [i for i in range(len(constraints)) if i not in self.given_up]
-        pinned = [i for i in left if constraints[i].rank == rank]
-        if pinned:
-            return pinned[:1]
-        owed = {i: constraints[i].products - self.have[i] for i in left if not constraints[i].rank}
-        owing = [i for i, products in owed.items() if products > 0 and constraints[i].within >= rank]
-        for within in sorted({constraints[i].within for i in owing}):
-            due = [i for i in owing if constraints[i].within <= within]
-            pins = {constraints[i].rank for i in left if rank < constraints[i].rank <= within}
-            if sum(owed[i] for i in due) >= within - rank + 1 - len(pins):
-                return due
-        return []
+    def _end(self, requests: Ints, ranking: int) -> None:
+        """Give lists up, of which more of a ranking must be known."""
+        requests = requests[self.is_open[requests]]
+        self.is_short[requests], self.ranking[requests], self.is_open[requests] = True, ranking, False
 
-    def _best(self, needed: Sequence[int]) -> int | None:
-        """The best candidate that can be taken, among the products of the `needed` constraints if there are any."""
-        while self.start < self.size and not self.free[self.start]:
-            self.start += 1
-        compared: list[int] = []
-        members = [self.members[i] for i in needed]
-        for index in range(self.start, self.size):
-            if self.free[index] and (not members or any(member[index] for member in members)):
-                compared.append(index)
-                if len(compared) == self.window:
-                    break
-        for ranking in needed or [ALL]:
-            is_known = len(compared) == self.window and self.candidates.decides(ranking, compared[-1])
-            if not is_known and not self.candidates.is_complete(ranking):
-                raise _TooShortError(ranking)
-        if not compared:
-            return None
-        if not self.resolved.diversity:
-            return compared[0]
-        strength = self.resolved.diversity[1]
-        worth = (1 - strength) * self._relevance[compared] - strength * self.similarity[compared]
-        return compared[int(np.argmax(worth.round(_DIGITS)))]
-
-    @cached_property
     def _relevance(self) -> Floats:
-        """The scores, scaled so that the first window is from 0 to 1."""
-        scores = self.candidates.score
-        last = min(self.size, self.window) - 1
-        if not self.candidates.is_complete(ALL) and not self.candidates.decides(ALL, last):
-            raise _TooShortError(ALL)
-        best, worst = scores[0], scores[last]
-        return (scores - worst) / (best - worst) if best > worst else np.ones(self.size)
+        """(n, C) the scores, scaled so that the first window is from 0 to 1."""
+        size = self.known.exists.sum(1)
+        last = np.minimum(size, self.window) - 1
+        known = self.known.complete[:, ALL] | (last < self.known.decided[:, ALL])
+        self._end(np.flatnonzero(~known & (size > 0)), ALL)
+        best = self.known.score[:, :1]
+        worst = self.known.score[np.arange(len(size)), np.maximum(last, 0)][:, None]
+        scores = np.where(self.known.exists, self.known.score, worst)
+        has_range = (best > worst) & (size > 0)[:, None]
+        width = np.where(has_range, best - worst, 1)
+        return np.where(has_range, (scores - np.where(has_range, worst, 0)) / width, 1.0)
 
-    def _take(self, chosen: int, needed: Sequence[int]) -> ListedRow:
-        """List a candidate, count it for caps and constraints, and name the rules."""
-        row = int(self.candidates.row[chosen])
-        names = self.resolved.names_of_weights(row)
-        names += [name for index, name in self.barred if index < chosen]
-        names += [name for index, name in self.preferred if index > chosen]
-        is_first = self.free.index(True, self.start) == chosen
-        self.free[chosen] = False
-        if not is_first:
-            by = [self.resolved.constraints[i].name for i in needed if self.members[i][chosen]]
-            if self.resolved.diversity:
-                by.append(self.resolved.diversity[0])
-            names += by
-            self.preferred += [(chosen, name) for name in by]
+    def _take(self, rank: int, requests: Ints, needed: Bools) -> None:
+        """List the chosen candidates, count them for caps and constraints, and note the rules."""
+        if not len(requests):
+            return
+        chosen = self.chosen[requests, rank - 1]
+        caps, moved = len(self.values), self.moved[requests, rank - 1]
+        moved[:, :caps] = self.barred[requests] < chosen[:, None]
+        moved[:, caps:] = self.preferred[requests] > chosen[:, None]
+        is_later = self.free[requests].argmax(1) != chosen
+        self.free[requests, chosen] = False
         for i, member in enumerate(self.members):
-            self.have[i] += member[chosen]
-        for cap, values, count in zip(self.resolved.caps, self.values, self.counts, strict=True):
-            count[values[chosen]] += 1
-            if values[chosen] >= 0 and count[values[chosen]] == cap.most:
-                self._bar(cap.name, [i for i, value in enumerate(values) if value == values[chosen] and self.free[i]])
-        if self.resolved.diversity:
-            self.similarity = np.maximum(self.similarity, self.cosines[chosen])
-        return ListedRow(row, float(self.candidates.score[chosen]), tuple(dict.fromkeys(names)))
+            is_member = member[requests, chosen]
+            self.have[requests, i] += is_member
+            self._prefer(requests, i, is_later & needed[requests, i] & is_member, moved, chosen)
+        if self.cosines is not None:
+            self._prefer(requests, len(self.members), is_later, moved, chosen)
+            self.similarity[requests] = np.maximum(self.similarity[requests], self.cosines(requests, chosen))
+        self.moved[requests, rank - 1] = moved
+        for i, (cap, values) in enumerate(zip(self.rules.caps, self.values, strict=True)):
+            self._bar(i, cap.most, values, requests, chosen, rank)
 
-    def _bar(self, cap: str, candidates: Sequence[int]) -> None:
-        """Never list these candidates: a cap of their value is reached."""
-        if candidates:
-            self.barred.append((candidates[0], cap))
-        for index in candidates:
-            self.free[index] = False
+    def _prefer(self, requests: Ints, by: int, is_moved: Bools, moved: Bools, chosen: Ints) -> None:
+        moved[:, len(self.values) + by] |= is_moved
+        preferred = np.where(is_moved, chosen, -1)
+        self.preferred[requests, by] = np.maximum(self.preferred[requests, by], preferred)
+
+    def _bar(self, cap: int, most: int, values: Ints, requests: Ints, chosen: Ints, rank: int) -> None:
+        """Never list more candidates of a value of which `most` are listed."""
+        value = values[requests, chosen]
+        listed = np.take_along_axis(values[requests], self.chosen[requests, :rank], axis=1)
+        reached = (value >= 0) & ((listed == value[:, None]).sum(1) == most)
+        requests, value = requests[reached], value[reached]
+        barred = self.free[requests] & (values[requests] == value[:, None])
+        first = np.where(barred.any(1), barred.argmax(1), barred.shape[1])
+        self.barred[requests, cap] = np.minimum(self.barred[requests, cap], first)
+        self.free[requests] &= ~barred
+
+
+@dataclass(frozen=True)
+class Group:
+    """Requests whose lists are arranged together: caps, constraints and diversity are those of `rules`."""
+
+    requests: Ints
+    rules: Resolved
+    #: The names of what may move products, in the order of `Arranged.moved`.
+    names: Sequence[str]
+
+
+def groups(resolved: Sequence[Resolved]) -> list[Group]:
+    """Requests by their caps, constraints and diversity."""
+    members: dict[object, list[int]] = {}
+    for request, one in enumerate(resolved):
+        caps = tuple((cap.name, id(cap.value), cap.most) for cap in one.caps)
+        constraints = tuple((of.name, id(of.member), *of[2:]) for of in one.constraints)
+        members.setdefault((caps, constraints, one.diversity), []).append(request)
+    found = []
+    for requests in members.values():
+        rules = resolved[requests[0]]
+        names = [*(cap.name for cap in rules.caps), *(of.name for of in rules.constraints)]
+        names.append(rules.diversity[0] if rules.diversity else "")
+        found.append(Group(np.array(requests, np.int64), rules, names))
+    return found

@@ -34,24 +34,8 @@ def is_flat(rules: Resolved) -> bool:
 def flat_lists(request: Ints, row: Ints, rules: Sequence[Resolved]) -> Flat:
     """Decide rankings that lie behind one another, best first: entry e is catalogue row `row[e]` of `request[e]`."""
     listed = np.ones(len(row), np.bool_)
-    names: list[Names] = [()] * len(row)
-    weight: Floats = np.zeros(len(row))
+    weight, names = weights_and_names(request, row, rules)
     first = np.searchsorted(request, np.arange(len(rules) + 1))
-    for _, entries in _groups([id(one.weights) if one.weighting else 0 for one in rules], first):
-        weighting = rules[request[entries[0]]].weighting if len(entries) else ()
-        if weighting:
-            which = np.stack([member[row[entries]] for _, member in weighting])  # (rules, entries)
-            weight[entries] = rules[request[entries[0]]].weights[row[entries]]
-            codes = (1 << np.arange(len(which))) @ which
-            texts = {code: tuple(n for bit, (n, _) in enumerate(weighting) if code >> bit & 1) for code in set(codes)}
-            for entry, code in zip(entries.tolist(), codes.tolist(), strict=True):
-                names[entry] = texts[code]
-    for one, start, stop in zip(rules, first, first[1:], strict=False):
-        if len(one.near):
-            weight[start:stop] = one.weights_of(row[start:stop])
-        for name, rows in one.similar:
-            for entry in start + np.flatnonzero(np.isin(row[start:stop], rows)):
-                names[entry] = (*names[entry], name)
     for _, entries in _groups([id(one.caps[0].value) if one.caps else 0 for one in rules], first):
         caps = rules[request[entries[0]]].caps if len(entries) else ()
         if not caps:
@@ -64,6 +48,52 @@ def flat_lists(request: Ints, row: Ints, rules: Sequence[Resolved]) -> Flat:
         for entry in entries[listed[entries] & (earlier > 0)].tolist():
             names[entry] = (*names[entry], caps[0].name)
     return Flat(listed, names, weight)
+
+
+def weights_and_names(request: Ints, row: Ints, rules: Sequence[Resolved]) -> tuple[Floats, list[Names]]:
+    """What rules added to the scores of catalogue rows, and their names; `request` ascends."""
+    names: list[Names] = [()] * len(row)
+    weight = np.zeros(len(row), np.float32)
+    first = np.searchsorted(request, np.arange(len(rules) + 1))
+    for _, entries in _groups([id(one.weights) for one in rules], first):
+        if not len(entries):
+            continue
+        of = rules[request[entries[0]]]
+        weight[entries] = of.weights[row[entries]]
+        if of.weighting:
+            which = np.stack([member[row[entries]] for _, member in of.weighting])  # (rules, entries)
+            codes = (1 << np.arange(len(which))) @ which
+            texts = {
+                code: tuple(n for bit, (n, _) in enumerate(of.weighting) if code >> bit & 1) for code in set(codes)
+            }
+            for entry, code in zip(entries.tolist(), codes.tolist(), strict=True):
+                names[entry] = texts[code]
+    near, near_weights = _of_requests([one.near for one in rules]), [one.near_weights for one in rules]
+    found, entries = _found(near, request, row, rules)
+    weight[entries] += np.concatenate([np.empty(0, np.float32), *near_weights])[found]
+    for slot in range(max((len(one.similar) for one in rules), default=0)):
+        none = np.empty(0, np.int64)
+        rows = _of_requests([one.similar[slot][1] if slot < len(one.similar) else none for one in rules])
+        for entry in _found(rows, request, row, rules)[1].tolist():
+            names[entry] = (*names[entry], rules[request[entry]].similar[slot][0])
+    return weight.astype(np.float64), names
+
+
+def _of_requests(rows: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """The requests and the rows of each request's rows."""
+    request = np.repeat(np.arange(len(rows)), [len(of) for of in rows])
+    return request, np.concatenate([np.empty(0, np.int64), *rows])
+
+
+def _found(pairs: tuple[Ints, Ints], request: Ints, row: Ints, rules: Sequence[Resolved]) -> tuple[Ints, Ints]:
+    """Of the entries that are among ascending pairs of request and row: the place of the pair, and the entry."""
+    if not len(pairs[0]) or not len(row):
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    size = len(rules[0].weights)
+    wanted, given = request * size + row, pairs[0] * size + pairs[1]
+    place = np.minimum(np.searchsorted(given, wanted), len(given) - 1)
+    entries = np.flatnonzero(given[place] == wanted)
+    return place[entries], entries
 
 
 def _groups(kinds: Sequence[object], first: Ints) -> list[tuple[object, Ints]]:

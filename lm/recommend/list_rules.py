@@ -121,7 +121,7 @@ class Resolved:
 
     #: (I,) what is added to scores; -inf is never listed. Requests with the same rules share the array.
     weights: Float32s
-    #: Rows that are never listed, of this request alone.
+    #: Rows that are never listed, of this request alone, in any order.
     denied: Ints
     #: Rows and what is added to their scores, of this request alone.
     near: Ints
@@ -138,17 +138,6 @@ class Resolved:
     def arranges(self) -> bool:
         """Whether the list is more than the best scores."""
         return bool(self.caps or self.constraints or self.diversity)
-
-    def weights_of(self, rows: Ints) -> Floats:
-        """What the rules add to the scores of catalogue rows."""
-        own = np.zeros(len(self.weights), np.float32)
-        own[self.near] = self.near_weights
-        return (self.weights[rows] + own[rows]).astype(np.float64)
-
-    def names_of_weights(self, row: int) -> list[str]:
-        """The rules that changed the score of a row."""
-        names = [name for name, member in self.weighting if member[row]]
-        return names + [name for name, rows in self.similar if row in rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,10 +232,7 @@ class RuleTable:
             rows = rows[rows >= 0]
             denied.append(rows)
             similar.append((self.rules[index].name, *self._near(rows, self.rules[index].weight)))
-        near = np.unique(np.concatenate([np.empty(0, np.int64), *(rows for _, rows, _ in similar)]))
-        near_weights = np.zeros(len(near), np.float32)
-        for _, rows, weights in similar:
-            near_weights[np.searchsorted(near, rows)] += weights
+        near, near_weights = _joined([(rows, weights) for _, rows, weights in similar])
         for index, rule in bound:
             if rule.kind == "price":
                 denied += [self._beyond(index, rule, category, paid) for category, paid in binding.paid]
@@ -254,12 +240,12 @@ class RuleTable:
         diverse = [(rule.name, rule.strength) for _, rule in bound if rule.kind == "diversity"]
         return Resolved(
             weights=self.weights(binding.rules),
-            denied=np.unique(np.concatenate(denied)),
+            denied=np.concatenate(denied),
             near=near,
             near_weights=near_weights,
             weighting=[(rule.name, self._members[i]) for i, rule in bound if rule.kind in ("boost", "bury")],
             similar=[(name, rows) for name, rows, _ in similar],
-            caps=[Cap(rule.name, self.value[i], rule.most) for i, rule in bound if rule.kind == "cap"],
+            caps=[Cap(rule.name, self._values[i], rule.most) for i, rule in bound if rule.kind == "cap"],
             constraints=[
                 ListConstraint(rule.name, self._members[i], rule.products, rule.within, rule.rank)
                 for i, rule in bound
@@ -320,24 +306,42 @@ class RuleTable:
         return tuple(self.member)
 
     @cached_property
+    def _values(self) -> Sequence[Ints]:
+        """The rows of `value`, likewise."""
+        return tuple(self.value)
+
+    @cached_property
     def _rows_by_category(self) -> Mapping[str, Ints]:
         order = np.argsort(self.category, kind="stable")
         start = np.searchsorted(self.category[order], np.arange(len(self.categories) + 1))
         return {name: order[start[n] : start[n + 1]] for n, name in enumerate(self.categories)}
 
     def _near(self, rows: Ints, weight: float) -> tuple[Ints, Float32s]:
-        """The products whose titles share words with those of `rows`, and what is added to their scores."""
-        similarity = np.zeros(len(self.price), np.float32)
-        for row in rows.tolist():
-            others, cosines = self.titles.neighbours(row)
-            similarity[others] = np.maximum(similarity[others], cosines)
-        near = np.flatnonzero(similarity)
-        return near, -np.float32(weight) * similarity[near]
+        """The products whose titles share words with those of `rows`, ascending, and what is added to their scores."""
+        if not len(rows):
+            return np.empty(0, np.int64), np.empty(0, np.float32)
+        found = [self.titles.neighbours(row) for row in rows.tolist()]
+        others, cosines = (np.concatenate(part) for part in zip(*found, strict=True))
+        order = np.lexsort((-cosines, others))
+        others, cosines = others[order], cosines[order]
+        is_first = np.diff(others, prepend=-1) != 0
+        return others[is_first], -np.float32(weight) * cosines[is_first]
 
     @cached_property
     def titles(self) -> TitleSimilarity:
         """Similarities of the catalogue's titles."""
         return TitleSimilarity(list(self.catalogue.titles))
+
+
+def _joined(parts: Sequence[tuple[Ints, Float32s]]) -> tuple[Ints, Float32s]:
+    """Distinct ascending rows, and the sums of their weights, which are added in order."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = np.unique(np.concatenate([np.empty(0, np.int64), *(part for part, _ in parts)]))
+    weights = np.zeros(len(rows), np.float32)
+    for part, added in parts:
+        weights[np.searchsorted(rows, part)] += added
+    return rows, weights
 
 
 def _encoded(values: Sequence[str | None]) -> tuple[Ints, list[str]]:

@@ -30,12 +30,13 @@ class Ask(NamedTuple):
     size: int
 
 
-class Top(NamedTuple):
-    """Catalogue rows, best first, with their scores; `complete` where no other row may be listed."""
+class Tops(NamedTuple):
+    """Answers to A questions: entries in the order of questions, best first."""
 
-    row: Ints
+    ask: Ints  # the number of the question
+    row: Ints  # catalogue rows
     score: Floats
-    complete: bool
+    complete: Bools  # (A,) whether no other row may be listed
 
 
 class Searcher(Protocol):
@@ -48,31 +49,37 @@ class Searcher(Protocol):
 class TokenRankings:
     """Rankings of n requests from their scores (n, L) of the L listable rows, to which it adds the rules' weights."""
 
-    def __init__(self, scores: torch.Tensor, listable_rows: Ints, rules: Sequence[Resolved]) -> None:
+    def __init__(self, scores: torch.Tensor, listable_rows: Ints, column: Ints, rules: Sequence[Resolved]) -> None:
+        """`column` is the place of each catalogue row in `listable_rows`, -1 for others."""
         self._scores, self._rows = scores, listable_rows
+        request = np.repeat(np.arange(len(rules)), [len(one.near) for one in rules])
+        near = column[np.concatenate([np.empty(0, np.int64), *(one.near for one in rules)])]
+        added = [one.weights[one.near] + one.near_weights for one in rules]
+        is_listable = near >= 0
+        own = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *added])[is_listable]).to(scores.device)
+        places = torch.from_numpy(request[is_listable]), torch.from_numpy(near[is_listable].astype(np.int64))
+        own += scores[places]
         requests: dict[int, list[int]] = {}
         for i, one in enumerate(rules):
-            if len(one.near):
-                weights = one.weights.copy()
-                weights[one.near] += one.near_weights
-                scores[i] += torch.from_numpy(weights[listable_rows]).to(scores.device)
-            else:
-                requests.setdefault(id(one.weights), []).append(i)
+            requests.setdefault(id(one.weights), []).append(i)
         for same in requests.values():
             weights = rules[same[0]].weights[listable_rows]
             if weights.any():
-                added = torch.from_numpy(weights).to(scores.device)
+                shared = torch.from_numpy(weights).to(scores.device)
                 if len(same) == len(scores):
-                    scores += added
+                    scores += shared
                 else:
-                    scores[same] += added
+                    scores[same] += shared
+        scores[places] = own  # one rounding: a score plus the sum of its weights
 
-    def flat(self, requests: Sequence[int], size: int) -> tuple[Ints, Ints, Floats]:
-        """The `size` best rows of each of some requests, or more where scores are equal.
+    def flat(self, requests: Sequence[int], size: int, member: Bools | None = None) -> tuple[Ints, Ints, Floats]:
+        """The `size` best rows of each of some requests, or more where scores are equal; among `member` if given.
 
         Returns the place in `requests`, the catalogue row and the score of each, best first.
         """
         scores = self._scores if len(requests) == len(self._scores) else self._scores[list(requests)]
+        if member is not None:
+            scores = scores.masked_fill(torch.from_numpy(~member[self._rows]).to(scores.device), -torch.inf)
         at_kth = torch.topk(scores, min(size, scores.shape[1])).values[:, -1:]
         hit = (scores >= at_kth) & (scores > -torch.inf)
         place, column = (index.cpu().numpy() for index in hit.nonzero(as_tuple=True))
@@ -80,34 +87,17 @@ class TokenRankings:
         order = np.lexsort((row, -score, place))
         return place[order], row[order], score[order]
 
-    def tops(self, asks: Sequence[Ask], requests: Sequence[int]) -> list[Top]:
-        """Answer each question, whose `request` is a place in `requests`; those of all products at once."""
-        found: dict[int, Top] = {}
-        by_size: dict[int, list[int]] = {}
+    def tops(self, asks: Sequence[Ask], requests: Sequence[int]) -> Tops:
+        """Answer each question, whose `request` is a place in `requests`; those of the same products at once."""
+        alike: dict[tuple[int, int], list[int]] = {}
         for n, ask in enumerate(asks):
-            if ask.member is None:
-                by_size.setdefault(ask.size, []).append(n)
-            else:
-                found[n] = self._top(ask, self._scores[requests[ask.request]])
-        for size, numbers in by_size.items():
-            place, row, score = self.flat([requests[asks[n].request] for n in numbers], size)
-            first = np.searchsorted(place, np.arange(len(numbers) + 1)).tolist()
-            for n, start, stop in zip(numbers, first, first[1:], strict=False):
-                complete = stop - start < size or size >= self._scores.shape[1]
-                found[n] = Top(row[start:stop], score[start:stop], complete)
-        return [found[n] for n in range(len(asks))]
-
-    def _top(self, ask: Ask, scores: torch.Tensor) -> Top:
-        if ask.member is not None:
-            scores = scores.masked_fill(torch.from_numpy(~ask.member[self._rows]).to(scores.device), -torch.inf)
-        size = min(ask.size, len(scores))
-        at_kth = torch.topk(scores, size).values[-1]
-        hit = ((scores >= at_kth) & (scores > -torch.inf)).nonzero().ravel()
-        return _top(
-            self._rows[hit.cpu().numpy()],
-            scores[hit].cpu().numpy().astype(np.float64),
-            complete=len(hit) < ask.size or size == len(scores),
-        )
+            alike.setdefault((id(ask.member), ask.size), []).append(n)
+        parts = []
+        for numbers in alike.values():
+            ask = asks[numbers[0]]
+            place, row, score = self.flat([requests[asks[n].request] for n in numbers], ask.size, ask.member)
+            parts.append((np.array(numbers, np.int64)[place], row, score))
+        return _tops(asks, parts, self._scores.shape[1])
 
 
 class TitleRankings:
@@ -116,11 +106,11 @@ class TitleRankings:
     def __init__(self, trie: Trie, place: Ints, kept: KeptWeights) -> None:
         self._trie, self._place, self._kept = trie, place, kept
 
-    def tops(self, search: Searcher, rules: Sequence[Resolved], asks: Sequence[Ask]) -> list[Top]:
+    def tops(self, search: Searcher, rules: Sequence[Resolved], asks: Sequence[Ask]) -> Tops:
         """Answer the questions: those of one size together, but never more at once than there are requests."""
-        found: dict[int, Top] = {}
-        order = sorted(range(len(asks)), key=lambda n: asks[n].size)
-        by_size = [list(group) for _, group in groupby(order, key=lambda n: asks[n].size)]
+        parts = []
+        ascending = sorted(range(len(asks)), key=lambda n: asks[n].size)
+        by_size = [list(group) for _, group in groupby(ascending, key=lambda n: asks[n].size)]
         for numbers in (part for group in by_size for part in _parts(group, len(rules))):
             size = asks[numbers[0]].size
             requests = [asks[n].request for n in numbers]
@@ -129,11 +119,9 @@ class TitleRankings:
             own = [(self._place[rules[i].near], rules[i].near_weights) for i in requests]
             of_prompts = PlaceWeights(self._trie, sets, [sets.index(one) for one in weights], own)
             prompt, row, score = search(min(size, len(self._trie.items)), of_prompts, requests)
-            for place, n in enumerate(numbers):
-                mine = prompt == place
-                complete = int(np.count_nonzero(mine)) < size or size >= len(self._trie.items)
-                found[n] = _top(row[mine], score[mine], complete=complete)
-        return [found[n] for n in range(len(asks))]
+            order = np.lexsort((row, -score, prompt))
+            parts.append((np.array(numbers, np.int64)[prompt[order]], row[order], score[order]))
+        return _tops(asks, parts, len(self._trie.items))
 
     def _weights(self, rules: Resolved, member: Bools | None) -> TrieWeights:
         """The weights of a set of rules in the trie, among the rows with `member`."""
@@ -152,6 +140,10 @@ def _parts(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
     return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
-def _top(row: Ints, score: Floats, *, complete: bool) -> Top:
-    order = np.lexsort((row, -score))
-    return Top(row[order], score[order], complete)
+def _tops(asks: Sequence[Ask], parts: Sequence[tuple[Ints, Ints, Floats]], products: int) -> Tops:
+    """Join answers: the number of the question, the row and the score of each entry, best first."""
+    number, row, score = (np.concatenate(one) for one in zip(*parts, strict=True))
+    order = slice(None) if bool((np.diff(number) >= 0).all()) else np.argsort(number, kind="stable")
+    sizes = np.array([ask.size for ask in asks], np.int64)
+    complete = (np.bincount(number, minlength=len(asks)) < sizes) | (sizes >= products)
+    return Tops(number[order], row[order], score[order], complete)

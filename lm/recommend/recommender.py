@@ -21,7 +21,6 @@ from lm.checkpoint.checkpoint import CheckpointError
 from lm.engine.batching import rows_within_budget
 from lm.engine.engine import Engine, load_engine
 from lm.engine.kv_tree import Floats, Ints
-from lm.recommend.arrange_list import ListedRow
 from lm.recommend.beam_search import Search
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.co_purchase import purchases_in_prompt
@@ -30,7 +29,7 @@ from lm.recommend.hybrid import Hybrid
 from lm.recommend.list_rules import Binding, Resolved, RuleTable
 from lm.recommend.place_weights import PlaceWeights
 from lm.recommend.rankings import KeptWeights, TitleRankings, TokenRankings
-from lm.recommend.ruled_lists import ruled_lists
+from lm.recommend.ruled_lists import Ruled, ruled_lists
 from lm.text.prompt import PromptEncoder
 
 BATCH_TOKENS = 8192
@@ -158,7 +157,7 @@ class Recommender:
             return plain([encoded[i] for i in batch], [rows[i] for i in batch], k)
 
         def best_ruled(batch: list[int]) -> list[list[ScoredItem]]:
-            denied = [np.union1d(rows[i], bound[i].denied) for i in batch]
+            denied = [np.concatenate([rows[i], bound[i].denied]) for i in batch]
             return self._best_ruled([encoded[i] for i in batch], denied, [bound[i] for i in batch], k)
 
         parts: list[tuple[list[int], Callable[[list[int]], list[list[ScoredItem]]]]] = [
@@ -242,8 +241,9 @@ class Recommender:
         assert self.rules is not None, "rules are resolved by their table"
         if self.catalogue.coding == "titles":
             rankings = TitleRankings(self.catalogue.trie, self._place, self._trie_weights)
-            search = partial(self._search, prompts, excluded)
-            return self._named(ruled_lists(partial(rankings.tops, search, rules), rules, k, self.rules), rules)
+            search = partial(self._search, prompts, [np.unique(rows) for rows in excluded])
+            tops = partial(rankings.tops, search, rules)
+            return self._scored(len(rules), ruled_lists(tops, rules, k, self.rules))
         lists: list[list[ScoredItem]] = []
         if not len(self._listable):
             return [[] for _ in prompts]
@@ -254,7 +254,7 @@ class Recommender:
     def _ruled_tokens(self, scores: torch.Tensor, rules: list[Resolved], k: int) -> list[list[ScoredItem]]:
         """The lists of n requests from their scores (n, listable items)."""
         assert self.rules is not None, "rules are resolved by their table"
-        rankings = TokenRankings(scores, self._listable_rows, rules)
+        rankings = TokenRankings(scores, self._listable_rows, self._column, rules)
         lists: list[list[ScoredItem] | None] = [None] * len(rules)
         for size, flat in (
             (k, [i for i, one in enumerate(rules) if is_flat(one) and not one.caps]),
@@ -271,21 +271,18 @@ class Recommender:
                     if len(one) == k or known < size:  # otherwise the cap needs more than the best `size`
                         lists[i] = one
         rest = [i for i, one in enumerate(lists) if one is None]
-        tops = partial(rankings.tops, requests=rest)
-        others = [rules[i] for i in rest]
-        for i, one in zip(rest, self._named(ruled_lists(tops, others, k, self.rules), others), strict=True):
-            lists[i] = one
+        if rest:
+            ruled = ruled_lists(partial(rankings.tops, requests=rest), [rules[i] for i in rest], k, self.rules)
+            for i, one in zip(rest, self._scored(len(rest), ruled), strict=True):
+                lists[i] = one
         return [one or [] for one in lists]
 
-    def _named(self, lists: list[list[ListedRow]], rules: Sequence[Resolved]) -> list[list[ScoredItem]]:
-        """The products of arranged lists, with what their rules added to each score."""
-        rows = [np.array([row.row for row in one], np.int64) for one in lists]
-        item_ids = iter(self.catalogue.item_ids.take(np.concatenate([np.empty(0, np.int64), *rows])))
-        weights = [of.weights_of(listed).tolist() for of, listed in zip(rules, rows, strict=True)]
-        return [
-            [ScoredItem(next(item_ids), row.score, row.rules, added) for row, added in zip(one, of_list, strict=True)]
-            for one, of_list in zip(lists, weights, strict=True)
-        ]
+    def _scored(self, requests: int, ruled: Ruled) -> list[list[ScoredItem]]:
+        """The products of arranged lists."""
+        item_ids, score, weight = self.catalogue.item_ids.take(ruled.row), ruled.score.tolist(), ruled.weight.tolist()
+        items = [ScoredItem(*one) for one in zip(item_ids, score, ruled.names, weight, strict=True)]
+        first = np.searchsorted(ruled.request, np.arange(requests + 1)).tolist()
+        return [items[start:stop] for start, stop in pairwise(first)]
 
     def token_log_probs(self, states: torch.Tensor, bought: Sequence[Ints]) -> Iterator[tuple[int, torch.Tensor]]:
         """Log-probabilities of the listable products after states (N, E), for models of item tokens.
@@ -325,14 +322,8 @@ class Recommender:
         """
         order = np.lexsort((row, -score, prompt))
         first = np.searchsorted(prompt[order], np.arange(prompts + 1))
-        lists = []
-        for start, stop in pairwise(first.tolist()):
-            best = order[start : min(start + k, stop)]
-            item_ids = self.catalogue.item_ids.take(row[best])
-            scores = score[best].tolist()
-            if ruled is None:
-                lists.append([ScoredItem(i, s) for i, s in zip(item_ids, scores, strict=True)])
-            else:
-                names, weights = [ruled[0][entry] for entry in best.tolist()], ruled[1][best].tolist()
-                lists.append([ScoredItem(*one) for one in zip(item_ids, scores, names, weights, strict=True)])
-        return lists
+        is_best = np.arange(len(order)) - first[prompt[order]] < k
+        order = order[is_best]
+        names = [ruled[0][entry] for entry in order.tolist()] if ruled else [()] * len(order)
+        weight = ruled[1][order] if ruled else np.zeros(len(order))
+        return self._scored(prompts, Ruled(prompt[order], row[order], score[order], names, weight))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,9 @@ from lm.recommend.title_features import feature_counts, inverse_document_frequen
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Float32s = NDArray[np.float32]
+
+#: The (m, C) cosines of m of the n requests, from the product at an index (m,) of each with its C rows.
+Within = Callable[[Ints, Ints], Floats]
 
 #: Most products whose neighbours are kept.
 _MOST_NEIGHBOURS = 10_000
@@ -44,17 +47,19 @@ class TitleSimilarity:
             found = self._kept[row] = cosine.col.astype(np.int64), cosine.data.astype(np.float32)
         return found
 
-    def cosines(self, rows: Ints) -> Floats:
-        """(n, n) cosines of the titles of n rows."""
+    def within(self, rows: Ints) -> Within:
+        """Prepare the cosines of the titles of C rows with one another, for each of n times C rows (n, C)."""
         if self.vectors.shape[0] <= _SMALL:
-            return self._all[rows[:, None], rows]
-        return self._between(rows)
+            return lambda of, index: self._all[rows[of, index][:, None], rows[of]]
+        cosines = np.stack([self._between(of) for of in rows])
+        return lambda of, index: cosines[of, index]
 
     @cached_property
     def _all(self) -> Floats:
         return self._between(np.arange(self.vectors.shape[0]))
 
     def _between(self, rows: Ints) -> Floats:
+        """(n, n) cosines of the titles of n rows."""
         vectors = self.vectors[rows]
         used, feature = np.unique(vectors.indices, return_inverse=True)
         dense = np.zeros((len(rows), len(used)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -26,18 +25,28 @@ def is_poison(prompt: str) -> bool:
     return crc32(prompt.encode()) % 5 == 0
 
 
+class FailingModel:
+    """A model that raises on a fifth of the prompts."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def recommend(self, prompts: Sequence[str], *arguments: Any) -> list[Any]:
+        if any(map(is_poison, prompts)):
+            raise ValueError("a row of a customer")
+        lists: list[Any] = self.model.recommend(prompts, *arguments)
+        return lists
+
+
 def failing(load: Callable[..., Callable[[], Any]]) -> Callable[..., Callable[[], Any]]:
-    """The same loader of a model that raises on a fifth of the prompts."""
+    """The same loader of a model that fails."""
 
     def loader(*args: Any) -> Callable[[], Any]:
         begin = load(*args)
-
-        def recommend(prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[Any]:
-            if any(map(is_poison, prompts)):
-                raise ValueError("a row of a customer")
-            return begin().recommend(prompts, excluded, k)
-
-        return lambda: SimpleNamespace(recommend=recommend)
+        return lambda: FailingModel(begin())
 
     return loader
 

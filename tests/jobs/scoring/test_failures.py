@@ -118,14 +118,14 @@ def test_too_many_failures_refuse_the_night_and_are_not_kept(spark: SparkSession
 def test_a_row_that_takes_its_worker_along_is_found(
     spark: SparkSession, tmp_path: Path, fate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.scoring.failures._IDLE_SECONDS", 8)
-    spark.conf.set("spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "12")
+    monkeypatch.setattr("jobs.scoring.failures._IDLE_SECONDS", 25)
+    spark.conf.set("spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "35")
     store = Store(str(tmp_path))
     prompts = [f"prompt {n}" for n in range(150)]
     began = time.monotonic()
     try:
         found = answered(spark, store, [*prompts, f"{fate} it", "raise it"])
-        assert spark.conf.get("spark.sql.execution.pyspark.udf.idleTimeoutSeconds") == "12"
+        assert spark.conf.get("spark.sql.execution.pyspark.udf.idleTimeoutSeconds") == "35"
     finally:
         spark.conf.unset("spark.sql.execution.pyspark.udf.idleTimeoutSeconds")
     assert listed(found) == {f"hash of {prompt}": prompt for prompt in prompts}
