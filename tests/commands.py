@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
@@ -39,6 +40,10 @@ class Place:
         if command == "train" or (command == "evaluate" and of_model):
             named = ["--task", "recommend"] if command == "train" else []
             return ["--protocol", "leave-one-out", "--as-of", first, *named]
+        if command == "erase":
+            erased = self.shop.folder / "erased.txt"
+            erased.write_text(min(pd.read_parquet(self.shop.folder / "data/purchases").user_id), encoding="utf-8")
+            return ["--users", str(erased)]
         return {
             "nightly": ["--run-date", first],
             "rollback": ["--run-date", first],

@@ -21,8 +21,8 @@ from rich.console import Console
 
 import schemas
 from jobs.config.strict_model import scalar_text
-from jobs.inputs.guessing import ColumnGuess, OrdersAndLines, TableGuess, guess_tables, meaning
-from jobs.inputs.profiling import SourceFile, read_files
+from jobs.profiling.guessing import ColumnGuess, OrdersAndLines, TableGuess, guess_tables, meaning
+from jobs.profiling.source_files import SourceFile, read_files
 from jobs.spark.errors import UsageError
 
 #: Words that YAML reads as something else than text.
@@ -85,7 +85,7 @@ def _read(
         found[table] = read_files(paths, config.parent / "from_spreadsheets", replace)
         if in_catalog:
             # A late import and a late session: files need no Spark.
-            from jobs.inputs.catalog_tables import read_catalog
+            from jobs.profiling.catalog_tables import read_catalog
             from jobs.spark.session import create_session
 
             session = create_session("regulars init", timezone=timezone or "UTC", conf=spark_settings)

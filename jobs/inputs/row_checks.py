@@ -14,12 +14,12 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.config.input_settings import InputSettings
 from jobs.inputs import schema_drift
-from jobs.inputs.profiling import quoted_name
 from jobs.inputs.source_errors import translating_errors
 from jobs.inputs.sources import SOURCE_FILE, input_columns, map_columns, open_source
-from jobs.inputs.time_forms import time_form
 from jobs.inputs.validation import ROW_MALFORMED, RULES, emptied_rules, list_broken_rules, rule_details
-from jobs.inputs.value_forms import (
+from jobs.profiling.source_files import quoted_name
+from jobs.profiling.time_forms import time_form
+from jobs.profiling.value_forms import (
     ID_SPELLINGS,
     ValueForm,
     boolean_form,

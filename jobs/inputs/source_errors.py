@@ -15,11 +15,11 @@ from pyspark.sql import DataFrame
 
 from jobs.config.input_settings import SourceSettings
 from jobs.inputs.charsets import ENCODING_HINT, is_undecoded
-from jobs.inputs.column_names import are_names
 from jobs.inputs.expressions import find_column
 from jobs.inputs.file_source import repeated_name
 from jobs.inputs.jdbc import sql_exception
 from jobs.inputs.malformed_rows import MALFORMED
+from jobs.profiling.column_names import are_names
 from jobs.spark.errors import BadFile, InputError
 from jobs.spark.session import spark_log
 

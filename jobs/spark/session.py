@@ -29,6 +29,8 @@ _DEFAULTS = {
     "spark.sql.legacy.javaCharsets": "true",
     # Each task has its own core. Tokenizers would start a thread per core in every task.
     "spark.executorEnv.TOKENIZERS_PARALLELISM": "false",
+    # A folder named jobs or lm where the command is run would hide ours from the workers.
+    "spark.executorEnv.PYTHONSAFEPATH": "1",
     # A hanging worker would block its job for ever. Spark kills it after this many idle seconds.
     "spark.python.worker.idleTimeoutSeconds": "600",
     "spark.python.worker.killOnIdleTimeout": "true",

@@ -12,8 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from jobs.inputs.guessing import guess_tables
-from jobs.inputs.profiling import read_files
+from jobs.profiling.guessing import guess_tables
+from jobs.profiling.source_files import read_files
 from tests.bench.measure import arguments, console, report
 
 #: Files of each set, and by table and contract column the right source columns; several where each is right.

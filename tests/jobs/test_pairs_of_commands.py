@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.faults
 
-COMMANDS = ("nightly", "backfill", "rollback", "unpublish", "gc", "train", "plan", "status", "evaluate")
-WRITERS = ("nightly", "backfill", "rollback", "unpublish", "gc")
+COMMANDS = ("nightly", "backfill", "rollback", "unpublish", "gc", "erase", "train", "plan", "status", "evaluate")
+WRITERS = ("nightly", "backfill", "rollback", "unpublish", "gc", "erase")
 #: What the second training of a pair learns is another model.
 OTHER = "train.recommend.n_embd=8"
 
@@ -122,6 +122,7 @@ def test_the_table_has_every_pair() -> None:
         ("rollback", "B", "swap-done"),
         ("unpublish", "B", "retired"),
         ("gc", "B", "retired"),
+        ("erase", "B", "rows-removed"),
     ],
 )
 def test_a_writing_command_refuses_another(
@@ -142,7 +143,7 @@ def test_a_writing_command_refuses_another(
         if table[runs, starts] == "S":
             assert re.search("▶|running", said), said
         if table[runs, starts] == "G":
-            assert re.search(r"regulars gc \(process \d+ on .*rewrites the ledger", said), said
+            assert re.search(rf"regulars {runs} \(process \d+ on .*rewrites the ledger", said), said
     code, said = end_of(first)
     assert code == 0, said
 
@@ -169,7 +170,7 @@ def test_a_training_disturbs_nobody(place: Place, run: Run, paused: Start) -> No
     others = [command for command in COMMANDS if command != "train"]
     assert letters_of("train", others) == {"T", "F", "–"}
     first = paused("train", "inputs-read")
-    for starts in ("nightly", "rollback", "backfill", "gc", "plan", "status", "evaluate", "unpublish"):
+    for starts in ("nightly", "rollback", "backfill", "gc", "erase", "plan", "status", "evaluate", "unpublish"):
         code, said = run(starts)
         assert code == 0, f"{starts}: {said}"
     code, said = end_of(first)
@@ -194,13 +195,14 @@ def test_two_trainings_of_one_model(place: Place, run: Run, paused: Start) -> No
 
 @pytest.mark.parametrize("runs", ["plan", "status", "evaluate"])
 def test_a_reading_command_disturbs_nobody(place: Place, run: Run, paused: Start, runs: str) -> None:
-    """Letters L, S, R and –, a reading command first. `gc` is refused only while `plan` reads the ledger."""
+    """Letters L, S, R and –, a reading command first. Only `plan` reads the ledger, so `gc` and `erase` wait for it."""
     assert letters_of(runs, ["nightly", "backfill"]) <= {"L", "S", "R"}
     assert letters_of(runs, ["gc"]) == ({"G"} if runs == "plan" else {"–"})
+    assert letters_of(runs, ["erase"]) == {{"plan": "G", "status": "–", "evaluate": "R"}[runs]}
     first = paused(runs, "runs-read" if runs == "status" else "inputs-read")
-    for starts in ("nightly", "backfill", "rollback", "plan", "status", "evaluate", "gc"):
+    for starts in ("nightly", "backfill", "rollback", "plan", "status", "evaluate", "gc", "erase"):
         code, said = run(starts)
-        assert code == (75 if (runs, starts) == ("plan", "gc") else 0), f"{starts}: {said}"
+        assert code == (75 if runs == "plan" and starts in ("gc", "erase") else 0), f"{starts}: {said}"
     code, said = end_of(first)
     assert code == 0, said
 

@@ -19,9 +19,9 @@ from rich.console import Console
 
 from jobs.commands.init import write_configuration
 from jobs.config.config import load
-from jobs.inputs.guessing import TableGuess, guess_tables
-from jobs.inputs.profiling import read_files
 from jobs.inputs.reader import read_inputs
+from jobs.profiling.guessing import TableGuess, guess_tables
+from jobs.profiling.source_files import read_files
 from jobs.spark.errors import InputError, UsageError
 
 GOODS = ["Red Teapot", "Cotton Socks", "Oak Table", "Garden Hose", "Desk Lamp", "Wool Blanket", "Bread Knife"]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pytest
 
 from jobs.spark import session
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 class Builder:
@@ -49,3 +55,11 @@ def test_settings_that_decide_results_cannot_be_changed(monkeypatch: pytest.Monk
     found = settings(monkeypatch, spark_sql_session_timeZone="UTC", spark_sql_caseSensitive="true")
     assert found["spark.sql.session.timeZone"] == "Asia/Tokyo"
     assert found["spark.sql.caseSensitive"] == "false"
+
+
+def test_workers_import_nothing_from_the_current_folder(spark: SparkSession) -> None:
+    def flags(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        for part in parts:
+            yield pd.DataFrame({"is_safe": [sys.flags.safe_path] * len(part)})
+
+    assert spark.range(1).mapInPandas(flags, "is_safe boolean").first().is_safe

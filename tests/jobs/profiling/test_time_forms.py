@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.inputs.time_forms import read_times, time_form
+from jobs.profiling.time_forms import read_times, time_form
 
 #: 34 forms of times that exports have, as strftime writes them.
 FORMATS = (

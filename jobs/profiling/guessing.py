@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import schemas
 from jobs.config.input_settings import TITLE
-from jobs.inputs.column_names import COLUMN_NAMES, FILE_NAMES, ONLY_TIME, OTHER_TIMES, normalise
-from jobs.inputs.profiling import SourceColumn, SourceFile, quoted_name
-from jobs.inputs.time_forms import time_form
-from jobs.inputs.value_forms import (
+from jobs.profiling.column_names import COLUMN_NAMES, FILE_NAMES, ONLY_TIME, OTHER_TIMES, normalise
+from jobs.profiling.source_files import SourceColumn, SourceFile, quoted_name
+from jobs.profiling.time_forms import time_form
+from jobs.profiling.value_forms import (
     CANCELLED,
     VIEWED,
     boolean_form,

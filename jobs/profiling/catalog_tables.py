@@ -17,7 +17,15 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from jobs.inputs.profiling import MAX_COLUMNS, SAMPLE_ROWS, Kind, SourceColumn, SourceFile, quoted_name, sampled_column
+from jobs.profiling.source_files import (
+    MAX_COLUMNS,
+    SAMPLE_ROWS,
+    Kind,
+    SourceColumn,
+    SourceFile,
+    quoted_name,
+    sampled_column,
+)
 from jobs.spark.errors import InputError
 
 

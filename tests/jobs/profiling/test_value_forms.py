@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.inputs.value_forms import (
+from jobs.profiling.value_forms import (
     STATUS_WORDS,
     boolean_form,
     entity_form,

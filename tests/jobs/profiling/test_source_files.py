@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.inputs.guessing import guess_tables
-from jobs.inputs.profiling import read_files
+from jobs.profiling.guessing import guess_tables
+from jobs.profiling.source_files import read_files
 from jobs.spark.errors import InputError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.inputs.column_names import are_names
+from jobs.profiling.column_names import are_names
 
 
 @pytest.mark.parametrize(
