@@ -10,7 +10,7 @@ With `--run-date D --days N` the test set is the reviews of the N days after D, 
 from __future__ import annotations
 
 import json
-import re
+from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.config.config import Config
+from jobs.evaluation.label_figures import baseline_figures, label_figures
 from jobs.evaluation.training_cutoff import refuse_later_model, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
@@ -39,9 +40,6 @@ from lm.metrics import metrics
 from lm.sentiment.labels import LABELS, UNRATED
 from lm.sentiment.review_parts import parts_of
 
-TFIDF = "TF-IDF + logistic regression"
-TFIDF_CATEGORY = f"{TFIDF}, category as a word"
-_CHINESE = re.compile("[\u4e00-\u9fff]")
 #: Upper bounds of the slices by length, in characters.
 _SLICE_LENGTHS = (100, 500)
 _CONFIDENCE_BINS = 10
@@ -101,6 +99,7 @@ def evaluate_sentiment_holdout(
         )
     from lm.sentiment.classifier import SentimentClassifier
     from lm.sentiment.train_sentiment import classification_figures
+    from lm.text.languages import languages
 
     judged, truth = [texts[i] for i in test], np.array([labels[i] for i in test])
     with stages.stage(f"{len(test):,} held-out reviews through GPT-2"):
@@ -114,7 +113,9 @@ def evaluate_sentiment_holdout(
         if ngrams_know_categories(path):  # a baseline with the same information makes the comparison fair
             with_category = [[f"{categories[i]} {texts[i]}" for i in rows] for rows in (training, test)]
         known_labels = np.array([labels[i] for i in training])
-        baselines = _baseline_figures([texts[i] for i in training], known_labels, judged, truth, label, with_category)
+        spoken = languages(judged)
+        known_texts = [texts[i] for i in training]
+        baselines = baseline_figures(known_texts, known_labels, judged, truth, label, spoken, with_category)
     figures: dict[str, Any] = {
         "task": "sentiment",
         "as_of": as_of.isoformat(),
@@ -123,7 +124,7 @@ def evaluate_sentiment_holdout(
         "shortened": int(shortened.sum()),
         "confusion": metrics.confusion_matrix(truth, label, len(LABELS)).tolist(),
         "reliability": reliability_bins(p, truth),
-        "slices": _slices(judged, label, truth),
+        "slices": _slices(judged, spoken, label, truth),
         "baselines": baselines,
     }
     _print_figures(console, figures)
@@ -150,61 +151,6 @@ def _read_reviews(
         return training_data.collect_reviews(used, stars.negative_stars, stars.positive_stars)
 
 
-def _baseline_figures(
-    texts: list[str],
-    labels: Labels,
-    judged: list[str],
-    truth: Labels,
-    model_labels: Labels,
-    with_category: list[list[str]] | None = None,
-) -> dict[str, dict[str, float]]:
-    """Return the figures of TF-IDF + logistic regression trained on `texts`, and of VADER.
-
-    `judged` are the test texts, `truth` their labels and `model_labels` those of the model.
-    `with_category` holds the training and the test texts with their categories, for a second TF-IDF model.
-    VADER knows English only, so it skips reviews with Chinese characters.
-    """
-    from lm.sentiment import sentiment_baselines
-
-    baselines = {TFIDF: _tfidf_figures(texts, labels, judged, truth, model_labels)}
-    if with_category is not None:
-        baselines[TFIDF_CATEGORY] = _tfidf_figures(with_category[0], labels, with_category[1], truth, model_labels)
-    english = [i for i, text in enumerate(judged) if not _CHINESE.search(text)]
-    if english:
-        predicted = sentiment_baselines.vader([judged[i] for i in english])
-        baselines["VADER, English"] = _label_figures(predicted, truth[english])
-    return baselines
-
-
-def _tfidf_figures(
-    texts: list[str], labels: Labels, judged: list[str], truth: Labels, model_labels: Labels
-) -> dict[str, float]:
-    """Return the figures of TF-IDF + logistic regression.
-
-    `lead` is the model's accuracy minus the baseline's, with the 95% interval of the paired differences.
-    """
-    from lm.sentiment import sentiment_baselines
-
-    p = sentiment_baselines.tfidf_logistic_regression(texts, labels, judged, len(LABELS))
-    predicted = p.argmax(axis=1)
-    lead, low, high = metrics.mean_interval((model_labels == truth).astype(float) - (predicted == truth))
-    leads = {"lead": lead, "lead_low": low, "lead_high": high}
-    return _label_figures(predicted, truth) | metrics.calibration_figures(p, truth) | leads
-
-
-def _label_figures(predicted: Labels, truth: Labels) -> dict[str, float]:
-    """Return accuracy and macro-F1 with 95% bootstrap intervals."""
-    figures = {"reviews": float(len(truth))}
-    for name, statistic in (("accuracy", metrics.accuracy), ("macro_f1", _macro_f1)):
-        low, high = metrics.bootstrap_interval(statistic, truth, predicted, seed=0)
-        figures |= {name: statistic(truth, predicted), f"{name}_low": low, f"{name}_high": high}
-    return figures
-
-
-def _macro_f1(truth: Labels, predicted: Labels) -> float:
-    return metrics.macro_f1(truth, predicted, len(LABELS))
-
-
 def reliability_bins(p: Probabilities, truth: Labels) -> list[dict[str, float]]:
     """Return reviews, mean confidence and accuracy of every non-empty tenth of confidence (Guo et al. 2017).
 
@@ -223,16 +169,15 @@ def reliability_bins(p: Probabilities, truth: Labels) -> list[dict[str, float]]:
     ]
 
 
-def _slices(judged: list[str], predicted: Labels, truth: Labels) -> dict[str, dict[str, float]]:
+def _slices(judged: list[str], spoken: list[str], predicted: Labels, truth: Labels) -> dict[str, dict[str, float]]:
     """Return accuracy and macro-F1 by language and length, and accuracy (recall) by label of the stars."""
-    chinese = np.array([bool(_CHINESE.search(text)) for text in judged])
     length = np.digitize([len(text) for text in judged], _SLICE_LENGTHS)
-    masks = {"English": ~chinese, "Chinese": chinese}
+    masks = {name: np.array([name == one for one in spoken]) for name, _ in Counter(spoken).most_common()}
     names = (f"up to {_SLICE_LENGTHS[0]} characters", f"up to {_SLICE_LENGTHS[1]} characters", "longer")
     masks |= {name: length == number for number, name in enumerate(names)}
-    slices = {name: _label_figures(predicted[mask], truth[mask]) for name, mask in masks.items() if mask.any()}
+    slices = {name: label_figures(predicted[mask], truth[mask]) for name, mask in masks.items() if mask.any()}
     for number in np.unique(truth):
-        one_label = _label_figures(predicted[truth == number], truth[truth == number])
+        one_label = label_figures(predicted[truth == number], truth[truth == number])
         of_stars = {name: value for name, value in one_label.items() if "macro_f1" not in name}
         slices[f"stars say {LABELS[number]}"] = of_stars
     return slices
@@ -249,8 +194,11 @@ def _print_figures(console: Console, figures: dict[str, Any]) -> None:
     console.print(f"Calibration error of the model: {calibration_cell(figures)}", highlight=False)
     for name, baseline in figures["baselines"].items():
         if "lead" in baseline:
-            lead, low, high = (baseline[key] for key in ("lead", "lead_low", "lead_high"))
-            console.print(f"Right more often than {name} by {lead:+.4f} ({low:+.4f} to {high:+.4f})", highlight=False)
+            accuracy, macro_f1 = (
+                f"{baseline[key]:+.4f} ({baseline[key + '_low']:+.4f} to {baseline[key + '_high']:+.4f})"
+                for key in ("lead", "lead_macro_f1")
+            )
+            console.print(f"The model less {name}: accuracy {accuracy}, macro-F1 {macro_f1}", highlight=False)
     slices = Table("by slice", "reviews", "accuracy", "macro-F1")
     for name, of_slice in figures["slices"].items():
         slices.add_row(name, f"{of_slice['reviews']:,.0f}", *_cells(of_slice)[:2])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import FeatureUnion
 
 from lm.sentiment import english_lexicon
 
@@ -19,7 +19,10 @@ _VADER_NEUTRAL = 0.05
 def tfidf_logistic_regression(
     texts: Sequence[str], labels: NDArray[np.int64], judged: Sequence[str], classes: int
 ) -> NDArray[np.float64]:
-    """(judged, classes) probabilities of a class-balanced logistic regression over TF-IDF of words and characters."""
+    """(judged, classes) probabilities of a class-balanced logistic regression over TF-IDF of words and characters.
+
+    Where all texts have one label, or too few share an n-gram, the probabilities are the labels' shares.
+    """
     features = FeatureUnion(
         [
             ("words", TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)),
@@ -27,10 +30,15 @@ def tfidf_logistic_regression(
             ("characters", TfidfVectorizer(analyzer="char", ngram_range=(1, 4), min_df=3, sublinear_tf=True)),
         ]
     )
-    model = make_pipeline(features, LogisticRegression(C=5, max_iter=300, class_weight="balanced"))
-    model.fit(list(texts), labels)
-    found = np.zeros((len(judged), classes))
-    found[:, model.classes_] = model.predict_proba(list(judged))
+    shares = np.bincount(labels, minlength=classes) / len(labels)
+    found = np.tile(shares, (len(judged), 1))
+    try:
+        known = features.fit_transform(list(texts))
+    except ValueError:  # no n-gram is in enough texts
+        return found
+    if (shares > 0).sum() > 1:
+        model = LogisticRegression(C=5, max_iter=300, class_weight="balanced").fit(known, labels)
+        found[:, model.classes_] = model.predict_proba(features.transform(list(judged)))
     return found
 
 

@@ -1,11 +1,13 @@
 """Sentiment of real reviews, by the product's own commands: each set trained and judged with several seeds.
 
-    python -m tests.bench.reviews --data ../shared/data [--sets zh sst2] [--seeds 0 1 2] [--set KEY=VALUE] [--json FILE]
+    python -m tests.bench.reviews --data ../shared/data [--sets zh sst2] [--seeds 0 1 2] [--rows N] \\
+        [--set KEY=VALUE] [--json FILE]
 
 Trains (`regulars train --task sentiment`) and judges (`regulars evaluate --task sentiment`) as a user would, with the
 YAML of each set beside this file and its defaults; nothing is chosen on the judged reviews. TF-IDF + logistic
 regression learns from all reviews but those. The lead on it is the model's share of right labels less its own,
-review by review; where the model reads the products' categories, a second one is told them as words. `--sets sample`
+review by review; where the model reads the products' categories, a second one is told them as words. `--rows N` is a
+small shop: the first N rows of the file are learned from, and 2,000 later rows, drawn by hash, judge. `--sets sample`
 writes the sample shop, learns up to 20 days before its end, and says how many of the later reviews whose words
 contradict their stars `disagrees` finds.
 """
@@ -40,11 +42,60 @@ COMMANDS = {
     "flipkart": ("2020-01-01", ["--as-of", "2020-01-01"]),
 }
 DAYS = 20  # of the sample shop that are judged
+#: The file of each set under the data folder, for `--rows`.
+FILES = {
+    "zh": "reviews-zh/online_shopping_10_cats.csv.gz",
+    "devices": "device-reviews/1429_1.csv.gz",
+    "gift_cards": "gift-cards/reviews.json.gz",
+    "sst2": "sst2/train.tsv.gz",
+    "flipkart": "flipkart/flipkart_reviews.csv.gz",
+}
+JUDGED_ROWS = 2000  # of a small shop
 
 
-def run_seed(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[str, Any]:
+def small_shop(data: Path, name: str, rows: int, file: Path) -> None:
+    """Write the first `rows` rows of a set as `known`, and JUDGED_ROWS others drawn by hash, all columns as text.
+
+    The Chinese file is sorted by category and label, so its rows are first put into the order of a hash.
+    """
+    table = read_as_text(data / FILES[name])
+    if name == "zh":
+        table = table.iloc[pd.util.hash_pandas_object(table).argsort()]
+    known, later = table[:rows], table[rows:]
+    if name == "sst2":  # the file has phrases; GLUE's sentences judge
+        later = read_as_text(data / "sst2/test.tsv.gz")
+    later = later.iloc[pd.util.hash_pandas_object(later).argsort()[:JUDGED_ROWS]]
+    parts = pd.concat([known.assign(known=True), later.assign(known=False)], ignore_index=True)
+    parts.assign(row=parts.index).to_parquet(file)
+
+
+def read_as_text(file: Path) -> pd.DataFrame:
+    """A table with all values as text."""
+    if ".json" in file.suffixes:
+        return pd.read_json(file, lines=True, dtype=False).astype(str)
+    options: dict[str, Any] = {"sep": "\t", "quoting": 3} if ".tsv" in file.suffixes else {}
+    return pd.read_csv(file, dtype=str, keep_default_na=False, **options)
+
+
+def settings_of_small_shop(name: str, file: Path) -> list[str]:
+    """Overrides of the YAML of a set that read the file of `small_shop`: `known` is the first day, others the next."""
+    first, next_day = COMMANDS["sst2"][0], "2020-01-02"
+    of_file = [f"path={file}", "format=parquet", "options={}"]
+    tables = ["reviews", "items"] if name in ("zh", "flipkart") else ["reviews"]
+    return [
+        *(f"inputs.{table}.{key}" for table in tables for key in of_file),
+        "inputs.reviews.columns.review_id=CAST(row AS STRING)",
+        f"inputs.reviews.columns.reviewed_at=IF(known, timestamp'{first}', timestamp'{next_day}')",
+    ]
+
+
+def run_seed(folder: Path, name: str, seed: int, overrides: list[str], rows: int | None = None) -> dict[str, Any]:
     """Train and judge once; the figures of the model and its rivals, and the minutes of training."""
-    until, judged = COMMANDS[name]
+    until, judged = COMMANDS[name if rows is None else "sst2"]
+    if rows is not None:
+        file = folder / f"{name}_{rows}.parquet"
+        small_shop(folder / "data", name, rows, file)
+        overrides = [*settings_of_small_shop(name, file), *overrides]
     settings = [f"models.sentiment={folder}/models/{name}{seed}", f"train.seed={seed}", *overrides]
     common = ["--task", "sentiment", "--config", str(folder / f"reviews_{name}.yaml")]
     common += [word for setting in settings for word in ("--set", setting)]
@@ -55,6 +106,7 @@ def run_seed(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[s
     regulars("evaluate", *common, *judged, "--json", str(figures), "--picture", str(picture))
     if "<svg" not in picture.read_text(encoding="utf-8"):
         sys.exit("the reliability picture is no SVG")
+    name = name if rows is None else f"{name}, {rows:,} rows"
     return {"set": name, "seed": seed, "minutes": minutes, **json.loads(figures.read_text(encoding="utf-8"))}
 
 
@@ -123,8 +175,11 @@ def row(run: dict[str, Any]) -> str:
             f"{found[key]:.4f} ({found[f'{key}_low']:.4f}-{found[f'{key}_high']:.4f})"
             for key in ("accuracy", "macro_f1")
         ]
-        lead = f"{found['lead']:+.4f} ({found['lead_low']:+.4f}-{found['lead_high']:+.4f})" if "lead" in found else ""
-        return [*measured, calibration_cell(found), lead]
+        leads = [
+            f"{found[key]:+.4f} ({found[key + '_low']:+.4f} to {found[key + '_high']:+.4f})" if key in found else ""
+            for key in ("lead", "lead_macro_f1")
+        ]
+        return [*measured, calibration_cell(found), *leads]
 
     lines = [[f"{run['set']} seed {run['seed']}", *cells(run), f"{run['minutes']:.1f}"]]
     lines += [[f"  {name}", *cells(found)] for name, found in run["baselines"].items()]
@@ -138,11 +193,12 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=[*COMMANDS, "sample"], default=[*COMMANDS, "sample"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAMLs")
+    parser.add_argument("--rows", type=int, help="learn from the first rows of each set only")
     parser.add_argument("--json", type=Path, help="also add each run to this file, one JSON object a line")
     options = parser.parse_args()
     if not (options.data / "reviews-zh").exists():
         sys.exit(f"{options.data}/reviews-zh is absent: this benchmark needs the review sets")
-    print("set | accuracy (95% interval) | macro-F1 | calibration error | our lead on it | minutes of training")
+    print("set | accuracy (95% interval) | macro-F1 | calibration error | lead in accuracy | in macro-F1 | minutes")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "data").symlink_to(options.data.resolve())
@@ -153,7 +209,7 @@ def main() -> None:
                 run = (
                     run_sample(folder, seed, options.set)
                     if name == "sample"
-                    else run_seed(folder, name, seed, options.set)
+                    else run_seed(folder, name, seed, options.set, options.rows)
                 )
                 print(row(run), flush=True)
                 if options.json:

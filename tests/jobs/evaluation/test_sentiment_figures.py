@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from jobs.evaluation.sentiment_figures import _baseline_figures, _print_figures, _slices, reliability_bins
+from jobs.evaluation.label_figures import baseline_figures
+from jobs.evaluation.sentiment_figures import _print_figures, _slices, reliability_bins
 from lm.metrics.metrics import confusion_matrix
 from lm.sentiment.sentiment_baselines import tfidf_logistic_regression, vader
 from lm.sentiment.train_sentiment import classification_figures
@@ -23,7 +24,8 @@ def test_reliability_is_of_each_tenth_of_confidence():
 
 def test_slices_by_language_length_and_stars():
     texts = ["good", "很好", "bad " * 200]
-    found = _slices(texts, np.array([2, 2, 2]), np.array([2, 2, 0]))
+    spoken = ["English", "Chinese", "English"]
+    found = _slices(texts, spoken, np.array([2, 2, 2]), np.array([2, 2, 0]))
     assert {name: figures["reviews"] for name, figures in found.items()} == {
         "English": 2,
         "Chinese": 1,
@@ -47,16 +49,27 @@ def test_plain_models_learn_words_and_characters_and_vader_knows_english():
     assert vader(["I love it, wonderful!", "Terrible, awful.", "It is a box."]).tolist() == [2, 0, 1]
 
 
+def test_the_plain_model_answers_the_shares_where_there_is_nothing_to_learn():
+    one_label = tfidf_logistic_regression(["good one", "good two"] * 3, np.array([2] * 6), ["good"], 3)
+    assert one_label.tolist() == [[0, 0, 1]]
+    no_common_word = tfidf_logistic_regression(["ab", "cd"], np.array([0, 2]), ["ab"], 3)
+    assert no_common_word.tolist() == [[0.5, 0, 0.5]]
+
+
 def test_everything_is_shown():
     p, truth = np.eye(3)[[0, 1, 2, 2]] * 0.8 + 0.2 / 3, np.array([0, 1, 2, 0])
     figures = {"as_of": "2026-03-01", "model": "GPT-2", **classification_figures(p, truth, p.argmax(axis=1))}
     predicted = p.argmax(axis=1)
     figures |= {"confusion": confusion_matrix(truth, predicted, 3).tolist(), "reliability": reliability_bins(p, truth)}
     training = ["awful", "fine", "lovely", "great"] * 5
-    baselines = _baseline_figures(training, np.tile(truth, 5), ["awful"] * 4, truth, predicted)
+    spoken = ["English", "English", "German", "German"]
+    baselines = baseline_figures(training, np.tile(truth, 5), ["awful"] * 4, truth, predicted, spoken)
+    assert baselines["VADER, English"]["reviews"] == 2
     figures |= {"slices": {}, "baselines": baselines}
     log = io.StringIO()
     _print_figures(Console(file=log, width=160), figures)
     assert "Sentiment of 4 held-out reviews" in log.getvalue()
-    assert "than TF-IDF + logistic regression by +0.2500 (" in log.getvalue()  # which says 0, right of two
+    # TF-IDF says 0 of all, right of two; its F1 of the label 0 is 2/3. The model's are 2/3, 1 and 2/3.
+    assert "The model less TF-IDF + logistic regression: accuracy +0.2500 (" in log.getvalue()
+    assert baselines["TF-IDF + logistic regression"]["lead_macro_f1"] == pytest.approx(7 / 9 - 2 / 9)
     assert "0.8-0.9 ██████████████████████" in log.getvalue()

@@ -11,7 +11,8 @@ import yaml
 from rich.console import Console
 
 from jobs.config.config import load
-from jobs.evaluation.sentiment_figures import TFIDF, TFIDF_CATEGORY, evaluate_sentiment_holdout
+from jobs.evaluation.label_figures import TFIDF, TFIDF_CATEGORY
+from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.scoring import models
 from jobs.store.store import Store
 from jobs.tables import sentiments
@@ -70,7 +71,7 @@ def test_from_the_catalogue_to_the_label(spark, tmp_path):
     assert figures["accuracy"] > 0.95
     assert list(figures["baselines"])[:2] == [TFIDF, TFIDF_CATEGORY]
     assert figures["baselines"][TFIDF]["accuracy"] < 0.7
-    assert f"Right more often than {TFIDF_CATEGORY} by +" in log.getvalue()
+    assert f"The model less {TFIDF_CATEGORY}: accuracy +" in log.getvalue()
 
     model = models.find("sentiment", config.models.sentiment, "regulars.yaml", dtype="float32")
     due = sentiment.requests(TaskContext(spark, config, Store(config.store), "run", DAY, used, model))
