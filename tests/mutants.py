@@ -62,6 +62,8 @@ TESTS = {
     "jobs/sample/opinions.py": ["jobs/sample/test_sample.py", "jobs/sample/test_sample_opinions.py"],
     "jobs/sample/": ["jobs/sample/test_sample.py", "jobs/sample/test_sample_opinions.py"],
     "lm/answers/": ["lm/answers/test_answer_writer.py"],
+    "lm/engine/attention.py": ["lm/engine/test_packed_engine.py"],
+    "lm/engine/prompt_cache.py": ["lm/engine/test_packed_engine.py"],
     "lm/engine/huggingface_model.py": ["lm/engine/test_huggingface_engine.py", "lm/checkpoint/test_checkpoint.py"],
     "lm/engine/top_k_sampling.py": ["lm/engine/test_sampling.py"],
     "lm/engine/token_count.py": ["lm/engine/test_sampling.py", "lm/engine/test_generation.py"],

@@ -80,7 +80,7 @@ class Buffers:
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._flat: dict[str, Tensor] = {}
-        self._dtype, self._device = dtype, device
+        self.dtype, self.device = dtype, device
 
     def get(self, name: str, *shape: int, dtype: torch.dtype | None = None, zero: bool = False) -> Tensor:
         """A tensor of this shape with arbitrary content; with `zero`, memory allocated by this call is zero."""
@@ -89,7 +89,7 @@ class Buffers:
         if flat is None or len(flat) < numbers:
             self._flat.pop(name, None)  # free before growing
             make = torch.zeros if zero else torch.empty
-            flat = make(numbers, dtype=dtype or self._dtype, device=self._device)
+            flat = make(numbers, dtype=dtype or self.dtype, device=self.device)
             self._flat[name] = flat
         return flat[:numbers].view(shape)
 

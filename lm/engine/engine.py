@@ -44,7 +44,7 @@ class Engine(Protocol):
 
 
 def load_engine(path: Path, *, dtype: str = "auto", threads: int | None = None, device: str = "auto") -> Engine:
-    """The engine of a causal model directory: lm.engine.gpt2 for GPT-2, transformers for other architectures.
+    """The engine of a causal model directory: lm.engine.gpt2 for GPT-2, transformers' code for other architectures.
 
     `dtype`, `threads` and `device` as in lm.engine.device. Raises CheckpointError when the model cannot be loaded.
     """

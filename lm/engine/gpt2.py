@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-QUERY_MULTIPLE = 8
-"""Attention queries are padded to a multiple of this many rows, because the result of other row counts depends on the
-alignment of memory.
-"""
+from lm.engine.attention import AttentionRule, Heads
 
 
 class Block(NamedTuple):
@@ -70,10 +67,15 @@ class GPT2:
         """The width of the MLPs' hidden layers."""
         return self.blocks[0].c_fc_bias.shape[0]
 
-    def attention_scale(self, layer: int) -> float:
-        """The factor of the products of queries and keys in a layer."""
-        scale = (self.n_embd // self.n_head) ** -0.5 if self.scale_attn_weights else 1.0
-        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+    @property
+    def heads(self) -> Heads:
+        """The attention heads of each layer."""
+        return Heads(self.n_head, self.n_head, self.n_embd // self.n_head)
+
+    def attention_rule(self, layer: int) -> AttentionRule:
+        """How a layer weighs keys."""
+        scale = self.heads.width**-0.5 if self.scale_attn_weights else 1.0
+        return AttentionRule(scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale)
 
 
 def layer_norm(model: GPT2, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -106,44 +108,6 @@ def queries(model: GPT2, block: Block, x: Tensor) -> Tensor:
     E = model.n_embd
     h = layer_norm(model, x, block.ln_1_weight, block.ln_1_bias)
     return torch.addmm(block.c_attn_bias[:E], h, block.c_attn_weight[:, :E])
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, **options: Any) -> Tensor:
-    """torch's fused attention (B, H, R, D), with results that do not depend on the batch.
-
-    Torch splits a single prompt with a single head over its threads and then rounds differently; a copy prevents that.
-    """
-    if len(q) * q.shape[1] == 1 and not q.is_cuda:
-        q, k, v = (t.expand(2, -1, -1, -1) for t in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, **options)[:1]
-    return F.scaled_dot_product_attention(q, k, v, **options)
-
-
-def attend_causally(model: GPT2, layer: int, qkv: Tensor) -> Tensor:
-    """Causal self-attention of B prompts of one length: (B, T, 3E) -> (B, T, E)."""
-    B, T, _ = qkv.shape
-    q, k, v = qkv.view(B, T, 3, model.n_head, -1).permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, D)
-    scale = model.attention_scale(layer)
-    out = attention(q, k, v, is_causal=True, scale=scale)  # (B, H, T, D)
-    return out.transpose(1, 2).reshape(B, T, -1)
-
-
-def by_heads(model: GPT2, kv: Tensor) -> Tensor:
-    """Split keys and values by heads: (B, T, 2E) -> (B, 2, H, T, D)."""
-    return kv.unflatten(2, (2, model.n_head, -1)).permute(0, 2, 3, 1, 4)
-
-
-def attend(model: GPT2, layer: int, q: Tensor, kv: Tensor, mask: Tensor) -> Tensor:
-    """Attention of R queries a prompt to S keys: q (B, R, E), kv (B, 2, H, S, D), mask (B, R, S) -> (B, R, E).
-
-    `mask` is added to the products: 0 where a query may attend, -inf elsewhere. R is a multiple of QUERY_MULTIPLE.
-    """
-    B, R, E = q.shape
-    k, v = kv.unbind(1)  # 2 x (B, H, S, D)
-    q = q.view(B, R, model.n_head, -1).transpose(1, 2)  # (B, H, R, D)
-    scale = model.attention_scale(layer)
-    out = attention(q, k, v, attn_mask=mask[:, None], scale=scale)  # (B, H, R, D)
-    return out.transpose(1, 2).reshape(B, R, E)
 
 
 def finish_block(model: GPT2, block: Block, x: Tensor, attended: Tensor, inner: Tensor, scratch: Tensor) -> Tensor:

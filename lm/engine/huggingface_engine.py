@@ -1,4 +1,4 @@
-"""The engine of any causal model of transformers: simple and exact; lm.engine.gpt2_engine is the fast one."""
+"""The engine of causal models of transformers that lm.engine.packed_engine cannot compute: simple and exact."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from torch import Tensor
 from lm.engine import token_count
 from lm.engine.huggingface_model import load_model
 from lm.engine.kv_tree import ROOT, Floats, Ints, KVTree, TokenRuns
+from lm.engine.packed_engine import UNBOUNDED, PackedEngine, packed_or_none
 
-UNBOUNDED = 1 << 20  # the context of models without position embeddings
 
+def load_huggingface_engine(path: Path, dtype: torch.dtype, device: torch.device) -> HuggingFaceEngine | PackedEngine:
+    """The engine of a causal model directory: the packed one where its architecture allows it.
 
-def load_huggingface_engine(path: Path, dtype: torch.dtype, device: torch.device) -> HuggingFaceEngine:
-    """The engine of a causal model directory of any architecture; raises CheckpointError as `load_model`."""
+    Raises CheckpointError as `load_model`.
+    """
     model = load_model(path, "causal", dtype="float32" if dtype == torch.float32 else "bfloat16", device=str(device))
-    return HuggingFaceEngine(model)
+    return packed_or_none(model) or HuggingFaceEngine(model)
 
 
 class HuggingFaceEngine:

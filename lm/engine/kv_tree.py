@@ -86,6 +86,13 @@ class KVTree:
         self._cut[prompt, slot] = cut
         return Placement(prompt, slot, depth, cut, slot[first + runs.length - 1], sees)
 
+    def depth_after_cut(self, start: int, stop: int, slots: int) -> Ints:
+        """Position of the first slots' rows behind the end of their prompt, for prompts start:stop: (prompts, slots).
+
+        Negative where the row follows a cut prompt.
+        """
+        return self._depth[start:stop, :slots] - self._cut[start:stop, :slots]
+
     def forget(self) -> None:
         """Free the slots of all rows: no later run continues one of them."""
         self.used[:] = 0

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lm.engine.attention import soft_capped
 from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, round_up
 from lm.engine.device import Buffers
 from lm.engine.kv_tree import Floats, Ints
@@ -25,10 +26,10 @@ LOGITS_AT_ONCE = 1 << 23
 
 
 class VocabularyHead:
-    """The output embeddings: weight (vocabulary, E)."""
+    """The output embeddings: weight (vocabulary, E). With a `softcap` a logit is softcap · tanh(product / softcap)."""
 
-    def __init__(self, weight: Tensor, buffers: Buffers) -> None:
-        self.weight, self.buffers = weight, buffers
+    def __init__(self, weight: Tensor, buffers: Buffers, softcap: float | None = None) -> None:
+        self.weight, self.buffers, self._softcap = weight, buffers, softcap
         self._is_exact = weight.dtype == torch.float32 and not weight.is_cuda
         other_chunk = len(weight) if weight.is_cuda else BFLOAT16_TOKENS_PER_CHUNK
         self._chunk = TOKENS_PER_CHUNK if self._is_exact else other_chunk
@@ -87,9 +88,9 @@ class VocabularyHead:
         return padded
 
     def _float32(self, logits: Tensor) -> Tensor:
-        if logits.dtype == torch.float32:
-            return logits
-        return self.buffers.get("float32", *logits.shape, dtype=torch.float32).copy_(logits)
+        if logits.dtype != torch.float32:
+            logits = self.buffers.get("float32", *logits.shape, dtype=torch.float32).copy_(logits)
+        return logits if self._softcap is None else soft_capped(logits, self._softcap)
 
     def _tiles(self, first: int, count: int, most: int) -> RowTiles:
         """Tiles of about `most` rows; fixed ones where the rounding of these tokens' products depends on the rows."""
