@@ -29,6 +29,8 @@ END_OF_TEXT = "<|endoftext|>"
 """GPT-2's only special token."""
 
 Size = Annotated[int, Field(ge=1, lt=1 << 31)] | None
+#: Characters of which many vocabularies lack some.
+_PROBE = "a 7\n汉å😀"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -239,6 +241,13 @@ def load_tokenizer(path: Path) -> Tokenizer:
             single=[*before, "$A", *after],
             special_tokens=[(name, tokenizer.token_to_id(name)) for name in {*before, *after}],
         )
+    try:
+        tokenizer.encode(_PROBE)
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise CheckpointError(
+            f"{path / 'tokenizer.json'}: it cannot encode every text ({type(error).__name__}), for example because it "
+            "names no unknown token: use the model's published tokenizer"
+        ) from error
     return tokenizer
 
 

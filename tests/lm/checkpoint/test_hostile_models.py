@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from lm.checkpoint.checkpoint import CheckpointError, load_tokenizer, weight_files
 from lm.checkpoint.fingerprint import model_fingerprint
@@ -153,6 +155,12 @@ def test_a_broken_normalizer_is_named(model):
         edit(model / "tokenizer.json", normalizer=normalizer)
         with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
             load_tokenizer(model)
+
+
+def test_a_tokenizer_without_an_unknown_token_is_refused(model):
+    Tokenizer(WordLevel({"a": 0, "b": 1})).save(str(model / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: it cannot encode every text.*unknown token"):
+        load_tokenizer(model)
 
 
 def test_the_growth_of_ordinary_normalizers():
