@@ -226,12 +226,11 @@ class _Arrangement:
         last = np.minimum(size, self.window) - 1
         known = self.known.complete[:, ALL] | (last < self.known.decided[:, ALL])
         self._end(np.flatnonzero(~known & (size > 0)), ALL)
-        best = self.known.score[:, :1]
-        worst = self.known.score[np.arange(len(size)), np.maximum(last, 0)][:, None]
+        best = np.where(size > 0, self.known.score[:, 0], 0)[:, None]
+        worst = np.where(size > 0, self.known.score[np.arange(len(size)), np.maximum(last, 0)], 0)[:, None]
         scores = np.where(self.known.exists, self.known.score, worst)
-        has_range = (best > worst) & (size > 0)[:, None]
-        width = np.where(has_range, best - worst, 1)
-        return np.where(has_range, (scores - np.where(has_range, worst, 0)) / width, 1.0)
+        width = best - worst
+        return np.where(width > 0, (scores - worst) / np.where(width > 0, width, 1), 1.0)
 
     def _take(self, rank: int, requests: Ints, needed: Bools) -> None:
         """List the chosen candidates, count them for caps and constraints, and note the rules."""
