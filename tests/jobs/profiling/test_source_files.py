@@ -106,3 +106,12 @@ def test_huge_values_are_read(write: Callable[[Path], Path], tmp_path: Path) -> 
     (found,) = read_files([write(tmp_path)], tmp_path / "converted")
     assert found.rows == 1
     guess_tables([found])
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_file_of_forty_columns_is_not_too_wide(tmp_path: Path, separator: str) -> None:
+    file = tmp_path / "orders.csv"
+    rows = [[f"column_{n}" for n in range(40)], *([f"{row}.{n}" for n in range(40)] for row in range(30))]
+    file.write_text("\n".join(separator.join(row) for row in rows))
+    (found,) = read_files([file], tmp_path / "converted")
+    assert len(found.columns) == 40

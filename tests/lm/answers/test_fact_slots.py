@@ -78,6 +78,13 @@ def test_what_the_prompt_lacks_is_not_learned(tokenizer):
     assert learnable_target("We need 9 days.", slots, words) is None
 
 
+def test_a_name_that_becomes_plain_words_loses_its_quotation_marks():
+    _, slots = fill_slots([PromptPart("Open it.", "a")])
+    words = frozenset({"please", "open", "live", "chat", "today"})
+    pieces = learnable_target("Please open “Live Chat” today.", slots, words)
+    assert "".join(pieces) == "Please open live chat today."
+
+
 def test_what_was_redacted_is_not_learned():
     _, slots = fill_slots([PromptPart("Open it.", "a"), PromptPart("Where is A[NUMBER]?", "q")])
     assert "[NUMBER]" in slots.tokens

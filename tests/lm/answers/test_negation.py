@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lm.answers.negation import contradictions
+from lm.answers.negation import _stem, contradictions
 
 ARTICLE = (
     "You can return unused items within 30 days. Opened cosmetics cannot be returned. There is no fee above 20."
@@ -59,3 +59,10 @@ def test_what_the_article_says_is_no_contradiction(answer):
 def test_the_clause_is_named():
     answer = "We help you; you can not return unused items within 30 days, but thank you for asking."
     assert contradictions(answer, ARTICLE) == ["you can not return unused items within 30 days"]
+
+
+def test_the_forms_of_a_word_have_one_stem_and_other_words_have_others():
+    forms = [["ship", "ships", "shipped", "shipping"], ["return", "returns", "returned"], ["use", "used", "using"]]
+    stems = [{_stem(word) for word in of} for of in forms]
+    assert [len(of) for of in stems] == [1, 1, 1]
+    assert len({_stem(word) for word in ("order", "ordeal", "orde", "cost", "cosy", "stay", "stap")}) == 7

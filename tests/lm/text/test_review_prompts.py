@@ -44,6 +44,14 @@ def test_long_reviews_keep_head_and_tail(middle):
     assert text.endswith("so lovely shampoo")
 
 
+@pytest.mark.parametrize("words", range(30, 60, 5))
+def test_a_shortened_review_ends_as_its_text_does(words):
+    # 12 tokens look at 8 * 12 characters at each end; these texts have 90 to 180 characters.
+    ids, shortened = ENCODER.encode_reviews(["so " * words + "lovely shampoo"], 12)[0]
+    assert shortened
+    assert TOKENIZER.decode(ids[:-1]).endswith(" shampoo")
+
+
 def test_reviews_are_redacted_at_both_ends():
     ids, _ = ENCODER.encode_reviews(["a.b@example.com " + "so " * 5000 + "07911 123456"], 64)[0]
     text = TOKENIZER.decode(ids)
