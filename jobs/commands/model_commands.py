@@ -91,6 +91,9 @@ def train(
 
 
 def evaluate(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="With --sheet: the file; default: sheet.html.")
+    ] = None,
     run_date: Annotated[
         str | None, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date (time-split).")
     ] = None,
@@ -99,6 +102,10 @@ def evaluate(
     protocol: ProtocolOption = Protocol.TIME_SPLIT,
     as_of: AsOf = None,
     loyalty: Annotated[bool, typer.Option("--loyalty", help="Compare treated and control customers up to it.")] = False,
+    sheet: Annotated[
+        bool,
+        typer.Option("--sheet", help="Write 60 histories and lists as a page for a person to mark, and judge nothing."),
+    ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", help="With --task sentiment: draw the reliability as an SVG here.")
@@ -109,8 +116,15 @@ def evaluate(
     """Judge the lists by what customers bought next, or the sentiment model by its reviews, beside plain baselines."""
     if task not in JUDGED:
         raise UsageError(f"--task is '{task}': it must be {' or '.join(JUDGED)}")
+    if file is not None and not sheet:
+        raise UsageError(f"'{file}' is a file without an option: --sheet, --json and --picture write files")
     settings = load_config(config, overrides)
-    if task == "sentiment":
+    if sheet:
+        from jobs.report.sheet import write_sheet
+
+        chosen = None if run_date is None else parsed_date("--run-date", run_date)
+        write_sheet(session("evaluate", settings), settings, chosen, console, file or Path("sheet.html"))
+    elif task == "sentiment":
         from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 
         if run_date is not None and as_of is not None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from jobs.pictures import charts
 from jobs.report.facts import Day, InputAge, ListedItem, NightFacts
+from jobs.report.html import environment, style
 
 HEADLINES = {"published": "PUBLISHED", "carried": "PUBLISHED IN PART", "kept": "KEPT YESTERDAY", "failed": "FAILED"}
 _MARKS = {"published": "■", "carried": "◪", "failed": "✗", "missing": "·"}
@@ -33,7 +31,7 @@ def render(facts: NightFacts, timezone: str) -> str:
         f=facts,
         headline=HEADLINES[facts.outcome],
         summary=summary(facts),
-        css=_css(),
+        css=style(),
         cards=_cards(facts),
         marks=_MARKS,
         outcomes=list(dict.fromkeys(name for one in facts.inputs for name in one.outcomes)),
@@ -86,8 +84,7 @@ def _template(timezone: str) -> Any:
     def moment(at: datetime) -> str:
         return f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S} {timezone}"
 
-    here = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    pages = environment()
     filters: dict[str, Callable[[Any], Any]] = {
         "share": lambda value: f"{value:.1%}" if 0 < value < 0.1 else f"{value:.0%}",
         "count": lambda value: f"{value:,}",
@@ -96,17 +93,9 @@ def _template(timezone: str) -> Any:
         "moment": moment,
         "entered": _entered,
     }
-    environment.filters |= filters
-    environment.tests["old"] = is_old
-    return environment.get_template("page.html.jinja")
-
-
-@cache
-def _css() -> str:
-    dark = ";".join(f"--c{n}:{color}" for n, color in enumerate(charts.DARK))
-    light = ";".join(f"--c{n}:{color}" for n, color in enumerate(charts.LIGHT))
-    style = (Path(__file__).parent / "style.css").read_text(encoding="utf-8").replace("DARK", dark)
-    return f":root{{{light}}}\n{style}{charts.CSS}"
+    pages.filters |= filters
+    pages.tests["old"] = is_old
+    return pages.get_template("page.html.jinja")
 
 
 def _entered(items: list[ListedItem]) -> list[ListedItem]:
