@@ -115,7 +115,8 @@ def run_night(
             with stages.stage("report"):
                 report.look(inputs.used, reviews, outputs.get("sentiments"))
         with stages.stage("publishing"):
-            staged = stage_tables(spark, store, night.run_id, run_date, outputs)
+            per_file = config.publish.rows_per_file
+            staged = stage_tables(spark, store, night.run_id, run_date, outputs, per_file)
         with stages.stage("exchange of folders"):
             staged |= stage_tables(spark, store, night.run_id, run_date, {"runs": run_row(spark, night)})
             night.rows = publish_staged(spark, store, night.run_id, staged)

@@ -69,7 +69,10 @@ def publish(store: Store, day: date, run_id: str, users: Iterable[str] = USERS) 
     swaps = []
     for name, rows in tables(day, users).items():
         (staging / name).mkdir(parents=True)
-        pq.write_table(rows, staging / name / "part-00000.parquet", compression="zstd")
+        half = len(rows) // 2
+        several = {f"part-00000-{run_id}": rows.slice(0, half), f"part-00001-{run_id}": rows.slice(half)}
+        for part, of_part in (several if name == "recommendations" else {"part-00000": rows}).items():
+            pq.write_table(of_part, staging / name / f"{part}.parquet", compression="zstd")
         swaps.append(date_swap.prepare_swap(NO_SPARK, store, str(staging / name), store.date_folder(name, day)))
     number = date_swap.next_publish(NO_SPARK, store)
     date_swap.commit(NO_SPARK, store, Intent(run_id, swaps, number=number))
@@ -117,19 +120,19 @@ def search(root: Path, texts: Iterable[str]) -> list[str]:
 
 
 def rows_of_others(store: Store) -> dict[str, list[dict[str, Any]]]:
-    """The rows of every published file and wave that are not of the erased customers."""
+    """By folder, the rows of every published date and wave that are not of the erased customers."""
     hashes = [keyed_hash(KEY, user) for user in GONE]
     own = {hash_of(prompt_of(GONE[1])), "lost"}
-    found = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(Path(store.root).rglob("*.parquet")):
         if path.relative_to(store.root).parts[0] in ("tables", "ledger", "trash"):
             rows = pq.read_table(path, partitioning=None).to_pylist()
             is_wave = "ledger" in path.parts
-            found[str(path.relative_to(store.root))] = [
+            found.setdefault(str(path.parent.relative_to(store.root)), []).extend(
                 row
                 for row in rows
                 if row.get("user_id") not in GONE
                 and row.get("user_hash") not in hashes
                 and not (is_wave and row["prompt_hash"] in own)
-            ]
+            )
     return found

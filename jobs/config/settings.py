@@ -163,6 +163,10 @@ class PublishSettings(Section):
     """How dates are published."""
 
     keep_publishes: int = Field(default=30, ge=0, description="number of publishes that `regulars rollback` can undo")
+    rows_per_file: PositiveInt = Field(
+        default=500_000,
+        description="a table's date with more rows is several files of about this many, each written by its own task",
+    )
     at_deadline: Literal["carry", "keep"] = Field(
         default="carry",
         description="when --deadline passes: carry publishes, and customers without a new list keep their last one; "

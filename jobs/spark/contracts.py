@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
@@ -55,14 +55,15 @@ def enforce(df: DataFrame, contract: Contract) -> DataFrame:
     return df.select(*selected, *(F.col(f"`{name.replace('`', '``')}`") for name in further))
 
 
-def mark_repeated_keys(df: DataFrame, contract: Contract) -> DataFrame:
+def mark_repeated_keys(df: DataFrame, contract: Contract, also_by: Sequence[str] = ()) -> DataFrame:
     """Add a column that is true in every row whose key an earlier row has; `violation_counts` counts it.
 
-    On rows in one partition, sorted by key, this adds neither a shuffle nor a sort.
+    Equal keys have equal values in the columns `also_by`. This adds neither a shuffle nor a sort to rows that are in
+    one partition or partitioned by `also_by`, and sorted by `also_by` and key.
     """
     if not contract.key:
         return df.withColumn(_REPEATED, F.lit(False))
-    key = [F.col(f"`{name}`") for name in contract.key]
+    key = [F.col(f"`{name}`") for name in (*also_by, *contract.key)]
     return df.withColumn(_REPEATED, F.row_number().over(Window.partitionBy(*key).orderBy(*key)) > 1)
 
 

@@ -59,14 +59,15 @@ def fetch_folder(spark: SparkSession, uri: str) -> Path:
     names = [name for name in files.listdir(spark, uri) if files.is_file(spark, f"{uri}/{name}")]
     if not names:
         raise FileNotFoundError(f"{uri}: no such folder, or an empty one")
-    state = [
-        (name, files.file_size(spark, f"{uri}/{name}"), files.modified_at(spark, f"{uri}/{name}")) for name in names
-    ]
+    paths = [f"{uri}/{name}" for name in names]
+    sizes = files.each(lambda path: files.file_size(spark, path), paths)
+    times = files.each(lambda path: files.modified_at(spark, path), paths)
+    state = list(zip(names, sizes, times, strict=True))
     version = hashlib.sha256(repr((uri, state)).encode()).hexdigest()[:16]
     copy = session_folder(f"fetched/{version}")
     if not copy.exists():
         writing = copy.with_suffix(".writing")
-        files.copy_here(spark, [f"{uri}/{name}" for name in names], writing)
+        files.copy_here(spark, paths, writing)
         writing.rename(copy)
     return copy
 

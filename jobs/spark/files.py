@@ -15,16 +15,21 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
+Found = TypeVar("Found")
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+#: Files that one call opens at the same time.
+_PARALLEL_FILES = 16
 
 
 def local(path: str) -> Path | None:
@@ -43,6 +48,14 @@ def uri(path: str) -> str:
 def for_reading(path: str) -> str:
     """Return the URI with `[`, `{`, `*` and `?` escaped, because Spark's readers expand globs."""
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", uri(path))
+
+
+def each(work: Callable[[str], Found], paths: Sequence[str]) -> list[Found]:
+    """Do the work for each path, several at a time, and return the results in the order of the paths."""
+    if len(paths) < 2:
+        return [work(path) for path in paths]
+    with ThreadPoolExecutor(min(_PARALLEL_FILES, len(paths))) as pool:
+        return list(pool.map(work, paths))
 
 
 def exists(spark: SparkSession, path: str) -> bool:
@@ -273,8 +286,7 @@ def touch(spark: SparkSession, path: str, at: float) -> None:
 def sync(folder: str) -> None:
     """Flush a local folder's files to disk (fsync). Does nothing elsewhere, where closing a file flushes it."""
     if here := local(folder):
-        for file in sorted(here.iterdir()):
-            _fsync(file)
+        each(lambda name: _fsync(here / name), [file.name for file in sorted(here.iterdir())])
         _fsync(here)
 
 

@@ -6,6 +6,7 @@ Footers are read by Parquet's Java reader, which works on every file system that
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from jobs.spark import files
+
+_PART = re.compile(r"part-[0-9]{5}(-.+)?\.parquet")
 
 
 class UnreadableParquet(Exception):
@@ -36,15 +39,16 @@ class Footer:
 def one_sorted_partition(frame: DataFrame, by: Sequence[str]) -> DataFrame:
     """Sort all rows into one partition, so the written bytes do not depend on the input's partitioning.
 
-    One task sorts and spills to disk. Several tasks would be faster, but their boundaries would depend on sampling.
+    One task sorts and spills to disk; `key_ranges.sorted_ranges` is for frames that are too large for one task.
     """
     return frame.repartition(1).sortWithinPartitions(*(f"`{name}`" for name in by))
 
 
-def write(spark: SparkSession, frame: DataFrame, folder: str) -> list[Footer]:
+def write(spark: SparkSession, frame: DataFrame, folder: str, *, version: str = "") -> list[Footer]:
     """Write each partition, in order, to `folder`/part-00000.parquet, part-00001.parquet...; return the footers.
 
-    An empty frame gives one file without rows, which keeps the schema. Raises UnreadableParquet as `footers` does.
+    Several files have `version` in their names, one file has not. An empty frame gives one file without rows, which
+    keeps the schema. Raises UnreadableParquet as `footers` does.
     """
     scratch = f"{folder}.writing"
     files.delete(spark, scratch)
@@ -52,14 +56,20 @@ def write(spark: SparkSession, frame: DataFrame, folder: str) -> list[Footer]:
     parts = [name for name in files.listdir(spark, scratch) if name.endswith(".parquet")]
     files.mkdirs(spark, folder)
     for number, name in enumerate(parts):
-        files.rename(spark, f"{scratch}/{name}", f"{folder}/{part_name(number)}")
+        target = part_name(number, version if len(parts) > 1 else "")
+        files.rename(spark, f"{scratch}/{name}", f"{folder}/{target}")
     files.delete(spark, scratch)
     return footers(spark, folder)
 
 
-def part_name(number: int) -> str:
+def part_name(number: int, version: str = "") -> str:
     """Return the name of the file that holds the partition of this number."""
-    return f"part-{number:05d}.parquet"
+    return f"part-{number:05d}{version and f'-{version}'}.parquet"
+
+
+def parts(spark: SparkSession, folder: str) -> list[str]:
+    """Return the names of the files that `write` wrote, in order; foreign files of the folder are left out."""
+    return [name for name in files.listdir(spark, folder) if _PART.fullmatch(name)]
 
 
 def _all_optional(frame: DataFrame) -> DataFrame:
@@ -74,7 +84,7 @@ def _all_optional(frame: DataFrame) -> DataFrame:
 def footers(spark: SparkSession, folder: str) -> list[Footer]:
     """Read the footer of every Parquet file in a folder. Raises UnreadableParquet for a damaged file."""
     names = [name for name in files.listdir(spark, folder) if name.endswith(".parquet")]
-    return [_footer(spark, f"{folder}/{name}") for name in names]
+    return files.each(lambda name: _footer(spark, f"{folder}/{name}"), names)
 
 
 def small_rows(spark: SparkSession, folder: str) -> list[dict[str, Any]]:

@@ -54,7 +54,8 @@ _finished: list[Intent] = []
 def prepare_swap(spark: SparkSession, store: Store, staged: str, target: str) -> FolderSwap:
     """Flush a checked staged folder to disk and describe its swap with `target`."""
     files.sync(staged)
-    contents = {name: files.sha256(spark, f"{staged}/{name}") for name in files.listdir(spark, staged)}
+    names = files.listdir(spark, staged)
+    contents = dict(zip(names, _digests(spark, staged, names), strict=True))
     return FolderSwap(_relative(store, staged), _relative(store, target), files.exists(spark, target), contents)
 
 
@@ -187,9 +188,14 @@ def _close(spark: SparkSession, store: Store, intent: Intent) -> None:
 
 def _has_contents(spark: SparkSession, folder: str, swap: FolderSwap) -> bool:
     """Return whether a folder holds exactly the staged files, compared by hash."""
-    if files.listdir(spark, folder) != sorted(swap.contents):
+    names = sorted(swap.contents)
+    if files.listdir(spark, folder) != names:
         return False
-    return all(files.sha256(spark, f"{folder}/{name}") == digest for name, digest in swap.contents.items())
+    return _digests(spark, folder, names) == [swap.contents[name] for name in names]
+
+
+def _digests(spark: SparkSession, folder: str, names: Sequence[str]) -> list[str]:
+    return files.each(lambda name: files.sha256(spark, f"{folder}/{name}"), names)
 
 
 def _read(spark: SparkSession, store: Store, path: str) -> Intent:

@@ -11,10 +11,11 @@ After a crash, a rollback or an outage, `update_delta_tables` compares these ver
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
+from pyarrow.fs import FileSystem
 from pyspark.sql import SparkSession
 
 from jobs.config.settings import PublishSettings
@@ -73,10 +75,12 @@ def update_delta_tables(spark: SparkSession, store: Store, delta: DeltaTables) -
             dates = published_dates(spark, store, name)
             for day in dates:
                 folder = store.date_folder(name, day)
-                part = parquet.part_name(0)  # each published date is one file; other files are not ours
-                stamp = round(files.modified_at(spark, f"{folder}/{part}") * 1000)
+                parts = [f"{folder}/{part}" for part in parquet.parts(spark, folder)]
+                if not parts:
+                    raise FileNotFoundError(f"{folder}: no Parquet file")
+                stamp = round(max(files.each(partial(files.modified_at, spark), parts)) * 1000)
                 if known is None or known.transaction_version(_app(day)) != stamp:
-                    _replace(delta, name, day, f"{folder}/{part}", stamp)
+                    _replace(delta, name, day, parts, stamp)
                     done.append(f"{name}/{day}")
             for day in sorted(_days(known) - set(dates)):
                 assert known is not None, "no table has no dates"
@@ -109,10 +113,10 @@ def forget_delta_history(delta: DeltaTables, store: Store) -> None:
             table.alter.set_table_properties({_LOG_RETENTION: "interval 30 days"})  # Delta's default
 
 
-def _replace(delta: DeltaTables, name: str, day: date, file: str, stamp: int) -> None:
-    """Replace the rows of one date with the rows of one file, in one commit."""
-    here = files.local(file)
-    source = ds.dataset(file if here is None else here, format="parquet")
+def _replace(delta: DeltaTables, name: str, day: date, parts: Sequence[str], stamp: int) -> None:
+    """Replace the rows of one date with the rows of these files, in one commit."""
+    found = [FileSystem.from_uri(files.uri(part)) for part in parts]
+    source = ds.dataset([path for _, path in found], filesystem=found[0][0], format="parquet")
     columns: dict[str, Any] = {column: ds.field(column) for column in source.schema.names}
     rows = source.scanner(columns | {"run_date": pc.scalar(pa.scalar(day, pa.date32()))}).to_reader()
     write_deltalake(

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from jobs.spark import files
+from jobs.spark import files, parquet
 from jobs.spark.fault_points import point
 from jobs.store import filtered_parquet
 from jobs.store.byte_scan import Needles, count_in_table
@@ -185,12 +185,22 @@ def _swaps(
             continue
         relative = folder.removeprefix(f"{store.root}/")
         staged = f"{store.staging(run_id)}/{relative}"
-        for name in names:
-            filtered_parquet.write_without(spark, f"{folder}/{name}", f"{staged}/{name}", unwanted)
+        for number, name in enumerate(names):
+            target = _new_name(relative, name, number, run_id) if len(names) > 1 else name
+            filtered_parquet.write_without(spark, f"{folder}/{name}", f"{staged}/{target}", unwanted)
         point("rows-removed")
         swap = prepare_swap(spark, store, staged, folder)
         done.written |= {f"{relative}/{name}": digest for name, digest in swap.contents.items()}
         yield swap
+
+
+def _new_name(folder: str, name: str, number: int, run_id: str) -> str:
+    """Return the new name of one of several files.
+
+    A reader of a date who listed the old files gets an error, never files of two versions. Nobody reads the ledger
+    meanwhile, and its names say which keys a file has.
+    """
+    return parquet.part_name(number, run_id) if folder.startswith("tables/") else name
 
 
 def _commit(spark: SparkSession, store: Store, run_id: str, swaps: Sequence[FolderSwap]) -> None:

@@ -24,12 +24,15 @@ from jobs.spark.contracts import (
     violation_counts,
 )
 from jobs.spark.fault_points import point
+from jobs.spark.key_ranges import RANGE, range_count, sorted_ranges
 from jobs.store.date_swap import FolderSwap, Intent, closed_intents, commit, next_publish, prepare_swap, recover_intents
 from jobs.store.scratch import delete_dead_scratch
 from jobs.store.store import Store
 from schemas import contract
 
-#: Number of tables staged in parallel: one task sorts each table, so a single one leaves cores idle.
+#: Most rows of one file, about, unless `publish.rows_per_file` says otherwise.
+ROWS_PER_FILE = 500_000
+#: Number of tables staged in parallel: one task sorts each small table, so a single one leaves cores idle.
 _PARALLEL_TABLES = 4
 
 
@@ -42,26 +45,38 @@ class StagedTable:
 
 
 def publish(
-    spark: SparkSession, store: Store, run_id: str, run_date: date, tables: Mapping[str, DataFrame]
+    spark: SparkSession,
+    store: Store,
+    run_id: str,
+    run_date: date,
+    tables: Mapping[str, DataFrame],
+    rows_per_file: int = ROWS_PER_FILE,
 ) -> dict[str, int]:
     """Replace `run_date` in every given table, all or none, and return the number of rows by table.
 
     This is `stage_tables`, then `publish_staged`.
     """
-    return publish_staged(spark, store, run_id, stage_tables(spark, store, run_id, run_date, tables))
+    return publish_staged(spark, store, run_id, stage_tables(spark, store, run_id, run_date, tables, rows_per_file))
 
 
 def stage_tables(
-    spark: SparkSession, store: Store, run_id: str, run_date: date, tables: Mapping[str, DataFrame]
+    spark: SparkSession,
+    store: Store,
+    run_id: str,
+    run_date: date,
+    tables: Mapping[str, DataFrame],
+    rows_per_file: int = ROWS_PER_FILE,
 ) -> dict[str, StagedTable]:
     """Write the tables of `run_date` to staging and check them.
 
-    Each frame is computed once. Rows are sorted by key, so equal data gives equal bytes under any partitioning. An
-    empty frame gives a file without rows. Raises ContractError or UnreadableParquet before readers see a change.
+    A table of at most `rows_per_file` rows is one file and its frame is computed once. A larger table is several files
+    of about that many rows, by ranges of the key; its frame should lie in files, because it is read once more for its
+    keys. Rows are sorted by key, so equal data gives equal bytes under any partitioning. An empty frame gives a file
+    without rows. Raises ContractError or UnreadableParquet before readers see a change.
     """
 
     def stage(one: tuple[str, DataFrame]) -> StagedTable:
-        return _stage(spark, store, run_id, run_date, *one)
+        return _stage(spark, store, run_id, run_date, *one, rows_per_file)
 
     with ThreadPoolExecutor(_PARALLEL_TABLES) as pool:
         return dict(zip(tables, pool.map(stage, tables.items()), strict=True))
@@ -116,18 +131,33 @@ def leftover_folders(spark: SparkSession, store: Store, keep_publishes: int) -> 
     ]
 
 
-def _stage(spark: SparkSession, store: Store, run_id: str, run_date: date, table: str, frame: DataFrame) -> StagedTable:
+def _stage(
+    spark: SparkSession,
+    store: Store,
+    run_id: str,
+    run_date: date,
+    table: str,
+    frame: DataFrame,
+    rows_per_file: int,
+) -> StagedTable:
     """Write and check one table in staging.
 
-    One pass computes the frame, sorts the rows, counts contract violations and writes the file. Each date is one file
-    with a fixed name: a reader lists a folder before it opens the files, so it could mix two versions of several
-    files, or miss a renamed one.
+    One pass computes the frame, sorts the rows, counts contract violations and writes the files. A reader lists a
+    folder before it opens the files. A single file has a fixed name, so the reader finds the old one or the new one.
+    Several files have the run's id in their names: a reader who listed the old ones finds them gone, and gets an error
+    instead of files of two versions.
     """
     agreed = contract(table)
     folder = f"{store.staging(run_id)}/{table}/run_date={run_date.isoformat()}"
-    rows = mark_repeated_keys(parquet.one_sorted_partition(enforce(frame, agreed), agreed.sort_columns), agreed)
+    rows, by = enforce(frame, agreed), agreed.sort_columns
+    ranges = range_count(rows, rows_per_file)
+    if ranges == 1:
+        rows = mark_repeated_keys(parquet.one_sorted_partition(rows, by), agreed)
+    else:
+        rows = mark_repeated_keys(sorted_ranges(rows, by, ranges, rows_per_file), agreed, also_by=[RANGE])
     checks = Observation()
-    written = parquet.write(spark, drop_marks(rows.observe(checks, *violation_counts(agreed))), folder)
+    checked = drop_marks(rows.observe(checks, *violation_counts(agreed))).drop(RANGE)
+    written = parquet.write(spark, checked, folder, version=run_id)
     count = sum(footer.rows for footer in written)
     # Spark returns no observation for a frame without rows.
     expected = refuse_violations(agreed, checks.get) if count else 0

@@ -1,6 +1,7 @@
 """The layout of a store. Readers list only `tables/`, so unfinished files never lie below it.
 
-<store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    published tables: one file per date
+<store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    published tables: one file per date, or
+        tables/<table>/run_date=.../part-00000-<run_id>.parquet  several files of a date with many rows
         ledger/<task>/wave=<number>-<run_id>/part-00000.parquet  the model's answers so far
         staging/<run_id>/  work/<run_id>/                        temporary folders of a run, deleted once it published
         trash/<run_id>/                                          the folders that the run replaced, for rollback

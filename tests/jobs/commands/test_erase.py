@@ -75,6 +75,7 @@ def erased(store: Store, tmp_path: Path, config: Config | None = None, *, dry_ru
 
 def test_no_byte_of_the_customers_is_left_and_every_other_row_is(store: Store, tmp_path: Path) -> None:
     others = rows_of_others(store)
+    listed = {path.name for path in Path(store.date_folder("recommendations", DAY)).iterdir()}
     pseudonyms = [keyed_hash(KEY, user) for user in GONE]
     assert len(search(Path(store.root), [*GONE, PHRASE, *pseudonyms])) > 20
     receipt = erased(store, tmp_path)
@@ -97,6 +98,10 @@ def test_no_byte_of_the_customers_is_left_and_every_other_row_is(store: Store, t
     assert json.loads(path.read_text()) == receipt
     assert all(len(digest) == 64 for digest in receipt["files"].values())
     assert not list(Path(store.root, "staging").iterdir())
+    # A reader of several files never mixes old and new ones.
+    renamed = {path.name for path in Path(store.date_folder("recommendations", DAY)).iterdir()}
+    assert len(renamed) == len(listed) == 2
+    assert not renamed & listed
     # Again there is nothing to do.
     assert erased(store, tmp_path)["rows"] == {}
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from moto.server import ThreadedMotoServer
@@ -107,6 +108,18 @@ def test_a_date_is_replaced_in_one_version(store: Store, lake: DeltaTables) -> N
     assert (version(lake), read(lake)) == (before + 3, [])
     assert update_delta_tables(NO_SPARK, store, lake) == []
     assert vacuum_delta_tables(lake, store, dry_run=True) == 0  # of replaced files none is a week old
+
+
+def test_a_date_of_several_files_is_one_version(store: Store, lake: DeltaTables) -> None:
+    put(store, DAY, lists=5)
+    (single,) = Path(store.date_folder("recommendations", DAY)).iterdir()
+    rows = pq.read_table(single, partitioning=None)
+    pq.write_table(rows.slice(0, 2), single.with_name("part-00000-run.parquet"))
+    pq.write_table(rows.slice(2), single.with_name("part-00001-run.parquet"))
+    single.unlink()
+    update_delta_tables(NO_SPARK, store, lake)
+    assert (version(lake), read(lake)) == (0, [(DAY, 5, 15)])
+    assert update_delta_tables(NO_SPARK, store, lake) == []
 
 
 def test_foreign_files_among_the_tables_are_passed_over(store: Store, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ from tests.jobs.spark.test_files import NO_SPARK
 from tests.rows import frame
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import DataFrame, SparkSession
 
 DAY = date(2026, 3, 1)
@@ -42,6 +44,10 @@ def lists(spark: SparkSession, customers: int, **values: Any) -> DataFrame:
 def digests(store: Store) -> dict[str, str]:
     parts = sorted(Path(store.root).rglob("*.parquet"))
     return {str(p.relative_to(store.root)): sha256(p.read_bytes()).hexdigest() for p in parts}
+
+
+def duckdb_files(parts: list[str]) -> list[Any]:
+    return duckdb.sql(f"FROM read_parquet({parts})").fetchall()
 
 
 def test_every_reader_reads_every_date(spark: SparkSession, store: Store) -> None:
@@ -95,6 +101,43 @@ def test_rows_are_sorted_by_key(spark: SparkSession, store: Store) -> None:
     (part,) = Path(store.date_folder("recommendations", DAY)).iterdir()
     keys = [(row["user_id"], row["rank"]) for row in pq.read_table(part).to_pylist()]
     assert keys == [(f"u{n:03d}", rank) for n in range(9) for rank in (1, 2, 3)]
+
+
+def test_a_large_date_is_several_sorted_files_of_the_run(spark: SparkSession, store: Store) -> None:
+    """Their rows and ranges do not depend on how the frame was partitioned; equal keys lie in one file."""
+    folder, read = Path(store.date_folder("recommendations", DAY)), []
+    rows = lists(spark, 200)
+    for run, frame_of_run in (("one", rows), ("two", rows.repartition(7).orderBy(F.rand(1)))):
+        publish(spark, store, run, DAY, {"recommendations": frame_of_run}, rows_per_file=100)
+        parts = sorted(folder.iterdir())
+        assert [part.name for part in parts] == [f"part-{n:05d}-{run}.parquet" for n in range(6)]
+        read.append([pq.read_table(part, partitioning=None).to_pylist() for part in parts])
+    assert read[0] == read[1]
+    keys = [[(row["user_id"], row["rank"]) for row in part] for part in read[0]]
+    assert all(20 < len(part) < 250 for part in keys), [len(part) for part in keys]
+    assert [key for part in keys for key in part] == [(f"u{n:03d}", rank) for n in range(200) for rank in (1, 2, 3)]
+    publish(spark, store, "three", DAY, {"recommendations": lists(spark, 4)}, rows_per_file=100)
+    assert [part.name for part in folder.iterdir()] == ["part-00000.parquet"]
+
+
+def test_repeated_keys_of_a_large_date_are_refused(spark: SparkSession, store: Store) -> None:
+    rows = lists(spark, 100)
+    repeated = rows.unionByName(rows.where("user_id = 'u042' AND rank = 2"))
+    with pytest.raises(ContractError, match=r"key \(user_id, rank\) is repeated: 1 rows"):
+        publish(spark, store, "one", DAY, {"recommendations": repeated}, rows_per_file=50)
+
+
+@pytest.mark.parametrize("read", [lambda parts: [pq.read_table(part) for part in parts], duckdb_files])
+def test_a_reader_of_replaced_files_gets_an_error(
+    spark: SparkSession, store: Store, read: Callable[[list[str]], object]
+) -> None:
+    """A reader listed several files before they were replaced, and opens them afterwards."""
+    folder = Path(store.date_folder("recommendations", DAY))
+    publish(spark, store, "one", DAY, {"recommendations": lists(spark, 40)}, rows_per_file=50)
+    listed = sorted(map(str, folder.iterdir()))
+    publish(spark, store, "two", DAY, {"recommendations": lists(spark, 41)}, rows_per_file=50)
+    with pytest.raises((FileNotFoundError, duckdb.IOException)):
+        read(listed)
 
 
 def test_an_empty_date_replaces_its_old_rows(spark: SparkSession, store: Store) -> None:
