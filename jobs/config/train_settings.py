@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from jobs.config.strict_model import PositiveInt, Section, Share
 
+#: The rate and warm-up of a training that starts from `init`: those of fine-tuning with AdamW in the literature.
+PRETRAINED_RATE = 3e-4
+PRETRAINED_WARMUP = 100
+
 
 class TrainSection(Section):
     """The keys that all trainings share: GPT-2's shape and the optimiser."""
@@ -22,18 +26,44 @@ class TrainSection(Section):
         default=4000, ge=300, description="size of the tokenizer that is trained on the shop's text"
     )
     max_tokens: int = Field(default=256, ge=16, description="longest training sequence, in tokens")
+    lora_rank: int = Field(
+        default=0,
+        ge=0,
+        description="rank of the low-rank updates of `init`'s linear layers (LoRA, `pip install 'regulars[lora]'`), "
+        "merged at the end; 0: all weights are trained",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute activations again in the backward pass: less memory, more time"
+    )
     dropout: Share = Field(default=0.2, description="dropout of embeddings and residuals")
-    learning_rate: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="peak learning rate of AdamW; with `init` by default 3e-4"
+    )
+    warmup_steps: int = Field(
+        default=20,
+        ge=0,
+        description="steps of the first epoch over which the learning rate rises; default: 20, with `init` 100",
+    )
     weight_decay: float = Field(default=0.01, ge=0, description="weight decay of AdamW")
     batch_tokens: PositiveInt = Field(default=8192, description="tokens in one optimiser step")
     max_epochs: PositiveInt = Field(default=30, description="passes over the fine-tuning data, at most")
     patience: PositiveInt = Field(default=3, description="epochs without a better validation metric before it stops")
     pretrain_epochs: int = Field(default=1, ge=0, description="passes over the shop's own text before fine-tuning")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _start_given_model_gently(cls, given: Any) -> Any:
+        """Change a pre-trained model at a lower rate, and after a longer warm-up: else the first steps undo a part."""
+        if isinstance(given, dict) and given.get("init") is not None:
+            return {"learning_rate": PRETRAINED_RATE, "warmup_steps": PRETRAINED_WARMUP} | given
+        return given
+
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> TrainSection:
+    def _fits_together(self) -> TrainSection:
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd ({self.n_embd}) must be a multiple of n_head ({self.n_head})")
+        if self.lora_rank and self.init is None:
+            raise ValueError("lora_rank adapts a given model: set init too, or lora_rank to 0")
         return self
 
 
@@ -60,7 +90,7 @@ class TrainRecommend(TrainSection):
         description="passes over the shop's own text before fine-tuning; default: 1 with titles, else 0",
     )
     learning_rate: float = Field(
-        default=2e-3, gt=0, description="peak learning rate of AdamW; use a tenth of it if `init` is a large model"
+        default=2e-3, gt=0, description="peak learning rate of AdamW; with `init` by default 3e-4"
     )
     batch_tokens: PositiveInt = Field(default=4096, description="tokens in one optimiser step, at most")
     max_epochs: PositiveInt = Field(default=12, description="passes over the fine-tuning data, at most")
@@ -93,7 +123,7 @@ class TrainSentiment(TrainSection):
     dropout: Share = Field(default=0.3, description="dropout of embeddings and residuals")
     token_dropout: Share = Field(default=0.2, description="share of a review's tokens that a training step hides")
     learning_rate: float = Field(
-        default=2e-3, gt=0, description="peak learning rate of AdamW; use a tenth of it if `init` is a large model"
+        default=2e-3, gt=0, description="peak learning rate of AdamW; with `init` by default 3e-4"
     )
     batch_tokens: PositiveInt = Field(default=2048, description="tokens in one optimiser step")
     pretrain_epochs: int = Field(
@@ -129,7 +159,7 @@ class TrainAnswers(TrainSection):
     )
     dropout: Share = Field(default=0.1, description="dropout of embeddings and residuals")
     learning_rate: float = Field(
-        default=3e-3, gt=0, description="peak learning rate of AdamW; use a tenth of it if `init` is a large model"
+        default=3e-3, gt=0, description="peak learning rate of AdamW; with `init` by default 3e-4"
     )
     batch_tokens: PositiveInt = Field(default=2048, description="tokens in one optimiser step, at most")
     max_epochs: PositiveInt = Field(default=12, description="passes over the past answers, at most")

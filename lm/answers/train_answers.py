@@ -195,7 +195,7 @@ def _start(
     else:
         tokenizer = with_slots(checkpoint.load_tokenizer(checkpoint.resolve(settings.init)))
     positions = settings.prompt_tokens + settings.max_answer_tokens
-    return tokenizer, start_model(settings, tokenizer, "causal", positions=positions)
+    return tokenizer, start_model(settings, tokenizer, "causal", positions=positions, new_tokens=True)
 
 
 def _threshold(

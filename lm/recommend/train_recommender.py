@@ -56,7 +56,13 @@ def train_recommend(
     split = split_of(customers, items, settings)
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     tokenizer = _tokenizer(split.training, items, settings) if start is None else checkpoint.load_tokenizer(start)
-    model = start_model(settings, tokenizer, "causal", positions=settings.max_tokens + settings.extra_positions)
+    model = start_model(
+        settings,
+        tokenizer,
+        "causal",
+        positions=settings.max_tokens + settings.extra_positions,
+        new_tokens=settings.coding == "item_tokens",
+    )
     longest = model.config.max_position_embeddings - (TITLE_TOKENS if settings.coding == "titles" else 1)
     settings = replace(settings, max_tokens=min(settings.max_tokens, longest))
     begun_from = {"from": start and model_fingerprint(start), "items": items}

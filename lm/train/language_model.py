@@ -27,7 +27,9 @@ from lm.checkpoint.manifest import Manifest, write_manifest
 from lm.checkpoint.tokenizer import padding_token, save_tokenizer
 from lm.engine.device import choose_device
 from lm.engine.huggingface_model import ModelKind, load_model
+from lm.train.adapters import add_adapters, merged_weights
 from lm.train.training_loop import Schedule, TrainingTask, length_batches, pad
+from lm.train.training_state import TrainingError
 
 Tokens = NDArray[np.int32]
 
@@ -47,6 +49,9 @@ class TrainingSettings:
     max_tokens: int = 256
     dropout: float = 0.2
     learning_rate: float = 1e-3
+    warmup_steps: int = 20
+    lora_rank: int = 0  # rank of the low-rank updates that are trained instead of all weights; 0: all weights
+    gradient_checkpointing: bool = False  # compute activations again in the backward pass instead of keeping them
     weight_decay: float = 0.01
     batch_tokens: int = 8192
     max_epochs: int = 30
@@ -59,16 +64,31 @@ class TrainingSettings:
 def stage_schedule(stage: str, settings: TrainingSettings, epochs: int | None = None) -> Schedule:
     """The schedule of a stage by the settings, with at most `epochs` epochs (default: the settings' max_epochs)."""
     epochs = settings.max_epochs if epochs is None else epochs
-    return Schedule(stage, epochs, settings.learning_rate, settings.weight_decay, settings.patience, settings.seed)
+    return Schedule(
+        stage,
+        epochs,
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.patience,
+        settings.seed,
+        warmup_steps=settings.warmup_steps,
+    )
 
 
 def start_model(
-    settings: TrainingSettings, tokenizer: Tokenizer, kind: ModelKind, *, positions: int, labels: Sequence[str] = ()
+    settings: TrainingSettings,
+    tokenizer: Tokenizer,
+    kind: ModelKind,
+    *,
+    positions: int,
+    labels: Sequence[str] = (),
+    new_tokens: bool = False,
 ) -> PreTrainedModel:
     """A float32 model to train: a GPT-2 of the settings' shape with random weights, or the model of `settings.init`.
 
-    A classification head that `init` lacks is random; a causal head must be there. Seeded by the settings.
-    Raises CheckpointError when `init` cannot be loaded.
+    A classification head that `init` lacks is random; a causal head must be there. Seeded by the settings. With
+    `settings.lora_rank` low-rank updates are trained, and with `new_tokens` the embeddings too.
+    Raises CheckpointError when `init` cannot be loaded, and TrainingError as `add_adapters`.
     """
     torch.manual_seed(settings.seed)
     # No dropout in attention: CPUs have no fused attention with dropout, and a step would take a third longer.
@@ -96,6 +116,12 @@ def start_model(
                 module.p = 0.0 if name.endswith("attn_dropout") else settings.dropout
         if tokenizer.get_vocab_size() > model.config.vocab_size:
             model.resize_token_embeddings(tokenizer.get_vocab_size(), mean_resizing=False)
+        if settings.lora_rank:
+            add_adapters(model, settings.lora_rank, settings.seed, embeddings=new_tokens)
+    if settings.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise TrainingError(f"{type(model).__name__} cannot: set gradient_checkpointing to false")
+        model.activation_checkpointing_enable()
     model.config.pad_token_id = None  # else Hugging Face warns of padding without a mask, which is correct here
     return _fuse_gelu(model).to(choose_device())
 
@@ -143,7 +169,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weights: torch.Tensor,  # (L,)
     ) -> torch.Tensor:
         total = torch.zeros((), device=states.device)
-        d_states, d_rows = torch.empty_like(states, dtype=torch.float32), torch.zeros_like(rows, dtype=torch.float32)
+        d_states = torch.empty_like(states, dtype=torch.float32)
+        learns_rows = ctx.needs_input_grad[1]
+        d_rows = torch.zeros_like(rows, dtype=torch.float32) if learns_rows else torch.empty(0)
         step = max(1, _LOGITS_AT_ONCE[states.device.type] // len(rows))
         for start in range(0, len(states), step):
             part = states[start : start + step]
@@ -160,14 +188,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gradient = logits.mul_((mass / sums)[:, None])
             gradient.index_put_((here, label), -weight, accumulate=True)
             d_states[start : start + step] = gradient @ rows
-            d_rows += gradient.T @ part
+            if learns_rows:
+                d_rows += gradient.T @ part
         ctx.save_for_backward(d_states.to(states.dtype), d_rows.to(rows.dtype))
         return total
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         d_states, d_rows = ctx.saved_tensors
-        return gradient * d_states, gradient * d_rows, None, None, None, None
+        return gradient * d_states, gradient * d_rows if ctx.needs_input_grad[1] else None, None, None, None, None
 
 
 def cross_entropy_sum(
@@ -209,13 +238,16 @@ def pretraining(
 
 
 def write_model_folder(model: PreTrainedModel, tokenizer: Tokenizer, manifest: Manifest, new: Path) -> None:
-    """Write a Hugging Face model folder with our manifest; an unfinished folder of the same name is deleted."""
+    """Write a Hugging Face model folder with our manifest, low-rank updates merged into the weights.
+
+    An unfinished folder of the same name is deleted.
+    """
     if new.exists():
         shutil.rmtree(new)
     new.mkdir(parents=True)
     logging.disable_progress_bar()
     model.config.pad_token_id = tokenizer.token_to_id(padding_token(tokenizer) or "")
-    model.save_pretrained(new)
+    model.save_pretrained(new, state_dict=merged_weights(model))
     for weights in new.glob("*.safetensors"):  # safetensors makes them readable by their owner alone
         weights.chmod((new / "config.json").stat().st_mode)
     save_tokenizer(tokenizer, new, max_tokens=model.config.max_position_embeddings)

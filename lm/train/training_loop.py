@@ -26,7 +26,6 @@ Batch = TypeVar("Batch", bound=Sized)
 #: duration: saving costs at most a twentieth of the time.
 _SAVE_SECONDS = 20.0
 _SAVE_COSTS = 20.0
-_WARMUP_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Schedule:
     patience: int = 3  # epochs without a better validation
     seed: int = 0
     stop_after: int | None = None  # epochs; the learning rate still decays towards max_epochs
+    warmup_steps: int = 20  # of the first epoch, over which the learning rate rises to its peak
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class _Loop(Generic[Batch]):
         self.task, self.schedule, self.report = task, schedule, report
         self.path = work / f"{schedule.stage}.safetensors"
         self.lines = work / f"{schedule.stage}.jsonl"
-        self.parameters = dict(task.model.named_parameters())
+        self.parameters = {name: one for name, one in task.model.named_parameters() if one.requires_grad}
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = _adamw(self.parameters, schedule)
         self.counters = _Counters(finished=schedule.max_epochs == 0)
@@ -227,8 +227,9 @@ class _Loop(Generic[Batch]):
     def step(self, batch: Batch, done: float) -> None:
         """Take one gradient step; `done` is the finished share of all epochs."""
         counters, schedule = self.counters, self.schedule
-        steps = counters.epoch * 1_000_000 + counters.step  # only the first epoch warms up
-        rate = schedule.learning_rate * min(1.0, (steps + 1) / _WARMUP_STEPS) * (1.0 - done)
+        # Only the first epoch warms up.
+        warmed = 1.0 if counters.epoch else min(1.0, (counters.step + 1) / max(schedule.warmup_steps, 1))
+        rate = schedule.learning_rate * warmed * (1.0 - done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         rows = distributed.own_rows(batch)

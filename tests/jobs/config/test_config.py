@@ -72,6 +72,15 @@ def test_default_epochs_depend_on_coding_and_init(
     assert (train.recommend.pretrain_epochs, train.sentiment.pretrain_epochs) == epochs
 
 
+def test_a_given_model_is_trained_gently(tmp_path: Path) -> None:
+    train = load(write(tmp_path, RIGHT | {"train": {"recommend": {"init": "gpt2", "lora_rank": 8}}})).train
+    assert (train.recommend.learning_rate, train.recommend.warmup_steps) == (3e-4, 100)
+    assert (train.answers.learning_rate, train.answers.warmup_steps) == (3e-3, 20)
+    chosen = {"init": "gpt2", "learning_rate": 0.01}
+    assert load(write(tmp_path, RIGHT | {"train": {"sentiment": chosen}})).train.sentiment.learning_rate == 0.01
+    assert "set init too" in error_of(tmp_path, RIGHT | {"train": {"recommend": {"lora_rank": 8}}})
+
+
 def test_the_example_of_the_design(tmp_path: Path) -> None:
     config = load(write(tmp_path, """
 store: ./store

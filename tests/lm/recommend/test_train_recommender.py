@@ -210,6 +210,21 @@ def test_a_stock_gpt2_keeps_its_tokenizer_and_gets_item_tokens(tmp_path):
     assert load_tokenizer(tmp_path / "model").get_vocab() == load_tokenizer(stock).get_vocab()
 
 
+@pytest.mark.parametrize("coding", ["item_tokens", "titles"])
+def test_low_rank_updates_train_both_codings(coding, tmp_path):
+    """The written model is an ordinary one; with titles only the layers of the given model have changed."""
+    stock = save_causal(tmp_path / "stock", stock=True)
+    changes = {"init": str(stock), "max_epochs": 1, "lora_rank": 2, "coding": coding, "pretrain_epochs": 0}
+    train_recommend(shop(60), ITEMS, RecommendTrainSettings(**(vars(TINY) | changes)), tmp_path / "model")
+    encoder = PromptEncoder.load(tmp_path / "model")
+    model = Recommender.load(tmp_path / "model", Catalogue.build(list(ITEMS), list(ITEMS.values()), encoder))
+    assert len(model.recommend(["Bought:"], [[]], 3)[0]) == 3
+    before, after = (AutoModelForCausalLM.from_pretrained(folder) for folder in (stock, tmp_path / "model"))
+    same = torch.equal(before.get_input_embeddings().weight, after.get_input_embeddings().weight[:400])
+    assert same == (coding == "titles")
+    assert not torch.equal(before.transformer.h[0].attn.c_attn.weight, after.transformer.h[0].attn.c_attn.weight)
+
+
 def test_items_start_from_their_titles(tmp_path):
     tokenizer = load_tokenizer(save_causal(tmp_path / "m", stock=True))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
