@@ -83,35 +83,48 @@ def compare_with_baselines(
         for ranker in list(rankers)[1:]:
             mean, low, high = metrics.mean_interval(per_customer["model"] - per_customer[ranker])
             figures[ranker][f"model_more_{name}@{k}"] = {"value": mean, "low": low, "high": high}
-    figures["slices"] = _slices(listed, before, relevant_items, counts, k)
+    figures["slices"] = _slices(rankers, before, relevant_items, counts, k)
     return figures
 
 
 def _slices(
-    lists: Sequence[list[str]],
+    rankers: Mapping[str, Sequence[list[str]]],
     before: Sequence[Sequence[str]],
     relevant: Sequence[set[str]],
     counts: Mapping[str, int],
     k: int,
-) -> dict[str, dict[str, float]]:
-    """Return recall and NDCG by the number of purchases before, and of cold items, which no one had bought."""
-    bounds = [*HISTORY_LENGTHS, None]
-    members: dict[str, list[tuple[list[str], set[str]]]] = {}
-    for ranked, history, wanted in zip(lists, before, relevant, strict=True):
-        low = max(bound for bound in HISTORY_LENGTHS if bound <= len(history))
-        high = bounds[bounds.index(low) + 1]
-        name = f"{low} or more purchases" if high is None else f"{low}-{high - 1} purchases"
-        members.setdefault(name, []).append((ranked, wanted))
+) -> dict[str, dict[str, Any]]:
+    """Return figures by the number of purchases before, and of cold items, which no one had bought.
+
+    Each slice has `customers`, the model's recall and NDCG, and the model's lead over the baseline that is best in the
+    slice by NDCG.
+    """
+    wanted_in: dict[str, dict[int, set[str]]] = {}  # name of the slice -> customer -> items
+    for number, (history, wanted) in enumerate(zip(before, relevant, strict=True)):
+        wanted_in.setdefault(_slice_of(len(history)), {})[number] = wanted
         if cold := {item for item in wanted if item not in counts}:
-            members.setdefault("cold items", []).append((ranked, cold))
-    slices: dict[str, dict[str, float]] = {}
-    for name in sorted(members, key=lambda name: (name == "cold items", len(name.split("-")[0]), name)):
-        of_slice = [ranked for ranked, _ in members[name]], [wanted for _, wanted in members[name]]
-        slices[name] = {"customers": float(len(members[name]))}
-        for metric, values in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg_at_k)):
-            mean, low_, high_ = metrics.mean_interval(values(*of_slice, k))
-            slices[name] |= {f"{metric}@{k}": mean, f"{metric}@{k}_low": low_, f"{metric}@{k}_high": high_}
+            wanted_in.setdefault("cold items", {})[number] = cold
+    slices: dict[str, dict[str, Any]] = {}
+    for name in sorted(wanted_in, key=lambda name: (name == "cold items", len(name.split("-")[0]), name)):
+        of_slice = list(wanted_in[name].values())
+        lists = {ranker: [of_all[number] for number in wanted_in[name]] for ranker, of_all in rankers.items()}
+        ndcg = {ranker: metrics.ndcg_at_k(some, of_slice, k) for ranker, some in lists.items()}
+        best = max((ranker for ranker in lists if ranker != "model"), key=lambda ranker: float(ndcg[ranker].mean()))
+        recall = metrics.recall_at_k(lists["model"], of_slice, k)
+        leads = ndcg["model"] - ndcg[best], recall - metrics.recall_at_k(lists[best], of_slice, k)
+        values = {"recall": recall, "ndcg": ndcg["model"], "lead_ndcg": leads[0], "lead_recall": leads[1]}
+        slices[name] = {"customers": float(len(of_slice)), "best_baseline": best}
+        for metric, of_customers in values.items():
+            mean, low, high = metrics.mean_interval(of_customers)
+            slices[name] |= {f"{metric}@{k}": mean, f"{metric}@{k}_low": low, f"{metric}@{k}_high": high}
     return slices
+
+
+def _slice_of(purchases: int) -> str:
+    bounds = [*HISTORY_LENGTHS, None]
+    low = max(bound for bound in HISTORY_LENGTHS if bound <= purchases)
+    high = bounds[bounds.index(low) + 1]
+    return f"{low} or more purchases" if high is None else f"{low}-{high - 1} purchases"
 
 
 def headline_figures(figures: Mapping[str, Any]) -> dict[str, float]:
@@ -124,20 +137,20 @@ def headline_figures(figures: Mapping[str, Any]) -> dict[str, float]:
 
 
 def print_figures(console: Console, title: str, figures: Mapping[str, Any], k: int) -> None:
-    """Print the metrics at `k` of every ranker, and the model's by slice."""
+    """Print the metrics at `k` of every ranker, and by slice the model's and its lead over the best baseline."""
     if not figures["customers"]:
         console.print(f"{title}: no customer has a purchase that counts", highlight=False)
         return
     console.print(_table(title, figures, k))
     console.print(f"hit@{k}, mrr@{k}, coverage, popularity and other k: --json FILE", highlight=False)
     warn_of_few_customers(console, figures["customers"])
-    table = Table("the model, by slice", "customers", f"recall@{k}", f"ndcg@{k}")
+    table = Table("the model, by slice", "customers", f"ndcg@{k}", "best baseline", f"lead in ndcg@{k}")
     for name, of_slice in figures["slices"].items():
-        cells = (
+        ndcg, lead = (
             _cell({"value": of_slice[m], "low": of_slice[f"{m}_low"], "high": of_slice[f"{m}_high"]})
-            for m in (f"recall@{k}", f"ndcg@{k}")
+            for m in (f"ndcg@{k}", f"lead_ndcg@{k}")
         )
-        table.add_row(name, f"{of_slice['customers']:,.0f}", *cells)
+        table.add_row(name, f"{of_slice['customers']:,.0f}", ndcg, of_slice["best_baseline"], lead)
     console.print(table)
 
 

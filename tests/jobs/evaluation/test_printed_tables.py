@@ -22,11 +22,12 @@ def widest(text: str) -> int:
 
 @pytest.mark.parametrize(("customers", "is_told"), [(99, True), (100, False)])
 def test_ranking_figures(customers, is_told):
-    judged = [JudgedCustomer(["a", "b"], ["c"], ["a" if n % 2 else "d"]) for n in range(customers)]
+    judged = [JudgedCustomer(["a", "b"], ["c"] * (n % 40), ["a" if n % 2 else "d"]) for n in range(customers)]
     figures = compare_with_baselines(judged, [["a", "c"], ["b"]], ["a", "b", "c", "d"], [2], new_only=True)
     log = io.StringIO()
     print_figures(Console(file=log, width=300), "new items, 14 days after 2026-03-01", figures, 2)
     assert widest(log.getvalue()) <= 100
+    assert "30 or more purchases" in log.getvalue()
     assert ("only 99 customers are judged" in log.getvalue()) == is_told
 
 

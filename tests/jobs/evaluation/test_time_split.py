@@ -64,6 +64,20 @@ def test_slots_of_bought_items_are_judged_for_nobody():
     assert compare_with_baselines(short, KNOWN, SELLABLE, [2], new_only=True)["popularity"]["hit@2"]["value"] == 1
 
 
+def test_each_slice_is_compared_with_the_baseline_that_is_best_in_it():
+    """Tea and jam are popular; the light customer buys the popular item, the heavy one what goes with mugs: a pen."""
+    known = [["tea", "jam"]] * 3 + [["mug", "pen"]] * 2
+    judged = [
+        JudgedCustomer(listed=["ink"], before=["jam"], after=["tea"]),
+        JudgedCustomer(listed=["pen"], before=["mug"] * 30, after=["pen"]),
+    ]
+    found = compare_with_baselines(judged, known, ["ink", "jam", "mug", "pen", "tea"], [1], new_only=True)["slices"]
+    assert list(found) == ["0-2 purchases", "30 or more purchases"]
+    light, heavy = found.values()
+    assert (light["lead_ndcg@1"], light["lead_recall@1"], light["lead_ndcg@1_high"]) == (-1, -1, -1)
+    assert (heavy["best_baseline"], heavy["lead_ndcg@1"]) == ("co-purchase", 0)
+
+
 def test_all_items():
     found = compare_with_baselines(JUDGED, KNOWN, SELLABLE, [1, 2], new_only=False)
     assert found["customers"] == 2
