@@ -172,6 +172,11 @@ class TrainSettings(Section):
     """Training of the models."""
 
     seed: int = Field(default=0, ge=0, description="seed of everything random in training")
+    max_customers: PositiveInt = Field(
+        default=200_000,
+        description="customers whose histories GPT-2 learns from, drawn by a hash; what all others bought is counted. "
+        "200,000 fit into memory; an epoch of more reads as many after the other from Parquet",
+    )
     recommend: TrainRecommend = TrainRecommend()
     sentiment: TrainSentiment = TrainSentiment()
     answers: TrainAnswers = TrainAnswers()

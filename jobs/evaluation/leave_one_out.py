@@ -87,7 +87,7 @@ def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split
 
     with scratch_folder(spark, Store(config.store), "evaluate") as work:
         used = read_inputs(spark, config, as_of, work, training_data.HISTORY_TABLES).used
-        customers = training_data.collect_customers(used).customers
+        customers = training_data.collect_customers(used, config.train.max_customers).customers
         titles = training_data.collect_titles(used)
         sellable = training_data.collect_sellable(used)
     settings = RecommendTrainSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)

@@ -88,7 +88,7 @@ def train(
             audit = None
             with _explained(task), ProgressBars(console) as bars:
                 report = partial(_show, bars, task)
-                context = TrainingContext(inputs.used, config, as_of, out, report, options, console)
+                context = TrainingContext(inputs.used, config, as_of, out, report, options, console, work)
                 if options.audit:
                     audit = audit_task(trainers[task], context)
                     show_audit(console, task, audit)

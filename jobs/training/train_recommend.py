@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 from jobs.config.config import Config
 from jobs.spark.progress import Stages
 from jobs.training import training_data
+from jobs.training.further_customers import joined_window, write_further_customers
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext, TrainingOptions
 
 if TYPE_CHECKING:
+    from lm.recommend.further_customers import FurtherCustomers
     from lm.recommend.settings import RecommendTrainSettings
     from lm.recommend.training_examples import CustomerEvents
     from lm.train.canaries import Audit
@@ -31,22 +33,32 @@ def tables(config: Config) -> Sequence[str]:
 
 
 def train(context: TrainingContext) -> Figures:
-    """Train on every customer's history; with `promote` the present model stays where the new one is worse."""
+    """Train on the customers' histories; with `promote` the present model stays where the new one is worse.
+
+    GPT-2 learns from at most `train.max_customers`; what all others bought is counted.
+    """
     from lm.recommend.promotion import promote
     from lm.recommend.train_recommender import train_recommend
 
     config, options, out = context.config, context.options, context.out
     settings = _settings(config, options)
+    most = config.train.max_customers
     with Stages(context.console).stage("recommend: histories"):
-        collected = training_data.collect_customers(context.used)
+        collected = training_data.collect_customers(context.used, most)
+        written = write_further_customers(context.used, most, f"{context.scratch}/customers")
     window = {"as_of": context.last_day_known(config.train.recommend.init), **collected.window}
+    if written is not None:
+        window = joined_window(window, written.window)
+    further = written and written.customers
     items = training_data.collect_titles(context.used)
     processes = config.train.recommend.processes
     into = out.with_name(out.name + ".candidate") if options.promote else out
     if processes > 1:
-        figures = _in_processes(processes, collected.customers, items, settings, into, window)
+        figures = _in_processes(processes, collected.customers, items, settings, into, window, further)
     else:
-        figures = train_recommend(collected.customers, items, settings, into, report=context.report, window=window)
+        figures = train_recommend(
+            collected.customers, items, settings, into, report=context.report, window=window, further=further
+        )
     if options.promote:
         context.console.print(promote(into, out, collected.customers, items, settings), highlight=False)
     return figures
@@ -60,7 +72,7 @@ def audit(context: TrainingContext, folder: Path) -> Audit:
     from lm.recommend.audit_recommender import audit_recommender
 
     settings = replace(_settings(context.config, context.options), refit=False)
-    collected = training_data.collect_customers(context.used)
+    collected = training_data.collect_customers(context.used, context.config.train.max_customers)
     items = training_data.collect_titles(context.used)
     return audit_recommender(collected.customers, items, settings, folder, context.report)
 
@@ -105,6 +117,7 @@ def _in_processes(
     settings: RecommendTrainSettings,
     out: Path,
     window: dict[str, Any],
+    further: FurtherCustomers | None = None,
 ) -> Figures:
     """Train the recommender in so many Spark tasks at once. Raises as train_recommend does."""
     from pyspark.ml.torch.distributor import TorchDistributor
@@ -112,7 +125,7 @@ def _in_processes(
     from lm.recommend.train_distributed import train_one_of_many
 
     distributor = TorchDistributor(num_processes=processes, local_mode=False, use_gpu=False)
-    found = distributor.run(train_one_of_many, customers, items, settings, str(out), window)
+    found = distributor.run(train_one_of_many, customers, items, settings, str(out), window, further)
     if isinstance(found, Exception):
         raise found
     return cast("Figures", found)

@@ -34,7 +34,10 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What a training gets: `used` are the input tables as of `as_of`, `out` is the folder to write."""
+    """What a training gets: `used` are the input tables as of `as_of`, `out` is the folder to write.
+
+    `scratch` is a folder for files that the command deletes at its end.
+    """
 
     used: Mapping[str, DataFrame]
     config: Config
@@ -43,6 +46,7 @@ class TrainingContext:
     report: ProgressCallback
     options: TrainingOptions
     console: Console
+    scratch: str
 
     def last_day_known(self, init: str | None) -> str:
         """Return the later of `as_of` and the last day that trained the checkpoint `init`, for the manifest."""

@@ -1,7 +1,7 @@
 """Collects what a training reads on the driver: customers' histories, the catalogue and rated reviews.
 
-Part of `regulars train`. Driver memory is bounded: a larger shop is trained on a sample of its customers and reviews.
-A hash of their ids draws the sample, so every run draws the same one.
+Part of `regulars train`. Driver memory is bounded: it holds a sample of a larger shop's customers and reviews. A hash
+of their ids draws it, so every run draws the same one. `jobs.training.further_customers` has the other customers.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 #: Input tables that histories, titles and the sample of customers are read from.
 HISTORY_TABLES = ("purchases", "items", "searches", "reviews", "events", "optouts")
-MAX_CUSTOMERS = 200_000
+#: Customers whose histories are in memory at once.
+CUSTOMERS_AT_ONCE = 200_000
 MAX_REVIEWS = 500_000
-#: The most events of one customer and of all customers; an event takes some 100 bytes on the driver.
+#: The most events of one customer and of all in memory; an event takes some 100 bytes on the driver.
 MAX_EVENTS_PER_CUSTOMER = 200
 MAX_EVENTS = 10_000_000
+#: The newest purchases of a further customer that are counted: no fewer than those among MAX_EVENTS_PER_CUSTOMER.
+PURCHASES_COUNTED = 200
 
 
 class CustomerHistories(NamedTuple):
@@ -43,27 +46,21 @@ def sample_by_hash(rows: DataFrame, key: str, most: int) -> DataFrame:
     return rows.orderBy(F.xxhash64(key), key).limit(most)
 
 
-def collect_customers(used: Mapping[str, DataFrame]) -> CustomerHistories:
-    """Collect the customers with a purchase: their newest events, with the day of each in the shop's time zone."""
-    from lm.recommend.training_examples import CustomerEvents
+def collect_customers(used: Mapping[str, DataFrame], most: int = CUSTOMERS_AT_ONCE) -> CustomerHistories:
+    """Collect the customers with a purchase: their newest events, with the day of each in the shop's time zone.
+
+    Of more than `most` or CUSTOMERS_AT_ONCE customers, a sample is collected.
+    """
+    from lm.recommend.further_customers import customers_of
 
     buyers = used["purchases"].select("user_id").distinct()
-    sample = sample_by_hash(buyers, "user_id", MAX_CUSTOMERS)
+    sample = sample_by_hash(buyers, "user_id", min(most, CUSTOMERS_AT_ONCE))
     count = sample.count()
-    events = min(MAX_EVENTS_PER_CUSTOMER, max(20, MAX_EVENTS // max(count, 1)))
-    of_sample = {
-        name: frame.join(sample, on="user_id", how="left_semi") if "user_id" in frame.columns else frame
-        for name, frame in used.items()
-    }
-    table = _histories_with_days(histories(of_sample, events)).toArrow()
-    interned: dict[Event, Event] = {}  # equal events share one object, which saves memory
-    collected = []
+    table = histories_with_days(used, sample, count).orderBy("user_id").toArrow()
+    batches = table.to_batches(max_chunksize=4096)
+    collected = list(customers_of(batches))
     first = last = None
-    for batch in table.to_batches(max_chunksize=4096):
-        for row in batch.to_pylist():
-            made = [Event(*(event[name] for name in Event._fields)) for event in row["events"]]
-            shared = [interned.setdefault(event, event) for event in made]
-            collected.append(CustomerEvents(shared, row["days"], row["moments"]))
+    for batch in batches:
         first = min(filter(None, [first, min(batch["first_on"].to_pylist(), default=None)]), default=None)
         last = max(filter(None, [last, max(batch["last_on"].to_pylist(), default=None)]), default=None)
     window = {
@@ -76,20 +73,29 @@ def collect_customers(used: Mapping[str, DataFrame]) -> CustomerHistories:
     return CustomerHistories(collected, window)
 
 
-def _histories_with_days(rows: DataFrame) -> DataFrame:
-    """Return one row per customer, sorted by id; days and dates use the session's time zone, which is the shop's."""
+def histories_with_days(used: Mapping[str, DataFrame], sample: DataFrame, at_once: int) -> DataFrame:
+    """Return one row for each customer of `sample`; days and dates use the session's time zone, which is the shop's.
+
+    The number of events is bounded so that `at_once` customers fit into memory.
+    """
+    events = min(MAX_EVENTS_PER_CUSTOMER, max(20, MAX_EVENTS // max(at_once, 1)))
+    of_sample = {
+        name: frame.join(sample, on="user_id", how="left_semi") if "user_id" in frame.columns else frame
+        for name, frame in used.items()
+    }
+    rows = histories(of_sample, events)
     days = F.transform("events", lambda event: F.unix_date(event["at"].cast("date")))
     moments = F.transform("events", lambda event: F.unix_micros(event["at"]))
     dates = F.transform("events", lambda event: event["at"].cast("date"))
-    events = F.transform("events", lambda event: F.struct(*(event[name].alias(name) for name in Event._fields)))
+    fields = F.transform("events", lambda event: F.struct(*(event[name].alias(name) for name in Event._fields)))
     return rows.select(
         "user_id",
-        events.alias("events"),
+        fields.alias("events"),
         days.alias("days"),
         moments.alias("moments"),
         F.array_min(dates).alias("first_on"),
         F.array_max(dates).alias("last_on"),
-    ).orderBy("user_id")
+    )
 
 
 def collect_titles(used: Mapping[str, DataFrame]) -> dict[str, str]:

@@ -7,8 +7,9 @@ on the order of the customers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -16,8 +17,27 @@ from numpy.typing import NDArray
 
 PurchaseHistories = Sequence[Sequence[str]]
 
+
+class Baskets(NamedTuple):
+    """The distinct items of customers as codes: customer c's are codes[offsets[c] : offsets[c + 1]], at most 50."""
+
+    codes: NDArray[np.integer]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, histories: PurchaseHistories, code: Mapping[str, int]) -> Baskets:
+        """The newest distinct items of each customer; `code` has all items."""
+        baskets = [_newest_distinct([code[item] for item in history]) for history in histories]
+        return cls(np.concatenate([*baskets, np.empty(0, np.int64)]), np.cumsum([0, *map(len, baskets)]))
+
+    def joined(self, others: Baskets) -> Baskets:
+        """The baskets of these customers and of others."""
+        codes = np.concatenate([self.codes, others.codes])
+        return Baskets(codes, np.concatenate([self.offsets, others.offsets[1:] + len(self.codes)]))
+
+
 #: The newest distinct items of a customer that count as bought together; at most its square are the customer's pairs.
-_BASKET_ITEMS = 50
+BASKET_ITEMS = 50
 #: Pairs of purchases counted at once; a counted pair takes 12 bytes, and less where pairs repeat.
 _PAIRS_AT_ONCE = 20_000_000
 
@@ -65,7 +85,7 @@ class CoPurchases:
     (2003).
     """
 
-    items: list[str]  # sorted
+    items: list[str]
     starts: NDArray[np.int64]  # (items + 1,)
     columns: NDArray[np.int64]
     cosines: NDArray[np.float64]
@@ -77,20 +97,15 @@ class CoPurchases:
         With `most`, only so many of the closest items of each item are kept; ties go to the lower item id.
         """
         items = sorted({item for history in histories for item in history})
-        code = {item: row for row, item in enumerate(items)}
-        baskets = [_newest_distinct([code[item] for item in history]) for history in histories]
-        offsets = np.cumsum([0, *map(len, baskets)])
-        return cls.of_baskets(items, np.concatenate([*baskets, np.empty(0, np.int64)]), offsets, most)
+        return cls.of_baskets(items, Baskets.of(histories, {item: row for row, item in enumerate(items)}), most)
 
     @classmethod
-    def of_baskets(
-        cls, items: list[str], codes: NDArray[np.integer], offsets: NDArray[np.int64], most: int | None = None
-    ) -> CoPurchases:
-        """As `fit`, from customers' distinct items by their places in `items` (sorted).
+    def of_baskets(cls, items: list[str], baskets: Baskets, most: int | None = None) -> CoPurchases:
+        """As `fit`, from items by their places in `items`, of which ties go to the lower.
 
-        Customer c's are codes[offsets[c] : offsets[c + 1]], at most 50. Time grows with the number of pairs that
-        customers bought; memory with the pairs that are kept.
+        Time grows with the number of pairs that customers bought; memory with the pairs that are kept.
         """
+        codes, offsets = baskets
         ones = np.ones(len(codes), np.int32)
         bought = scipy.sparse.csr_matrix((ones, codes, offsets), shape=(len(offsets) - 1, len(items)))
         buyers = np.bincount(codes, minlength=len(items)).astype(np.float64)
@@ -141,7 +156,7 @@ class CoPurchases:
 
 def _newest_distinct(codes: Sequence[int]) -> NDArray[np.int64]:
     newest = dict.fromkeys(reversed(codes))
-    return np.array(list(newest)[:_BASKET_ITEMS], dtype=np.int64)
+    return np.array(list(newest)[:BASKET_ITEMS], dtype=np.int64)
 
 
 def _closest(

@@ -17,6 +17,7 @@ from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.recommend.co_purchase import Ints, purchases_in_prompt
 from lm.recommend.fit_hybrid import Customers, count_hybrid, fit_hybrid, most_customers, with_weights_of
+from lm.recommend.further_customers import FurtherCustomers, part_of_epoch
 from lm.recommend.held_out import HeldOut
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.item_embeddings import ItemRows
@@ -26,6 +27,7 @@ from lm.recommend.training_examples import (
     BOUGHT,
     CustomerEvents,
     PurchaseExample,
+    PurchaseTargets,
     item_examples,
     newest_events,
     prediction_targets,
@@ -76,14 +78,23 @@ class ItemTokenTuning:
         self.rows.end()
         return self.hybrid.with_weights(self.encoder.manifest)
 
-    def fit_hybrid(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> None:
-        """Count the purchases of `customers` and fit the hybrid's weights on `validation`; keep them if it is empty."""
+    def fit_hybrid(
+        self,
+        customers: Sequence[CustomerEvents],
+        validation: Sequence[HeldOut],
+        further: FurtherCustomers | None = None,
+    ) -> None:
+        """Count the purchases of `customers` and `further` ones, and fit the hybrid's weights on `validation`.
+
+        Where it is empty, the weights stay.
+        """
         bought = [
             [str(event.item_id) for event in one.events if event.kind == BOUGHT and event.item_id in self.token_of]
             for one in customers
         ]
         settings = self.settings
-        counted = count_hybrid(bought, self.titles, co_purchase=settings.neighbours, cold_items=settings.newcomers)
+        parts = {"co_purchase": settings.neighbours, "cold_items": settings.newcomers}
+        counted = count_hybrid(bought, self.titles, **parts, further=further)
         if not validation:
             self.hybrid = with_weights_of(counted, self.hybrid)
             return
@@ -97,23 +108,31 @@ class ItemTokenTuning:
         self.hybrid = fit_hybrid(counted, self._logits(prompts), customers_held, settings.seed)
 
     def task(
-        self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]
+        self,
+        customers: Sequence[CustomerEvents],
+        validation: Sequence[HeldOut],
+        further: FurtherCustomers | None = None,
     ) -> TrainingTask[list[PurchaseExample]]:
         """The training task: each epoch draws new nights of `customers`; NDCG@10 on `validation` decides when to stop.
 
-        Without `validation` there is no early stopping.
+        Without `validation` there is no early stopping. With `further` customers an epoch reads one part of all.
         """
         settings = self.settings
-        found = (purchase_targets(one, self.token_of, new_only=settings.exclude_purchased) for one in customers)
-        learned = [one for one in found if one is not None]
+        learned = self._learned(customers)
         bought = np.array([token - self.first for one in learned for token in one.tokens], dtype=np.int64)
-        sampling = SampledSoftmax.of(bought, len(self.item_ids), unbought=not settings.titled)
-        self.competitors = self._competitors(bought)
+        counts = np.bincount(bought, minlength=len(self.item_ids))
+        if further is not None:
+            counts += further.baskets({item: code for code, item in enumerate(self.item_ids)})[1]
+        sampling = SampledSoftmax.of(counts, unbought=not settings.titled)
+        self.competitors = self._competitors(counts)
+        part_of = part_of_epoch(further, settings.seed)
 
         def batches(epoch: int) -> list[list[PurchaseExample]]:
+            part = part_of(epoch)
             rng = np.random.default_rng((settings.seed, epoch))
             bounds = settings.max_tokens, settings.history_events
-            drawn = item_examples(learned, self.encoder, self.token_of, *bounds, rng)
+            among = self._learned(further.part(part)) if further and part else learned
+            drawn = item_examples(among, self.encoder, self.token_of, *bounds, rng)
             return _batches(drawn, settings, epoch, most=max(STEP_EXAMPLES, len(drawn) // EPOCH_STEPS))
 
         def loss(batch: list[PurchaseExample]) -> tuple[torch.Tensor, float]:
@@ -124,12 +143,18 @@ class ItemTokenTuning:
 
         return TrainingTask(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
 
-    def _competitors(self, bought: Ints) -> torch.Tensor | None:
+    def _learned(self, customers: Sequence[CustomerEvents]) -> list[PurchaseTargets]:
+        """What the customers' purchases teach, without customers who teach nothing."""
+        new_only = self.settings.exclude_purchased
+        found = (purchase_targets(one, self.token_of, new_only=new_only) for one in customers)
+        return [one for one in found if one is not None]
+
+    def _competitors(self, counts: Ints) -> torch.Tensor | None:
         """The codes of the items in the softmax, None for all: an unbought item is left out where titles describe it.
 
         It is new, not unwanted. In the softmax its title's words would become less likely for every customer.
         """
-        seen = np.unique(bought)
+        seen = np.flatnonzero(counts)
         if not self.settings.titled or len(seen) == len(self.item_ids):
             return None
         return torch.from_numpy(seen).to(choose_device())
@@ -204,18 +229,23 @@ class TitleTuning:
         self.hybrid = Hybrid()
 
     def task(
-        self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]
+        self,
+        customers: Sequence[CustomerEvents],
+        validation: Sequence[HeldOut],
+        further: FurtherCustomers | None = None,
     ) -> TrainingTask[list[PurchaseExample]]:
-        """The training task on `customers`; the likelihood of the right titles on `validation` says when to stop."""
-        nights = [
-            [(customer.events[: target.events], target.items) for target in found if target.weight == 1.0]
-            for customer in customers
-            if (found := prediction_targets(customer, self.items, new_only=self.settings.exclude_purchased))
-        ]
+        """The training task on `customers`; the likelihood of the right titles on `validation` says when to stop.
+
+        With `further` customers an epoch reads one part of all.
+        """
+        nights = self._nights(customers)
+        part_of = part_of_epoch(further, self.settings.seed)
 
         def batches(epoch: int) -> list[list[PurchaseExample]]:
+            part = part_of(epoch)
             rng = np.random.default_rng((self.settings.seed, epoch))
-            drawn = [of_customer[rng.integers(len(of_customer))] for of_customer in nights]
+            among = self._nights(further.part(part)) if further and part else nights
+            drawn = [of_customer[rng.integers(len(of_customer))] for of_customer in among]
             pairs = [(events, bought[rng.integers(len(bought))]) for events, bought in drawn]
             return _batches(self.examples(pairs), self.settings, epoch)
 
@@ -237,7 +267,20 @@ class TitleTuning:
         """Return the manifest; the model is an ordinary one already."""
         return self.encoder.manifest
 
-    def fit_hybrid(self, customers: Sequence[CustomerEvents], validation: Sequence[HeldOut]) -> None:
+    def _nights(self, customers: Sequence[CustomerEvents]) -> list[list[tuple[Sequence[Event], tuple[str, ...]]]]:
+        """The nights of each customer who bought after one: the events before it, and the items of the next day."""
+        return [
+            [(customer.events[: target.events], target.items) for target in found if target.weight == 1.0]
+            for customer in customers
+            if (found := prediction_targets(customer, self.items, new_only=self.settings.exclude_purchased))
+        ]
+
+    def fit_hybrid(
+        self,
+        customers: Sequence[CustomerEvents],
+        validation: Sequence[HeldOut],
+        further: FurtherCustomers | None = None,
+    ) -> None:
         """Do nothing: the hybrid needs scores of all products, which a search over titles does not give."""
 
     def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[PurchaseExample]:

@@ -14,10 +14,11 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from lm.metrics.baselines import CoPurchases
+from lm.metrics.baselines import Baskets, CoPurchases
 from lm.recommend.co_purchase import CoPurchaseFeatures, Ints, weighted_sum
 from lm.recommend.cold_items import NEVER, ColdItems
 from lm.recommend.fit_candidates import CANDIDATES, CandidateSampler, FitRows, all_items
+from lm.recommend.further_customers import FurtherCustomers
 from lm.recommend.hybrid import Hybrid
 
 #: Most (customers, candidates) logits that are alive while the weights are fitted.
@@ -40,15 +41,22 @@ def count_hybrid(
     *,
     co_purchase: bool,
     cold_items: bool,
+    further: FurtherCustomers | None = None,
 ) -> Hybrid:
-    """Count customers' purchases (item ids, oldest first); no weight is fitted yet.
+    """Count customers' purchases (item ids, oldest first) and those of `further` ones; no weight is fitted yet.
 
     `titles` are those of the model's items, in the order of their codes.
     """
     codes = {item: code for code, item in enumerate(titles)}
     is_bought = np.zeros(len(codes), np.bool_)
     is_bought[[codes[item] for item in {item for history in bought for item in history}]] = True
-    features = closest_co_purchases(CoPurchases.fit(bought, _kept(len(codes))), codes) if co_purchase else None
+    baskets = Baskets.of(bought, codes)
+    if further is not None:
+        others, purchases = further.baskets(codes)
+        baskets, is_bought = baskets.joined(others), is_bought | (purchases > 0)
+    features = None
+    if co_purchase:
+        features = closest_co_purchases(CoPurchases.of_baskets(list(codes), baskets, _kept(len(codes))), codes)
     return Hybrid(features, ColdItems.of(list(titles.values()), is_bought) if cold_items else None)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -72,7 +71,7 @@ def time_split(customers: Sequence[CustomerEvents], known: Collection[str], sett
     rng = np.random.default_rng(settings.seed)
     training, test = [], []
     for customer in customers:
-        before = customer.upto(bisect.bisect_right(customer.days, last_day))
+        before = customer.upto_day(last_day)
         training.append(before)
         purchased = frozenset(str(event.item_id) for event in before.events if event.kind == BOUGHT)
         later = {str(event.item_id) for event in customer.events[len(before.events) :] if event.kind == BOUGHT}

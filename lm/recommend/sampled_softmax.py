@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,15 +23,15 @@ class SampledSoftmax:
     probability: torch.Tensor  # (items,)
 
     @classmethod
-    def of(cls, bought: Sequence[int] | NDArray[np.int64], items: int, *, unbought: bool) -> SampledSoftmax | None:
-        """For purchases `bought` (codes) of `items` items; None where these are few enough to score all.
+    def of(cls, purchases: NDArray[np.int64], *, unbought: bool) -> SampledSoftmax | None:
+        """For the number of `purchases` of each item; None where the items are few enough to score all.
 
         With `unbought`, items that nobody has bought are drawn too.
         """
-        if items <= SAMPLED_ABOVE:
+        if len(purchases) <= SAMPLED_ABOVE:
             return None
-        counts = float(unbought) + np.bincount(np.asarray(bought, dtype=np.int64), minlength=items)
-        probability = torch.from_numpy(counts**0.75 / (counts**0.75).sum())
+        weight = (float(unbought) + purchases) ** 0.75
+        probability = torch.from_numpy(weight / weight.sum())
         return cls(probability.cumsum(0).to(choose_device()), probability.to(choose_device()))
 
     def draw(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

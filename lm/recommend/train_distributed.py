@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm.checkpoint.checkpoint import CheckpointError
+from lm.recommend.further_customers import FurtherCustomers
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
 from lm.recommend.training_examples import CustomerEvents
@@ -21,6 +22,7 @@ def train_one_of_many(
     settings: RecommendTrainSettings,
     out: str,
     window: Mapping[str, Any],
+    further: FurtherCustomers | None = None,
 ) -> dict[str, float] | Exception:
     """Train one recommender together with other processes; `out` is on a file system that all of them mount.
 
@@ -40,7 +42,9 @@ def train_one_of_many(
         first = rank() == 0
         on_progress = report if first else None
         try:
-            return train_recommend(customers, items, settings, Path(out), report=on_progress, window=dict(window))
+            return train_recommend(
+                customers, items, settings, Path(out), report=on_progress, window=dict(window), further=further
+            )
         except (TrainingError, CheckpointError) as error:
             return error
         except RuntimeError as error:

@@ -23,6 +23,7 @@ from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.checkpoint.tokenizer import train_bpe
 from lm.metrics import baselines, metrics
 from lm.recommend.fine_tuning import ItemTokenTuning, K, TitleTuning
+from lm.recommend.further_customers import FurtherCustomers
 from lm.recommend.held_out import Split, split_of
 from lm.recommend.item_embeddings import add_items
 from lm.recommend.settings import RecommendTrainSettings
@@ -44,8 +45,13 @@ def train_recommend(
     *,
     report: ProgressCallback | None = None,
     window: dict[str, Any] | None = None,
+    further: FurtherCustomers | None = None,
 ) -> dict[str, float]:
     """Train on `customers` (in a fixed order) to predict `items` (id -> title), and write the model folder `out`.
+
+    Of a large shop, `customers` are those in memory: they have the held-out purchases and the words of the tokenizer.
+    The training also counts the purchases of `further` ones, up to the last day that it learns from, and reads their
+    histories part by part; then an epoch is one part. With leave-one-out all events of further customers are read.
 
     An older `out` stays until the new one is finished. An interrupted training goes on where it stopped. The manifest
     records `window`. Returns recall@10 and NDCG@10 on held-out purchases with 95% intervals, of the model and of two
@@ -65,7 +71,9 @@ def train_recommend(
     )
     longest = model.config.max_position_embeddings - (TITLE_TOKENS if settings.coding == "titles" else 1)
     settings = replace(settings, max_tokens=min(settings.max_tokens, longest))
-    begun_from = {"from": start and model_fingerprint(start), "items": items}
+    begun_from: dict[str, Any] = {"from": start and model_fingerprint(start), "items": items}
+    if further is not None:
+        begun_from["further"] = [further.version, further.parts]
     training_id = training_key(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, training_id) as work:
@@ -76,11 +84,13 @@ def train_recommend(
             fit(pretraining(model, documents, settings), pretrain, work, report)
         before = Manifest() if start is None else read_manifest(start)
         tuning = _coding(model, tokenizer, items, settings, before)
-        outcome, figures = _fine_tune(tuning, split, items, work, report)
+        outcome, figures = _fine_tune(tuning, split, items, work, report, further)
         if distributed.rank():
             return figures
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
+        if further is not None:
+            notes |= {"counted": {"customers": len(customers) + further.customers, "further_version": further.version}}
         new = work / "model"
         manifest = tuning.finish()
         write_model_folder(model, tokenizer, manifest.model_copy(update={"training": notes, "metrics": figures}), new)
@@ -114,22 +124,29 @@ def _fine_tune(
     items: Mapping[str, str],
     work: Path,
     report: ProgressCallback | None,
+    further: FurtherCustomers | None,
 ) -> tuple[StageOutcome, dict[str, float]]:
     """Train on the split and judge it. With `refit` train again on `split.refit`, for the best number of epochs."""
     model, settings = tuning.model, tuning.settings
+    parts = 1 if further is None else further.parts  # an epoch reads one of them
+    schedules = [
+        replace(schedule, max_epochs=schedule.max_epochs * parts, patience=schedule.patience * parts)
+        for schedule in (stage_schedule("finetune", settings), stage_schedule("refit", settings))
+    ]
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    outcome = fit(tuning.task(split.training, split.validation), stage_schedule("finetune", settings), work, report)
+    before = further and further.upto(split.last_training_day)
+    outcome = fit(tuning.task(split.training, split.validation, before), schedules[0], work, report)
     model.eval()
-    tuning.fit_hybrid(split.training, split.validation)
+    tuning.fit_hybrid(split.training, split.validation, before)
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
     if settings.refit:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(begin[name])
-        again = replace(stage_schedule("refit", settings), stop_after=outcome.best_epoch + 1)
-        fit(tuning.task(split.refit, []), again, work, report)
+        again = replace(schedules[1], stop_after=outcome.best_epoch + 1)
+        fit(tuning.task(split.refit, [], further), again, work, report)
         model.eval()
-        tuning.fit_hybrid(split.refit, [])
+        tuning.fit_hybrid(split.refit, [], further)
     return outcome, figures
 
 

@@ -43,6 +43,10 @@ class CustomerEvents(NamedTuple):
             events=self.events[:end], days=self.days[:end], moments=self.moments and self.moments[:end]
         )
 
+    def upto_day(self, last_day: int) -> CustomerEvents:
+        """The events up to the end of a day."""
+        return self.upto(bisect.bisect_right(self.days, last_day))
+
 
 def newest_events(events: Sequence[Event], most: int) -> Sequence[Event]:
     """The events that a night reads, oldest first: the newest `most` without browsing, and the newest `most` of it."""

@@ -18,6 +18,7 @@ from jobs.sample import write_sample
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars
 from jobs.training import train_answers, train_recommend, train_sentiment, training_data
+from jobs.training.further_customers import joined_window, write_further_customers
 from jobs.training.train import _explained, _show, _table, train
 from jobs.training.trainer import FiguresTable, TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
@@ -144,11 +145,41 @@ def test_customers_are_in_order_with_the_shops_days(spark):
 
 
 def test_a_sample_of_customers_does_not_depend_on_their_order(spark, monkeypatch):
-    monkeypatch.setattr(training_data, "MAX_CUSTOMERS", 3)
+    monkeypatch.setattr(training_data, "CUSTOMERS_AT_ONCE", 3)
     rows = [{"user_id": f"u{i}", "item_id": "ab"[i % 2]} for i in range(8)]
     one, other = (training_data.collect_customers(used(spark, purchases)) for purchases in (rows, rows[::-1]))
     assert one == other
     assert len(one.customers) == 3
+
+
+def test_further_customers_are_written_in_parts_and_all_their_purchases_are_counted(spark, monkeypatch, tmp_path):
+    monkeypatch.setattr(training_data, "CUSTOMERS_AT_ONCE", 3)
+    midnight = at("2026-03-01T00:00")
+    rows = [
+        {"user_id": f"u{i}", "item_id": "ab"[j % 2], "purchased_at": midnight + timedelta(days=j)}
+        for i in range(8)
+        for j in range(i + 1)
+    ]
+    tables = used(spark, rows, searches=[{"user_id": "u7", "query": "ink", "searched_at": at("2026-02-01T00:00")}])
+    first = training_data.collect_customers(tables, 6)
+    written = write_further_customers(tables, 6, f"{tmp_path}/further")
+    further = written.customers
+    assert (further.parts, further.customers) == (2, 5)
+    learned = [*first.customers, *further.part(1)]
+    assert len(learned) == 6
+    window = joined_window(first.window, written.window)
+    assert window["customers"] == 6
+    assert window["events"] == sum(len(customer.events) for customer in learned)
+    baskets, purchases = further.baskets({"a": 0, "b": 1})
+    in_memory = [event.item_id for customer in first.customers for event in customer.events if event.kind == "bought"]
+    assert purchases.sum() + len(in_memory) == len(rows)
+    assert len(baskets.offsets) == 6
+    later = further.upto(int((midnight.date() - date(1970, 1, 1)).days))
+    assert later.baskets({"a": 0, "b": 1})[1].tolist() == [5, 0]  # everybody's first purchase
+    assert {len(customer.events) for customer in later.part(1)} <= {1, 2}
+    assert write_further_customers(tables, 2, f"{tmp_path}/other").customers.version != further.version
+    monkeypatch.setattr(training_data, "CUSTOMERS_AT_ONCE", 8)
+    assert write_further_customers(tables, 8, f"{tmp_path}/none") is None
 
 
 def test_reviews_are_labelled_by_stars(spark):
@@ -209,7 +240,7 @@ def test_a_model_knows_what_its_checkpoint_knew(tmp_path):
     notes = {"window": {"as_of": "2026-03-05"}}
     write_manifest(start, read_manifest(start).model_copy(update={"training": notes}))
     contexts = {
-        day: TrainingContext({}, None, date(2026, 3, day), tmp_path, None, TrainingOptions(), Console())
+        day: TrainingContext({}, None, date(2026, 3, day), tmp_path, None, TrainingOptions(), Console(), "")
         for day in (1, 9)
     }
     assert [contexts[day].last_day_known(str(start)) for day in (1, 9)] == ["2026-03-05", "2026-03-09"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -284,7 +285,7 @@ def test_the_sampled_normalizer_has_the_full_ones_expectation(monkeypatch):
     monkeypatch.setattr(sampled_softmax, "SAMPLED_ABOVE", 10)
     monkeypatch.setattr(sampled_softmax, "SAMPLE", 8)
     torch.manual_seed(0)
-    sampling = sampled_softmax.SampledSoftmax.of([], 40, unbought=True)
+    sampling = sampled_softmax.SampledSoftmax.of(np.zeros(40, np.int64), unbought=True)
     scores, labels = torch.randn(40), torch.tensor([3, 17, 3])
     found = []
     for _ in range(4000):
