@@ -93,8 +93,15 @@ class TrainRecommend(TrainSection):
         default=2e-3, gt=0, description="peak learning rate of AdamW; with `init` by default 3e-4"
     )
     batch_tokens: PositiveInt = Field(default=4096, description="tokens in one optimiser step, at most")
-    max_epochs: PositiveInt = Field(default=12, description="passes over the fine-tuning data, at most")
-    patience: PositiveInt = Field(default=4, description="epochs without a better validation metric before it stops")
+    max_epochs: PositiveInt = Field(default=100, description="passes over the fine-tuning data, at most")
+    round_epochs: PositiveInt = Field(
+        default=12,
+        description="passes in which the learning rate falls to 0; another round follows where the validation metric "
+        "has risen by more than 1% at its end",
+    )
+    patience: PositiveInt = Field(
+        default=4, description="epochs of the first round without a better validation metric before it stops"
+    )
     processes: PositiveInt = Field(
         default=1,
         description="Spark tasks that train together; all executors must mount the folder models.recommend",
@@ -176,6 +183,12 @@ class TrainSettings(Section):
         default=200_000,
         description="customers whose histories GPT-2 learns from, drawn by a hash; what all others bought is counted. "
         "200,000 fit into memory; an epoch of more reads as many after the other from Parquet",
+    )
+    max_minutes: float = Field(
+        default=480,
+        gt=0,
+        description="most minutes of the recommender's fine-tuning; it ends earlier where validation stops rising. "
+        "In the last quarter the learning rate falls to 0. A refit repeats the epochs and takes as long again",
     )
     recommend: TrainRecommend = TrainRecommend()
     sentiment: TrainSentiment = TrainSentiment()

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.pictures import charts
 
 #: What is no figure in a line of an epoch.
-_NO_FIGURES = ("stage", "epoch", "seconds")
+_NO_FIGURES = ("stage", "epoch", "seconds", "learning_rate")
 
 
 def training_svg(task: str, lines: Sequence[Mapping[str, Any]]) -> str | None:

@@ -149,11 +149,10 @@ def _explained(task: str) -> Iterator[None]:
 
 def _show(bars: ProgressBars, task: str, now: training_loop.TrainingProgress) -> None:
     """Show a training's stage, epoch, loss, newest validation figures and latest end."""
-    shown = {name: value for name, value in now.metrics.items() if name not in ("loss", "seconds")}
-    detail = f"epoch {now.epoch + 1}/{now.epochs} loss {now.loss:.3f}"
+    detail = f"epoch {now.epoch + 1}, at most {now.epochs}, loss {now.loss:.3f}"
     if math.isnan(now.loss):
         detail = f"{now.step}/{now.steps}"
-    detail += "".join(f" {name} {value:.3f}" for name, value in shown.items())
+    detail += "".join(f" {name} {value:.3f}" for name, value in now.metrics.items())
     left = "" if math.isnan(now.seconds_left) else f", at most {now.seconds_left / 60:.1f} minutes left"
     bars.update(f"{task} {now.stage}", now.epoch + now.step / now.steps, now.epochs, detail, left)
 

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from jobs.config.config import Config
-from jobs.spark.progress import Stages
+from jobs.spark.progress import Stages, warn
 from jobs.training import training_data
 from jobs.training.further_customers import joined_window, write_further_customers
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext, TrainingOptions
+from lm.recommend.plain_titles import untold_note
 
 if TYPE_CHECKING:
     from lm.recommend.further_customers import FurtherCustomers
@@ -51,6 +52,8 @@ def train(context: TrainingContext) -> Figures:
         window = joined_window(window, written.window)
     further = written and written.customers
     items = training_data.collect_titles(context.used)
+    if note := untold_note(items):
+        warn(context.console, note)
     processes = config.train.recommend.processes
     into = out.with_name(out.name + ".candidate") if options.promote else out
     if processes > 1:
@@ -83,6 +86,7 @@ def _settings(config: Config, options: TrainingOptions) -> RecommendTrainSetting
     return RecommendTrainSettings(
         **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": options.refit},
         seed=config.train.seed,
+        max_minutes=config.train.max_minutes,
         language=config.recommend.language,
         exclude_purchased=config.recommend.exclude_purchased,
         history_events=config.recommend.history_events,

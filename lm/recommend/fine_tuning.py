@@ -21,6 +21,7 @@ from lm.recommend.further_customers import FurtherCustomers, part_of_epoch
 from lm.recommend.held_out import HeldOut
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.item_embeddings import ItemRows
+from lm.recommend.plain_titles import telling_titles
 from lm.recommend.sampled_softmax import SampledSoftmax
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.training_examples import (
@@ -67,9 +68,10 @@ class ItemTokenTuning:
         self.first = encoder.manifest.first_item_token
         self.item_ids = encoder.manifest.item_ids
         self.token_of = {item: encoder.item_tokens[item] for item in items}
-        self.rows = ItemRows(model, encoder, items if settings.titled else {})
+        told = telling_titles(items)
+        self.rows = ItemRows(model, encoder, told if settings.titled else {})
         self.rows.begin(len(self.item_ids) if known is None else known)
-        self.titles = {item: items.get(item) for item in self.item_ids}
+        self.titles = {item: told.get(item) for item in self.item_ids}
         self.hybrid = Hybrid()
         self.competitors: torch.Tensor | None = None
 

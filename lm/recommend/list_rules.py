@@ -33,6 +33,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lm.recommend.catalogue import Catalogue, CatalogueError
+from lm.recommend.plain_titles import telling_titles
 from lm.recommend.title_similarity import TitleSimilarity
 
 Ints = NDArray[np.int64]
@@ -189,6 +190,13 @@ class RuleTable:
         member, codes, prices = member[:, order], codes[order], prices[order]
         return cls(catalogue, tuple(rules), k, member, value, codes, categories, prices, fact, texts)
 
+    @classmethod
+    def empty(cls, catalogue: Catalogue) -> RuleTable:
+        """The table without rules."""
+        items = len(catalogue)
+        none, nowhere = np.zeros((0, items), np.int64), np.full(items, -1, np.int64)
+        return cls(catalogue, (), 0, none.astype(np.bool_), none, nowhere, (), np.full(items, np.nan), none, ())
+
     def save(self, folder: Path) -> None:
         """Write the table beside its saved catalogue."""
         for name in _ARRAYS:
@@ -329,8 +337,10 @@ class RuleTable:
 
     @cached_property
     def titles(self) -> TitleSimilarity:
-        """Similarities of the catalogue's titles."""
-        return TitleSimilarity(list(self.catalogue.titles))
+        """Similarities of the catalogue's titles; one that says nothing is like no other."""
+        ids = list(self.catalogue.item_ids)
+        told = telling_titles(dict(zip(ids, self.catalogue.titles, strict=True)))
+        return TitleSimilarity([told.get(item, "") for item in ids])
 
 
 def _joined(parts: Sequence[tuple[Ints, Float32s]]) -> tuple[Ints, Float32s]:

@@ -21,6 +21,8 @@ class RecommendTrainSettings(TrainingSettings):
     held_out_share: float = 0.2
     held_out_customers: int = 5_000  # most that are held out
     history_events: int = 50  # newest events of a customer that a prompt may use
+    round_epochs: int = 12  # in which the learning rate falls; another round follows while validation rises
+    max_minutes: float | None = None  # of fine-tuning; the refit repeats its epochs
     refit: bool = False
     titled: bool = True  # an item's embedding is that of its title plus a part of its own
     neighbours: bool = True  # add co-purchase features to GPT-2's logits (item_tokens coding)

@@ -34,9 +34,9 @@ def train_one_of_many(
     def report(now: TrainingProgress) -> None:
         if reported.get(now.stage) != now.epoch:  # one line an epoch: each travels from the executor to the driver
             reported[now.stage] = now.epoch
-            figures = ", ".join(f"{name} {value:.3f}" for name, value in now.metrics.items() if name != "seconds")
+            figures = ", ".join(f"{name} {value:.3f}" for name, value in now.metrics.items())
             left = f"at most {now.seconds_left / 60:.1f} minutes left"
-            print(f"  recommend {now.stage}: epoch {now.epoch + 1}/{now.epochs} {figures}, {left}", flush=True)
+            print(f"  recommend {now.stage}: epoch {now.epoch + 1} {figures}, {left}", flush=True)
 
     with process_group():
         first = rank() == 0

@@ -26,6 +26,7 @@ from lm.recommend.fine_tuning import ItemTokenTuning, K, TitleTuning
 from lm.recommend.further_customers import FurtherCustomers
 from lm.recommend.held_out import Split, split_of
 from lm.recommend.item_embeddings import add_items
+from lm.recommend.plain_titles import telling_titles
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.training_examples import BOUGHT, CustomerEvents, windows
 from lm.redaction.redact import redact
@@ -59,6 +60,8 @@ def train_recommend(
     Raises TrainingError where there is too little to learn from.
     """
     items = dict(sorted(items.items()))
+    if not telling_titles(items):  # only purchases then tell products apart
+        settings = replace(settings, titled=False, newcomers=False)
     split = split_of(customers, items, settings)
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     tokenizer = _tokenizer(split.training, items, settings) if start is None else checkpoint.load_tokenizer(start)
@@ -74,7 +77,8 @@ def train_recommend(
     begun_from: dict[str, Any] = {"from": start and model_fingerprint(start), "items": items}
     if further is not None:
         begun_from["further"] = [further.version, further.parts]
-    training_id = training_key(asdict(settings) | begun_from, (repr(customer).encode() for customer in customers))
+    deciding = asdict(replace(settings, max_minutes=None))  # a training that was cut may go on with another limit
+    training_id = training_key(deciding | begun_from, (repr(customer).encode() for customer in customers))
     out.parent.mkdir(parents=True, exist_ok=True)
     with work_folder(out, training_id) as work:
         distributed.broadcast_from_first(None)  # wait until the first process has made the folder
@@ -88,7 +92,7 @@ def train_recommend(
         if distributed.rank():
             return figures
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
-        notes |= {"epochs": outcome.best_epoch + 1, "lines": outcome.lines}
+        notes |= {"epochs": outcome.best_epoch + 1, "out_of_time": outcome.out_of_time, "lines": outcome.lines}
         if further is not None:
             notes |= {"counted": {"customers": len(customers) + further.customers, "further_version": further.version}}
         new = work / "model"
@@ -126,16 +130,19 @@ def _fine_tune(
     report: ProgressCallback | None,
     further: FurtherCustomers | None,
 ) -> tuple[StageOutcome, dict[str, float]]:
-    """Train on the split and judge it. With `refit` train again on `split.refit`, for the best number of epochs."""
+    """Train on the split and judge it. With `refit` train again on `split.refit`, at the rates that led to the best."""
     model, settings = tuning.model, tuning.settings
     parts = 1 if further is None else further.parts  # an epoch reads one of them
-    schedules = [
-        replace(schedule, max_epochs=schedule.max_epochs * parts, patience=schedule.patience * parts)
-        for schedule in (stage_schedule("finetune", settings), stage_schedule("refit", settings))
-    ]
+    schedule = replace(
+        stage_schedule("finetune", settings),
+        max_epochs=settings.max_epochs * parts,
+        round_epochs=settings.round_epochs * parts,
+        patience=settings.patience * parts,
+        max_seconds=None if settings.max_minutes is None else 60 * settings.max_minutes,
+    )
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     before = further and further.upto(split.last_training_day)
-    outcome = fit(tuning.task(split.training, split.validation, before), schedules[0], work, report)
+    outcome = fit(tuning.task(split.training, split.validation, before), schedule, work, report)
     model.eval()
     tuning.fit_hybrid(split.training, split.validation, before)
     figures = _figures(tuning.recommend(split.test, K), split, items, settings)
@@ -143,7 +150,7 @@ def _fine_tune(
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 parameter.copy_(begin[name])
-        again = replace(schedules[1], stop_after=outcome.best_epoch + 1)
+        again = replace(stage_schedule("refit", settings), rates=outcome.rates)
         fit(tuning.task(split.refit, [], further), again, work, report)
         model.eval()
         tuning.fit_hybrid(split.refit, [], further)

@@ -28,7 +28,8 @@ from lm.checkpoint.tokenizer import padding_token, save_tokenizer
 from lm.engine.device import choose_device
 from lm.engine.huggingface_model import ModelKind, load_model
 from lm.train.adapters import add_adapters, merged_weights
-from lm.train.training_loop import Schedule, TrainingTask, length_batches, pad
+from lm.train.learning_rate import Schedule
+from lm.train.training_loop import TrainingTask, length_batches, pad
 from lm.train.training_state import TrainingError
 
 Tokens = NDArray[np.int32]

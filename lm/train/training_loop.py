@@ -1,6 +1,7 @@
 """The training loop of every task: seeded, resumable after kill -9, with early stopping on the best weights.
 
-A TrainingTask supplies the model, the batches of an epoch, the loss and the validation.
+A TrainingTask supplies the model, the batches of an epoch, the loss and the validation. `lm.train.learning_rate` says
+how the learning rate falls.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from lm.engine.device import autocast, keep_freed_memory
 from lm.train import distributed
+from lm.train.learning_rate import Schedule
 from lm.train.training_state import TrainingError, TrainingState, load_state, save_state, write_json_lines
 
 Batch = TypeVar("Batch", bound=Sized)
@@ -26,6 +28,8 @@ Batch = TypeVar("Batch", bound=Sized)
 #: duration: saving costs at most a twentieth of the time.
 _SAVE_SECONDS = 20.0
 _SAVE_COSTS = 20.0
+#: Entries of an epoch's line that are no validation figures.
+NO_FIGURES = ("stage", "epoch", "loss", "seconds", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,6 @@ ProgressCallback = Callable[[TrainingProgress], None]
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """The optimization of one stage: AdamW, a short warm-up, then a linear decay to zero at max_epochs."""
-
-    stage: str
-    max_epochs: int
-    learning_rate: float
-    weight_decay: float = 0.01
-    patience: int = 3  # epochs without a better validation
-    seed: int = 0
-    stop_after: int | None = None  # epochs; the learning rate still decays towards max_epochs
-    warmup_steps: int = 20  # of the first epoch, over which the learning rate rises to its peak
-
-
-@dataclass(frozen=True)
 class TrainingTask(Generic[Batch]):
     """A model and what it learns; `loss` returns the sum over a batch and the divisor that makes it a mean."""
 
@@ -77,6 +67,10 @@ class StageOutcome:
     best_epoch: int = -1
     best: Mapping[str, float] = field(default_factory=dict)
     lines: list[dict[str, Any]] = field(default_factory=list)
+    #: The learning rate at the start and end of each epoch up to the best one.
+    rates: tuple[tuple[float, float], ...] = ()
+    #: Whether max_seconds ended it.
+    out_of_time: bool = False
 
 
 @dataclass
@@ -85,9 +79,12 @@ class _Counters:
     step: int = 0
     loss: float = 0.0
     weight: float = 0.0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of this epoch
     best_epoch: int = -1
     finished: bool = False
+    rates: list[float] = field(default_factory=list)  # at the start and end of this epoch
+    spent: float = 0.0  # seconds of all finished epochs with their validations
+    out_of_time: bool = False
     lines: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -127,7 +124,7 @@ def pad(sequences: Sequence[NDArray[np.int32]], device: torch.device) -> torch.T
 def fit(
     task: TrainingTask[Batch], schedule: Schedule, work: Path, report: ProgressCallback | None = None
 ) -> StageOutcome:
-    """Train until `patience` epochs bring no better `monitor`, or for max_epochs; resume from the state in `work`.
+    """Train as the schedule says, to the best `monitor`; resume from the state in `work`.
 
     Without `validate` the last weights are kept. A training that was interrupted and resumed on the same number of
     threads ends with bitwise the same weights as an uninterrupted one. Raises TrainingError where there are no batches,
@@ -141,8 +138,9 @@ def fit(
     counters = loop.counters
     loop.load(loop.best)
     best = next((line for line in counters.lines if line["epoch"] == counters.best_epoch), {})
-    metrics = {name: value for name, value in best.items() if isinstance(value, float)}
-    return StageOutcome(counters.best_epoch, metrics, counters.lines)
+    metrics = {name: value for name, value in best.items() if name not in NO_FIGURES}
+    rates = tuple(tuple(line["learning_rate"]) for line in counters.lines[: counters.best_epoch + 1])
+    return StageOutcome(counters.best_epoch, metrics, counters.lines, rates, counters.out_of_time)
 
 
 class _Loop(Generic[Batch]):
@@ -157,7 +155,7 @@ class _Loop(Generic[Batch]):
         self.parameters = {name: one for name, one in task.model.named_parameters() if one.requires_grad}
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = _adamw(self.parameters, schedule)
-        self.counters = _Counters(finished=schedule.max_epochs == 0)
+        self.counters = _Counters(finished=schedule.epochs == 0)
         self.best: dict[str, torch.Tensor] = {}
         self.started, self.saved, self.save_cost = time.monotonic(), time.monotonic(), 0.0
         self.steps_here = 0
@@ -215,7 +213,12 @@ class _Loop(Generic[Batch]):
         self.task.model.train()
         begun = time.monotonic()
         while counters.step < len(batches):
-            self.step(batches[counters.step], (counters.epoch + counters.step / len(batches)) / schedule.max_epochs)
+            spent = counters.spent + counters.seconds + time.monotonic() - begun
+            left = distributed.broadcast_from_first(schedule.share_of_time(spent))
+            if left == 0 and counters.step:
+                counters.out_of_time = True
+                break
+            self.step(batches[counters.step], left * schedule.rate(counters.epoch, counters.step / len(batches)))
             counters.step += 1
             self.report_progress(len(batches))
             if time.monotonic() - self.saved > max(_SAVE_SECONDS, _SAVE_COSTS * self.save_cost):
@@ -224,12 +227,12 @@ class _Loop(Generic[Batch]):
                 self.save()
         self.close_epoch(counters.seconds + time.monotonic() - begun)
 
-    def step(self, batch: Batch, done: float) -> None:
-        """Take one gradient step; `done` is the finished share of all epochs."""
+    def step(self, batch: Batch, rate: float) -> None:
+        """Take one gradient step of a learning rate."""
         counters, schedule = self.counters, self.schedule
-        # Only the first epoch warms up.
-        warmed = 1.0 if counters.epoch else min(1.0, (counters.step + 1) / max(schedule.warmup_steps, 1))
-        rate = schedule.learning_rate * warmed * (1.0 - done)
+        counters.rates = [*counters.rates[:1], rate]
+        if counters.epoch == 0:
+            rate *= min(1.0, (counters.step + 1) / max(schedule.warmup_steps, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         rows = distributed.own_rows(batch)
@@ -256,6 +259,7 @@ class _Loop(Generic[Batch]):
 
     def close_epoch(self, seconds: float) -> None:
         counters, schedule = self.counters, self.schedule
+        begun = time.monotonic()
         metrics: dict[str, float] = {}
         if self.task.validate is not None and not distributed.rank():
             self.task.model.eval()
@@ -263,16 +267,21 @@ class _Loop(Generic[Batch]):
                 metrics = dict(self.task.validate())
         metrics = distributed.broadcast_from_first(metrics)
         line = {"stage": schedule.stage, "epoch": counters.epoch, "loss": counters.loss / max(counters.weight, 1e-9)}
-        counters.lines.append(line | {"seconds": round(seconds, 3)} | metrics)
-        scores = [line.get(self.task.monitor, 0.0) for line in counters.lines]
-        if self.task.validate is None or scores.index(max(scores)) == counters.epoch:
+        line |= {"seconds": round(seconds, 3), "learning_rate": [counters.rates[0], counters.rates[-1]]}
+        counters.lines.append(line | metrics)
+        scored = self.task.monitor if self.task.validate else "epoch"  # without validation the last epoch is best
+        scores = [line.get(scored, 0.0) for line in counters.lines]
+        if scores.index(max(scores)) == counters.epoch:
             counters.best_epoch = counters.epoch
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
         counters.epoch, counters.step = counters.epoch + 1, 0
+        counters.spent += seconds + time.monotonic() - begun
         counters.loss = counters.weight = counters.seconds = 0.0
-        waited = counters.epoch - 1 - counters.best_epoch
-        last = schedule.max_epochs if schedule.stop_after is None else schedule.stop_after
-        counters.finished = counters.epoch >= last or waited >= schedule.patience
+        counters.rates = []
+        is_late = distributed.broadcast_from_first(schedule.share_of_time(counters.spent) == 0)
+        ends = schedule.ends(scores)
+        counters.out_of_time = is_late and not ends
+        counters.finished = is_late or ends
         self.save()
 
     def report_progress(self, steps: int) -> None:
@@ -280,18 +289,21 @@ class _Loop(Generic[Batch]):
         if self.report is None:
             return
         counters, schedule = self.counters, self.schedule
-        left = steps * ((schedule.stop_after or schedule.max_epochs) - counters.epoch) - counters.step
+        left = steps * (schedule.epochs - counters.epoch) - counters.step
+        seconds = (time.monotonic() - self.started) / self.steps_here * left
+        if schedule.max_seconds is not None:
+            seconds = min(seconds, max(0.0, schedule.max_seconds - counters.spent))
         newest = counters.lines[-1] if counters.lines else {}
         self.report(
             TrainingProgress(
                 schedule.stage,
                 counters.epoch,
-                schedule.stop_after or schedule.max_epochs,
+                schedule.epochs,
                 counters.step,
                 steps,
                 counters.loss / max(counters.weight, 1e-9),
-                (time.monotonic() - self.started) / self.steps_here * left,
-                {name: value for name, value in newest.items() if isinstance(value, float)},
+                seconds,
+                {name: value for name, value in newest.items() if name not in NO_FIGURES},
             )
         )
 

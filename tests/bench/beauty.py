@@ -1,6 +1,7 @@
-"""Amazon Beauty, leave-one-out, by the product's own commands: recall and NDCG beside the published table.
+r"""Amazon Beauty, leave-one-out, by the product's own commands: recall and NDCG beside the published table.
 
-    python -m tests.bench.beauty --data ../shared/data [--refit] [--cold 605] [--seeds 0 1 2] [--quick] [--json]
+    python -m tests.bench.beauty --data ../shared/data [--refit] [--cold 605] [--without-titles] [--seeds 0 1 2] \
+        [--quick] [--json]
 
 Trains and judges as a user would (`regulars train --protocol leave-one-out`, `regulars evaluate --protocol
 leave-one-out`) with tests/bench/beauty.yaml; nothing is chosen on the test purchases. The set's purchases of one day
@@ -44,10 +45,14 @@ PUBLISHED = {
 KEYS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 
 
-def prepare(data: Path, folder: Path, customers: int | None, cold: int = 0) -> None:
-    """Write the set as tables, a purchase a day in the order of the sequence; `cold` items are bought last or never."""
+def prepare(data: Path, folder: Path, customers: int | None, cold: int = 0, *, titled: bool = True) -> None:
+    """Write the set as tables, a purchase a day in the order of the sequence; `cold` items are bought last or never.
+
+    Without `titled` an item's title is its id.
+    """
     with (data / "beauty/titles.csv").open(encoding="utf-8") as file:
-        titles = {row["item_id"]: row["title"] or f"Item {row['item_id']}" for row in csv.DictReader(file)}
+        rows_of_items = list(csv.DictReader(file))
+    titles = {row["item_id"]: (row["title"] or "Untitled") if titled else row["item_id"] for row in rows_of_items}
     left_out = set(random.Random(0).sample(sorted(titles), cold))
     rows: dict[str, list[Any]] = {"user_id": [], "item_id": [], "purchased_at": []}
     for number, line in enumerate((data / "beauty/sequences.txt").read_text().splitlines()):
@@ -112,6 +117,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with beauty/sequences.txt and titles.csv")
     parser.add_argument("--refit", action="store_true", help="train again on all but the test purchase")
     parser.add_argument("--cold", type=int, default=0, help="items that nobody has bought before")
+    parser.add_argument("--without-titles", action="store_true", help="the title of an item is its id")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
     parser.add_argument("--quick", action="store_true", help="one seed, 2,000 customers, two epochs: minutes")
@@ -122,7 +128,8 @@ def main() -> None:
     overrides = [*options.set, *(["train.recommend.max_epochs=2"] if options.quick else [])]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        prepare(options.data, folder, 2000 if options.quick else None, options.cold)
+        customers = 2000 if options.quick else None
+        prepare(options.data, folder, customers, options.cold, titled=not options.without_titles)
         seeds = options.seeds[:1] if options.quick else options.seeds
         kind = {"refit": options.refit, "cold": options.cold > 0}
         runs = [run_seed(folder, seed, **kind, overrides=overrides) for seed in seeds]

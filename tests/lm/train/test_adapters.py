@@ -23,7 +23,8 @@ from lm.train.language_model import (
     start_model,
     write_model_folder,
 )
-from lm.train.training_loop import Schedule, TrainingTask, fit
+from lm.train.learning_rate import Schedule
+from lm.train.training_loop import TrainingTask, fit
 from lm.train.training_state import TrainingError
 from tests.models import save_causal, train_tokenizer
 

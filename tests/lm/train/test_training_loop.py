@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from lm.train import training_loop
-from lm.train.training_loop import Schedule, TrainingProgress, TrainingTask, fit, length_batches, pad
+from lm.train.learning_rate import Schedule
+from lm.train.training_loop import TrainingProgress, TrainingTask, fit, length_batches, pad
 from lm.train.training_state import (
     FolderTaken,
     TrainingError,
@@ -68,13 +71,52 @@ def test_stops_early_and_keeps_the_best_weights(tmp_path):
     assert task.model.weight.item() == seen[1] != seen[-1]
 
 
-def test_stop_after_keeps_the_pace_of_the_learning_rate(tmp_path):
-    whole, part = parabola(), parabola()
-    fit(whole, Schedule("a", 10, learning_rate=0.1), tmp_path)
-    outcome = fit(part, Schedule("b", 10, learning_rate=0.1, stop_after=4), tmp_path)
-    assert len(outcome.lines) == 4
-    lines = [json.loads(line)["loss"] for line in (tmp_path / "a.jsonl").read_text().splitlines()]
-    assert [line["loss"] for line in outcome.lines] == lines[:4]
+@pytest.mark.parametrize(
+    ("scores", "epochs"),
+    [
+        ([1, 2, 3, 4], 8),  # still rises, then the second round brings nothing
+        ([1, 2, 3, 4, 3, 3, 5, 4, 4, 4, 4, 5.1], 16),  # the third raises 5 to 5.1, the fourth brings nothing
+        ([1, 4, 4.01, 4.03], 4),  # by less than 1% in the last two epochs
+        ([4, 3, 2], 3),  # patience
+        ([-4, -3, -2, -1.5, -1.4], 12),  # log-likelihoods, too
+    ],
+)
+def test_another_round_follows_while_the_validation_rises(scores, epochs, tmp_path):
+    coming = itertools.chain(scores, itertools.repeat(scores[-1]))
+    task = parabola(validate=lambda: {"score": float(next(coming))})
+    schedule = Schedule("finetune", 30, learning_rate=0.08, patience=2, round_epochs=4)
+    outcome = fit(task, schedule, tmp_path)
+    assert len(outcome.lines) == epochs
+    assert outcome.best_epoch == scores.index(max(scores))
+    rates = [line["learning_rate"] for line in outcome.lines]
+    assert [start for start, _ in rates[:4]] == pytest.approx([0.08, 0.06, 0.04, 0.02][:epochs])
+    assert [start for start, _ in rates[4:]] == pytest.approx([0.04, 0.03, 0.02, 0.01] * (epochs // 4 - 1))
+    assert [list(one) for one in outcome.rates] == rates[: outcome.best_epoch + 1]
+
+
+def test_the_rates_of_another_training_are_repeated(tmp_path):
+    whole = fit(parabola(), Schedule("a", 10, learning_rate=0.1), tmp_path)
+    again = fit(parabola(), Schedule("b", 99, learning_rate=1.0, rates=whole.rates[:1]), tmp_path)
+    assert [line["loss"] for line in again.lines] == [line["loss"] for line in whole.lines[:1]]
+    mixed = fit(parabola(), Schedule("c", 99, learning_rate=1.0, rates=((0.1, 0.1), (0.0, 0.0))), tmp_path)
+    assert [line["learning_rate"] for line in mixed.lines] == [[0.1, 0.1], [0.0, 0.0]]
+
+
+def test_time_ends_a_training_within_an_epoch_and_keeps_the_best(tmp_path, monkeypatch):
+    clock = itertools.count(step=1.0)  # every look at the clock takes a second
+    monkeypatch.setattr(training_loop.time, "monotonic", lambda: next(clock))
+    scores = itertools.count()
+    task = parabola(validate=lambda: {"score": float(next(scores))})
+    long = TrainingTask(task.model, lambda epoch: [[0]] * 40, task.loss, task.validate, "score")
+    schedule = Schedule("finetune", 99, learning_rate=0.08, patience=3, round_epochs=99, max_seconds=300.0)
+    outcome = fit(long, schedule, tmp_path)
+    rates = [line["learning_rate"][-1] for line in outcome.lines]
+    assert outcome.out_of_time
+    assert 1 < len(rates) < 8
+    assert rates[0] > 0.07
+    assert rates[-1] < 0.02
+    assert outcome.best_epoch == len(rates) - 1
+    assert not fit(long, replace(schedule, stage="whole", max_epochs=2), tmp_path).out_of_time
 
 
 def test_progress_counts_down(tmp_path):
@@ -124,7 +166,7 @@ def noisy_training(folder: str, kill_after: int) -> bytes:
         lambda: {"score": -float(error(slice(None)).mean())},
         "score",
     )
-    fit(task, Schedule("finetune", 4, 0.01), Path(folder), report)
+    fit(task, Schedule("finetune", 8, 0.03, round_epochs=4), Path(folder), report)
     return save(model.state_dict())
 
 
@@ -135,7 +177,7 @@ def test_kill_9_and_resume_end_with_the_same_bytes(tmp_path, monkeypatch):
     folders = [tmp_path / name for name in ("whole", "cut")]
     for folder in folders:
         folder.mkdir()
-    for kill_after in (3, 12):
+    for kill_after in (3, 50):
         code = f"from {__name__} import noisy_training as t; t({str(folders[1])!r}, {kill_after})"
         ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
         assert ended.returncode == -signal.SIGKILL
@@ -146,7 +188,7 @@ def test_kill_9_and_resume_end_with_the_same_bytes(tmp_path, monkeypatch):
         for folder in folders
     ]
     assert lines[0] == lines[1]
-    assert len(lines[0]) == 4
+    assert len(lines[0]) == 8  # two rounds; the second kill is in the second one
 
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 200), st.integers(0, 3))
