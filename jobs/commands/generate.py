@@ -154,12 +154,18 @@ def _generate(
     )
 
 
-@functools.lru_cache(maxsize=1)
 def _sampler(place: str, dtype: str) -> Sampler:
+    from jobs.spark.task_device import task_device
+
+    return _sampler_on(place, dtype, task_device())
+
+
+@functools.lru_cache(maxsize=1)
+def _sampler_on(place: str, dtype: str, device: str) -> Sampler:
     from jobs.spark.executor_files import local_folder
     from lm.engine.sampling import Sampler
 
-    return Sampler.load(local_folder(place), dtype=dtype)
+    return Sampler.load(local_folder(place), dtype=dtype, device=device)
 
 
 def _check_length(path: Path, max_length: int) -> None:

@@ -19,6 +19,7 @@ from jobs.scoring.waves import AnswerTerms
 from jobs.spark import executor_files
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.executor_files import local_folder
+from jobs.spark.task_device import task_device
 from jobs.tables import answers as answers_table
 from jobs.tasks.task import PreparedTask, TaskContext
 from lm.answers import asker as asking
@@ -113,7 +114,7 @@ def asker_loader(model: Model, articles: str) -> Callable[[], Asker]:
 
 def writer_loader(model: Model) -> Callable[[], AnswerWriter]:
     """A picklable loader of the answers' engine, cached in each Python worker."""
-    return functools.partial(_writer, model.path, model.dtype)
+    return functools.partial(_writer_of_task, model.path, model.dtype)
 
 
 @functools.lru_cache(maxsize=1)
@@ -123,8 +124,12 @@ def _asker(model: Model, articles: str) -> Asker:
     return Asker.load(local_folder(model.path), local_folder(articles) / ARTICLES_FILE)
 
 
+def _writer_of_task(path: str, dtype: Dtype) -> AnswerWriter:
+    return _writer(path, dtype, task_device())
+
+
 @functools.lru_cache(maxsize=1)
-def _writer(path: str, dtype: Dtype) -> AnswerWriter:
+def _writer(path: str, dtype: Dtype, device: str) -> AnswerWriter:
     from lm.answers.answer_writer import AnswerWriter
 
-    return AnswerWriter.load(local_folder(path), dtype=dtype)
+    return AnswerWriter.load(local_folder(path), dtype=dtype, device=device)

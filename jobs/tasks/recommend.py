@@ -15,6 +15,7 @@ from jobs.scoring.ledger import Results
 from jobs.scoring.models import Model
 from jobs.scoring.waves import AnswerTerms
 from jobs.spark import executor_files
+from jobs.spark.task_device import task_device
 from jobs.tables import customer_rules, list_rules, prompts, recommendations
 from jobs.tables.carried_lists import with_carried
 from jobs.tables.catalogues import SellableCatalogue
@@ -173,15 +174,19 @@ def left_out(asked: DataFrame, results: Results) -> DataFrame | None:
 
 def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
     """A picklable loader of the engine over the memory-mapped catalogue, cached in each Python worker."""
-    return functools.partial(_recommender, model, catalogue_dir, beams)
+    return functools.partial(_of_task, model, catalogue_dir, beams)
+
+
+def _of_task(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
+    return _recommender(model, catalogue_dir, beams, task_device())
 
 
 @functools.lru_cache(maxsize=1)
-def _recommender(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
+def _recommender(model: Model, catalogue_dir: str, beams: int | None, device: str) -> Recommender:
     from lm.recommend.recommender import Recommender
 
     folder = executor_files.local_folder(catalogue_dir)
     catalogue = Catalogue.load(folder)
     rules = RuleTable.load(folder, catalogue)
     path = executor_files.local_folder(model.path)
-    return Recommender.load(path, catalogue, rules=rules, beams=beams, dtype=model.dtype)
+    return Recommender.load(path, catalogue, rules=rules, beams=beams, dtype=model.dtype, device=device)

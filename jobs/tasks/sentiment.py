@@ -16,6 +16,7 @@ from jobs.scoring.models import Dtype, Model
 from jobs.scoring.waves import AnswerTerms
 from jobs.spark.errors import ConfigurationError
 from jobs.spark.executor_files import local_folder
+from jobs.spark.task_device import task_device
 from jobs.tables import sentiments
 from jobs.tasks.task import PreparedTask, TaskContext
 
@@ -87,11 +88,15 @@ def requests(context: TaskContext) -> DataFrame:
 
 def classifier_loader(model: Model) -> Callable[[], SentimentClassifier]:
     """A picklable loader of the sentiment classifier, cached in each Python worker."""
-    return functools.partial(_classifier, model.path, model.dtype)
+    return functools.partial(_of_task, model.path, model.dtype)
+
+
+def _of_task(path: str, dtype: Dtype) -> SentimentClassifier:
+    return _classifier(path, dtype, task_device())
 
 
 @functools.lru_cache(maxsize=1)
-def _classifier(path: str, dtype: Dtype) -> SentimentClassifier:
+def _classifier(path: str, dtype: Dtype, device: str) -> SentimentClassifier:
     from lm.sentiment.classifier import SentimentClassifier
 
-    return SentimentClassifier.load(local_folder(path), dtype=dtype)
+    return SentimentClassifier.load(local_folder(path), dtype=dtype, device=device)

@@ -125,10 +125,14 @@ def _in_processes(
 ) -> Figures:
     """Train the recommender in so many Spark tasks at once. Raises as train_recommend does."""
     from pyspark.ml.torch.distributor import TorchDistributor
+    from pyspark.sql import SparkSession
 
+    from jobs.spark.task_device import TASK_GPUS
     from lm.recommend.train_distributed import train_one_of_many
 
-    distributor = TorchDistributor(num_processes=processes, local_mode=False, use_gpu=False)
+    spark = SparkSession.getActiveSession()
+    has_gpus = spark is not None and spark.conf.get(TASK_GPUS, None) is not None
+    distributor = TorchDistributor(num_processes=processes, local_mode=False, use_gpu=has_gpus)
     found = distributor.run(train_one_of_many, customers, items, settings, str(out), window, further)
     if isinstance(found, Exception):
         raise found

@@ -150,10 +150,12 @@ class AnswerWriter:
         self.vocabulary = Vocabulary(self.tokenizer, sampler.engine.vocabulary, sampler.encoder.end_token)
 
     @classmethod
-    def load(cls, model_dir: Path | str, *, dtype: str = "auto", threads: int | None = None) -> AnswerWriter:
+    def load(
+        cls, model_dir: Path | str, *, dtype: str = "auto", threads: int | None = None, device: str = "auto"
+    ) -> AnswerWriter:
         """Open a folder that `regulars train --task answers` wrote. Raises CheckpointError for any other folder."""
         path = Path(model_dir)
-        return cls(Sampler.load(path, dtype=dtype, threads=threads), read_settings(path).words)
+        return cls(Sampler.load(path, dtype=dtype, threads=threads, device=device), read_settings(path).words)
 
     def write(
         self,

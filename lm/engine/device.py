@@ -6,6 +6,7 @@ import ctypes
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +74,24 @@ def keep_freed_memory() -> None:
         return
     mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
     mallopt(M_TRIM_THRESHOLD, 512 << 20)
+
+
+class BatchLimits(NamedTuple):
+    """The most that one batch may hold."""
+
+    tokens: int  # of its prompts
+    cache_bytes: int  # of its keys and values
+
+
+def batch_limits(device: torch.device) -> BatchLimits:
+    """The limits of a device: fixed ones on a CPU, and by its free memory on a GPU.
+
+    There a third of the memory is for keys and values, and a token of a prompt may take a mebibyte of another third.
+    """
+    if device.type != "cuda":
+        return BatchLimits(8192, 1 << 30)
+    free, _ = torch.cuda.mem_get_info(device)
+    return BatchLimits(max(1024, min(1 << 16, free // 3 >> 20)), free // 3)
 
 
 class Buffers:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from lm.checkpoint.checkpoint import read_config
@@ -29,6 +30,7 @@ class Engine(Protocol):
     context: int  # positions, for a prompt and its answer together
     vocabulary: int
     row_bytes: int  # bytes of one token's keys and values
+    device: torch.device
 
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> Prefilled:
         """Compute B prompts (token ids, none empty), each with room for `slots` answer tokens."""

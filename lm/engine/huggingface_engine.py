@@ -39,6 +39,7 @@ class HuggingFaceEngine:
         self.vocabulary = int(model.get_output_embeddings().weight.shape[0])
         self.context = int(getattr(config, "max_position_embeddings", None) or UNBOUNDED)
         width = int(config.hidden_size) * next(model.parameters()).element_size()
+        self.device = model.device
         self.row_bytes = 2 * int(config.num_hidden_layers) * width
 
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> HuggingFacePrefilled:

@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lm.engine.batching import rows_within_budget
+from lm.engine.device import batch_limits
+from lm.engine.device_sampling import draw_on_device
 from lm.engine.engine import Engine, load_engine
 from lm.engine.kv_tree import ROOT, Floats, Ints, TokenRuns
 from lm.engine.top_k_sampling import BLOCK_TOKENS, draw_top_k
 from lm.text.prompt import PromptEncoder
-
-BATCH_TOKENS = 8192
-CACHE_BYTES = 1 << 30
-"""The most bytes of keys and values of one batch."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,10 @@ Constraint = Callable[[Tensor, Sequence[int], Sequence[Sequence[int]]], None]
 class Sampler:
     """Continues prompts by one model; must not be shared between threads."""
 
-    def __init__(self, engine: Engine, encoder: PromptEncoder, *, batch_tokens: int = BATCH_TOKENS) -> None:
-        self.engine, self.encoder, self.batch_tokens = engine, encoder, batch_tokens
+    def __init__(self, engine: Engine, encoder: PromptEncoder, *, batch_tokens: int | None = None) -> None:
+        self.engine, self.encoder = engine, encoder
+        self._limits = batch_limits(engine.device)
+        self.batch_tokens = batch_tokens or self._limits.tokens
         # Item tokens and padding rows of the vocabulary are no text.
         self._text_tokens = min(encoder.tokenizer.get_vocab_size(), engine.vocabulary)
 
@@ -111,7 +111,9 @@ class Sampler:
         order = sorted(range(len(prompts)), key=lambda i: -len(encoded[i]))
         while order:
             lengths = (len(encoded[i]) for i in order)
-            size = rows_within_budget(lengths, self.batch_tokens, slots, CACHE_BYTES // self.engine.row_bytes)
+            size = rows_within_budget(
+                lengths, self.batch_tokens, slots, self._limits.cache_bytes // self.engine.row_bytes
+            )
             batch, order = order[:size], order[size:]
             streams = [[(seed, seeds[i], n) for n in range(num_return_sequences)] for i in batch]
             uniform = np.array([[_uniform(s, max_new_tokens) for s in streams_of] for streams_of in streams])
@@ -218,6 +220,8 @@ def next_tokens(logits: Tensor, rules: Sequence[Sampling], uniform: Floats) -> I
     scaled = logits if bool((temperature == 1).all()) else logits / temperature[:, None]
     few = np.array([1 if rule.temperature == 0 else rule.top_k for rule in rules])
     uniform = np.where([rule.temperature == 0 for rule in rules], 0.0, uniform)  # takes the lowest id among ties
+    if logits.is_cuda:
+        return draw_on_device(scaled, few, [rule.top_p for rule in rules], uniform)
     among_few = (few > 0) & (few < logits.shape[1])
     drawn = np.empty(len(rules), np.int64)
     for is_few in (True, False):

@@ -19,7 +19,7 @@ from lm.engine.engine import Prefilled
 from lm.engine.kv_tree import ROOT, Floats, Ints, TokenRuns
 from lm.recommend.co_purchase import purchases_in_prompt
 from lm.recommend.hybrid import Parts
-from lm.recommend.recommender import CACHE_BYTES, Recommender
+from lm.recommend.recommender import Recommender
 from lm.text.prompt import PromptEncoder
 
 PASS_ROWS = 64
@@ -120,7 +120,7 @@ class Reasoner:
         slots = 2 * PASS_ROWS
         while order:
             lengths = (len(split[p].tokens) for p in order)
-            most = CACHE_BYTES // self.engine.row_bytes
+            most = self.recommender.limits.cache_bytes // self.engine.row_bytes
             size = rows_within_budget(lengths, self.recommender.batch_tokens, slots, most)
             batch, order = order[:size], order[size:]
             scores = self._batch([split[p] for p in batch], [items[p] for p in batch], [left_out[p] for p in batch])

@@ -19,6 +19,7 @@ import torch
 
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.engine.batching import rows_within_budget
+from lm.engine.device import batch_limits
 from lm.engine.engine import Engine, load_engine
 from lm.engine.kv_tree import Floats, Ints
 from lm.recommend.beam_search import Search
@@ -32,9 +33,6 @@ from lm.recommend.rankings import KeptWeights, TitleRankings, TokenRankings
 from lm.recommend.ruled_lists import Ruled, ruled_lists
 from lm.text.prompt import PromptEncoder
 
-BATCH_TOKENS = 8192
-CACHE_BYTES = 1 << 30
-"""Most bytes of the keys and values of one batch."""
 EXHAUSTIVE_ROWS = 4096
 """Tries with at most so many inner nodes are searched until every list is the proven best.
 
@@ -71,7 +69,7 @@ class Recommender:
         hybrid: Hybrid | None = None,
         rules: RuleTable | None = None,
         beams: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> None:
         if catalogue.coding != encoder.manifest.coding:
             raise CheckpointError(
@@ -80,7 +78,8 @@ class Recommender:
             )
         self.engine, self.encoder, self.catalogue = engine, encoder, catalogue
         self.hybrid, self.rules = hybrid or Hybrid(), rules
-        self.beams, self.batch_tokens = beams, batch_tokens
+        self.limits = batch_limits(engine.device)
+        self.beams, self.batch_tokens = beams, batch_tokens or self.limits.tokens
         trie = catalogue.trie
         known, first = len(encoder.manifest.item_ids), encoder.manifest.first_item_token
         code = np.where(catalogue.item_token >= 0, catalogue.item_token.astype(np.int64) - first, -1)
@@ -112,7 +111,7 @@ class Recommender:
         threads: int | None = None,
         device: str = "auto",
         beams: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int | None = None,
     ) -> Recommender:
         """Open a model directory; its weights stay mapped where their format allows.
 
@@ -175,7 +174,7 @@ class Recommender:
 
     def _batch_size(self, lengths: Iterable[int]) -> int:
         slots = 0 if self.catalogue.coding == "item_tokens" else self._slots
-        return rows_within_budget(lengths, self.batch_tokens, slots, CACHE_BYTES // self.engine.row_bytes)
+        return rows_within_budget(lengths, self.batch_tokens, slots, self.limits.cache_bytes // self.engine.row_bytes)
 
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         rows = self.catalogue.index(item_ids).astype(np.int64)

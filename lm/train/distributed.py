@@ -6,6 +6,7 @@ differently. In a single process every function here changes nothing, so the tra
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -61,8 +62,12 @@ def broadcast_from_first(value: Value) -> Value:
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the processes that torchrun started, with the gloo backend."""
-    distributed.init_process_group("gloo")
+    """Join the processes that torchrun started: numbers travel by gloo, and gradients on GPUs by NCCL."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+        distributed.init_process_group("cpu:gloo,cuda:nccl")
+    else:
+        distributed.init_process_group("gloo")
     try:
         yield
     finally:

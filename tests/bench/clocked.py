@@ -22,6 +22,7 @@ class Clocked:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.context, self.vocabulary, self.row_bytes = engine.context, engine.vocabulary, engine.row_bytes
+        self.device = engine.device
         self.seconds: Counter[str] = Counter()
         self.flops: Counter[str] = Counter()
 

@@ -221,7 +221,7 @@ def test_lists_have_the_same_bits_in_any_company(coding: str, titles_model: Path
             lists |= dict(zip(part, found, strict=True))
         return lists
 
-    whole = all_lists(list(range(64)), 64, recommender.BATCH_TOKENS)
+    whole = all_lists(list(range(64)), 64, 8192)
     assert all(len(found) == 10 for found in whole.values())
     for tried, size, batch_tokens in ((16, 1, 8192), (64, 8, 8192), (64, 64, 300), (64, 32, 8192), (64, 10, 1000)):
         lists = all_lists(rng.permutation(64)[:tried].tolist(), size, batch_tokens)
