@@ -80,6 +80,7 @@ TESTS = {
     "lm/recommend/train_distributed.py": ["lm/recommend/test_train_recommender.py"],
     "lm/sentiment/sentiment_baselines.py": ["jobs/evaluation/test_sentiment_figures.py"],
     "lm/text/history_batch.py": ["lm/text/test_prompt.py"],
+    "lm/text/prompt.py": ["lm/text/test_prompt.py", "lm/text/test_review_prompts.py"],
     "lm/text/splits.py": ["lm/sentiment/test_review_parts.py", "lm/sentiment/test_train_sentiment.py"],
     "lm/text/template.py": ["lm/text/test_prompt.py"],
     "schemas/": ["schemas/test_schemas.py"],
@@ -120,13 +121,13 @@ def modules() -> list[str]:
 
 @functools.cache
 def tests_of(module: str) -> tuple[str, ...]:
-    """The test file of the module's name; else by `TESTS`; else those that import it; else all of its room."""
+    """Test files by `TESTS`; else the one of the module's name; else those that import it; else all of its room."""
     path = Path(module)
     room = ROOT / "tests" / path.parent
-    if (room / f"test_{path.name}").exists():
-        return (f"tests/{path.parent}/test_{path.name}",)
     if table := TESTS.get(module):
         return tuple(f"tests/{file}" for file in table)
+    if (room / f"test_{path.name}").exists():
+        return (f"tests/{path.parent}/test_{path.name}",)
     package = re.escape(".".join(path.parent.parts))
     imported = re.compile(rf"\b{package}\.{path.stem}\b|from {package} import .*\b{path.stem}\b")
     importing = [

@@ -466,6 +466,24 @@ def test_a_named_table_is_taken_as_it_is_named(tmp_path: Path) -> None:
     assert "      # text: " in text
 
 
+def test_a_guess_says_how_sure_it_is(tmp_path: Path) -> None:
+    rows = [[e["user"], e["item"], e["at"].isoformat(), e["price"]] for e in events()]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(["user_id", "item_id", "date", "price"], rows))
+    found, _ = guesses_for(tmp_path)
+    reasons = {guess.column: guess.reason for guess in found["purchases"].columns}
+    assert reasons["user_id"] == "user_id, by its name"
+    assert reasons["unit_price"] == "perhaps price, by its name"
+
+
+def test_an_almost_empty_column_of_times_is_no_time_of_purchase(tmp_path: Path) -> None:
+    rows = [[e["user"], e["item"], "" if n % 100 else e["at"].isoformat()] for n, e in enumerate(events())]
+    (tmp_path / "orders.csv").write_bytes(csv_bytes(["user_id", "item_id", "zeitx"], rows))
+    found, _ = guesses_for(tmp_path)
+    (at,) = (guess for guess in found["purchases"].columns if guess.column == "purchased_at")
+    assert at.source is None
+    assert "zeitx" in at.question
+
+
 def test_a_table_of_the_catalog(spark, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setattr("jobs.spark.session.create_session", lambda *_, **__: spark)  # keeps its settings
     rows = [(e["user"], {"sku": e["item"]}, e["at"], e["text"]) for e in events()]

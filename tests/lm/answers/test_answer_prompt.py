@@ -11,6 +11,7 @@ from lm.answers.answer_prompt import (
     CustomerFacts,
     Order,
     OwnReview,
+    _shortened_question,
     encode,
     prompt_parts,
     redacted,
@@ -107,3 +108,11 @@ def test_an_order_without_an_id_is_no_number_to_quote(tokenizer):
     assert {"2026-02-11", "Soft soap"} <= set(slots.tokens)
     assert "-" not in slots.tokens
     assert "" not in slots.tokens
+
+
+def test_a_shortened_question_keeps_its_two_ends():
+    question = "first " + "middle " * 20 + "last words"
+    short = _shortened_question(question)
+    assert short.startswith("first middle")
+    assert short.endswith("middle last words")
+    assert len(short) <= len(question) * 3 / 4

@@ -16,7 +16,7 @@ from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError
 from lm.sentiment import ngrams
-from lm.sentiment.fit_ngrams import affordable, fit_ngrams
+from lm.sentiment.fit_ngrams import _shared, affordable, fit_ngrams
 from lm.sentiment.ngrams import Ngrams, normalise
 from tests.models import save_classifier
 
@@ -174,3 +174,11 @@ def test_copies_are_of_known_categories_and_differ_between_them():
     first, second = words.indices
     assert first != second
     assert np.diff(characters.indptr).tolist() == [0, 9, 9, 0]  # g o d go oo od goo ood good
+
+
+def test_an_ngram_is_kept_from_the_least_number_of_writers_on():
+    counts = scipy.sparse.csr_matrix(np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0], [0, 1, 0]]))
+    one_writer_twice = np.array([0, 1, 2, 2])
+    assert _shared([counts], one_writer_twice, 2).tolist() == [0, 1]
+    assert _shared([counts], one_writer_twice, 3).tolist() == [1]
+    assert _shared([counts], one_writer_twice, 4).tolist() == []
