@@ -64,6 +64,11 @@ class RecommendSettings(Section):
         description="products of a list whose reasons are computed: the weight of each event of the prompt; "
         "none: no `reasons`, `because` and `parts`",
     )
+    worker_memory: float = Field(
+        default=2.0,
+        gt=0,
+        description="GB that a Python worker should stay within; with many products it scores fewer customers at once",
+    )
 
 
 class SentimentSettings(Section):

@@ -153,12 +153,13 @@ def customer_events(context: TaskContext) -> DataFrame:
 
 def load_once(context: TaskContext, catalogue: SellableCatalogue) -> Callable[[], Callable[[], Recommender]]:
     """Makes the loader of the engine at its first call: a night without requests never builds the catalogue."""
-    model, beams = context.model, context.config.recommend.beams
+    model, settings = context.model, context.config.recommend
 
     @functools.cache
     def load() -> Callable[[], Recommender]:
         folder = catalogue.write(executor_files.session_folder(f"catalogue-{context.run_id}"), model.encoder())
-        return recommender_loader(model, executor_files.send_folder(context.spark, folder, folder.name), beams)
+        place = executor_files.send_folder(context.spark, folder, folder.name)
+        return recommender_loader(model, place, settings.beams, int(settings.worker_memory * 1e9))
 
     return load
 
@@ -172,21 +173,33 @@ def left_out(asked: DataFrame, results: Results) -> DataFrame | None:
     return late.join(results.failed, on="key", how="left").select(*asked.columns, because)
 
 
-def recommender_loader(model: Model, catalogue_dir: str, beams: int | None) -> Callable[[], Recommender]:
+def recommender_loader(
+    model: Model, catalogue_dir: str, beams: int | None, worker_memory: int | None = None
+) -> Callable[[], Recommender]:
     """A picklable loader of the engine over the memory-mapped catalogue, cached in each Python worker."""
-    return functools.partial(_of_task, model, catalogue_dir, beams)
+    return functools.partial(_of_task, model, catalogue_dir, beams, worker_memory)
 
 
-def _of_task(model: Model, catalogue_dir: str, beams: int | None) -> Recommender:
-    return _recommender(model, catalogue_dir, beams, task_device())
+def _of_task(model: Model, catalogue_dir: str, beams: int | None, worker_memory: int | None) -> Recommender:
+    return _recommender(model, catalogue_dir, beams, worker_memory, task_device())
 
 
 @functools.lru_cache(maxsize=1)
-def _recommender(model: Model, catalogue_dir: str, beams: int | None, device: str) -> Recommender:
+def _recommender(
+    model: Model, catalogue_dir: str, beams: int | None, worker_memory: int | None, device: str
+) -> Recommender:
     from lm.recommend.recommender import Recommender
 
     folder = executor_files.local_folder(catalogue_dir)
     catalogue = Catalogue.load(folder)
     rules = RuleTable.load(folder, catalogue)
     path = executor_files.local_folder(model.path)
-    return Recommender.load(path, catalogue, rules=rules, beams=beams, dtype=model.dtype, device=device)
+    return Recommender.load(
+        path,
+        catalogue,
+        rules=rules,
+        beams=beams,
+        dtype=model.dtype,
+        device=device,
+        worker_memory=worker_memory,
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lm.engine.attention import soft_capped
-from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, round_up
+from lm.engine.batching import FIXED_TILE, ROW_MULTIPLE, RowTiles, choose_tiles, round_up
 from lm.engine.device import Buffers
 from lm.engine.kv_tree import Floats, Ints
 
@@ -22,7 +22,9 @@ vocabulary takes half as long again (measured with MKL in float32).
 BFLOAT16_TOKENS_PER_CHUNK = 8192
 """The same in bfloat16, whose products are so short that more calls would cost more."""
 LOGITS_AT_ONCE = 1 << 23
-"""Logits yielded at once (32 MB in float32)."""
+"""Logits yielded at once (32 MB in float32), where this is no less than a tile of FIXED_TILE rows."""
+MOST_LOGITS = 1 << 25
+"""Most logits yielded at once (128 MB in float32); for more than 262,144 tokens the tiles have fewer rows."""
 
 
 class VocabularyHead:
@@ -94,9 +96,10 @@ class VocabularyHead:
 
     def _tiles(self, first: int, count: int, most: int) -> RowTiles:
         """Tiles of about `most` rows; fixed ones where the rounding of these tokens' products depends on the rows."""
-        tile = round_up(min(max(most, FIXED_TILE), STATES_PER_TILE), FIXED_TILE)
+        fixed = max(ROW_MULTIPLE, min(FIXED_TILE, MOST_LOGITS // max(count, 1) // ROW_MULTIPLE * ROW_MULTIPLE))
+        tile = round_up(min(max(most, fixed), STATES_PER_TILE), fixed)
         if not self._is_exact:
-            return RowTiles(tile, FIXED_TILE)
+            return RowTiles(tile, fixed)
         if (first, count) not in self._checked:
             last = first + count // self._chunk * self._chunk  # an incomplete chunk has a shape of its own
             parts = (self.weight[first : first + min(count, self._chunk)], self.weight[last : first + count])
@@ -105,4 +108,4 @@ class VocabularyHead:
             with torch.inference_mode():
                 self._checked[first, count] = choose_tiles(products, STATES_PER_TILE)
         checked = self._checked[first, count]
-        return RowTiles(min(tile, checked.tile), checked.multiple)
+        return RowTiles(min(tile, checked.tile), min(fixed, checked.multiple))

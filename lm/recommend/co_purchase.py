@@ -17,10 +17,11 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
+from lm.recommend.mapped_arrays import mapped_arrays
 
 Ints = NDArray[np.int64]
 
@@ -94,7 +95,7 @@ class CoPurchaseFeatures:
             return None
         file, items = folder / CO_PURCHASE_FILE, len(manifest.item_ids)
         try:
-            stored = load_file(file)
+            stored = mapped_arrays(file)
             arrays = stored["data"], stored["indices"], stored["indptr"]
             cosines = scipy.sparse.csr_matrix(arrays, shape=(items, items))
         except (SafetensorError, OSError, KeyError, ValueError) as error:
@@ -128,10 +129,10 @@ def weighted_sum(
     weights: Sequence[Any],  # numbers, or tensors that learn
 ) -> torch.Tensor:
     """(n, N) GPT-2's logits and the features, each times its weight."""
-    total = (logits * weights[0]).flatten()
+    total = (logits * weights[0]).flatten()  # a new tensor, to which the features are added in place
     for (place, value), weight in zip(features, weights[1:], strict=False):
         at, values = torch.from_numpy(place).to(total.device), torch.from_numpy(value).to(total.device)
-        total = total.index_add(0, at, values * weight)
+        total.index_add_(0, at, values * weight)
     return total.view(logits.shape)
 
 

@@ -17,11 +17,12 @@ import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from lm.checkpoint.checkpoint import COLD_ITEMS_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 from lm.recommend.co_purchase import Ints, distinct_newest_first
+from lm.recommend.mapped_arrays import mapped_arrays
 from lm.recommend.title_features import feature_counts, inverse_document_frequency, tf_idf
 
 #: Log-odds of a product that must not be listed.
@@ -93,7 +94,7 @@ class ColdItems:
             return None
         file = folder / COLD_ITEMS_FILE
         try:
-            stored = load_file(file)
+            stored = mapped_arrays(file)
             shape = len(manifest.item_ids), len(stored["idf"])
             titles = scipy.sparse.csr_matrix((stored["data"], stored["indices"], stored["indptr"]), shape=shape)
             slope, constant = manifest.newcomer_weights

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,12 @@ With 180 titles and random weights the proof took 1.7 times the time of the beam
 UNLIMITED = 1 << 40
 CAPPED = 3
 """A list under a cap is chosen among so many times as many products; where these do not suffice, among more."""
+WORKER_MEMORY = 2 << 30
+"""Bytes of memory that a worker should stay within."""
+SCORES_PART = 4
+"""The scores of all products and their copies take at most a fourth of it; the rest is for everything else."""
+COPIES = 5
+"""Copies of the scores that are alive at once."""
 PROOF_ROWS = 128
 """Most token rows that the proof of one customer may compute in larger tries; a prompt has up to 256."""
 
@@ -70,6 +76,7 @@ class Recommender:
         rules: RuleTable | None = None,
         beams: int | None = None,
         batch_tokens: int | None = None,
+        worker_memory: int | None = None,
     ) -> None:
         if catalogue.coding != encoder.manifest.coding:
             raise CheckpointError(
@@ -85,6 +92,8 @@ class Recommender:
         code = np.where(catalogue.item_token >= 0, catalogue.item_token.astype(np.int64) - first, -1)
         is_cold = self.hybrid.is_cold(code) if catalogue.coding == "item_tokens" else code >= 0
         cold = np.flatnonzero(is_cold)
+        row_bytes = COPIES * 4 * (known + len(cold) + 1)
+        self._rows_at_once = max(1, (worker_memory or WORKER_MEMORY) // SCORES_PART // row_bytes)
         self._cold = self.hybrid.cold_vectors(catalogue.titles.take(cold))
         self._listable_rows: Ints = np.flatnonzero((code >= 0) | is_cold)
         code[cold] = known + np.arange(len(cold))  # their log-probabilities come after those of known items
@@ -112,17 +121,20 @@ class Recommender:
         device: str = "auto",
         beams: int | None = None,
         batch_tokens: int | None = None,
+        worker_memory: int | None = None,
     ) -> Recommender:
         """Open a model directory; its weights stay mapped where their format allows.
 
         `dtype` is auto, float32 or bfloat16, `threads` defaults to OMP_NUM_THREADS, `beams` to k.
+        `worker_memory` in bytes (default WORKER_MEMORY) bounds the customers whose scores are in memory at once.
         Raises CheckpointError when the directory is not usable or not of the catalogue's coding.
         """
         path = Path(model_dir)
         engine = load_engine(path, dtype=dtype, threads=threads, device=device)
         encoder = PromptEncoder.load(path)
         hybrid = Hybrid.load(path, encoder.manifest)
-        return cls(engine, encoder, catalogue, hybrid=hybrid, rules=rules, beams=beams, batch_tokens=batch_tokens)
+        options: dict[str, Any] = {"beams": beams, "batch_tokens": batch_tokens, "worker_memory": worker_memory}
+        return cls(engine, encoder, catalogue, hybrid=hybrid, rules=rules, **options)
 
     def recommend(
         self,
@@ -290,8 +302,11 @@ class Recommender:
         """
         manifest = self.encoder.manifest
         for start, logits in self.engine.logits(states, manifest.first_item_token, len(manifest.item_ids)):
-            log_p = self.hybrid.log_probs(logits, bought[start : start + len(logits)], self._cold)
-            yield start, log_p[:, self._listable.to(log_p.device)]
+            for at in range(0, len(logits), self._rows_at_once):
+                some = logits[at : at + self._rows_at_once]
+                first = start + at
+                log_p = self.hybrid.log_probs(some, bought[first : first + len(some)], self._cold)
+                yield first, log_p[:, self._listable.to(log_p.device)]
 
     def columns(self, item_ids: Sequence[str]) -> Ints:
         """The columns of products in `token_log_probs`. Raises KeyError for a product that cannot be listed."""

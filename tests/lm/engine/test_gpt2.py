@@ -93,6 +93,17 @@ def test_logits_of_a_slice_of_the_vocabulary() -> None:
     torch.testing.assert_close(part, whole[:, 30:80])
 
 
+def test_large_vocabularies_are_multiplied_by_fewer_states_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = GPT2Engine(our_gpt2(huggingface()))
+    states = engine.prefill(some_prompts([5, 4]), slots=0).states.repeat(50, 1)
+    whole = all_logits(engine, states)
+    monkeypatch.setattr(vocabulary_head, "MOST_LOGITS", 40 * engine.vocabulary)
+    monkeypatch.setattr(vocabulary_head, "LOGITS_AT_ONCE", 1)
+    parts = [logits.clone() for _, logits in engine.logits(states)]
+    assert {len(part) for part in parts} == {32, 4}
+    torch.testing.assert_close(torch.cat(parts), whole)
+
+
 def test_logits_of_more_states_than_one_tile() -> None:
     engine = GPT2Engine(our_gpt2(huggingface()))
     states = engine.prefill(some_prompts([5, 4]), slots=0).states
@@ -102,10 +113,15 @@ def test_logits_of_more_states_than_one_tile() -> None:
     )
 
 
-@pytest.mark.parametrize(("threads", "tried"), [(1, 64), (2, 3)])
-def test_rows_have_the_same_bits_in_any_company(threads: int, tried: int) -> None:
+@pytest.mark.parametrize(("threads", "tried", "most_logits"), [(1, 64, None), (2, 3, None), (1, 4, 5000)])
+def test_rows_have_the_same_bits_in_any_company(
+    threads: int, tried: int, most_logits: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """States, answers and logits of a prompt are the same alone, among 8 and among 65 prompts."""
     torch.set_num_threads(threads)
+    if most_logits is not None:  # the tiles of a large vocabulary have fewer rows
+        monkeypatch.setattr(vocabulary_head, "MOST_LOGITS", most_logits)
+        monkeypatch.setattr(vocabulary_head, "LOGITS_AT_ONCE", most_logits)
     engine = GPT2Engine(our_gpt2(huggingface(n_embd=64, n_head=4)))
     prompts = some_prompts([int(n) for n in np.random.default_rng(1).integers(1, 70, 65)])
 

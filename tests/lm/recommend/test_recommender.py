@@ -212,8 +212,10 @@ def test_lists_have_the_same_bits_in_any_company(coding: str, titles_model: Path
     prompts = ["Customer history\n" + "".join(rng.choice(lines, rng.integers(0, 9))) + "Bought:" for _ in range(64)]
     excluded = [rng.choice(ITEMS, n).tolist() for n in rng.integers(0, 40, 64)]
 
-    def all_lists(order: list[int], size: int, batch_tokens: int) -> dict[int, list[ScoredItem]]:
-        model = make_recommender(path, ITEMS, TITLES, batch_tokens=batch_tokens)
+    def all_lists(
+        order: list[int], size: int, batch_tokens: int, worker_memory: int | None = None
+    ) -> dict[int, list[ScoredItem]]:
+        model = make_recommender(path, ITEMS, TITLES, batch_tokens=batch_tokens, worker_memory=worker_memory)
         lists = {}
         for start in range(0, len(order), size):
             part = order[start : start + size]
@@ -226,6 +228,8 @@ def test_lists_have_the_same_bits_in_any_company(coding: str, titles_model: Path
     for tried, size, batch_tokens in ((16, 1, 8192), (64, 8, 8192), (64, 64, 300), (64, 32, 8192), (64, 10, 1000)):
         lists = all_lists(rng.permutation(64)[:tried].tolist(), size, batch_tokens)
         assert lists == {i: whole[i] for i in lists}  # scores bit for bit
+    scores_of_five = 5 * 5 * 4 * len(ITEMS) * recommender.SCORES_PART
+    assert all_lists(list(range(64)), 64, 8192, scores_of_five) == whole
 
 
 def test_bfloat16_lists_are_complete(titles_model: Path, tokens_model: Path) -> None:
