@@ -66,3 +66,7 @@ def test_rules_for_other_dates_or_customers_do_not_contradict() -> None:
     assert contradiction([early, late], k=5) is None
     north, south = rule("a", items="x", when="region = 1"), rule("b", "allow", items="x", when="region = 2")
     assert contradiction([north, south], k=5) is None
+
+
+def test_a_price_may_be_a_share_of_what_the_customer_paid():
+    assert rule(kind="price", at_least_times=0.25, at_most_times=0.5).at_most_times == 0.5

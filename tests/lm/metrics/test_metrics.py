@@ -115,6 +115,11 @@ def test_gaps_of_opposite_sign_in_one_bin_cancel_but_not_across_bins():
     assert metrics.expected_calibration_error(p, [1, 0], bins=10) == pytest.approx((0.95 + 0.45) / 2)
 
 
+def test_the_surest_rows_are_in_the_last_bin():
+    p = [[1.0, 0.0], [0.95, 0.05]]
+    assert metrics.expected_calibration_error(p, [1, 0], bins=10) == pytest.approx((1 - 0.05) / 2)
+
+
 def test_few_rows_show_a_calibration_error_by_chance():
     # Four coins of confidence 1/2: |1/2 - heads/4| is 1/2 twice in 16, 1/4 eight times, 0 six times.
     mean, high = metrics.calibration_error_by_chance([[0.5, 0.5]] * 4, draws=20_000)

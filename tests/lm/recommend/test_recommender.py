@@ -184,6 +184,12 @@ def test_nothing_to_recommend(coding: str, titles_model: Path, tokens_model: Pat
         model.recommend(["a", "b"], [[]], 1)
 
 
+def test_an_excluded_product_that_the_model_does_not_know_excludes_no_other(tokens_model: Path) -> None:
+    model = make_recommender(tokens_model, [*ITEMS[:5], "unknown"], ["t"] * 6)
+    (found,) = model.recommend(["Customer history\n"], [["unknown"]], 5)
+    assert sorted(one.item_id for one in found) == ITEMS[:5]
+
+
 def test_products_unknown_to_the_model_are_not_recommended_by_token(tokens_model: Path) -> None:
     model = make_recommender(tokens_model, ITEMS[150:], TITLES[150:])
     assert model.recommend(["a"], [[]], 3) == [[]]

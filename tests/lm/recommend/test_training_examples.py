@@ -12,6 +12,7 @@ from lm.recommend.training_examples import (
     WITHIN_DAY,
     CustomerEvents,
     Target,
+    _begin,
     item_examples,
     prediction_targets,
     purchase_targets,
@@ -211,3 +212,12 @@ def test_a_title_example_is_the_nights_prompt_and_titles_alone_are_learned(encod
     assert example.weights.tolist() == pytest.approx([WITHIN_DAY] * len(inside) + [1.0] * len(answer))
     assert [example.tokens[position + 1] for position in example.positions] == example.labels.tolist()
     assert example.positions.tolist()[-len(answer) :] == list(range(len(prompt) - 1, len(prompt) + len(answer) - 1))
+
+
+@pytest.mark.parametrize("encoder", ["item_tokens"], indirect=True)
+def test_a_part_of_a_long_history_is_as_long_as_it_may_be(encoder):
+    one = purchase_targets(customer(*[[bought(item)] for item in "abc" * 40]), encoder.item_tokens, new_only=False)
+    rng = np.random.default_rng(0)
+    starts = [start for start, before in (_begin(one, 50, rng) for _ in range(900)) if before is None]
+    assert max(starts) == len(one.tokens) - 50
+    assert min(starts) == 0

@@ -183,6 +183,7 @@ def test_each_kind_gets_its_placeholder(text, redacted):
         "ＵＳＢ－Ｃ　２ｍ",
         "B00X4WHP5E",
         "sizes 36 37 38 39 40",
+        "sizes 27 747 815 883 903",  # the digits are a valid telephone number
         "3000-5000 mAh, RAL 9010",
         "order 123-4567890-1234567",
     ],

@@ -21,7 +21,7 @@ from lm.sentiment.labels import UNRATED
 from lm.sentiment.ngrams import Ngrams
 from lm.sentiment.rated_reviews import Rated
 from lm.sentiment.review_parts import Parts
-from lm.sentiment.train_sentiment import SentimentSettings, _Classification, train_sentiment
+from lm.sentiment.train_sentiment import SentimentSettings, _Classification, _counted, train_sentiment
 from lm.text.prompt import PromptEncoder
 from lm.text.splits import split_of
 from lm.train.training_state import TrainingError
@@ -216,3 +216,13 @@ def test_parts_are_eight_one_one():
     parts = [split_of(f"review number {i}") for i in range(10_000)]
     shares = [parts.count(part) / 10_000 for part in ("train", "validation", "test")]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
+
+
+def test_the_time_left_is_that_of_the_parts_that_are_not_done(monkeypatch):
+    clock = iter([100.0, 110.0, 130.0])
+    monkeypatch.setattr("lm.sentiment.train_sentiment.time.monotonic", lambda: next(clock))
+    heard = []
+    told = _counted("head", heard.append)
+    told(2, 8)
+    told(6, 8)
+    assert [(progress.step, progress.steps, progress.seconds_left) for progress in heard] == [(2, 8, 30), (6, 8, 10)]
