@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.answers.asker import Asker
 
 NAME = "answers"
-CODE_VERSION = 2
+CODE_VERSION = 3
 TABLE = "answers"
 REQUESTS = "questions_due"
 UNIT = "questions"

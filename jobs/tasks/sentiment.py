@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.sentiment.classifier import SentimentClassifier
 
 NAME = "sentiment"
-CODE_VERSION = 2
+CODE_VERSION = 3
 TABLE = "sentiments"
 REQUESTS = "reviews_due"
 UNIT = "reviews"

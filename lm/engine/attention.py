@@ -17,6 +17,12 @@ alignment of memory.
 """
 
 
+QUERY_BLOCK = 64
+"""Queries of a block of causal attention in bfloat16."""
+SCORES_AT_ONCE = 1 << 20
+"""Scores of a block, in float32 4 MB: with the copies of its keys and queries they stay in the CPU cache."""
+
+
 class Heads(NamedTuple):
     """The heads of a layer; H / K query heads read the same keys and values (grouped-query attention)."""
 
@@ -40,6 +46,8 @@ def attend_causally(q: Tensor, k: Tensor, v: Tensor, heads: Heads, rule: Attenti
     q, k, v = (x.unflatten(2, (n, D)).transpose(1, 2) for x, n in ((q, H), (k, K), (v, K)))  # (B, heads, T, D)
     if K < H:
         k, v = (x.repeat_interleave(H // K, dim=1) for x in (k, v))
+    if q.dtype == torch.bfloat16 and not q.is_cuda and T > QUERY_BLOCK:
+        return _causal_in_blocks(q, k, v, rule)
     if rule.softcap is None and (rule.window is None or rule.window >= T):
         out = _fused(q, k, v, is_causal=True, scale=rule.scale)  # (B, H, T, D)
     else:
@@ -53,7 +61,8 @@ def attend_causally(q: Tensor, k: Tensor, v: Tensor, heads: Heads, rule: Attenti
 def attend(q: Tensor, kv: Tensor, mask: Tensor, heads: Heads, rule: AttentionRule) -> Tensor:
     """Attention of R queries a prompt to S keys: q (B, R, H·D), kv (B, 2, K, S, D), mask (B, R, S) -> (B, R, H·D).
 
-    `mask` is added to the products: 0 where a query may attend, -inf elsewhere. R is a multiple of QUERY_MULTIPLE.
+    `mask` is added to the products: 0 where a query may attend, -inf elsewhere. In float32 R is a multiple of
+    QUERY_MULTIPLE.
     """
     B, R, _ = q.shape
     H, K, D = heads
@@ -74,6 +83,37 @@ def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
 def soft_capped(x: Tensor, cap: float) -> Tensor:
     """cap · tanh(x / cap), in place, in steps that round alike in torch's vector and scalar code."""
     return x.mul_(2 / cap).exp_().add_(1).reciprocal_().mul_(-2 * cap).add_(cap)
+
+
+def _causal_in_blocks(q: Tensor, k: Tensor, v: Tensor, rule: AttentionRule) -> Tensor:
+    """Causal attention (B, H, T, D) in bfloat16 on a CPU, by blocks of queries: (B, T, H·D).
+
+    Each block reads only the keys that it may see. Its scores stay float32, as in torch's fused attention, which takes
+    1.4 times as long for 256 tokens and 1.8 times for 512 (`python -m tests.bench.products`).
+    """
+    B, H, T, D = q.shape
+    out = torch.empty(B, T, H, D, dtype=q.dtype)
+    visible = torch.ones(T, T, dtype=torch.bool).tril_()
+    if rule.window is not None:
+        visible = visible.triu_(1 - rule.window)
+    hidden = additive(visible, torch.float32)
+    together = max(1, SCORES_AT_ONCE // (H * min(T, QUERY_BLOCK) * T))  # prompts
+    for first in range(0, B, together):
+        some = slice(first, first + together)
+        queries = q[some].float().mul_(rule.scale).flatten(0, 1)  # (b·H, T, D)
+        keys, values = k[some].float().flatten(0, 1), v[some].flatten(0, 1)
+        for start in range(0, T, QUERY_BLOCK):
+            stop = min(start + QUERY_BLOCK, T)
+            begin = 0 if rule.window is None else max(0, start + 1 - rule.window)  # first key that the block sees
+            scores = queries[:, start:stop] @ keys[:, begin:stop].transpose(1, 2)  # (b·H, block, keys)
+            if rule.softcap is not None:
+                soft_capped(scores, rule.softcap)
+            partly = begin if rule.window is not None else start  # keys before are seen by the whole block
+            scores[:, :, partly - begin :] += hidden[start:stop, partly:stop]
+            weights = scores.softmax(dim=2).to(v.dtype)
+            found = weights @ values[:, begin:stop]  # (b·H, block, D)
+            out[some, start:stop] = found.unflatten(0, (-1, H)).transpose(1, 2)
+    return out.view(B, T, H * D)
 
 
 def _masked(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, rule: AttentionRule) -> Tensor:

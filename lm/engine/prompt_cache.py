@@ -21,6 +21,8 @@ from lm.engine.kv_tree import SLOT_MULTIPLE, Bools, Ints, KVTree, Placement, Tok
 
 MANY_QUERIES = 32
 """More queries of a prompt than this are padded to a multiple of it, so that more prompts share a shape."""
+BFLOAT16_MULTIPLES = 2, 8
+"""Multiples for few and many queries in bfloat16 on a CPU, where a row costs more than a call of its own."""
 
 
 class PromptGroup(NamedTuple):
@@ -39,7 +41,7 @@ class AttentionCall:
 
     row: int  # first row of the pass's queries
     prompts: int
-    rows: int  # queries of each prompt, padded to a multiple of QUERY_MULTIPLE
+    rows: int  # queries of each prompt, padded
     slot: int  # first slot of the cache
     stride: int  # slots of each prompt, the prompt's own tokens included
     visible: Bools  # (prompts, rows, keys), keys = padded length + visible slots
@@ -87,6 +89,8 @@ class PromptCache:
         self.tree = KVTree(len(lengths), slots)
         self.lengths, self._layers, self._heads, self._buffers = lengths, layers, heads, buffers
         self._padded = -(-lengths // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
+        pads_little = buffers.dtype == torch.bfloat16 and buffers.device.type == "cpu"
+        self._multiples = BFLOAT16_MULTIPLES if pads_little else (QUERY_MULTIPLE, MANY_QUERIES)
         self._lay_out()
         self._cache = buffers.get("cache", *self._shape(), zero=True)
 
@@ -225,7 +229,8 @@ class PromptCache:
         members = np.flatnonzero(rows)
         rows = rows[members]
         first_row = np.cumsum(rows) - rows
-        multiple = np.where(rows > MANY_QUERIES, MANY_QUERIES, QUERY_MULTIPLE)
+        few, many = self._multiples
+        multiple = np.where(rows > MANY_QUERIES, many, few)
         query_count = -(-rows // multiple) * multiple
         slots = -(-(np.maximum.reduceat(placement.slot, first_row) + 1) // SLOT_MULTIPLE) * SLOT_MULTIPLE
         shape = np.stack([self._padded[members], query_count, slots, members - np.arange(len(members))])

@@ -99,7 +99,7 @@ class VocabularyHead:
         fixed = max(ROW_MULTIPLE, min(FIXED_TILE, MOST_LOGITS // max(count, 1) // ROW_MULTIPLE * ROW_MULTIPLE))
         tile = round_up(min(max(most, fixed), STATES_PER_TILE), fixed)
         if not self._is_exact:
-            return RowTiles(tile, fixed)
+            return RowTiles(tile, min(fixed, 2 * ROW_MULTIPLE))
         if (first, count) not in self._checked:
             last = first + count // self._chunk * self._chunk  # an incomplete chunk has a shape of its own
             parts = (self.weight[first : first + min(count, self._chunk)], self.weight[last : first + count])

@@ -1,15 +1,18 @@
 """Llama-, Qwen- and Gemma-shaped models of about 100 million parameters: ours against `generate` in bfloat16.
 
-    python -m tests.bench.families [--data FOLDER] [--quick] [--json]
+    python -m tests.bench.families [--data FOLDER] [--quick] [--processor-seconds] [--json]
 
 Prompts have 256 tokens. `titles` are the top 10 of 12,000 titles, against Hugging Face's constrained beams. `texts`
 are five samples of 24 tokens. Weights are random. Both compute in bfloat16. One more pass in float32 counts the
-customers whose list or texts differ from those of the same customer alone.
+customers whose list or texts differ from those of the same customer alone. On a machine that does other work,
+`--processor-seconds` with one thread counts seconds of this process alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,14 +47,14 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def main() -> None:
     options = arguments(__doc__ or "")
     use_threads()
-    customers, few = (4, 1) if options.quick else (48, 4)
+    customers, few = (12, 1) if options.quick else (48, 4)
     names = material.titles(options.data)
     rows: dict[str, dict[str, str]] = {}
     figures: dict[str, Any] = {}
     for family in FAMILIES:
         with tempfile.TemporaryDirectory() as folder:
             path = save(Path(folder) / family, family, options.data)
-            rates, millions = measure(path, names, customers, few, options.rounds)
+            rates, millions = measure(path, names, customers, few, options)
             differ = changed(path, names, few)
         ratios = {work: rates[work] / rates[f"{work}, generate"] for work in ("titles", "texts")}
         figures[family] = {"millions": millions, "customers_per_second": rates, "times_generate": ratios, **differ}
@@ -96,7 +99,9 @@ def works(
     )
 
 
-def measure(path: Path, names: list[str], customers: int, few: int, rounds: int) -> tuple[dict[str, float], float]:
+def measure(
+    path: Path, names: list[str], customers: int, few: int, options: argparse.Namespace
+) -> tuple[dict[str, float], float]:
     """Customers a second of each work, ours and theirs, and the millions of parameters."""
     lists, texts, encoder, catalogue = works(path, names, "bfloat16")
     prompts = [material.prompt(encoder, TOKENS, names, n) for n in range(customers)]
@@ -110,7 +115,8 @@ def measure(path: Path, names: list[str], customers: int, few: int, rounds: int)
         "texts, generate": (few, lambda: sample(peer, encoded, SAMPLES, NEW, TOP_K)),
     }
     lists(prompts[:2]), texts(prompts[:2])  # the first run pages memory in
-    seconds = in_turn({name: work for name, (_, work) in contenders.items()}, rounds)
+    clock = time.process_time if options.processor_seconds else time.perf_counter
+    seconds = in_turn({name: work for name, (_, work) in contenders.items()}, options.rounds, clock)
     parameters = sum(parameter.numel() for parameter in peer.parameters())
     return {name: count / seconds[name] for name, (count, _) in contenders.items()}, parameters / 1e6
 

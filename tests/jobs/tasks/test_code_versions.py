@@ -24,8 +24,8 @@ GOLDEN_LISTS = {
     "titles": (3, [("i3", -44.255), ("i2", -57.635), ("i1", -63.97)]),
     "item_tokens": (3, [("i1", -0.895), ("i3", -0.902), ("i2", -1.721)]),
 }
-GOLDEN_LABELS = (2, [[0.225, 0.423, 0.351], [0.293, 0.425, 0.282]])
-GOLDEN_ANSWERS = (2, [26, 124, 68, 84, 357, 180, 86, 295], [[], ["15"], ["Anna"]])
+GOLDEN_LABELS = (3, [[0.225, 0.423, 0.351], [0.293, 0.425, 0.282]])
+GOLDEN_ANSWERS = (3, [26, 124, 68, 84, 357, 180, 86, 295], [[], ["15"], ["Anna"]])
 PROMPT = "Customer history\nBought: Inkjet printer with scanner\nBought:"
 
 
