@@ -49,10 +49,11 @@ CONTRACT = Contract(
         ),
         Column(
             "parts",
-            "struct<gpt2:double,bought_together:double,bought_again:double,like_its_title:double,rule:double>",
+            "struct<gpt2:double,bought_together:double,bought_again:double,popular:double,like_its_title:double,"
+            "rule:double>",
             nullable=True,
-            doc="the parts of the score, which sum to it: GPT-2, bought together, bought again, like its title, rules; "
-            "null with recommend.reasons: none",
+            doc="the parts of the score, which sum to it: GPT-2, bought together, bought again, popular, like its "
+            "title, rules; null with recommend.reasons: none",
         ),
         Column(
             "reasons",

@@ -13,7 +13,7 @@ from jobs.spark import files
 from jobs.spark.errors import ConfigurationError
 from jobs.store.store import Store
 
-FORMAT = 4
+FORMAT = 5
 #: What each version changed, for people who query the tables.
 _CHANGES = {
     2: "the ledger also stores requests on which the model failed (`failure`); sentiments.label is null below "
@@ -24,6 +24,7 @@ _CHANGES = {
     "tokens of models only",
     4: "quarantine has keyed hashes of the row's key and of its customer (`user_hash`), and answers has `user_id`; "
     "earlier dates lack both columns. New files are for this user only, unless store_umask says otherwise",
+    5: "recommendations.parts has the field `popular`, which earlier dates lack",
 }
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.reasons import ItemReasons
     from lm.recommend.recommender import Recommender, ScoredItem
 
-PARTS = "struct<gpt2:double,bought_together:double,bought_again:double,like_its_title:double,rule:double>"
+PARTS = (
+    "struct<gpt2:double,bought_together:double,bought_again:double,popular:double,like_its_title:double,rule:double>"
+)
 REASONS = "array<struct<kind:string,text:string,at:timestamp,weight:double>>"
 #: The events of a prompt, line by line, as the requests of the night hold them.
 EVENTS = "array<struct<kind:string,text:string,title:string,at:timestamp>>"

@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender
 
 NAME = "recommend"
-CODE_VERSION = 3
+CODE_VERSION = 4
 TABLE = "recommendations"
 REQUESTS = "prompts"
 UNIT = "customers"

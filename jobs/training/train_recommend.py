@@ -40,6 +40,7 @@ def train(context: TrainingContext) -> Figures:
     """
     from lm.recommend.promotion import promote
     from lm.recommend.train_recommender import train_recommend
+    from lm.recommend.training_figures import verdict
 
     config, options, out = context.config, context.options, context.out
     settings = _settings(config, options)
@@ -62,6 +63,7 @@ def train(context: TrainingContext) -> Figures:
         figures = train_recommend(
             collected.customers, items, settings, into, report=context.report, window=window, further=further
         )
+    context.console.print(verdict(figures), highlight=False)
     if options.promote:
         context.console.print(promote(into, out, collected.customers, items, settings), highlight=False)
     return figures
@@ -96,7 +98,9 @@ def _settings(config: Config, options: TrainingOptions) -> RecommendTrainSetting
 
 
 def figures_table(figures: Figures) -> FiguresTable:
-    """The model beside co-purchase and popularity, with what was held out."""
+    """The model beside the baselines, with what was held out."""
+    from lm.recommend.training_figures import BASELINES
+
     customers = f"{figures['customers']:,.0f}"
     if "held_out_days" in figures:  # the time split alone has a common cut
         days = figures["held_out_days"]
@@ -109,7 +113,7 @@ def figures_table(figures: Figures) -> FiguresTable:
         )
     return FiguresTable(
         held_out,
-        {"model": "", "co-purchase": "co_purchase_", "popularity": "popularity_"},
+        {"model": "", **{name: key for name, key in BASELINES.items() if f"{key}ndcg@10" in figures}},
         {"recall@10": "recall@10", "NDCG@10": "ndcg@10"},
     )
 

@@ -1,4 +1,4 @@
-"""Co-purchase and repeat-purchase features, added to GPT-2's logits.
+"""Features of counted purchases, added to GPT-2's logits: co-purchase, repeat purchase and popularity.
 
 A GPT-2 that learns from some thousand customers misses many pairs of products and many repeats; counting finds them
 ("Wide & Deep", Cheng et al. 2016). A product's logit is the weighted sum of GPT-2's logit and of the features below: a
@@ -26,32 +26,49 @@ from lm.recommend.mapped_arrays import mapped_arrays
 Ints = NDArray[np.int64]
 
 #: The order of the weights: GPT-2's logit; cosines to the newest 50 items of a customer, and to the newest ten; how
-#: often the customer bought the item, whether at all, and how lately.
-FEATURES = ("gpt2", "near", "nearest", "times", "bought", "lately")
+#: often the customer bought the item, whether at all, and how lately; how often everybody bought it, ever and lately.
+FEATURES = ("gpt2", "near", "nearest", "times", "bought", "lately", "popular", "popular_lately")
+#: Number of features before the two of popularity, which are the same for every customer.
+OWN = FEATURES.index("popular")
 #: Newest distinct items whose cosines are summed, for each of the two features.
 _NEWEST = (50, 10)
 #: A sum of cosines counts as log(1 + sum / _CONCAVITY): the first common customers say most.
 _CONCAVITY = 0.01
 #: Number of later items after which a purchase counts half.
 _HALF_LIFE = 20.0
+#: Days after which a purchase counts half in `popular_lately`.
+_POPULAR_DAYS = 28.0
 
 
 @dataclass(frozen=True)
 class CoPurchaseFeatures:
-    """Item-to-item cosines of N items by their codes, and the weights of FEATURES."""
+    """Item-to-item cosines of N items by their codes, their popularity, and the weights of FEATURES.
+
+    Models of earlier releases have no popularity: None.
+    """
 
     cosines: scipy.sparse.csr_matrix  # (N, N) float32
     weights: tuple[float, ...] = (1.0, *[0.0] * (len(FEATURES) - 1))
+    popular: NDArray[np.float32] | None = None  # (2, N) as `popularity` gives it
 
     def add(self, logits: torch.Tensor, purchases: Sequence[Ints]) -> torch.Tensor:
         """(n, N) logits of GPT-2 -> (n, N) logits with the features.
 
         `purchases` holds the item codes of each row's customer, oldest first.
         """
-        return weighted_sum(logits, self.features(purchases), self.weights)
+        total = weighted_sum(logits, self.features(purchases), self.weights)
+        if not any(self.weights[OWN:]):
+            return total
+        return total + torch.from_numpy(self.popular_part().astype(np.float32)).to(total.device)
+
+    def popular_part(self) -> NDArray[np.float64]:
+        """(N,) what popularity adds to the logits of every customer."""
+        if self.popular is None:
+            return np.zeros(self.cosines.shape[0])
+        return np.asarray(np.array(self.weights[OWN:], np.float64) @ self.popular.astype(np.float64))
 
     def features(self, purchases: Sequence[Ints]) -> list[tuple[Ints, NDArray[np.float32]]]:
-        """Each feature but GPT-2's: distinct places in the flattened (n, N) logits, and the values there."""
+        """Each feature between GPT-2's and popularity: distinct places in the flattened (n, N) logits, and values."""
         items = self.cosines.shape[0]
         counted = [distinct_newest_first(codes) for codes in purchases]
         newest = [codes for codes, _ in counted]
@@ -61,7 +78,7 @@ class CoPurchaseFeatures:
             row = np.repeat(np.arange(len(purchases)), np.diff(sums.indptr))
             found.append((row * items + sums.indices, np.log1p(sums.data / np.float32(_CONCAVITY))))
         # Zero weights of the customer's own items are skipped once anything is fitted: they add nothing.
-        if any(self.weights[1 + len(_NEWEST) :]) or not any(self.weights[1:]):
+        if any(self.weights[1 + len(_NEWEST) : OWN]) or not any(self.weights[1:]):
             row = np.repeat(np.arange(len(purchases)), [len(codes) for codes in newest])
             place = row * items + np.concatenate([*newest, np.empty(0, np.int64)])
             times = np.concatenate([*(times for _, times in counted), np.empty(0)])
@@ -75,18 +92,19 @@ class CoPurchaseFeatures:
         shape = len(purchases), self.cosines.shape[0]
         sums = [scipy.sparse.csr_matrix(shape, dtype=np.float64), scipy.sparse.csr_matrix(shape, dtype=np.float64)]
         for number, ((place, value), weight) in enumerate(
-            zip(self.features(purchases), self.weights[1:], strict=False)
+            zip(self.features(purchases), self.weights[1:OWN], strict=False)
         ):
             at = np.divmod(place, shape[1])
             sums[number >= len(_NEWEST)] += scipy.sparse.csr_matrix((value * np.float64(weight), at), shape=shape)
         return sums[0], sums[1]
 
     def save(self, folder: Path) -> None:
-        """Write the cosines into a model's folder; the manifest holds the weights."""
+        """Write cosines and popularity into a model's folder; the manifest holds the weights."""
         names = ("indptr", "indices", "data")
-        save_file(
-            {name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}, folder / CO_PURCHASE_FILE
-        )
+        arrays = {name: np.ascontiguousarray(getattr(self.cosines, name)) for name in names}
+        if self.popular is not None:
+            arrays["popular"] = np.ascontiguousarray(self.popular)
+        save_file(arrays, folder / CO_PURCHASE_FILE)
 
     @classmethod
     def load(cls, folder: Path, manifest: Manifest) -> CoPurchaseFeatures | None:
@@ -98,9 +116,21 @@ class CoPurchaseFeatures:
             stored = mapped_arrays(file)
             arrays = stored["data"], stored["indices"], stored["indptr"]
             cosines = scipy.sparse.csr_matrix(arrays, shape=(items, items))
+            popular = stored.get("popular")
+            if popular is not None and popular.shape != (len(FEATURES) - OWN, items):
+                raise ValueError("popularity is of other items")
         except (SafetensorError, OSError, KeyError, ValueError) as error:
             raise CheckpointError(f"{file} cannot be read: copy the model directory again") from error
-        return cls(cosines, tuple(manifest.neighbour_weights))
+        return cls(cosines, tuple(manifest.neighbour_weights), popular)
+
+
+def popularity(codes: Ints, ages: Ints, items: int) -> NDArray[np.float32]:
+    """(2, items) log(1 + purchases) of each item, and the same where a purchase of 28 days ago counts half.
+
+    `codes` are the items of all purchases, and `ages` the days from each to the newest.
+    """
+    counts = np.bincount(codes, minlength=items), np.bincount(codes, 0.5 ** (ages / _POPULAR_DAYS), items)
+    return np.log1p(np.stack(counts)).astype(np.float32)
 
 
 def purchases_in_prompt(tokens: Sequence[int], first_item_token: int) -> Ints:
@@ -128,9 +158,9 @@ def weighted_sum(
     features: Sequence[tuple[Ints, NDArray[np.float32]]],
     weights: Sequence[Any],  # numbers, or tensors that learn
 ) -> torch.Tensor:
-    """(n, N) GPT-2's logits and the features, each times its weight."""
+    """(n, N) GPT-2's logits and the features but popularity, each times its weight."""
     total = (logits * weights[0]).flatten()  # a new tensor, to which the features are added in place
-    for (place, value), weight in zip(features, weights[1:], strict=False):
+    for (place, value), weight in zip(features, weights[1:OWN], strict=False):
         at, values = torch.from_numpy(place).to(total.device), torch.from_numpy(value).to(total.device)
         total.index_add_(0, at, values * weight)
     return total.view(logits.shape)

@@ -16,16 +16,19 @@ from lm.checkpoint.manifest import Manifest
 from lm.engine.device import choose_device
 from lm.metrics import metrics
 from lm.recommend.co_purchase import Ints, purchases_in_prompt
-from lm.recommend.fit_hybrid import Customers, count_hybrid, fit_hybrid, most_customers, with_weights_of
+from lm.recommend.count_purchases import Bought, bought_items, count_hybrid, recounted, with_weights_of
+from lm.recommend.counting_folds import counting_folds
+from lm.recommend.fit_candidates import FitRows
+from lm.recommend.fit_hybrid import Customers, fit_hybrid, most_customers
 from lm.recommend.further_customers import FurtherCustomers, part_of_epoch
 from lm.recommend.held_out import HeldOut
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.item_embeddings import ItemRows
+from lm.recommend.mixture_weights import FEW
 from lm.recommend.plain_titles import telling_titles
 from lm.recommend.sampled_softmax import SampledSoftmax
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.training_examples import (
-    BOUGHT,
     CustomerEvents,
     PurchaseExample,
     PurchaseTargets,
@@ -72,7 +75,7 @@ class ItemTokenTuning:
         self.rows = ItemRows(model, encoder, told if settings.titled else {})
         self.rows.begin(len(self.item_ids) if known is None else known)
         self.titles = {item: told.get(item) for item in self.item_ids}
-        self.hybrid = Hybrid()
+        self.hybrid = self.counting = Hybrid()
         self.competitors: torch.Tensor | None = None
 
     def finish(self) -> Manifest:
@@ -90,10 +93,7 @@ class ItemTokenTuning:
 
         Where it is empty, the weights stay.
         """
-        bought = [
-            [str(event.item_id) for event in one.events if event.kind == BOUGHT and event.item_id in self.token_of]
-            for one in customers
-        ]
+        bought = self._bought(customers)
         settings = self.settings
         parts = {"co_purchase": settings.neighbours, "cold_items": settings.newcomers}
         counted = count_hybrid(bought, self.titles, **parts, further=further)
@@ -107,7 +107,18 @@ class ItemTokenTuning:
             [np.sort(self._codes(one.items)) for one in held],
             [self._codes(one.purchased) if settings.exclude_purchased else self._codes([]) for one in held],
         )
-        self.hybrid = fit_hybrid(counted, self._logits(prompts), customers_held, settings.seed)
+        folds: list[FitRows] = []
+        if len(held) < FEW and settings.neighbours and settings.protocol == "time-split":
+            folds = counting_folds(bought, self.item_ids, new_only=settings.exclude_purchased, seed=settings.seed)
+        self.hybrid, self.counting = fit_hybrid(counted, self._logits(prompts), customers_held, settings.seed, folds)
+
+    def recount(self, customers: Sequence[CustomerEvents], further: FurtherCustomers | None) -> None:
+        """Count the purchases of `customers` and `further` ones, with the weights as they are."""
+        self.hybrid = recounted(self.hybrid, self._bought(customers), self.item_ids, further)
+
+    def _bought(self, customers: Sequence[CustomerEvents]) -> list[Bought]:
+        timed = self.settings.protocol == "time-split"
+        return bought_items(customers, self.token_of, self.first, timed=timed)
 
     def task(
         self,
@@ -228,7 +239,7 @@ class TitleTuning:
         self, model: PreTrainedModel, encoder: PromptEncoder, items: Mapping[str, str], settings: RecommendTrainSettings
     ) -> None:
         self.model, self.encoder, self.items, self.settings = model, encoder, items, settings
-        self.hybrid = Hybrid()
+        self.hybrid = self.counting = Hybrid()
 
     def task(
         self,
@@ -284,6 +295,9 @@ class TitleTuning:
         further: FurtherCustomers | None = None,
     ) -> None:
         """Do nothing: the hybrid needs scores of all products, which a search over titles does not give."""
+
+    def recount(self, customers: Sequence[CustomerEvents], further: FurtherCustomers | None) -> None:
+        """Do nothing: there is no hybrid."""
 
     def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[PurchaseExample]:
         """One example for each (events, item)."""

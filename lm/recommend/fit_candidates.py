@@ -1,9 +1,9 @@
 """The items among which the mixture's weights are fitted: all, or a sample with the correction for sampling.
 
 With a million items the logits of a few dozen customers fill the memory. The sample of each customer holds the items
-that decide the softmax: those with the greatest features and the likeliest by GPT-2. The others are drawn uniformly,
-and the correction log(others / drawn) gives the sampled normaliser the expectation of the full one (Bengio & Senécal,
-"Adaptive Importance Sampling", 2008).
+that decide the softmax: those with the greatest features, the likeliest by GPT-2 and the most popular. The others are
+drawn uniformly, and the correction log(others / drawn) gives the sampled normaliser the expectation of the full one
+(Bengio & Senécal, "Adaptive Importance Sampling", 2008).
 """
 
 from __future__ import annotations
@@ -19,19 +19,22 @@ from numpy.typing import NDArray
 from lm.recommend.co_purchase import CoPurchaseFeatures, Ints, row_code_pairs
 from lm.recommend.cold_items import NEVER
 
-#: Candidates of each customer: the greatest sums of features, the likeliest by GPT-2, and draws from the others.
+#: Candidates of each customer: the greatest sums of features, the likeliest by GPT-2, the most popular ever and
+#: lately, and draws from the others.
 GREATEST = 1024
 LIKELIEST = 256
+MOST_POPULAR = 128
 DRAWN = 1024
-CANDIDATES = GREATEST + LIKELIEST + DRAWN
+CANDIDATES = GREATEST + LIKELIEST + 2 * MOST_POPULAR + DRAWN
 
 
 class FitRows(NamedTuple):
     """What the weights of n customers are fitted on: C candidates of each."""
 
-    logits: torch.Tensor  # (n, C) GPT-2's, NEVER where an item is never listed
-    correction: torch.Tensor | None  # (n, C) added to the mixture's logits; None for zeros
-    values: list[tuple[Ints, NDArray[np.float32]]]  # of each feature: distinct places in the flattened (n, C)
+    logits: torch.Tensor  # (n, C) GPT-2's
+    popular: torch.Tensor  # (2, n or 1, C) the features of popularity
+    correction: torch.Tensor  # (n, C) added to the mixture's logits: for the sampling, and NEVER where never listed
+    values: list[tuple[Ints, NDArray[np.float32]]]  # of each other feature: distinct places in the flattened (n, C)
     wanted: Ints  # (W,) places of the wanted items in the flattened (n, C)
     share: NDArray[np.float32]  # (W,) 1 / number of the customer's wanted items
 
@@ -44,10 +47,12 @@ def all_items(
     barred: Sequence[Ints],
 ) -> FitRows:
     """All N items as candidates; arguments as those of `lm.recommend.fit_hybrid.fit_hybrid`."""
-    logits = logits.clone()
-    logits[tuple(torch.from_numpy(index).to(logits.device) for index in row_code_pairs(barred))] = NEVER
+    correction = torch.zeros(logits.shape, device=logits.device)
+    correction[tuple(torch.from_numpy(index).to(logits.device) for index in row_code_pairs(barred))] = NEVER
     row, code = row_code_pairs(wanted)
-    return FitRows(logits, None, features.features(purchases), row * logits.shape[1] + code, _shares(wanted))
+    popular = torch.from_numpy(_popular(features)[:, None, :]).to(logits.device)
+    places = row * logits.shape[1] + code
+    return FitRows(logits, popular, correction, features.features(purchases), places, _shares(wanted))
 
 
 class CandidateSampler:
@@ -55,6 +60,8 @@ class CandidateSampler:
 
     def __init__(self, features: CoPurchaseFeatures, seed: int) -> None:
         self._features, self._rng = features, np.random.default_rng(seed)
+        self._popular = _popular(features)
+        self._most_popular = np.unique(np.argsort(-self._popular, axis=1, kind="stable")[:, :MOST_POPULAR])
         self._codes: list[Ints] = []  # of each customer, ascending
         self._logits: list[NDArray[np.float32]] = []
         self._corrections: list[NDArray[np.float32]] = []
@@ -74,7 +81,7 @@ class CandidateSampler:
         for row, (likely, great, own, right, never) in enumerate(
             zip(likeliest, greatest, purchases, wanted, barred, strict=True)
         ):
-            sure = np.union1d(np.setdiff1d(np.concatenate([likely, great, own]), never), right)
+            sure = np.union1d(np.setdiff1d(np.concatenate([likely, great, self._most_popular, own]), never), right)
             drawn = self._rng.choice(items, min(DRAWN, items), replace=False, shuffle=False)
             drawn = np.setdiff1d(drawn, np.concatenate([sure, never]))
             others = items - len(np.union1d(sure, never))
@@ -112,6 +119,8 @@ class CandidateSampler:
         logits, correction = np.zeros(shape, np.float32), np.full(shape, NEVER, np.float32)
         logits.ravel()[padded] = np.concatenate(self._logits)
         correction.ravel()[padded] = np.concatenate(self._corrections)
+        popular = np.zeros((len(self._popular), *shape), np.float32)
+        popular.reshape(len(popular), -1)[:, padded] = self._popular[:, np.concatenate(self._codes)]
         features = [
             (padded[np.concatenate([place for place, _ in parts])], np.concatenate([value for _, value in parts]))
             for parts in zip(*self._values, strict=True)
@@ -120,11 +129,18 @@ class CandidateSampler:
         row, column = row_code_pairs(columns)
         return FitRows(
             torch.from_numpy(logits).to(device),
+            torch.from_numpy(popular).to(device),
             torch.from_numpy(correction).to(device),
             features,
             row * shape[1] + column,
             _shares(self._wanted),
         )
+
+
+def _popular(features: CoPurchaseFeatures) -> NDArray[np.float32]:
+    """(2, N) the popularity of all items, 0 where it was not counted."""
+    items = features.cosines.shape[0]
+    return np.zeros((2, items), np.float32) if features.popular is None else features.popular
 
 
 def _greatest(found: Sequence[tuple[Ints, NDArray[np.float32]]], rows: int, items: int) -> list[Ints]:

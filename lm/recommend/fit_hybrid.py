@@ -1,25 +1,24 @@
-"""Counts purchases for the hybrid (lm.recommend.hybrid) and fits its weights on held-out purchases.
+"""Fits the weights of the hybrid (lm.recommend.hybrid) on held-out purchases.
 
-Both fits are conditional logits (McFadden 1974) under a normal prior of variance 1, so few customers change little.
-With many items they are fitted on a sample of them, so that they see as many customers as with few.
+The weights of GPT-2 and of counted purchases are those of `lm.recommend.mixture_weights`. Cold items have a conditional
+logit of their own (McFadden 1974) under a normal prior of variance 1, so few customers change little. With many items
+both are fitted on a sample of them, so that they see as many customers as with few.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
 
-from lm.metrics.baselines import Baskets, CoPurchases
-from lm.recommend.co_purchase import CoPurchaseFeatures, Ints, weighted_sum
+from lm.recommend.co_purchase import CoPurchaseFeatures, Ints
 from lm.recommend.cold_items import NEVER, ColdItems
 from lm.recommend.fit_candidates import CANDIDATES, CandidateSampler, FitRows, all_items
-from lm.recommend.further_customers import FurtherCustomers
 from lm.recommend.hybrid import Hybrid
+from lm.recommend.mixture_weights import fit_mixture
 
 #: Most (customers, candidates) logits that are alive while the weights are fitted.
 CELLS = 24_000_000
@@ -28,36 +27,8 @@ EXACT_CUSTOMERS = 1000
 #: With a sample of items: most customers that cold items are fitted on, and other items drawn for each fold.
 COLD_CUSTOMERS = 1500
 COLD_DRAWN = 500
-#: Most pairs that are kept, the closest of each item: 8 bytes each in the model's folder and in every worker.
-PAIRS = 20_000_000
-_FEWEST_PER_ITEM = 50
 #: Known products are treated as cold in so many parts, one part after the other.
 COLD_FOLDS = 20
-
-
-def count_hybrid(
-    bought: Sequence[Sequence[str]],
-    titles: Mapping[str, str | None],
-    *,
-    co_purchase: bool,
-    cold_items: bool,
-    further: FurtherCustomers | None = None,
-) -> Hybrid:
-    """Count customers' purchases (item ids, oldest first) and those of `further` ones; no weight is fitted yet.
-
-    `titles` are those of the model's items, in the order of their codes.
-    """
-    codes = {item: code for code, item in enumerate(titles)}
-    is_bought = np.zeros(len(codes), np.bool_)
-    is_bought[[codes[item] for item in {item for history in bought for item in history}]] = True
-    baskets = Baskets.of(bought, codes)
-    if further is not None:
-        others, purchases = further.baskets(codes)
-        baskets, is_bought = baskets.joined(others), is_bought | (purchases > 0)
-    features = None
-    if co_purchase:
-        features = closest_co_purchases(CoPurchases.of_baskets(list(codes), baskets, _kept(len(codes))), codes)
-    return Hybrid(features, ColdItems.of(list(titles.values()), is_bought) if cold_items else None)
 
 
 class Customers(NamedTuple):
@@ -78,30 +49,41 @@ def most_customers(customers: int, items: int) -> int:
     return max(1, CELLS // (items if is_exact(customers, items) else CANDIDATES))
 
 
-def fit_hybrid(hybrid: Hybrid, batches: Iterable[tuple[Ints, torch.Tensor]], customers: Customers, seed: int) -> Hybrid:
+class FittedHybrid(NamedTuple):
+    """The hybrid with fitted weights, and the one that counts alone: GPT-2 has no weight in it."""
+
+    mixture: Hybrid
+    counting: Hybrid
+
+
+def fit_hybrid(
+    hybrid: Hybrid,
+    batches: Iterable[tuple[Ints, torch.Tensor]],
+    customers: Customers,
+    seed: int,
+    folds: Sequence[FitRows] = (),
+) -> FittedHybrid:
     """The hybrid with the weights that make the `wanted` items of n customers most likely.
 
     `batches` are the places of some customers (B,) and GPT-2's logits (B, N) after their purchases, once each. With
     many items (`is_exact`) the likelihood is estimated by a sample of items, and cold items see fewer customers.
+    `folds` are those of `lm.recommend.counting_folds`, for few customers.
     """
     features, cold = hybrid.co_purchase, hybrid.cold_items
-    exact = is_exact(len(customers.wanted), len(cold.bought) if cold else features.cosines.shape[0] if features else 0)
-    if features is not None:
-        features = fit_co_purchase(features, _fit_rows(features, batches, customers, seed, exact=exact))
     if cold is not None:
+        exact = is_exact(len(customers.wanted), len(cold.bought))
         cold = fit_cold_items(cold, customers.purchases, customers.wanted, seed, exact=exact)
-    return Hybrid(features, cold)
+    if features is None:
+        return FittedHybrid(Hybrid(None, cold), Hybrid(None, cold))
+    weights = fit_mixture(fit_rows(features, batches, customers, seed), folds)
+    return FittedHybrid(*(Hybrid(replace(features, weights=some), cold) for some in weights))
 
 
-def _fit_rows(
-    features: CoPurchaseFeatures,
-    batches: Iterable[tuple[Ints, torch.Tensor]],
-    customers: Customers,
-    seed: int,
-    *,
-    exact: bool,
+def fit_rows(
+    features: CoPurchaseFeatures, batches: Iterable[tuple[Ints, torch.Tensor]], customers: Customers, seed: int
 ) -> FitRows:
-    if exact:
+    """What the weights of features are fitted on; arguments as those of `fit_hybrid`."""
+    if is_exact(len(customers.wanted), features.cosines.shape[0]):
         rows: list[torch.Tensor] = [torch.empty(0)] * len(customers.wanted)
         for places, logits in batches:
             for place, row in zip(places.tolist(), logits, strict=True):
@@ -111,53 +93,6 @@ def _fit_rows(
     for places, logits in batches:
         sampler.add(logits, *([of_all[place] for place in places.tolist()] for of_all in customers))
     return sampler.rows(logits.device)
-
-
-def with_weights_of(counted: Hybrid, fitted: Hybrid) -> Hybrid:
-    """New counts with the weights of an earlier fit."""
-    features, cold = counted.co_purchase, counted.cold_items
-    return Hybrid(
-        features and fitted.co_purchase and replace(features, weights=fitted.co_purchase.weights),
-        cold and fitted.cold_items and replace(cold, weights=fitted.cold_items.weights),
-    )
-
-
-def _kept(items: int) -> int:
-    """The number of closest items of each item that are kept."""
-    return max(_FEWEST_PER_ITEM, PAIRS // max(items, 1))
-
-
-def closest_co_purchases(counted: CoPurchases, codes: Mapping[str, int]) -> CoPurchaseFeatures:
-    """The closest co-purchased items of each item; `codes` numbers all items from 0. No weight is fitted yet."""
-    row = np.repeat(np.arange(len(counted.items)), np.diff(counted.starts))
-    order = np.lexsort((counted.columns, -counted.cosines, row))
-    kept = order[np.arange(len(order)) - counted.starts[row[order]] < _kept(len(codes))]
-    code = np.array([codes[item] for item in counted.items], dtype=np.int64)
-    entries = counted.cosines[kept].astype(np.float32), (code[row[kept]], code[counted.columns[kept]])
-    return CoPurchaseFeatures(scipy.sparse.csr_matrix(entries, shape=(len(codes), len(codes))))
-
-
-def fit_co_purchase(features: CoPurchaseFeatures, rows: FitRows) -> CoPurchaseFeatures:
-    """The features with the weights that make the wanted items of `rows` most likely.
-
-    The prior's mean is GPT-2 alone.
-    """
-    device = rows.logits.device
-    begin = torch.tensor(CoPurchaseFeatures.weights, device=device)
-    weights = begin.clone().requires_grad_()
-    wanted, share = torch.from_numpy(rows.wanted).to(device), torch.from_numpy(rows.share).to(device)
-    optimizer = torch.optim.LBFGS([weights], max_iter=50, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        mixed = weighted_sum(rows.logits, rows.values, list(weights))
-        log_p = (mixed if rows.correction is None else mixed + rows.correction).log_softmax(dim=1)
-        total = (weights - begin).square().sum() / 2 - (share * log_p.flatten()[wanted]).sum()
-        total.backward()
-        return total
-
-    optimizer.step(loss)
-    return replace(features, weights=tuple(round(value, 6) for value in weights.tolist()))
 
 
 def fit_cold_items(

@@ -1,4 +1,4 @@
-"""The hybrid of GPT-2, co-purchase counts and cold items, for models of item tokens."""
+"""The hybrid of GPT-2, counted purchases and cold items, for models of item tokens."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Parts(NamedTuple):
     gpt2: float
     bought_together: float = 0.0
     bought_again: float = 0.0
+    popular: float = 0.0
     like_its_title: float = 0.0
     rule: float = 0.0
 
@@ -65,14 +66,20 @@ class Hybrid:
         Cold items have the codes from the number of known items on, as in `log_probs`.
         """
         added = self.co_purchase and self.co_purchase.contributions(purchases)
+        popular = np.zeros(1) if self.co_purchase is None else self.co_purchase.popular_part()
         known = len(self.cold_items.bought) if self.cold_items is not None else np.iinfo(np.int64).max
         found = []
         for row, (of_row, items) in enumerate(zip(scores, codes, strict=True)):
             at = np.where(items < known, items, 0)
             together, again = (m[row, at].toarray().ravel() for m in added) if added else (at * 0.0, at * 0.0)
-            rest = of_row - together - again
-            values = zip(of_row.tolist(), items.tolist(), rest.tolist(), together.tolist(), again.tolist(), strict=True)
-            found.append([Parts(g, t, a) if item < known else Parts(0, 0, 0, s) for s, item, g, t, a in values])
+            general = popular[at] if added else at * 0.0
+            counted = np.stack([of_row - together - again - general, together, again, general], axis=1).tolist()
+            found.append(
+                [
+                    Parts(*parts) if item < known else Parts(0, like_its_title=score)
+                    for score, item, parts in zip(of_row.tolist(), items.tolist(), counted, strict=True)
+                ]
+            )
         return found
 
     def with_weights(self, manifest: Manifest) -> Manifest:

@@ -11,6 +11,7 @@ import numpy as np
 from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.recommend.catalogue import Catalogue
+from lm.recommend.count_purchases import bought_items, recounted
 from lm.recommend.fine_tuning import K
 from lm.recommend.held_out import HeldOut, split_of
 from lm.recommend.recommender import Recommender
@@ -30,10 +31,10 @@ def promote(
     """Move the folder `candidate` to `present` unless it is worse; return a sentence on what was found and done.
 
     Both models list products for the purchases that the candidate's training held out to report on: with the time
-    split, all purchases after one day. The difference of NDCG@10 is bootstrapped over customers; the candidate is worse
-    where the 95% interval lies below 0. A present model of a later date was trained on some of these purchases, which
-    favours it. A refit candidate was trained on them too, so promote candidates without refit. A first model needs no
-    comparison.
+    split, all purchases after one day. Both count the purchases before these. The difference of NDCG@10 is bootstrapped
+    over customers; the candidate is worse where the 95% interval lies below 0. The GPT-2 of a present model of a later
+    date was trained on some of these purchases, which favours it. A refit candidate was trained on them too, so promote
+    candidates without refit. A first model needs no comparison.
     """
     if not present.exists():
         replace_folder(candidate, present)
@@ -41,7 +42,7 @@ def promote(
     split = split_of(customers, items, settings)
     held = split.test
     purchases = "last" if split.last_training_day is None else "newest"
-    ours, theirs = (_ndcg(path, held, items, settings) for path in (candidate, present))
+    ours, theirs = (_ndcg(path, held, items, settings, split.training) for path in (candidate, present))
     mean, low, high = metrics.mean_interval(ours - theirs, seed=settings.seed)
     found = (
         f"NDCG@{K} on the held-out {purchases} purchases of {len(held):,} customers: {ours.mean():.4f} new, "
@@ -56,11 +57,21 @@ def promote(
 
 
 def _ndcg(
-    path: Path, held: Sequence[HeldOut], items: Mapping[str, str], settings: RecommendTrainSettings
+    path: Path,
+    held: Sequence[HeldOut],
+    items: Mapping[str, str],
+    settings: RecommendTrainSettings,
+    counted: Sequence[CustomerEvents],
 ) -> np.ndarray:
-    """(customers,) NDCG@10 of the lists that a night would make with one model."""
+    """(customers,) NDCG@10 of the lists that a night would make with one model.
+
+    Its counts are of the purchases of `counted`: a finished model has counted the held-out ones too.
+    """
     encoder = PromptEncoder.load(path)
     engine = Recommender.load(path, Catalogue.build(list(items), list(items.values()), encoder), dtype="float32")
+    manifest, timed = encoder.manifest, settings.protocol == "time-split"
+    bought = bought_items(counted, encoder.item_tokens, manifest.first_item_token, timed=timed)
+    engine.hybrid = recounted(engine.hybrid, bought, manifest.item_ids)
     longest = min(settings.max_tokens, int(read_manifest(path).training.get("settings", {}).get("max_tokens", 10**6)))
     events = [newest_events(one.events, settings.history_events) for one in held]
     prompts = [rendered.prompt for rendered in encoder.render_many(events, longest)]

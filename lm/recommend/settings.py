@@ -24,6 +24,7 @@ class RecommendTrainSettings(TrainingSettings):
     round_epochs: int = 12  # in which the learning rate falls; another round follows while validation rises
     max_minutes: float | None = None  # of fine-tuning; the refit repeats its epochs
     refit: bool = False
+    recount: bool = True  # with the time split, count the held-out purchases too once the figures are there
     titled: bool = True  # an item's embedding is that of its title plus a part of its own
     neighbours: bool = True  # add co-purchase features to GPT-2's logits (item_tokens coding)
     newcomers: bool = True  # list products that nobody has bought, by their titles (item_tokens coding)

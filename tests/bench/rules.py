@@ -23,7 +23,7 @@ import numpy as np
 
 from lm.engine.device import use_threads
 from lm.recommend.catalogue import Catalogue
-from lm.recommend.fit_hybrid import count_hybrid
+from lm.recommend.count_purchases import Bought, count_hybrid
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.list_rules import ListRule, RuleTable
 from lm.recommend.recommender import Recommender
@@ -80,10 +80,10 @@ def main() -> None:
 
 def co_purchases(ids: Sequence[str], names: Sequence[str], rng: np.random.Generator) -> Hybrid:
     """Features of 2,000 customers' random purchases, all with weight."""
-    bought = [rng.choice(ids, 10).tolist() for _ in range(2000)]
+    bought = [Bought(rng.choice(len(ids), 10), np.zeros(10, np.int64)) for _ in range(2000)]
     hybrid = count_hybrid(bought, dict(zip(ids, names, strict=True)), co_purchase=True, cold_items=False)
     assert hybrid.co_purchase is not None, "it was asked for"
-    return replace(hybrid, co_purchase=replace(hybrid.co_purchase, weights=(1.0,) + (0.5,) * 5))
+    return replace(hybrid, co_purchase=replace(hybrid.co_purchase, weights=(1.0,) + (0.5,) * 7))
 
 
 def prompt(coding: str, bought: Iterable[int], ids: Sequence[str], names: Sequence[str]) -> str:

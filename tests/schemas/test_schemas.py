@@ -18,7 +18,7 @@ TABLES = INPUTS + OUTPUTS
 TYPES = {
     "string", "int", "bigint", "double", "boolean", "timestamp", "date", "decimal(12,2)",
     "array<string>", "map<string,bigint>", "map<string,double>", "map<string,string>",
-    "struct<gpt2:double,bought_together:double,bought_again:double,like_its_title:double,rule:double>",
+    "struct<gpt2:double,bought_together:double,bought_again:double,popular:double,like_its_title:double,rule:double>",
     "array<struct<kind:string,text:string,at:timestamp,weight:double>>",
 }  # fmt: skip
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lm.recommend.count_purchases import Bought, count_hybrid
 from lm.recommend.counterfactual import counterfactual
 from lm.recommend.explanation import explain_list
-from lm.recommend.fit_hybrid import count_hybrid
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.reasons import ItemReasons, Reasoner, event_texts, without_events
 from lm.recommend.recommender import Recommender, ScoredItem
@@ -46,12 +46,12 @@ def titles(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Recommender:
     """Items 0 to 99 were bought, 100 to 149 are known to the model, the others have only a title."""
     path: Path = save_causal(tmp_path_factory.mktemp("tokens") / "m", item_ids=ITEMS[:150], spread=0.15)
-    bought = [[ITEMS[n], ITEMS[(n * 7 + 1) % 100], ITEMS[n]] for n in range(100)]
+    bought = [Bought(np.array([n, (n * 7 + 1) % 100, n]), np.array([0, n, n])) for n in range(100)]
     counted = count_hybrid(bought, dict(zip(ITEMS[:150], TITLES[:150], strict=True)), co_purchase=True, cold_items=True)
     assert counted.co_purchase is not None
     assert counted.cold_items is not None
     hybrid = Hybrid(
-        replace(counted.co_purchase, weights=(0.9, 0.3, 0.2, 0.5, 0.25, 0.7)),
+        replace(counted.co_purchase, weights=(0.9, 0.3, 0.2, 0.5, 0.25, 0.7, -0.6, 0.8)),
         replace(counted.cold_items, weights=(1.0, -1.5)),
     )
     model = make_recommender(path, ITEMS, TITLES)
@@ -88,6 +88,7 @@ def test_weights_equal_a_prediction_from_scratch_and_parts_sum_to_the_score(
         own, together, unbought, cold = (one.parts for one in found[0][:4])
         assert own.bought_again > 0
         assert together.bought_together > 0
+        assert own.popular < 0 == cold.popular == unbought.popular
         assert cold.gpt2 == unbought.gpt2 == 0
         assert max(cold.like_its_title, unbought.like_its_title) < 0
 

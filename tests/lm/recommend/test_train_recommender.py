@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, load_tokenizer
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
-from lm.recommend import sampled_softmax
+from lm.recommend import fit_hybrid, mixture_weights, sampled_softmax
 from lm.recommend.catalogue import Catalogue
+from lm.recommend.count_purchases import bought_items, recounted
 from lm.recommend.fine_tuning import ItemTokenTuning, K
 from lm.recommend.held_out import HeldOut, split_of
 from lm.recommend.item_embeddings import ItemRows, add_items
@@ -105,16 +107,43 @@ def test_the_folder_is_an_ordinary_one_with_our_manifest(trained):
 
 
 def test_the_written_model_gives_the_lists_that_were_judged(trained):
+    """They were judged before the held-out purchases were counted."""
     out, figures = trained
-    held = split_of(shop(), ITEMS, TINY).test
+    split = split_of(shop(), ITEMS, TINY)
+    held = split.test
     encoder = PromptEncoder.load(out)
     catalogue = Catalogue.build(list(ITEMS), list(ITEMS.values()), encoder)
     engine = Recommender.load(out, catalogue, dtype="float32")
     assert engine.hybrid.co_purchase is not None
+    purchases = [
+        sum(event.kind == "bought" for one in some for event in one.events) for some in (shop(), split.training)
+    ]
+    assert np.expm1(engine.hybrid.co_purchase.popular[0]).sum() == pytest.approx(purchases[0])
+    before = bought_items(split.training, encoder.item_tokens, encoder.manifest.first_item_token, timed=True)
+    engine.hybrid = recounted(engine.hybrid, before, encoder.manifest.item_ids)
+    assert np.expm1(engine.hybrid.co_purchase.popular[0]).sum() == pytest.approx(purchases[1])
     prompts = [rendered.prompt for rendered in encoder.render_many([one.events for one in held], TINY.max_tokens)]
     found = engine.recommend(prompts, [sorted(one.purchased) for one in held], K)
     lists = [[scored.item_id for scored in best] for best in found]
     assert metrics.ndcg_at_k(lists, [one.items for one in held], K).mean() == pytest.approx(figures[f"ndcg@{K}"])
+
+
+def test_counting_makes_the_lists_where_it_is_better_than_the_mixture(tmp_path, monkeypatch):
+    """Validation is made to ask for the unlikeliest items of GPT-2 and the least popular ones."""
+    fitted = mixture_weights.fit_mixture
+
+    def wrong(rows, folds):
+        found = fitted(rows, folds)
+        return found._replace(mixture=tuple(-5 * weight for weight in found.mixture))
+
+    monkeypatch.setattr(fit_hybrid, "fit_mixture", wrong)
+    untrained = replace(TINY, learning_rate=1e-9, max_epochs=1)
+    figures = train_recommend(shop(300), ITEMS, untrained, tmp_path / "model")
+    manifest = read_manifest(tmp_path / "model")
+    assert manifest.neighbour_weights[0] == figures["gpt2_weight"] == 0
+    assert figures["mixture_ndcg@10"] < figures["ndcg@10"]
+    assert figures["mixture_ndcg@10"] < figures["co_purchase_ndcg@10"]
+    assert "so counting alone makes the lists" in manifest.training["verdict"]
 
 
 def test_neighbours_help_a_model_that_learned_nothing_and_can_be_left_out(tmp_path):
