@@ -78,7 +78,8 @@ def compare_with_baselines(
     relevant_items = [relevant for _, relevant in asked]
     for ranker, lists in rankers.items():
         figures[ranker] = _ranking_metrics(lists, relevant_items, counts, max(len(sellable), 1), ks)
-    for name, metric in (("hit", metrics.hit_at_k), ("ndcg", metrics.ndcg_at_k)):
+    judged_by = {"hit": metrics.hit_at_k, "recall": metrics.recall_at_k, "ndcg": metrics.ndcg_at_k}
+    for name, metric in judged_by.items():
         per_customer = {ranker: metric(lists, relevant_items, k) for ranker, lists in rankers.items()}
         for ranker in list(rankers)[1:]:
             mean, low, high = metrics.mean_interval(per_customer["model"] - per_customer[ranker])

@@ -78,7 +78,7 @@ def test_customers_with_one_request_get_their_own_times(spark):
         ],
         f"user_id string, key string, prompt_hash string, events {EVENTS}",
     )
-    parts = (-1.0, 0.0, 0.0, 0.0, 0.0)
+    parts = (-1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     listed = [("a", -1.0, parts, [(0, 0.5)], None, None), ("b", -2.0, parts, None, None, None)]
     results = spark.createDataFrame(
         [("k", "h", listed, "m", "c", date(2026, 3, 1), "new")],

@@ -14,7 +14,7 @@ import pytest
 from lm.checkpoint.manifest import read_manifest
 from lm.metrics.baselines import Baskets
 from lm.recommend.cold_items import ColdItems
-from lm.recommend.fit_hybrid import count_hybrid
+from lm.recommend.count_purchases import bought_items, count_hybrid
 from lm.recommend.further_customers import FurtherCustomers, part_of_epoch
 from lm.recommend.settings import RecommendTrainSettings
 from lm.recommend.train_recommender import train_recommend
@@ -61,11 +61,11 @@ def buys(items: Sequence[str]) -> CustomerEvents:
 
 def test_what_only_others_bought_counts_as_bought_and_as_bought_together(tmp_path):
     others = [buys("bc"), buys("cdx"), buys("d")]  # x is no item of the model
-    counted = count_hybrid(
-        [["a", "b"]], TITLES, co_purchase=True, cold_items=True, further=written(tmp_path / "w", others)
-    )
-    everybody = [["a", "b"], ["b", "c"], ["c", "d"], ["d"]]
-    all_in_memory = count_hybrid(everybody, TITLES, co_purchase=True, cold_items=True)
+    codes = {item: code for code, item in enumerate(TITLES)}
+    own, everybody = (bought_items(map(buys, some), codes, 0, timed=True) for some in (["ab"], ["ab", "bc", "cd", "d"]))
+    parts = {"co_purchase": True, "cold_items": True}
+    counted = count_hybrid(own, TITLES, **parts, further=written(tmp_path / "w", others))
+    all_in_memory = count_hybrid(everybody, TITLES, **parts)
     assert isinstance(counted.cold_items, ColdItems)
     assert counted.cold_items.bought.tolist() == [True] * 4 + [False] * 2
     assert (counted.co_purchase.cosines != all_in_memory.co_purchase.cosines).nnz == 0

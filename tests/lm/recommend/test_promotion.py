@@ -11,6 +11,7 @@ import torch
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest, write_manifest
 from lm.recommend.held_out import HeldOut
+from lm.recommend.hybrid import Hybrid
 from lm.recommend.promotion import _ndcg, promote
 from lm.recommend.recommender import Recommender
 from lm.recommend.settings import RecommendTrainSettings
@@ -82,6 +83,8 @@ def test_a_model_is_judged_by_the_lists_of_a_night(tmp_path, monkeypatch, traine
     asked = []
 
     class Lists:
+        hybrid = Hybrid()
+
         def recommend(self, prompts, barred, k):
             asked.extend([prompts, barred, k])
             return [[SimpleNamespace(item_id=item) for item in ("i10", "i11", "i05")] for _ in prompts]
@@ -90,7 +93,7 @@ def test_a_model_is_judged_by_the_lists_of_a_night(tmp_path, monkeypatch, traine
     settings = RecommendTrainSettings(history_events=4, max_tokens=60, exclude_purchased=exclude_purchased)
     events = [Event("bought", f"new{n}", f"{title} of the best") for n, title in enumerate(ITEMS.values())]
     held = [HeldOut(events, frozenset(ITEMS), frozenset({"i05"})), HeldOut(events[:1], frozenset(), frozenset({"i07"}))]
-    assert _ndcg(tmp_path / "model", held, ITEMS, settings).tolist() == [0.5, 0.0]
+    assert _ndcg(tmp_path / "model", held, ITEMS, settings, []).tolist() == [0.5, 0.0]
     encoder = PromptEncoder.load(tmp_path / "model")
     histories = [events[-4:], events[:1]]
     shown = {length: [one.prompt for one in encoder.render_many(histories, length)] for length in (50, 60)}
