@@ -13,7 +13,7 @@ from jobs.config.input_settings import InputSettings
 from jobs.inputs.row_checks import SampledInput, sample_input, unknown_ids
 from jobs.profiling.time_forms import read_times, time_form
 from jobs.profiling.value_forms import boolean_form, entity_form, id_form, number_form, rating_form
-from tests.jobs.inputs.test_time_forms import FORMATS
+from tests.jobs.profiling.test_time_forms import FORMATS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
