@@ -80,7 +80,7 @@ TESTS = {
     "lm/recommend/train_distributed.py": ["lm/recommend/test_train_recommender.py"],
     "lm/sentiment/sentiment_baselines.py": ["jobs/evaluation/test_sentiment_figures.py"],
     "lm/text/history_batch.py": ["lm/text/test_prompt.py"],
-    "lm/text/prompt.py": ["lm/text/test_prompt.py", "lm/text/test_review_prompts.py"],
+    "lm/text/prompt.py": ["lm/text/test_prompt.py", "lm/text/test_review_prompts.py", "lm/text/test_browsing.py"],
     "lm/text/splits.py": ["lm/sentiment/test_review_parts.py", "lm/sentiment/test_train_sentiment.py"],
     "lm/text/template.py": ["lm/text/test_prompt.py"],
     "schemas/": ["schemas/test_schemas.py"],

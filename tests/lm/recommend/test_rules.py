@@ -188,6 +188,17 @@ def test_lists_equal_the_definition(coding: str, root: Path) -> None:
     compare()
 
 
+@pytest.mark.parametrize("coding", ["item_tokens", "titles"])
+def test_a_price_rule_knows_what_the_customer_paid(coding: str, root: Path) -> None:
+    """Half of what the customer paid, in one of two categories."""
+    limit = ListRule("cheaper", "price", at_most_times=0.5)
+    rules = [ShopRule(limit, frozenset(BY_ID))]
+    customer = Customer(paid={"ink": 2.0})
+    check(coding, root, rules, [(prompt, customer, [0]) for prompt in PROMPTS])
+    dear = {product.item_id for product in SHOP if product.category == "ink" and (product.price or 0) > 1}
+    assert dear
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("coding", ["item_tokens", "titles"])
 def test_two_thousand_customers_under_twenty_sets_of_rules(coding: str, root: Path) -> None:

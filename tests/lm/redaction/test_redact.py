@@ -230,3 +230,15 @@ def test_order_numbers_are_replaced_where_they_are_not_wanted():
 )
 def test_known_names_of_the_customer(text, known, redacted):
     assert without_names(text, known) == redacted
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Our offices are at Gran Norte 15, come by", "Our offices are at [ADDRESS], come by"),
+        ("Please deliver to Lindenhof Nova 27 tomorrow", "Please deliver to [ADDRESS] tomorrow"),
+        ("She lives at Kalverveld 12 now", "She lives at [ADDRESS] now"),
+    ],
+)
+def test_an_address_without_a_word_for_street_is_found_where_it_is_stated(text, clean):
+    assert redact(text) == clean
