@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from enum import StrEnum
 from pathlib import Path
@@ -98,6 +99,15 @@ def evaluate(
         str | None, typer.Option("--run-date", metavar="DATE", help="Judge the lists of this date (time-split).")
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="Judge them against this many days after it.")] = 14,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="Judge the lists of many dates: the first one.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last of them.")] = None,
+    every: Annotated[str, typer.Option(metavar="DAYS", help="The days between two of them, such as 7d.")] = "7d",
+    retrain: Annotated[
+        bool,
+        typer.Option("--retrain", help="With --from: one model for each date, trained as of it, and its lists."),
+    ] = False,
     task: Annotated[str, typer.Option(help=f"{' or '.join(JUDGED)}.")] = "recommend",
     protocol: ProtocolOption = Protocol.TIME_SPLIT,
     as_of: AsOf = None,
@@ -108,7 +118,10 @@ def evaluate(
     ] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures here.")] = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", help="With --task sentiment: draw the reliability as an SVG here.")
+        Path | None,
+        typer.Option(
+            "--picture", help="Draw an SVG here: with --task sentiment the reliability, with --from NDCG by date."
+        ),
     ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
@@ -124,6 +137,18 @@ def evaluate(
 
         chosen = None if run_date is None else parsed_date("--run-date", run_date)
         write_sheet(session("evaluate", settings), settings, chosen, console, file or Path("sheet.html"))
+    elif first is not None or last is not None or retrain:
+        from jobs.commands import evaluate_dates
+        from jobs.evaluation.over_time import dates_of
+
+        if first is None or last is None or run_date is not None:
+            raise UsageError("many dates need --from and --to, and no --run-date")
+        dates = dates_of(parsed_date("--from", first), parsed_date("--to", last), _days(every))
+        spark, written = session("evaluate", settings), {"json_file": json_file, "picture_file": picture}
+        if retrain:
+            evaluate_dates.evaluate_retrained(spark, settings, dates, days, console, str(config), **written)
+        else:
+            evaluate_dates.evaluate_published(spark, settings, dates, days, console, **written)
     elif task == "sentiment":
         from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 
@@ -139,7 +164,10 @@ def evaluate(
             session("evaluate", settings), settings, _until(as_of, settings.timezone), console, json_file
         )
     elif run_date is None:
-        raise UsageError("--run-date is missing: name the date whose lists are judged, or use --protocol leave-one-out")
+        raise UsageError(
+            "--run-date is missing: name the date whose lists are judged, use --from and --to for many dates, or "
+            "--protocol leave-one-out"
+        )
     elif loyalty:
         from jobs.evaluation.loyalty_uplift import evaluate_loyalty
 
@@ -150,6 +178,14 @@ def evaluate(
 
         day = parsed_date("--run-date", run_date)
         evaluate_time_split(session("evaluate", settings), settings, day, days, console, json_file)
+
+
+def _days(every: str) -> int:
+    """Parse --every: a number of days, with or without the letter d."""
+    found = re.fullmatch(r"([1-9]\d{0,3})d?", every)
+    if found is None:
+        raise UsageError(f"--every is '{every}': give a number of days, such as 7d")
+    return int(found[1])
 
 
 def _until(as_of: str | None, timezone: str) -> date:

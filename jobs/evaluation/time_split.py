@@ -37,6 +37,10 @@ MAX_BASELINE_CUSTOMERS = 200_000
 MAX_PURCHASES_PER_CUSTOMER = 200
 
 
+class NobodyToJudge(InputError):
+    """The date has no published lists, or nobody with a list bought anything after it."""
+
+
 def evaluate_time_split(
     spark: SparkSession,
     config: Config,
@@ -46,13 +50,27 @@ def evaluate_time_split(
     json_file: Path | None = None,
     ks: Sequence[int] = (5, 10),
 ) -> dict[str, Any]:
+    """Judge the lists published for `run_date` as `judge_lists` does; print the figures and write them to `json_file`.
+
+    Raises as judge_lists does.
+    """
+    figures = judge_lists(spark, config, run_date, days, console, ks)
+    for items in ("new_items", "all_items"):
+        title = f"{items.replace('_', ' ')}, {days} days after {run_date}"
+        ranking_figures.print_figures(console, title, figures[items], _shown(ks, config)[-1])
+    ranking_figures.write_json(console, figures, json_file)
+    return figures
+
+
+def judge_lists(
+    spark: SparkSession, config: Config, run_date: date, days: int, console: Console, ks: Sequence[int] = (5, 10)
+) -> dict[str, Any]:
     """Judge the lists published for `run_date` by the purchases of the `days` days after it, beside the baselines.
 
-    Prints tables, writes the figures to `json_file` and returns them: `new_items` and `all_items`, each with
-    `customers` and `metric -> {value, low, high}` of the model and every baseline at each k of `ks`.
-    The baselines learn from purchases up to `run_date`.
-    Raises InputError where no lists of the date are published, their model was trained on later events, or no
-    customer with a list bought anything.
+    Returns the figures: `new_items` and `all_items`, each with `customers` and `metric -> {value, low, high}` of the
+    model and every baseline at each k of `ks`; `decisive` names the one of the two that `recommend.exclude_purchased`
+    makes the shop's aim. The baselines learn from purchases up to `run_date`.
+    Raises InputError where the model of the lists was trained on later events, and its subclass NobodyToJudge.
     """
     published = _published_lists(spark, config, run_date)
     refuse_lists_of_later_model(spark, config, run_date, console)
@@ -64,26 +82,26 @@ def evaluate_time_split(
         known = _known_purchases(bought)
         sellable = collect_sellable(used)
     if not judged:
-        raise InputError(
+        raise NobodyToJudge(
             f"no customer with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "
             "give a --run-date with purchases after it, or more --days"
         )
-    ks = [k for k in ks if k <= config.recommend.k] or [config.recommend.k]
+    ks = _shown(ks, config)
     figures: dict[str, Any] = {
         "protocol": "time-split",
         "run_date": run_date.isoformat(),
         "days": days,
         "exclude_purchased": config.recommend.exclude_purchased,
+        "decisive": "new_items" if config.recommend.exclude_purchased else "all_items",
         "new_items": compare_with_baselines(judged, known, sellable, ks, new_only=True),
         "all_items": compare_with_baselines(judged, known, sellable, ks, new_only=False),
     }
-    decisive = "new_items" if config.recommend.exclude_purchased else "all_items"
-    figures |= ranking_figures.headline_figures(figures[decisive])
-    for items in ("new_items", "all_items"):
-        title = f"{items.replace('_', ' ')}, {days} days after {run_date}"
-        ranking_figures.print_figures(console, title, figures[items], ks[-1])
-    ranking_figures.write_json(console, figures, json_file)
-    return figures
+    return figures | ranking_figures.headline_figures(figures[figures["decisive"]])
+
+
+def _shown(ks: Sequence[int], config: Config) -> list[int]:
+    """The lengths of lists that are judged: those that a list has."""
+    return [k for k in ks if k <= config.recommend.k] or [config.recommend.k]
 
 
 def purchases_around(purchases: DataFrame, is_past: Any) -> DataFrame:
@@ -116,7 +134,7 @@ def _published_lists(spark: SparkSession, config: Config, run_date: date) -> Dat
     """Return one row per customer: `user_id` and `listed`, the item ids of the published list, best first."""
     folder = Store(config.store).date_folder("recommendations", run_date)
     if not files.exists(spark, folder):
-        raise InputError(
+        raise NobodyToJudge(
             f"no recommendations of {run_date} are published in {config.store}: "
             f"run regulars nightly --run-date {run_date} first"
         )

@@ -104,6 +104,27 @@ def curves(
     return as_file(_text(chart, title))
 
 
+def lines_with_intervals(
+    title: str, labels: Sequence[str], series: Mapping[str, Sequence[tuple[float, float, float]]]
+) -> str:
+    """Draw one line for each of `series`, with a whisker from the second to the third number of each point, as a file.
+
+    The y axis begins at 0.
+    """
+    top = max(high for points in series.values() for _, _, high in points)
+    options = _options(len(labels)) | _FILE | {"range": (0, 1.05 * top or 1.0)}
+    chart = pygal.Line(dots_size=3, title=title, **options)
+    chart.value_formatter = lambda value: f"{value:.3g}"
+    drawn = {
+        name: [{"value": value, "ci": {"low": low, "high": high}} for value, low, high in points]
+        for name, points in series.items()
+    }
+    chart.x_labels = list(labels)
+    for name, values in drawn.items():
+        chart.add(name, values)
+    return as_file(_text(chart, title))
+
+
 def as_file(svg: str) -> str:
     """Add the style to a chart, so that it stands alone as a file."""
     head, _, rest = svg.partition(">")

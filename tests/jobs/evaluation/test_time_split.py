@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import json
 import math
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 import yaml
 from pyspark.sql import functions as F
 from rich.console import Console
 
+from jobs.commands.evaluate_dates import evaluate_published, evaluate_retrained
 from jobs.config.config import load
 from jobs.evaluation import leave_one_out
 from jobs.evaluation.leave_one_out import evaluate_leave_one_out
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
 from jobs.evaluation.sentiment_figures import evaluate_sentiment_holdout
 from jobs.evaluation.time_split import evaluate_time_split, purchases_around
+from jobs.sample import write_sample
 from jobs.spark.errors import ConfigurationError, InputError, ModelChanged
 from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest, write_manifest
@@ -146,6 +148,33 @@ def test_time_split_end_to_end(spark, shop):
     assert new["popularity"]["hit@2"]["value"] == 0
     assert "new items, 7 days after 2026-03-02: 1 customers" in log.getvalue()
     assert not list((shop / "store/scratch").iterdir())
+
+
+def test_lists_of_many_dates(spark, shop):
+    lists = spark.read.parquet(str(shop / "store/tables/recommendations/run_date=2026-03-02"))
+    lists.write.parquet(str(shop / "store/tables/recommendations/run_date=2026-03-03"))
+    config, log = load(shop / "regulars.yaml", ["recommend.k=2"]), io.StringIO()
+    days = [date(2026, 3, 2), date(2026, 3, 3), date(2026, 3, 4)]
+    found = evaluate_published(spark, config, days, 30, Console(file=log, width=200))
+    # After 2 March u buys jam, which is listed, and mug; after 3 March mug only. Of 4 March no lists are published.
+    recall = {day: figures["model"]["recall@2"]["value"] for day, figures in found["dates"].items()}
+    assert recall == {"2026-03-02": 1 / 2, "2026-03-03": 0}
+    assert "2026-03-04 is left out: no recommendations of 2026-03-04 are published" in log.getvalue()
+    assert not list((shop / "store/scratch").iterdir())
+
+
+@pytest.mark.slow
+def test_one_new_model_a_date(spark, tmp_path):
+    info = write_sample(tmp_path, customers=60, products=40, days=30, seed=1)
+    quick = ["train.recommend.max_epochs=1", "train.recommend.n_embd=32", "spark={}"]
+    config, log = load(info.config, quick), io.StringIO()
+    days = [info.last_day - timedelta(days=n) for n in (14, 7)]
+    found = evaluate_retrained(spark, config, days, 7, Console(file=log, width=200), str(info.config))
+    assert list(found["dates"]) == [day.isoformat() for day in days]
+    assert all(0 <= figures["model"]["ndcg@10"]["value"] <= 1 for figures in found["dates"].values())
+    assert not (tmp_path / "models").exists()
+    assert not (tmp_path / "store/tables").exists()
+    assert not list((tmp_path / "store/scratch").iterdir())
 
 
 def add_customer_with_three_purchases(spark, shop) -> None:
