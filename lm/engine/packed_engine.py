@@ -30,6 +30,8 @@ UNBOUNDED = 1 << 20
 """The context of models without position embeddings."""
 ROWS_PER_TILE = 512
 """Rows of a matrix product in float32."""
+PACKED_ROWS = 128
+"""The rows of a product for which oneDNN orders packed weights."""
 USUAL_OPTIONS = {"dropout", "is_causal", "use_cache", "position_ids"}
 """Options of attention functions that change nothing here; a model with others gets no packed engine."""
 UNSUPPORTED_KINDS = {"chunked_attention", "dynamic", "longrope"}
@@ -91,16 +93,42 @@ def packed_or_none(model: Any) -> PackedEngine | None:
     if has_bias or kinds & UNSUPPORTED_KINDS or not getattr(model, "_supports_attention_backend", False):
         return None
     before = model.config._attn_implementation
+    unpacked: dict[nn.Linear, nn.Parameter | None] = {}
     AttentionInterface.register(ATTENTION, _attention)
     try:
         model.set_attn_implementation(ATTENTION)
         engine = PackedEngine(model, _layers(model))
+        if engine.dtype == torch.bfloat16 and engine.device.type == "cpu" and torch.backends.mkldnn.is_available():
+            _pack_weights(model, unpacked)
         if _equals_eager(engine):
             return engine
     except (Unsupported, TypeError, ValueError, RuntimeError, LookupError, AttributeError):
         pass  # whatever an architecture does otherwise than expected, the plain engine computes it
+    for module, weight in unpacked.items():
+        del module.__dict__["forward"]
+        module.register_parameter("weight", weight)
     model.set_attn_implementation(before)
     return None
+
+
+@torch.inference_mode()
+def _pack_weights(model: Any, unpacked: dict[nn.Linear, nn.Parameter | None]) -> None:
+    """Replace the weights of linear layers by copies in oneDNN's order, and note the weights in `unpacked`.
+
+    Texts of 12 customers take a tenth less time. transformers gives each worker a copy anyway, so none is lost.
+    """
+    for module in model.base_model.modules():
+        if type(module) is nn.Linear:
+            packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), PACKED_ROWS)
+            unpacked[module] = module._parameters["weight"]
+            module.register_parameter("weight", None)
+            module.__dict__["forward"] = partial(_packed_product, packed, module.bias)
+
+
+def _packed_product(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
+    """A linear layer with a packed weight: (…, in) -> (…, out)."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return found
 
 
 def _run(model: Any, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:

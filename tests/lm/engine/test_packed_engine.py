@@ -170,6 +170,15 @@ def test_bfloat16_is_near_float32() -> None:
     expected = exact.log_probs(exact.prefill(prompts, 0).states, np.array([0, 1]), token)
     found = near.log_probs(near.prefill(prompts, 0).states, np.array([0, 1]), token)
     np.testing.assert_allclose(found, expected, atol=0.5)
+    assert near.model.model.layers[0].mlp.up_proj.weight is None  # packed, and not held twice
+
+
+def test_a_model_that_is_not_packed_keeps_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packed_engine, "_equals_eager", lambda engine: False)
+    model = tiny("llama").to(torch.bfloat16)
+    expected = reference(model, [1, 2, 3])
+    assert packed_or_none(model) is None
+    assert torch.equal(reference(model, [1, 2, 3]), expected)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma3_text"])
