@@ -8,7 +8,7 @@ from typing import Any
 from jobs.pictures import charts
 
 #: What is no figure in a line of an epoch.
-_NO_FIGURES = ("stage", "epoch", "seconds", "learning_rate")
+_NO_FIGURES = ("stage", "epoch", "seconds", "learning_rate", "customers")
 
 
 def training_svg(task: str, lines: Sequence[Mapping[str, Any]]) -> str | None:

@@ -152,7 +152,9 @@ def _show(bars: ProgressBars, task: str, now: training_loop.TrainingProgress) ->
     detail = f"epoch {now.epoch + 1}, at most {now.epochs}, loss {now.loss:.3f}"
     if math.isnan(now.loss):
         detail = f"{now.step}/{now.steps}"
-    detail += "".join(f" {name} {value:.3f}" for name, value in now.metrics.items())
+    detail += "".join(f" {name} {value:.3f}" for name, value in now.metrics.items() if name != "customers")
+    if "customers" in now.metrics:
+        detail += f" on a sample of {now.metrics['customers']:,.0f} customers"
     left = "" if math.isnan(now.seconds_left) else f", at most {now.seconds_left / 60:.1f} minutes left"
     bars.update(f"{task} {now.stage}", now.epoch + now.step / now.steps, now.epochs, detail, left)
 

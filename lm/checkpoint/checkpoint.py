@@ -44,7 +44,7 @@ def resolve(model: str) -> Path:
     """The local directory of `model`: a directory, a `file:` URI or a hub id such as `gpt2`.
 
     A copy in the hub's local cache is used without asking the hub, so that only the operator changes a night's model.
-    Otherwise JSON, text and safetensors files are downloaded, never pickles.
+    Otherwise JSON, text, Arrow and safetensors files are downloaded, never pickles.
     Raises CheckpointError when there is no such directory and no such model on the hub.
     """
     uri = urlsplit(model)
@@ -73,7 +73,7 @@ def _from_hub(repo_id: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    files = {"allow_patterns": ["*.json", "*.txt", "*.safetensors"], "ignore_patterns": ["*/*"]}
+    files = {"allow_patterns": ["*.json", "*.txt", "*.safetensors", "*.arrow"], "ignore_patterns": ["*/*"]}
     try:
         path = Path(snapshot_download(repo_id, local_files_only=True, **files))
         if (path / "config.json").is_file() and weight_files(path):

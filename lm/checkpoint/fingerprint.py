@@ -15,10 +15,11 @@ from lm.checkpoint.checkpoint import (
     tokenizer_files,
     weight_files,
 )
+from lm.checkpoint.item_ids import ITEM_IDS_FILE, ItemIds
 from lm.checkpoint.manifest import FORMER_FIELDS, read_manifest
 
-#: Files that a task may add: answers and retrieval, n-grams, co-purchase and new items.
-TASK_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, CO_PURCHASE_FILE, COLD_ITEMS_FILE)
+#: Files that a task may add: answers and retrieval, n-grams, co-purchase, new items and many item ids.
+TASK_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, CO_PURCHASE_FILE, COLD_ITEMS_FILE, ITEM_IDS_FILE)
 #: Keys that do not change an answer.
 IGNORED_CONFIG_KEYS = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 IGNORED_MANIFEST_KEYS = {"manifest_version", "training", "metrics"}
@@ -49,7 +50,9 @@ def model_fingerprint(path: Path) -> str:
     config = read_config(path)
     for key in IGNORED_CONFIG_KEYS:
         config.pop(key, None)
-    manifest = read_manifest(path).model_dump(mode="json", exclude=IGNORED_MANIFEST_KEYS)
+    found = read_manifest(path)
+    ignored = IGNORED_MANIFEST_KEYS | ({"item_ids"} if isinstance(found.item_ids, ItemIds) else set())
+    manifest = found.model_dump(mode="json", exclude=ignored)
     # Models that are older than a key, and those of a release with more keys, keep their fingerprints.
     for key in ("lexicon_weight", "ngram_weight"):
         if not manifest[key]:

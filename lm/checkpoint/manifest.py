@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from lm.checkpoint.checkpoint import CheckpointError, read_config, read_json
+from lm.checkpoint.item_ids import ITEM_IDS_FILE, ItemIds
 
 MANIFEST_FILE = "regulars.json"
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
+#: Most item ids that `regulars.json` holds itself.
+IDS_IN_JSON = 10_000
 #: Key of `training.window`: how many views, carts and wishes the training read.
 BROWSED_EVENTS = "browsed_events"
 #: Fields of earlier releases, with the values that had no effect. Only sentiment models had other values.
@@ -23,7 +28,8 @@ FORMER_FIELDS = {"ngram_weights": [], "length_power": 0.0, "usual_lengths": [1.0
 class Manifest(BaseModel):
     """What the product adds to a Hugging Face directory, kept in its `regulars.json`.
 
-    `item_ids[i]` is the product with the token id `first_item_token + i` (coding item_tokens).
+    `item_ids[i]` is the product with the token id `first_item_token + i` (coding item_tokens). More than IDS_IN_JSON
+    ids lie in a file of their own, and `item_ids` in `regulars.json` is their number.
     A field that is empty or at its default has no effect.
     `labels` is the order of the classifier's outputs. `temperature` divides its logits. `ngram_weight` multiplies
     the logits of the n-grams and `lexicon_weight` those of `lm.sentiment.english_lexicon`. `offsets` are added.
@@ -32,14 +38,14 @@ class Manifest(BaseModel):
     `neighbour_weights` belong to `lm.recommend.co_purchase`, `newcomer_weights` to `lm.recommend.cold_items`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     manifest_version: int = MANIFEST_VERSION
     template_version: int = Field(default=TEMPLATE_VERSION, ge=1)
     language: Literal["en", "zh"] = "en"
     task: Literal["recommend", "sentiment", "answers"] = "recommend"
     coding: Literal["titles", "item_tokens"] = "titles"
-    item_ids: list[str] = Field(default_factory=list)
+    item_ids: list[str] | ItemIds = Field(default_factory=list)
     first_item_token: int = Field(default=0, ge=0)
     labels: list[str] = Field(default_factory=lambda: ["negative", "neutral", "positive"], min_length=2)
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -86,7 +92,7 @@ class Manifest(BaseModel):
             raise ValueError("coding item_tokens needs item_ids")
         if self.item_ids and self.first_item_token == 0:
             raise ValueError("item_ids need first_item_token, the id of the first product's token")
-        if len(set(self.item_ids)) != len(self.item_ids):
+        if isinstance(self.item_ids, list) and len(set(self.item_ids)) != len(self.item_ids):
             raise ValueError("item_ids holds an item twice")
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels holds a label twice")
@@ -116,6 +122,8 @@ def read_manifest(path: Path) -> Manifest:
                 f"{file}: {key} {values[key]} is newer than this Regulars reads ({known}): "
                 "install the newer Regulars, or train the model again"
             )
+    if isinstance(values.get("item_ids"), int):
+        values["item_ids"] = _read_item_ids(path / ITEM_IDS_FILE, values["item_ids"])
     try:
         manifest = Manifest.model_validate(values)
     except ValidationError as error:
@@ -132,8 +140,29 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def _read_item_ids(file: Path, number: int) -> ItemIds:
+    try:
+        ids = ItemIds.load(file)
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise CheckpointError(f"{file} cannot be read: copy the model directory again, or train again") from error
+    if len(ids) != number:
+        raise CheckpointError(
+            f"{file} has {len(ids)} products and {MANIFEST_FILE} states {number}: copy the model directory again"
+        )
+    return ids
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
-    """Write `regulars.json` into a model directory, replacing the old one atomically."""
+    """Write `regulars.json` into a model directory, replacing the old one atomically; many item ids go first."""
+    ids, file = manifest.item_ids, path / ITEM_IDS_FILE
+    values = manifest.model_dump(mode="json", exclude={"item_ids"})
+    if len(ids) > IDS_IN_JSON:
+        (ids if isinstance(ids, ItemIds) else ItemIds.of(ids)).save(file)
+        values["item_ids"] = len(ids)
+    else:
+        values["item_ids"] = list(ids)
     temporary = path / (MANIFEST_FILE + ".tmp")
-    temporary.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path / MANIFEST_FILE)
+    if len(ids) <= IDS_IN_JSON:
+        file.unlink(missing_ok=True)

@@ -53,6 +53,10 @@ K = 10
 #: Fewest steps of an epoch, unless a step would then have fewer examples than the second number.
 EPOCH_STEPS = 128
 STEP_EXAMPLES = 16
+#: Most scores of products that a validation computes: with a million products, those of 1,073 customers.
+VALIDATION_SCORES = 1 << 30
+#: Most scores that are in memory at once while lists are made.
+SCORES_AT_ONCE = 1 << 25
 
 
 class ItemTokenTuning:
@@ -128,7 +132,9 @@ class ItemTokenTuning:
     ) -> TrainingTask[list[PurchaseExample]]:
         """The training task: each epoch draws new nights of `customers`; NDCG@10 on `validation` decides when to stop.
 
-        Without `validation` there is no early stopping. With `further` customers an epoch reads one part of all.
+        Without `validation` there is no early stopping. With many items a sample of its customers is judged, by the
+        full ranking of all items; the figure `customers` then says how many. With `further` customers an epoch reads
+        one part of all.
         """
         settings = self.settings
         learned = self._learned(customers)
@@ -151,8 +157,11 @@ class ItemTokenTuning:
         def loss(batch: list[PurchaseExample]) -> tuple[torch.Tensor, float]:
             return self._loss(batch, sampling)
 
+        judged = validation[:: -(-len(validation) // max(1, VALIDATION_SCORES // len(self.item_ids))) or 1]
+
         def validate() -> dict[str, float]:
-            return _ranking(self.recommend(validation, K), validation)
+            sampled = {"customers": float(len(judged))} if len(judged) < len(validation) else {}
+            return _ranking(self.recommend(judged, K), judged) | sampled
 
         return TrainingTask(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
 
@@ -229,7 +238,9 @@ class ItemTokenTuning:
             padded = pad([tokens[i] for i in batch], choose_device())
             last = torch.from_numpy(lengths[batch] - 1).to(padded.device)
             states = self.rows.hidden_states(padded)[torch.arange(len(batch), device=padded.device), last]
-            yield batch, (states @ rows.T).float()
+            most = max(1, SCORES_AT_ONCE // len(rows))
+            for start in range(0, len(batch), most):
+                yield batch[start : start + most], (states[start : start + most] @ rows.T).float()
 
 
 class TitleTuning:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ class HistoryBatch(NamedTuple):
     source: Ints  # (N,) place of each event in the histories that the batch was made of
 
     @classmethod
-    def of_lists(cls, histories: Sequence[Sequence[Event]], coded: Collection[str]) -> HistoryBatch:
+    def of_lists(cls, histories: Sequence[Sequence[Event]], coded: Container[str]) -> HistoryBatch:
         """From a list of events a customer; `coded` are the products with an item token."""
         codes: dict[Event, int] = {}
         code = [codes.setdefault(event, len(codes)) for event in itertools.chain.from_iterable(histories)]
@@ -57,7 +57,7 @@ class HistoryBatch(NamedTuple):
         return cls._arranged(np.array(code, np.int64), offset, kinds, lambda some: [events[i] for i in some.tolist()])
 
     @classmethod
-    def of_arrow(cls, histories: pa.ListArray, coded: Collection[str]) -> HistoryBatch:
+    def of_arrow(cls, histories: pa.ListArray, coded: Container[str]) -> HistoryBatch:
         """From list<struct> with at least Event's fields; `coded` are the products with an item token."""
         flat = histories.flatten()
         columns = [flat.field(name) for name in Event._fields]
@@ -77,7 +77,7 @@ class HistoryBatch(NamedTuple):
         is_bought = _mask(pc.equal(kind, "bought"))
         kinds = _Kinds(
             is_bought,
-            is_bought & _mask(pc.is_in(item, value_set=pa.array(list(coded), pa.string()))),
+            is_bought & _is_among(item, coded),
             pc.index_in(kind, value_set=pa.array(BROWSING)).fill_null(-1).to_numpy().astype(np.int64),
             _codes(item)[0],
         )
@@ -165,6 +165,14 @@ class HistoryBatch(NamedTuple):
 
 def _mask(values: pa.Array) -> Bools:
     mask: Bools = values.fill_null(False).to_numpy(zero_copy_only=False).astype(np.bool_)
+    return mask
+
+
+def _is_among(items: pa.Array, known: Container[str]) -> Bools:
+    encoded: Any = pc.dictionary_encode(items, null_encoding="encode")
+    names = encoded.dictionary.to_pylist()
+    flags = np.fromiter((name is not None and name in known for name in names), np.bool_, len(names))
+    mask: Bools = flags[encoded.indices.to_numpy()]
     return mask
 
 

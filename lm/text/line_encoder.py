@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tokenizers import Tokenizer
 
-from lm.text.template import CUES, LABEL, MARKER
+from lm.text.template import CUES, LABEL, MARKER, item_of_marker
 
 CACHE_TOKENS = 4_000_000
 """Tokens of the cached lines: 16 MB besides their text, enough for most of a shop's titles."""
@@ -24,11 +24,11 @@ _PROBES = ("Bought", " a", "购")
 
 
 class LineEncoder:
-    """Encodes prompts line by line with a cache; `markers` maps an item marker to its token id."""
+    """Encodes prompts line by line with a cache; `item_tokens` are the tokens of products, by item id."""
 
-    def __init__(self, tokenizer: Tokenizer, markers: Mapping[str, int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, item_tokens: Mapping[str, int]) -> None:
         self.tokenizer = tokenizer
-        self.markers = markers
+        self._item_tokens = item_tokens
         self._cached: dict[str, array[int]] = {}
         self._cached_tokens = 0
         self._marks_starts = _marks_starts(tokenizer)
@@ -49,7 +49,8 @@ class LineEncoder:
             if len(self._first_lines) > CACHED_FIRST_LINES:
                 self._first_lines.clear()
             first, *rest = self._pieces(line)
-            start = [self.markers[first]] if first in self.markers else self.encode_texts([first])[0]
+            token = self._marked(first)
+            start = self.encode_texts([first])[0] if token is None else [token]
             self._first_lines[line] = start + self._encode_pieces([rest])[0]
         return self._first_lines[line]
 
@@ -102,20 +103,28 @@ class LineEncoder:
                 return text + "\n"
         return None
 
+    def _marked(self, piece: str) -> int | None:
+        """The token of the product that an item marker names; None for other text and unknown products."""
+        if not (self._item_tokens and piece.startswith("<|item:")):
+            return None
+        item = item_of_marker(piece)
+        return None if item is None else self._item_tokens.get(item)
+
     def _encode_lines(self, lines: Sequence[str]) -> list[list[int]]:
         return self._encode_pieces([self._pieces(line) for line in lines])
 
     def _encode_pieces(self, split: Sequence[Sequence[str]]) -> list[list[int]]:
-        texts = list(dict.fromkeys(piece for pieces in split for piece in pieces if piece not in self.markers))
-        ids_of = dict(zip(texts, self.encode_continuations(texts), strict=True))
-        ids_of |= {piece: [self.markers[piece]] for pieces in split for piece in pieces if piece in self.markers}
+        distinct = dict.fromkeys(piece for pieces in split for piece in pieces)
+        ids_of = {piece: [token] for piece in distinct if (token := self._marked(piece)) is not None}
+        texts = [piece for piece in distinct if piece not in ids_of]
+        ids_of |= dict(zip(texts, self.encode_continuations(texts), strict=True))
         return [[token for piece in pieces for token in ids_of[piece]] for pieces in split]
 
     def _token_starts(self, line: str) -> list[int]:
         """The index in `line` of the character in which each token begins."""
         starts, done = [], 0
         for piece in self._pieces(line):
-            if piece in self.markers:
+            if self._marked(piece) is not None:
                 starts.append(done)
             else:
                 if self._marks_starts:
@@ -131,13 +140,13 @@ class LineEncoder:
         for cue in CUES:
             if line.startswith(cue) and len(line) > len(cue):
                 return [cue, line[len(cue) :]]
-        if not self.markers or "<|item:" not in line:
+        if not self._item_tokens or "<|item:" not in line:
             return [line]
-        if line.rstrip("\n") in self.markers:
+        if self._marked(line.rstrip("\n")) is not None:
             return [line.rstrip("\n")]
         pieces, done = [], 0
         for match in MARKER.finditer(line):
-            if match[0] in self.markers:
+            if self._marked(match[0]) is not None:
                 pieces += [line[done : match.start()], match[0]]
                 done = match.end()
         return [piece for piece in (*pieces, line[done:]) if piece]

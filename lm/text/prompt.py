@@ -25,6 +25,7 @@ from lm.checkpoint.checkpoint import (
     read_config,
     special_tokens,
 )
+from lm.checkpoint.item_ids import item_tokens
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.redaction.redact import redact
 from lm.text.history_batch import HistoryBatch, Ints
@@ -76,11 +77,8 @@ class PromptEncoder:
         self.context_tokens = context_tokens
         self.template = TEMPLATES[manifest.language]
         coded = manifest.coding == "item_tokens"
-        self.item_tokens: dict[str, int] = {}
-        if coded:
-            self.item_tokens = {item: manifest.first_item_token + i for i, item in enumerate(manifest.item_ids)}
-        self._markers = {item: item_marker(item) for item in self.item_tokens}
-        self._lines = LineEncoder(tokenizer, {self._markers[i]: token for i, token in self.item_tokens.items()})
+        self.item_tokens = item_tokens(manifest.item_ids if coded else [], manifest.first_item_token)
+        self._lines = LineEncoder(tokenizer, self.item_tokens)
         self.prefix, self.suffix = special_tokens(tokenizer)
         self._events: dict[Event, tuple[str, int]] = {}
         self.reads_browsing = manifest.reads_browsing
@@ -161,14 +159,14 @@ class PromptEncoder:
 
     def render_many(self, histories: Sequence[Sequence[Event]], budget: int) -> list[RenderedPrompt]:
         """Render each history, as `render_columns`."""
-        columns = self.render_columns(HistoryBatch.of_lists(histories, self._markers), budget)
+        columns = self.render_columns(HistoryBatch.of_lists(histories, self.item_tokens), budget)
         prompts, tokens, used = columns.prompt.to_pylist(), columns.tokens.tolist(), columns.events_used.tolist()
         rows = zip(prompts, tokens, used, map(len, histories), strict=True)
         return [RenderedPrompt(prompt, length, kept, events - kept) for prompt, length, kept, events in rows]
 
     def histories(self, events: pa.ListArray) -> HistoryBatch:
         """Prepare customers' events in Arrow, list<struct> with Event's fields, for `render_columns`."""
-        return HistoryBatch.of_arrow(events, self._markers)
+        return HistoryBatch.of_arrow(events, self.item_tokens)
 
     def render_columns(self, histories: HistoryBatch, budget: int) -> PromptColumns:
         """Render each history as the header, the newest events that fit, and the cue.
@@ -257,7 +255,7 @@ class PromptEncoder:
         """The text of the event's product; empty for a search and for a product with an item token."""
         return (
             ""
-            if event.kind == "searched" or event.item_id in self._markers
+            if event.kind == "searched" or event.item_id in self.item_tokens
             else product_text(event.title, event.item_id)
         )
 
@@ -269,7 +267,8 @@ class PromptEncoder:
             line, limit = f"{self._bought}{title}\n", self._cue_tokens + self.title_tokens
             if self._lines.count(line) > limit:
                 title = (self._lines.shorten(line, limit) or f"{self._bought}\n")[len(self._bought) : -1]
-        marker = None if event.item_id is None else self._markers.get(event.item_id)
+        item = event.item_id
+        marker = item_marker(item) if item is not None and item in self.item_tokens else None
         return event_line(self.template, event, title, marker)
 
     def encode_reviews(self, texts: Sequence[str], max_tokens: int) -> list[tuple[list[int], bool]]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from lm.redaction.redact import redact
 
@@ -88,6 +88,14 @@ def product_text(title: str | None, item_id: str | None) -> str:
 def item_marker(item_id: str) -> str:
     """The marker `<|item:ID|>` that names a product with an item token in a prompt."""
     return f"<|item:{_ESCAPED.sub(_percent, item_id)}|>"
+
+
+def item_of_marker(marker: str) -> str | None:
+    """The product that an `item_marker` names; None for other text."""
+    if not MARKER.fullmatch(marker):
+        return None
+    item_id = unquote(marker[len("<|item:") : -len("|>")], errors="surrogatepass")
+    return item_id if item_marker(item_id) == marker else None
 
 
 def _percent(match: re.Match[str]) -> str:

@@ -77,6 +77,15 @@ def test_a_stage_without_epochs_shows_how_much_of_it_is_done():
     assert log.getvalue() == "  sentiment n-grams: 0/14\n  sentiment n-grams: 7/14, at most 1.0 minutes left\n"
 
 
+def test_a_sampled_validation_says_so():
+    log = io.StringIO()
+    metrics = {"ndcg@10": 0.25, "customers": 1073.0}
+    _show(
+        ProgressBars(Console(file=log, width=160)), "recommend", TrainingProgress("finetune", 1, 9, 0, 4, 5, 6, metrics)
+    )
+    assert "ndcg@10 0.250 on a sample of 1,073 customers" in log.getvalue()
+
+
 def test_no_event_after_the_date_is_read(trained):
     out, as_of, _, _ = trained
     window = read_manifest(out / "models/recommend").training["window"]

@@ -305,8 +305,10 @@ def test_samples_of_the_items_learn_too(trained, tmp_path, monkeypatch):
         monkeypatch.setattr(f"lm.recommend.fit_candidates.{name}", 4)
     monkeypatch.setattr("lm.recommend.fit_hybrid.CANDIDATES", 12)
     monkeypatch.setattr("lm.recommend.fit_hybrid.CELLS", 200)  # the 15 customers' logits of all items are 450
+    monkeypatch.setattr("lm.recommend.fine_tuning.VALIDATION_SCORES", 240)
     figures = train_recommend(shop(), ITEMS, TINY, tmp_path / "model")
     assert figures[f"ndcg@{K}"] > 1.5 * figures[f"popularity_ndcg@{K}"]
+    assert {line["customers"] for line in read_manifest(tmp_path / "model").training["lines"]} == {8}
     exact, sampled = (read_manifest(model).neighbour_weights for model in (trained[0], tmp_path / "model"))
     assert 0 != sampled[1] == pytest.approx(exact[1], abs=0.5)
 
