@@ -34,6 +34,7 @@ from jobs.tables.metrics import age_rows, input_ages, label_metrics, list_metric
 from jobs.tables.purchases_used import purchases_of_date
 from jobs.tables.quarantine import hashed, new_rejections
 from jobs.tables.runs import Night, run_row
+from jobs.tables.same_titles import with_title_keys
 from jobs.tasks import recommend, sentiment
 from jobs.tasks.all_tasks import wanted_tasks
 from jobs.tasks.run_task import TaskOutcome, run_task
@@ -168,8 +169,9 @@ def _metrics(
     found = table_rows(spark, tables)
     if lists is not None:
         late = recommend.left_out(lists.asked, lists.results)
+        items = with_title_keys(used["items"]) if config.recommend.same_title else used["items"]
         found = found.unionByName(
-            list_metrics(outputs["recommendations"], lists.asked, used["items"], config.recommend.k, late)
+            list_metrics(outputs["recommendations"], lists.asked, items, config.recommend.k, late)
         )
     if "sentiments" in outputs:
         found = found.unionByName(label_metrics(outputs["sentiments"], used.get("items")))

@@ -127,7 +127,7 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
             lists = []
             for prompt, gone in zip(prompts, excluded, strict=True):
                 scored = sorted((digest(prompt, item), item) for item in set(ids) - set(gone))[:k]
-                lists.append([SimpleNamespace(item_id=item, score=-1 - n / 2**48) for n, item in scored])
+                lists.append([SimpleNamespace(item_id=item, score=-1 - n / 2**48, rules=()) for n, item in scored])
             return lists
 
         return lambda: SimpleNamespace(recommend=recommend)

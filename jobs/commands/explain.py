@@ -29,7 +29,6 @@ from jobs.spark.errors import UsageError
 from jobs.spark.privacy_key import keyed_hash
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
-from jobs.tables import list_rules
 from jobs.tables.catalogues import SellableCatalogue
 from jobs.tables.list_rules import NightRules
 from jobs.tasks import recommend
@@ -83,7 +82,7 @@ def explain(
         }
         context = TaskContext(spark, config, store, f"explain-{run_date}", run_date, of_user, model)
         night = NightRules.of(config, run_date)
-        items = list_rules.with_products(used["items"], night) if night.rules else used["items"]
+        items = recommend.products(context, night)
         catalogue = SellableCatalogue(items, night)
         asked = recommend.requests(context, night, items, with_events=True).collect()
         if not asked:

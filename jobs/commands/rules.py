@@ -33,6 +33,7 @@ from jobs.tables.list_rules import NightRules
 from jobs.tasks import recommend
 from jobs.tasks.task import TaskContext, model_warnings
 from jobs.training.training_data import sample_by_hash
+from lm.recommend.same_titles import SAME_TITLE
 
 
 def show_rules(
@@ -48,12 +49,11 @@ def show_rules(
     """Print and return the cost of each rule that holds on `run_date`, on at most `customers` customers.
 
     The purchases of the `days` days after it judge the lists. `json_file` gets all figures, with the ids of the
-    customers whose lists change most; the terminal shows no id. Raises ConfigurationError where no rule holds, and the
-    errors of a night about its rules, inputs and model.
+    customers whose lists change most; the terminal shows no id. `recommend.same_title` is shown like a rule where
+    products share a title. Raises ConfigurationError where there is neither, and the errors of a night about its rules,
+    inputs and model.
     """
     night = NightRules.of(config, run_date)
-    if not night.rules:
-        raise ConfigurationError(f"no rule holds on {run_date}: name one in the section `rules` of {config_file}")
     model = recommend.find_model(config, config_file)
     for warning in model_warnings(recommend.NAME, model, config, run_date):
         warn(console, warning)
@@ -61,8 +61,10 @@ def show_rules(
         used = read_inputs(spark, config, run_date, f"{scratch}/inputs").used
         shipped = models.shipped(spark, model)
         context = TaskContext(spark, config, Store(config.store), "rules", run_date, used, shipped)
-        items = list_rules.with_products(used["items"], night)
+        items = recommend.products(context, night)
         catalogue = SellableCatalogue(items, night)
+        if not night.rules and catalogue.same_titles is None:
+            raise ConfigurationError(f"no rule holds on {run_date}: name one in the section `rules` of {config_file}")
         list_rules.refuse_empty_lists(
             catalogue.members, catalogue.never, customer_rules.sets_of_rules(used, night), night
         )
@@ -71,9 +73,9 @@ def show_rules(
         later = read_inputs(spark, config, last, f"{scratch}/later", ("purchases", "items", "optouts")).used
         bought = _bought_later(later["purchases"], config, run_date, lists[None])
     titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
+    names = [rule.name for rule in night.rules] + ([SAME_TITLE] if catalogue.same_titles is not None else [])
     bills = [
-        rule_bill(rule.name, lists[None], lists.get(rule.name, {}), bought, len(titles), config.recommend.k)
-        for rule in night.rules
+        rule_bill(name, lists[None], lists.get(name, {}), bought, len(titles), config.recommend.k) for name in names
     ]
     _print(console, bills, titles, len(lists[None]), f"{run_date}, judged by the purchases of {days} days")
     write_json(console, {bill.rule: asdict(bill) for bill in bills}, json_file)
@@ -106,13 +108,20 @@ def _lists(
     for part in parts[1:]:
         requests = requests.unionByName(part)
     requests = _written(spark, requests, f"{scratch}/requests")
-    load = recommend.load_once(context, catalogue)
-    tasks = spark.sparkContext.defaultParallelism
-    scored = recommendations.score(requests.repartition(tasks), load(), settings.k + settings.spares)
-    found = _written(spark, scored.select("variant", "user_id", "result", "failure"), f"{scratch}/lists")
+    asked_of = [(context, catalogue, requests)]
+    if catalogue.same_titles is not None:
+        alike = requests.where("variant IS NULL").withColumn("variant", F.lit(SAME_TITLE))
+        asked_of.append((replace(context, run_id=f"{context.run_id}-titles"), catalogue.with_same_titles(), alike))
     lists: dict[str | None, dict[str, list[str]]] = {None: {}}
-    for row in found.select("variant", "user_id", F.col("result.item_id").alias("listed")).toLocalIterator():
-        lists.setdefault(row["variant"], {})[row["user_id"]] = (row["listed"] or [])[: settings.k]
+    tasks = spark.sparkContext.defaultParallelism
+    for its_context, its_catalogue, its_requests in asked_of:
+        load = recommend.load_once(its_context, its_catalogue)
+        scored = recommendations.score(its_requests.repartition(tasks), load(), settings.k + settings.spares)
+        found = _written(
+            spark, scored.select("variant", "user_id", "result", "failure"), f"{scratch}/{its_context.run_id}"
+        )
+        for row in found.select("variant", "user_id", F.col("result.item_id").alias("listed")).toLocalIterator():
+            lists.setdefault(row["variant"], {})[row["user_id"]] = (row["listed"] or [])[: settings.k]
     return {
         name: of if name is None else {user: one for user, one in of.items() if one != lists[None][user]}
         for name, of in lists.items()
@@ -122,13 +131,11 @@ def _lists(
 def _requests(context: TaskContext, rendered: DataFrame, night: NightRules, items: DataFrame) -> DataFrame:
     """The requests of customers whose prompts are `rendered`: `user_id`, `prompt`, `excluded`, `rules`."""
     repeated = customer_rules.repeated_purchases(context.used, night, items)
-    exclude = context.config.recommend.exclude_purchased
-    if repeated is not None:
-        events = rendered.withColumnRenamed("excluded", "purchased")
-        changed = customer_rules.with_repeats(events, repeated, exclude_purchased=exclude)
-        rendered = changed.withColumnRenamed("purchased", "excluded")
-    elif not exclude:
-        rendered = prompts.without_exclusions(rendered)
+    bought = rendered.withColumnRenamed("excluded", "purchased")
+    found = customer_rules.with_exclusions(bought, context.used, repeated, context.config.recommend)
+    rendered = found.withColumnRenamed("purchased", "excluded")
+    if not night.rules:
+        return rendered.select("user_id", "prompt", "excluded", F.lit(None).cast("string").alias("rules"))
     ruled = customer_rules.with_rules(rendered, context.used, night, items, repeated)
     return ruled.select("user_id", "prompt", "excluded", "rules")
 

@@ -52,6 +52,17 @@ class RecommendSettings(Section):
         default=50, ge=1, le=100_000, description="newest events of a customer that the prompt may use"
     )
     exclude_purchased: bool = Field(default=True, description="never list a product that the customer bought before")
+    same_title: bool = Field(
+        default=True,
+        description="list one product of each title, and with exclude_purchased none with the title of a bought one; "
+        "titles that differ in case, spacing, punctuation or width are the same",
+    )
+    disliked_stars: int = Field(
+        default=2,
+        ge=0,
+        le=4,
+        description="never list a product whose newest rating by the customer has at most so many stars; 0: list it",
+    )
     all_customers: bool = Field(
         default=True, description="also make lists for the rows of inputs.customers that have no event"
     )

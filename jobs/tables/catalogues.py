@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame
 
 from jobs.tables.list_rules import NightRules
 from lm.recommend import catalogue
 from lm.recommend.list_rules import RuleTable
+from lm.recommend.same_titles import SameTitles
 from lm.text.prompt import PromptEncoder
 
 #: The columns of products that rules need.
@@ -22,14 +25,26 @@ class SellableCatalogue:
     """The products that a list may contain on the run date, and their version.
 
     `write` builds the arrays, so a night without model requests never builds them. With rules, `items` are those of
-    `jobs.tables.list_rules.with_products`, and the version is of what the rules know of the products too.
+    `jobs.tables.list_rules.with_products`, and the version is of what the rules know of the products too. The
+    `title_key` is that of `jobs.tables.same_titles`.
     """
 
     def __init__(self, items: DataFrame, night: NightRules) -> None:
         columns = ["item_id", "title", *(_RULED if night.rules else ())]
-        rows = items.where("available").select(*columns).toArrow()
+        with_keys = "title_key" in items.columns
+        if with_keys:  # a customer may have bought a product that is no longer on sale
+            everything = items.select(*columns, "available", "title_key").toArrow()
+            on_sale = everything["available"]
+            rows, others = everything.filter(on_sale), everything.filter(pc.invert(on_sale))
+        else:
+            rows = items.where("available").select(*columns).toArrow()
         self._columns: dict[str, list[Any]] = {name: rows.column(name).to_pylist() for name in columns}
         self._night = night
+        #: Products of one title; None where all titles differ, and where `items` has no `title_key`.
+        self.same_titles: SameTitles | None = None
+        if with_keys:
+            ids_and_keys = [of[name].to_pylist() for of in (rows, others) for name in ("item_id", "title_key")]
+            self.same_titles = SameTitles.build(*ids_and_keys)
         self.item_ids: list[str] = self._columns["item_id"]
         self.titles: list[str] = self._columns["title"]
         #: What the rules know of each product, by item_id; None where no rule can be broken by a product.
@@ -40,6 +55,12 @@ class SellableCatalogue:
             self.facts = {item: frozenset(of_item) for item, of_item in zip(self.item_ids, facts, strict=True)}
             known = ["\n".join([title, *of_item]) for title, of_item in zip(self.titles, facts, strict=True)]
         self.version: str = catalogue.catalogue_version(self.item_ids, known)
+
+    def with_same_titles(self) -> SellableCatalogue:
+        """The same products for lists that may show a title more than once."""
+        other = copy(self)
+        other.same_titles = None
+        return other
 
     @property
     def members(self) -> NDArray[np.bool_]:
@@ -63,6 +84,8 @@ class SellableCatalogue:
         built.save(folder)
         if self._night.rules:
             self._rule_table(built).save(folder)
+        if self.same_titles is not None:
+            self.same_titles.save(folder)
         return folder
 
     def _rule_table(self, built: catalogue.Catalogue) -> RuleTable:

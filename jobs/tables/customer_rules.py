@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.config.rule_settings import RuleSettings
+from jobs.config.settings import RecommendSettings
 from jobs.tables.list_rules import NightRules, condition
 
 #: Most disliked products of a customer that a rule heeds: the newest.
@@ -114,8 +115,7 @@ def _is_drawn(rule: RuleSettings) -> Column:
 
 def _disliked(reviews: DataFrame, night: NightRules) -> DataFrame:
     """`user_id` and `disliked`: by the number of a rule, the products whose newest rating is low enough."""
-    newest = F.max(F.struct("reviewed_at", "review_id", "rating"))
-    rated = reviews.where("rating IS NOT NULL").groupBy("user_id", "item_id").agg(newest.alias("newest"))
+    rated = _newest_ratings(reviews)
     newest_first = F.sort_array(F.collect_list(F.struct("newest.reviewed_at", "item_id")), asc=False)
     parts = []
     for number, rule in enumerate(night.rules):
@@ -128,6 +128,12 @@ def _disliked(reviews: DataFrame, night: NightRules) -> DataFrame:
     entries = F.array_sort(F.collect_list(F.struct("number", "ids")))
     by_customer = reduce(DataFrame.unionByName, parts).groupBy("user_id")
     return by_customer.agg(F.map_from_entries(entries).alias("disliked"))
+
+
+def _newest_ratings(reviews: DataFrame) -> DataFrame:
+    """`user_id`, `item_id` and `newest`: the newest rated review that the customer wrote of the product."""
+    newest = F.max(F.struct("reviewed_at", "review_id", "rating"))
+    return reviews.where("rating IS NOT NULL").groupBy("user_id", "item_id").agg(newest.alias("newest"))
 
 
 def _median_paid(purchases: DataFrame, products: DataFrame) -> DataFrame:
@@ -168,11 +174,24 @@ def repeated_purchases(used: Mapping[str, DataFrame], night: NightRules, product
     )
 
 
-def with_repeats(events: DataFrame, repeated: DataFrame, *, exclude_purchased: bool) -> DataFrame:
-    """Replace `purchased` of histories by the products that rules of the kind repeat keep out of the list."""
+def with_exclusions(
+    histories: DataFrame, used: Mapping[str, DataFrame], repeated: DataFrame | None, settings: RecommendSettings
+) -> DataFrame:
+    """Replace `purchased` of histories by the products that the list must not have.
+
+    They are the bought ones, with `recommend.exclude_purchased`, what rules of the kind repeat change of these, and the
+    products that the customer rated with at most `recommend.disliked_stars`.
+    """
     none = F.array().cast("array<string>")
-    bought = F.col("purchased") if exclude_purchased else none
-    kept = F.array_except(bought, F.coalesce("again", none))
-    excluded = F.array_sort(F.array_union(kept, F.coalesce("lately", none)))
-    joined = events.join(repeated.drop("recent"), on="user_id", how="left")
-    return joined.withColumn("purchased", excluded).select(*events.columns)
+    excluded = F.col("purchased") if settings.exclude_purchased else none
+    joined = histories
+    if repeated is not None:
+        joined = joined.join(repeated.drop("recent"), on="user_id", how="left")
+        kept = F.array_except(excluded, F.coalesce("again", none))
+        excluded = F.array_union(kept, F.coalesce("lately", none))
+    if settings.disliked_stars and "reviews" in used:
+        low = _newest_ratings(used["reviews"]).where(F.col("newest.rating") <= settings.disliked_stars)
+        rated = low.groupBy("user_id").agg(F.collect_set("item_id").alias("rated_badly"))
+        joined = joined.join(rated, on="user_id", how="left")
+        excluded = F.array_union(excluded, F.coalesce("rated_badly", none))
+    return joined.withColumn("purchased", F.array_sort(excluded)).select(*histories.columns)

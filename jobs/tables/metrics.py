@@ -78,17 +78,20 @@ def short_lists(
     """Count the customers with fewer than k rows by reason: columns `reason`, `customers`.
 
     A short list is right where fewer than k sellable products are left to the customer: the catalogue is that small, or
-    the customer bought the rest before. It is also right for the customers of `late` (`user_id`, `because`), whom the
-    deadline or a failure left out, and for those for whom rules bind (`rules` in `prompts`). The night fails on any
-    other one: its reason is `unexplained`.
+    the customer bought the rest before. Where `items` has `title_key`, products of one key count once. A short list is
+    also right for the customers of `late` (`user_id`, `because`), whom the deadline or a failure left out, and for
+    those for whom rules bind (`rules` in `prompts`). The night fails on any other one: its reason is `unexplained`.
     """
-    sellable = items.where("available").select("item_id")
+    one_of_a_title = F.col("title_key" if "title_key" in items.columns else "item_id").alias("one")
+    keyed = items.select("item_id", one_of_a_title, "available")
+    sellable = keyed.where("available").select("one").distinct()
     has_rules = F.col("rules").isNotNull() if "rules" in prompts.columns else F.lit(False)
     left = (
         prompts.select("user_id", has_rules.alias("has_rules"), F.explode_outer("excluded").alias("item_id"))
-        .join(sellable.withColumn("is_sellable", F.lit(1)), on="item_id", how="left")
+        .join(keyed.select("item_id", "one"), on="item_id", how="left")
+        .join(sellable.withColumn("sellable_one", F.col("one")), on="one", how="left")
         .groupBy("user_id", "has_rules")
-        .agg(F.coalesce(F.sum("is_sellable"), F.lit(0)).alias("bought_sellable"))
+        .agg(F.count_distinct("sellable_one").alias("bought_sellable"))
         .crossJoin(sellable.agg(F.count("*").alias("sellable")))
     )
     rows = published.groupBy("user_id").agg(F.count("*").alias("rows"))

@@ -53,12 +53,6 @@ def prompts(
     return rows.mapInArrow(render, ", ".join(f"{name} {kind}" for name, kind in columns.items()))
 
 
-def without_exclusions(prompts: DataFrame) -> DataFrame:
-    """Let lists repeat purchases: no request excludes an item."""
-    nothing = F.array().cast("array<string>")
-    return prompts.withColumns({"excluded": nothing, "excluded_hash": F.lit(hash_ids([]))})
-
-
 def hash_ids(ids: Iterable[str]) -> str:
     """Return 32 hex digits that depend on the set of ids alone; the separator NUL occurs in no id (inputs strip it)."""
     return _hash("\0".join(sorted(ids)).encode())

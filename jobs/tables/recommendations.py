@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
 from jobs.tables.reasons import EVENTS, PARTS, scored_reasons, with_shown_events
+from jobs.tables.same_titles import one_of_each_title
 from lm.recommend.list_rules import Binding
 
 if TYPE_CHECKING:  # torch stays out of the driver
@@ -45,9 +46,8 @@ def score(requests: DataFrame, load: Callable[[], Recommender], candidates: int,
                 scored = [[(c.item_id, float(c.score), None, None) for c in found] for found in lists]
             else:
                 scored = scored_reasons(model, prompts, lists, only_first=reasons == "first")
-            ruled: list[list[tuple[str | None, str | None]]] = [[(None, None)] * len(found) for found in lists]
-            if rules is not None:
-                ruled = [_rules_and_facts(model, found, text) for found, text in zip(lists, rules, strict=True)]
+            bound = [None] * len(lists) if rules is None else rules
+            ruled = [_rules_and_facts(model, found, text) for found, text in zip(lists, bound, strict=True)]
             return [[(*one, *of) for one, of in zip(*both, strict=True)] for both in zip(scored, ruled, strict=True)]
 
         return recommend
@@ -66,16 +66,18 @@ def _rules_and_facts(
     return [(", ".join(one.rules) or None, fact) for one, fact in zip(found, facts, strict=True)]
 
 
-def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> DataFrame:
+def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int, *, titles_differ: bool = True) -> DataFrame:
     """Join customers with their results, drop products that cannot be sold today, and keep the best k.
 
     `prompts` has `user_id`, `key`, `prompt_hash`, and `events` if reasons are wanted. `results` has one row per `key`,
     as the ledger gives it. Adds `parts` and `reasons`, both null where the result has none. With rules, `prompts` also
-    has `rules` and `items` has `facts`; products of which a rule now knows something else are dropped.
+    has `rules` and `items` has `facts`; products of which a rule now knows something else are dropped. Unless
+    `titles_differ`, `items` has `title_key`, and a list has one product of each.
     """
     has_rules = "rules" in prompts.columns
     facts = [F.col("facts").alias("facts_today")] if has_rules else []
-    sellable = items.where("available").select("item_id", "title", *facts)
+    keys = [] if titles_differ else ["title_key"]
+    sellable = items.where("available").select("item_id", "title", *facts, *keys)
     shown = [name for name in ("user_id", "key", "prompt_hash", "events", "rules") if name in prompts.columns]
     joined = prompts.select(*shown).join(results.drop("prompt_hash"), on="key", how="inner")
     if "events" not in shown:
@@ -88,6 +90,8 @@ def lists(prompts: DataFrame, results: DataFrame, items: DataFrame, k: int) -> D
     )
     if has_rules:
         candidates = candidates.where(_facts_are_the_same())
+    if not titles_differ:
+        candidates = one_of_each_title(candidates, k)
     return (
         candidates.withColumn("rank", _rank_within_customer())
         .where(F.col("rank") <= k)

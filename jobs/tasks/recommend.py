@@ -23,9 +23,11 @@ from jobs.tables.histories import histories, with_all_customers
 from jobs.tables.list_changes import with_changes
 from jobs.tables.list_rules import NightRules
 from jobs.tables.reasons import with_because
+from jobs.tables.same_titles import with_title_keys
 from jobs.tasks.task import PreparedTask, TaskContext
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.list_rules import RuleTable
+from lm.recommend.same_titles import SameTitles
 from schemas import contract
 
 if TYPE_CHECKING:  # torch stays out of the driver
@@ -62,10 +64,9 @@ def prepare(context: TaskContext) -> PreparedTask:
     A list stays good for another catalogue while it is younger than `ledger.max_age_days` and enough of its products
     can still be sold.
     """
-    settings, model, items = context.config.recommend, context.model, context.used["items"]
+    settings, model = context.config.recommend, context.model
     night = NightRules.of(context.config, context.run_date)
-    if night.rules:
-        items = list_rules.with_products(items, night)
+    items = products(context, night)
     catalogue = SellableCatalogue(items, night)
     sets = customer_rules.sets_of_rules(context.used, night)
     list_rules.refuse_empty_lists(catalogue.members, catalogue.never, sets, night)
@@ -74,7 +75,8 @@ def prepare(context: TaskContext) -> PreparedTask:
     load = load_once(context, catalogue)
 
     def rows(asked: DataFrame, results: Results) -> DataFrame:
-        lists = recommendations.lists(asked, results.rows, items, settings.k)
+        titles_differ = catalogue.same_titles is None
+        lists = recommendations.lists(asked, results.rows, items, settings.k, titles_differ=titles_differ)
         lists = with_because(
             lists, context.used.get("searches"), settings.language, context.config.privacy.min_customers
         )
@@ -104,6 +106,14 @@ def prepare(context: TaskContext) -> PreparedTask:
     )
 
 
+def products(context: TaskContext, night: NightRules) -> DataFrame:
+    """The products of the night with what the rules and `recommend.same_title` need of them."""
+    items = context.used["items"]
+    if context.config.recommend.same_title:
+        items = with_title_keys(items)
+    return list_rules.with_products(items, night) if night.rules else items
+
+
 def requests(
     context: TaskContext, night: NightRules, items: DataFrame, *, with_events: bool | None = None
 ) -> DataFrame:
@@ -114,16 +124,13 @@ def requests(
     settings, model, used = context.config.recommend, context.model, context.used
     events = customer_events(context)
     repeated = customer_rules.repeated_purchases(used, night, items)
-    if repeated is not None:
-        events = customer_rules.with_repeats(events, repeated, exclude_purchased=settings.exclude_purchased)
+    events = customer_rules.with_exclusions(events, used, repeated, settings)
     rendered = prompts.prompts(
         events,
         model.encoder_loader(),
         settings.prompt_tokens,
         with_events=settings.reasons != "none" if with_events is None else with_events,
     )
-    if not settings.exclude_purchased and repeated is None:
-        rendered = prompts.without_exclusions(rendered)
     also_hash = F.col("excluded_hash")
     if night.rules:
         rendered = customer_rules.with_rules(rendered, used, night, items, repeated)
@@ -138,6 +145,7 @@ def requests(
             "beams": settings.beams,
             "dtype": model.dtype,
             "reasons": settings.reasons,
+            "same_title": settings.same_title,
         },
         also_hash=also_hash,
     )
@@ -192,12 +200,13 @@ def _recommender(
 
     folder = executor_files.local_folder(catalogue_dir)
     catalogue = Catalogue.load(folder)
-    rules = RuleTable.load(folder, catalogue)
+    rules, same = RuleTable.load(folder, catalogue), SameTitles.load(folder, catalogue)
     path = executor_files.local_folder(model.path)
     return Recommender.load(
         path,
         catalogue,
         rules=rules,
+        same_titles=same,
         beams=beams,
         dtype=model.dtype,
         device=device,

@@ -9,6 +9,7 @@ scores, and arrange lists.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,10 +28,12 @@ from lm.recommend.catalogue import Catalogue
 from lm.recommend.co_purchase import purchases_in_prompt
 from lm.recommend.flat_lists import Names, flat_lists, is_flat
 from lm.recommend.hybrid import Hybrid
-from lm.recommend.list_rules import Binding, Resolved, RuleTable
+from lm.recommend.list_rules import Binding, Cap, Resolved, RuleTable
 from lm.recommend.place_weights import PlaceWeights
 from lm.recommend.rankings import KeptWeights, TitleRankings, TokenRankings
 from lm.recommend.ruled_lists import Ruled, ruled_lists
+from lm.recommend.same_titles import SAME_TITLE, SameTitles
+from lm.recommend.twins import Twins
 from lm.text.prompt import PromptEncoder
 
 EXHAUSTIVE_ROWS = 4096
@@ -74,6 +77,7 @@ class Recommender:
         *,
         hybrid: Hybrid | None = None,
         rules: RuleTable | None = None,
+        same_titles: SameTitles | None = None,
         beams: int | None = None,
         batch_tokens: int | None = None,
         worker_memory: int | None = None,
@@ -84,7 +88,8 @@ class Recommender:
                 "run the night again, it builds the catalogue for its model"
             )
         self.engine, self.encoder, self.catalogue = engine, encoder, catalogue
-        self.hybrid, self.rules = hybrid or Hybrid(), rules
+        self.hybrid, self.rules = hybrid or Hybrid(), rules or RuleTable.empty(catalogue)
+        self.same_titles = same_titles
         self.limits = batch_limits(engine.device)
         self.beams, self.batch_tokens = beams, batch_tokens or self.limits.tokens
         trie = catalogue.trie
@@ -102,6 +107,7 @@ class Recommender:
             len(catalogue), -1, np.int64
         )  # of each row, its column among the listable rows, or -1
         self._column[self._listable_rows] = np.arange(len(self._listable_rows))
+        self._twins = Twins.of(same_titles, self._column)
         self._place: Ints = np.empty(len(trie.items), np.int64)  # of each row, its place in `trie.items`
         self._place[trie.items] = np.arange(len(trie.items))
         inner = int(np.count_nonzero(np.diff(trie.ptr)))
@@ -116,6 +122,7 @@ class Recommender:
         catalogue: Catalogue,
         *,
         rules: RuleTable | None = None,
+        same_titles: SameTitles | None = None,
         dtype: str = "auto",
         threads: int | None = None,
         device: str = "auto",
@@ -134,7 +141,7 @@ class Recommender:
         encoder = PromptEncoder.load(path)
         hybrid = Hybrid.load(path, encoder.manifest)
         options: dict[str, Any] = {"beams": beams, "batch_tokens": batch_tokens, "worker_memory": worker_memory}
-        return cls(engine, encoder, catalogue, hybrid=hybrid, rules=rules, **options)
+        return cls(engine, encoder, catalogue, hybrid=hybrid, rules=rules, same_titles=same_titles, **options)
 
     def recommend(
         self,
@@ -145,6 +152,7 @@ class Recommender:
     ) -> list[list[ScoredItem]]:
         """The best k products of each prompt, best first, ties by item_id; none of its `excluded` item_ids.
 
+        With `same_titles` a list has one product of each title, and none with the title of an excluded product.
         `bindings` are the rules that bind for each prompt, as `lm.recommend.list_rules.Binding` reads them. Lists are
         shorter than k only where fewer products are allowed, or where pins or shares bind and `rules.k` is less. In
         float32 they do not depend on what else is in the call.
@@ -161,7 +169,7 @@ class Recommender:
         lists: list[list[ScoredItem]] = [[] for _ in prompts]
         plain = self._best_tokens if self.catalogue.coding == "item_tokens" else self._best_titles
         bound: dict[int, Resolved] = {}
-        if bindings is not None and self.rules is not None:
+        if bindings is not None and self.rules.rules:
             bound = {i: self.rules.resolve(Binding.parse(text)) for i, text in enumerate(bindings) if text}
 
         def best_plain(batch: list[int]) -> list[list[ScoredItem]]:
@@ -175,14 +183,30 @@ class Recommender:
             ([i for i in range(len(prompts)) if i not in bound], best_plain),
             (list(bound), best_ruled),
         ]
-        for part, best in parts:
+
+        def fill(part: list[int], best: Callable[[list[int]], list[list[ScoredItem]]]) -> None:
             order = sorted(part, key=lambda i: -len(encoded[i]))
             while order:
                 size = self._batch_size(len(encoded[i]) for i in order)
                 batch, order = order[:size], order[size:]
                 for i, one in zip(batch, best(batch), strict=True):
                     lists[i] = one
+
+        for part, best in parts:
+            fill(part, best)
+        if self.same_titles is not None and self.catalogue.coding == "titles":
+            again = [i for i, one in enumerate(lists) if self._repeats_a_title(one)]
+            once = Cap(SAME_TITLE, self.same_titles.group, most=1)
+            for i in again:
+                rules = bound.get(i) or self.rules.resolve(Binding(()))
+                bound[i] = replace(rules, caps=[*rules.caps, once])
+            fill(again, best_ruled)
         return lists
+
+    def _repeats_a_title(self, products: Sequence[ScoredItem]) -> bool:
+        assert self.same_titles is not None
+        groups = self.same_titles.group[self.catalogue.index(one.item_id for one in products)].tolist()
+        return len(groups) > len(set(groups)) + max(groups.count(-1) - 1, 0)
 
     def _batch_size(self, lengths: Iterable[int]) -> int:
         slots = 0 if self.catalogue.coding == "item_tokens" else self._slots
@@ -190,7 +214,8 @@ class Recommender:
 
     def _rows(self, item_ids: Sequence[str]) -> Ints:
         rows = self.catalogue.index(item_ids).astype(np.int64)
-        return rows[rows >= 0]  # excluded products that are no longer sold
+        rows = rows[rows >= 0]  # excluded products that are no longer sold
+        return rows if self.same_titles is None else self.same_titles.with_twins(item_ids, rows)
 
     def _best_titles(self, prompts: list[list[int]], excluded: list[Ints], k: int) -> list[list[ScoredItem]]:
         k = min(k, len(self.catalogue.trie.items))
@@ -228,11 +253,12 @@ class Recommender:
         if not k:
             return [[] for _ in prompts]
         for _, scores in self._token_scores(prompts, excluded):
+            left_out = self._twins.keep_best(scores)
             at_kth = torch.topk(scores, k).values[:, -1:]
             hit = (scores >= at_kth) & (scores > -torch.inf)
             prompt, place = (index.cpu().numpy() for index in hit.nonzero(as_tuple=True))
             score = scores[hit].cpu().numpy().astype(np.float64)
-            lists += self._lists(len(scores), prompt, self._listable_rows[place], score, k)
+            lists += _named_by_title(self._lists(len(scores), prompt, self._listable_rows[place], score, k), left_out)
         return lists
 
     def _token_scores(self, prompts: list[list[int]], excluded: list[Ints]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -249,7 +275,6 @@ class Recommender:
         self, prompts: list[list[int]], excluded: list[Ints], rules: list[Resolved], k: int
     ) -> list[list[ScoredItem]]:
         """As the two functions for prompts without rules, under `rules`."""
-        assert self.rules is not None, "rules are resolved by their table"
         if self.catalogue.coding == "titles":
             rankings = TitleRankings(self.catalogue.trie, self._place, self._trie_weights)
             search = partial(self._search, prompts, [np.unique(rows) for rows in excluded])
@@ -264,8 +289,10 @@ class Recommender:
 
     def _ruled_tokens(self, scores: torch.Tensor, rules: list[Resolved], k: int) -> list[list[ScoredItem]]:
         """The lists of n requests from their scores (n, listable items)."""
-        assert self.rules is not None, "rules are resolved by their table"
-        rankings = TokenRankings(scores, self._listable_rows, self._column, rules)
+        rankings = TokenRankings(
+            scores, self._listable_rows, self._column, rules
+        )  # adds the rules' weights to `scores`
+        left_out = self._twins.keep_best(scores, [one.constraints for one in rules])
         lists: list[list[ScoredItem] | None] = [None] * len(rules)
         for size, flat in (
             (k, [i for i, one in enumerate(rules) if is_flat(one) and not one.caps]),
@@ -286,7 +313,7 @@ class Recommender:
             ruled = ruled_lists(partial(rankings.tops, requests=rest), [rules[i] for i in rest], k, self.rules)
             for i, one in zip(rest, self._scored(len(rest), ruled), strict=True):
                 lists[i] = one
-        return [one or [] for one in lists]
+        return _named_by_title([one or [] for one in lists], left_out)
 
     def _scored(self, requests: int, ruled: Ruled) -> list[list[ScoredItem]]:
         """The products of arranged lists."""
@@ -341,3 +368,13 @@ class Recommender:
         names = [ruled[0][entry] for entry in order.tolist()] if ruled else [()] * len(order)
         weight = ruled[1][order] if ruled else np.zeros(len(order))
         return self._scored(prompts, Ruled(prompt[order], row[order], score[order], names, weight))
+
+
+def _named_by_title(lists: list[list[ScoredItem]], left_out: Sequence[float]) -> list[list[ScoredItem]]:
+    """Name `same_title` at the products below a better one, of score `left_out` (n,), whose title is listed already."""
+    return [
+        products
+        if not products or products[-1].score >= better
+        else [one._replace(rules=(*one.rules, SAME_TITLE)) if one.score < better else one for one in products]
+        for products, better in zip(lists, left_out, strict=True)
+    ]

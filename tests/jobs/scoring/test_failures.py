@@ -63,7 +63,7 @@ class Poisoned:
                 os.abort()
             if prompt.startswith("hang"):
                 time.sleep(600)
-        return [[SimpleNamespace(item_id=prompt, score=-1.0)] for prompt in prompts]
+        return [[SimpleNamespace(item_id=prompt, score=-1.0, rules=())] for prompt in prompts]
 
 
 def answered(spark: SparkSession, store: Store, prompts: Sequence[str], run: str = "run", most: int = 20) -> Any:

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from jobs.config.rule_settings import RuleSettings
+from jobs.config.settings import RecommendSettings
 from jobs.spark.errors import ConfigurationError
 from jobs.tables import customer_rules, list_rules
 from jobs.tables.catalogues import SellableCatalogue
@@ -136,9 +137,20 @@ def test_bought_products_return_after_their_days(used, spark):
         [("north", ["gin", "old"]), ("south", ["ink"])], "user_id string, purchased array<string>"
     )
     for exclude, expected in ((True, {"north": ["gin", "old"], "south": []}), (False, {"north": ["gin"], "south": []})):
-        rows = customer_rules.with_repeats(events, repeated, exclude_purchased=exclude).collect()
+        settings = RecommendSettings(exclude_purchased=exclude, disliked_stars=0)
+        rows = customer_rules.with_exclusions(events, used, repeated, settings).collect()
         assert {row.user_id: row.purchased for row in rows} == expected
     assert told(used, rules)["north"][0] is None  # the engine need not know of it
+
+
+@pytest.mark.parametrize(("stars", "bought"), [(0, True), (2, True), (2, False)])
+def test_badly_rated_products_are_never_listed(used, spark, stars, bought):
+    """The newest rating counts: north gave the rum one star, and the gin one star first and five later."""
+    events = spark.createDataFrame([("north", ["ink"]), ("south", [])], "user_id string, purchased array<string>")
+    settings = RecommendSettings(exclude_purchased=bought, disliked_stars=stars)
+    rows = customer_rules.with_exclusions(events, used, None, settings).collect()
+    expected = (["ink"] if bought else []) + (["rum"] if stars else [])
+    assert {row.user_id: row.purchased for row in rows} == {"north": expected, "south": []}
 
 
 def test_a_share_of_customers_is_drawn_by_a_hash(used):

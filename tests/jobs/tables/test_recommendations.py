@@ -24,7 +24,7 @@ class AlphabetModel:
 
     def recommend(self, prompts, excluded, k):
         kept = [[c for c in "abcdefgh" if c not in set(ids)][:k] for _, ids in zip(prompts, excluded, strict=True)]
-        return [[SimpleNamespace(item_id=c, score=-1.0 - n) for n, c in enumerate(row)] for row in kept]
+        return [[SimpleNamespace(item_id=c, score=-1.0 - n, rules=()) for n, c in enumerate(row)] for row in kept]
 
 
 def result(spark, key, letters):

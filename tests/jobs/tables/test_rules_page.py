@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from jobs.config.rule_settings import RuleSettings, contradiction
+from jobs.config.settings import RecommendSettings
 from jobs.tables import customer_rules, list_rules
 from jobs.tables.catalogues import SellableCatalogue
 from jobs.tables.list_rules import NightRules
@@ -88,7 +89,7 @@ def lists_under(spark, used, model_folder, tmp_path):
         bought = [(user, PROMPT, ["i02", "i03"]) for user, _, _ in CUSTOMERS]
         rendered = spark.createDataFrame(bought, "user_id string, prompt string, purchased array<string>")
         if repeated is not None:
-            rendered = customer_rules.with_repeats(rendered, repeated, exclude_purchased=True)
+            rendered = customer_rules.with_exclusions(rendered, {}, repeated, RecommendSettings())
         rows = customer_rules.with_rules(rendered, used, night, products, repeated).collect()
         texts = [row.rules for row in rows]
         found = model.recommend([PROMPT] * len(rows), [row.purchased for row in rows], K, texts)
