@@ -23,7 +23,7 @@ _KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pin": (("items",), ("rank", "within", "products", "share_of_customers")),
     "share": (("items", "products"), ()),
     "diversity": (("strength",), ()),
-    "disliked": (("weight",), ("stars",)),
+    "disliked": (("weight",), ("stars", "of", "newest_only")),
 }
 _COMMON = ("name", "kind", "items", "when", "starts_on", "ends_on")
 #: Kinds that speak of all products.
@@ -47,7 +47,9 @@ class RuleSettings(Section):
     ends_on: date | None = Field(default=None, alias="to", description="last run_date of the rule")
     most: PositiveInt | None = Field(default=None, description="cap: most products of a list with one value")
     of: str | None = Field(
-        default=None, description="cap: SQL expression over the columns of items; products without a value do not count"
+        default=None,
+        description="cap: SQL expression over the columns of items; products without a value do not count. disliked: "
+        "products of one value are alike; without it, products of similar titles are",
     )
     at_least: float | None = Field(default=None, gt=0, description="price: lowest price")
     at_most: float | None = Field(default=None, gt=0, description="price: highest price")
@@ -67,6 +69,7 @@ class RuleSettings(Section):
         default=None, gt=0, le=100, description="boost: added to the log-probability; bury and disliked: subtracted"
     )
     stars: int = Field(default=2, ge=1, le=4, description="disliked: highest rating of a disliked product")
+    newest_only: bool = Field(default=False, description="disliked: only the customer's newest rating counts")
     rank: PositiveInt | None = Field(default=None, description="pin: the rank of a product of the rule")
     within: PositiveInt | None = Field(default=None, description="pin: the first ranks among which its products stand")
     products: PositiveInt | None = Field(default=None, description="pin, share: number of its products")

@@ -63,6 +63,13 @@ class RecommendSettings(Section):
         le=4,
         description="never list a product whose newest rating by the customer has at most so many stars; 0: list it",
     )
+    after_bad_review: float = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="subtracted from the log-probability of products of the brand, and again of the category, of the "
+        "product that the customer rated last, if that rating has at most disliked_stars; 0: nothing is",
+    )
     all_customers: bool = Field(
         default=True, description="also make lists for the rows of inputs.customers that have no event"
     )

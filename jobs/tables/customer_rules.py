@@ -114,14 +114,22 @@ def _is_drawn(rule: RuleSettings) -> Column:
 
 
 def _disliked(reviews: DataFrame, night: NightRules) -> DataFrame:
-    """`user_id` and `disliked`: by the number of a rule, the products whose newest rating is low enough."""
+    """`user_id` and `disliked`: by the number of a rule, the products whose newest rating is low enough.
+
+    Under `newest_only` it is the one product that the customer rated last.
+    """
     rated = _newest_ratings(reviews)
     newest_first = F.sort_array(F.collect_list(F.struct("newest.reviewed_at", "item_id")), asc=False)
+    order = F.struct("newest.reviewed_at", "newest.review_id")
     parts = []
     for number, rule in enumerate(night.rules):
         if rule.kind != "disliked":
             continue
-        low = rated.where(F.col("newest.rating") <= rule.stars).groupBy("user_id")
+        of_rule = rated
+        if rule.newest_only:
+            last = F.max_by("item_id", order).alias("item_id"), F.max_by("newest", order).alias("newest")
+            of_rule = rated.groupBy("user_id").agg(*last)
+        low = of_rule.where(F.col("newest.rating") <= rule.stars).groupBy("user_id")
         products = low.agg(F.slice(newest_first, 1, _MOST_DISLIKED).alias("products"))
         ids = F.array_sort(F.transform("products", lambda one: one["item_id"]))
         parts.append(products.select("user_id", F.lit(str(number)).alias("number"), ids.alias("ids")))

@@ -42,8 +42,9 @@ class NightRules:
 
     @classmethod
     def of(cls, config: Config, run_date: date) -> NightRules:
-        """The rules of the configuration that hold on a date."""
-        return cls([rule for rule in config.rules if rule.is_active(run_date)], config.recommend.k, run_date)
+        """The rules of the configuration that hold on a date, and what `recommend.after_bad_review` makes of them."""
+        rules = [rule for rule in config.rules if rule.is_active(run_date)]
+        return cls([*rules, *_after_bad_review(config)], config.recommend.k, run_date)
 
     def for_engine(self) -> list[ListRule]:
         """The rules as the engine takes them, in the same order."""
@@ -51,6 +52,8 @@ class NightRules:
         found = []
         for rule in self.rules:
             given = {name: value for name, value in rule if name in known and value is not None}
+            if rule.kind == "disliked" and rule.of:
+                given["by_value"] = True
             if rule.kind in ("pin", "share") and rule.rank is None:
                 given = {"within": self.k, "products": 1} | given
             found.append(ListRule(**given))
@@ -60,6 +63,16 @@ class NightRules:
         """16 hex digits of each rule, which change with all that it does to a list for which it binds."""
         texts = [json.dumps([self.k, rule.model_dump(mode="json", exclude=_CHOOSING)]) for rule in self.rules]
         return [hashlib.sha256(text.encode()).hexdigest()[:16] for text in texts]
+
+
+def _after_bad_review(config: Config) -> list[RuleSettings]:
+    """The rules by which customers whose newest rating is bad get fewer products of that brand and category."""
+    settings = config.recommend
+    if not (settings.after_bad_review and settings.disliked_stars and "reviews" in config.inputs):
+        return []
+    same = {"kind": "disliked", "weight": settings.after_bad_review, "stars": settings.disliked_stars}
+    found = [{"name": f"after_bad_review {value}", "of": value, "newest_only": True} for value in ("brand", "category")]
+    return [RuleSettings.model_validate(same | one) for one in found]
 
 
 def with_products(items: DataFrame, night: NightRules) -> DataFrame:

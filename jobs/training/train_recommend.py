@@ -15,6 +15,7 @@ from jobs.spark.progress import Stages, warn
 from jobs.training import training_data
 from jobs.training.further_customers import joined_window, write_further_customers
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext, TrainingOptions
+from lm.checkpoint.manifest import read_manifest
 from lm.recommend.plain_titles import untold_note
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ def train(context: TrainingContext) -> Figures:
         figures = train_recommend(
             collected.customers, items, settings, into, report=context.report, window=window, further=further
         )
+    if read_manifest(into).training["out_of_time"]:
+        warn(context.console, "train.max_minutes ended the training. Raise it, and the lists may become better.")
     context.console.print(verdict(figures), highlight=False)
     if options.promote:
         context.console.print(promote(into, out, collected.customers, items, settings), highlight=False)

@@ -58,6 +58,8 @@ class ListRule:
     kind: str
     #: What is added to a log-probability (boost), or subtracted from it (bury, disliked).
     weight: float = 0.0
+    #: Whether products of one value are like a disliked one, and not products of similar titles (disliked).
+    by_value: bool = False
     #: The most products of a list with one value (cap).
     most: int = 0
     #: The number of products (pin, share), among the first `within` ones.
@@ -150,7 +152,7 @@ class RuleTable:
     #: The length of a list. A list with pins or shares has no spare products.
     k: int
     member: Bools  # (R, I) the rule's products
-    value: Ints  # (R, I) for caps the number of the product's value, -1 where it has none
+    value: Ints  # (R, I) of rules with values the number of the product's value, -1 where it has none
     category: Ints  # (I,) index in `categories`, -1 where the product has none
     categories: Sequence[str]
     price: Floats  # (I,) NaN where unknown
@@ -175,8 +177,8 @@ class RuleTable:
     ) -> RuleTable:
         """The table of a catalogue's products, given in any order.
 
-        `member` is (R, I), `facts` has R times I texts. `values` has for each cap I values, and is empty for other
-        rules.
+        `member` is (R, I), `facts` has R times I texts. `values` has I values for caps and rules `by_value`, and none
+        for other rules.
         """
         order = pc.sort_indices(pa.array(item_ids, pa.large_string())).to_numpy().astype(np.int64)
         value = np.full((len(rules), len(order)), -1, np.int64)
@@ -239,7 +241,7 @@ class RuleTable:
             rows = self.catalogue.index(items).astype(np.int64)
             rows = rows[rows >= 0]
             denied.append(rows)
-            similar.append((self.rules[index].name, *self._near(rows, self.rules[index].weight)))
+            similar.append((self.rules[index].name, *self._near(rows, index)))
         near, near_weights = _joined([(rows, weights) for _, rows, weights in similar])
         for index, rule in bound:
             if rule.kind == "price":
@@ -324,10 +326,15 @@ class RuleTable:
         start = np.searchsorted(self.category[order], np.arange(len(self.categories) + 1))
         return {name: order[start[n] : start[n + 1]] for n, name in enumerate(self.categories)}
 
-    def _near(self, rows: Ints, weight: float) -> tuple[Ints, Float32s]:
-        """The products whose titles share words with those of `rows`, ascending, and what is added to their scores."""
+    def _near(self, rows: Ints, index: int) -> tuple[Ints, Float32s]:
+        """The products that a rule finds like those of `rows`, ascending, and what is added to their scores."""
         if not len(rows):
             return np.empty(0, np.int64), np.empty(0, np.float32)
+        weight = self.rules[index].weight
+        if self.rules[index].by_value:
+            disliked = self.value[index][rows]
+            alike = np.flatnonzero(np.isin(self.value[index], disliked[disliked >= 0]))
+            return alike, np.full(len(alike), -weight, np.float32)
         found = [self.titles.neighbours(row) for row in rows.tolist()]
         others, cosines = (np.concatenate(part) for part in zip(*found, strict=True))
         order = np.lexsort((-cosines, others))

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from jobs.config.config import Config
 from jobs.config.rule_settings import RuleSettings
 from jobs.config.settings import RecommendSettings
 from jobs.spark.errors import ConfigurationError
@@ -151,6 +152,30 @@ def test_badly_rated_products_are_never_listed(used, spark, stars, bought):
     rows = customer_rules.with_exclusions(events, used, None, settings).collect()
     expected = (["ink"] if bought else []) + (["rum"] if stars else [])
     assert {row.user_id: row.purchased for row in rows} == {"north": expected, "south": []}
+
+
+def test_only_the_newest_rating_counts_where_a_rule_says_so(used):
+    """North rated the rum badly on the first of January, and the gin well a day later."""
+    disliked = {"kind": "disliked", "weight": 1.0}
+    rules = night(disliked | {"name": "any"}, disliked | {"name": "last", "of": "brand", "newest_only": True})
+    assert told(used, rules)["north"][0]["disliked"] == {"0": ["rum"]}
+    before = used | {"reviews": used["reviews"].where("review_id = '1'")}
+    assert told(before, rules)["north"][0]["disliked"] == {"0": ["rum"], "1": ["rum"]}
+
+
+def test_a_bad_review_makes_rules_where_reviews_are_read():
+    inputs = {"purchases": {"path": "p"}, "items": {"path": "i"}, "reviews": {"path": "r"}}
+    wanted = {"store": "s", "timezone": "UTC", "inputs": inputs, "recommend": {"after_bad_review": 0.5}}
+    rules = NightRules.of(Config.model_validate(wanted), DAY).rules
+    assert [(rule.name, rule.of, rule.weight) for rule in rules] == [
+        ("after_bad_review brand", "brand", 0.5),
+        ("after_bad_review category", "category", 0.5),
+    ]
+    assert [rule.by_value for rule in NightRules(rules, 5, DAY).for_engine()] == [True, True]
+    for section in ({"after_bad_review": 0}, {"after_bad_review": 0.5, "disliked_stars": 0}):
+        assert not NightRules.of(Config.model_validate(wanted | {"recommend": section}), DAY).rules
+    without = wanted | {"inputs": {name: of for name, of in inputs.items() if name != "reviews"}}
+    assert not NightRules.of(Config.model_validate(without), DAY).rules
 
 
 def test_a_share_of_customers_is_drawn_by_a_hash(used):

@@ -24,7 +24,7 @@ from lm.text.prompt import PromptEncoder
 from tests.models import save_causal
 from tests.rows import frame
 
-PAGE = Path(__file__).parents[3] / "jobs" / "README.md"
+PAGE = Path(__file__).parents[3] / "jobs" / "tables" / "README.md"
 DAY = date(2026, 3, 15)
 K = 10
 CATEGORIES = ["spirits", "garden", "shoes", "razors", "coats", "toys"]

@@ -199,6 +199,22 @@ def test_a_price_rule_knows_what_the_customer_paid(coding: str, root: Path) -> N
     assert dear
 
 
+@pytest.mark.parametrize("coding", ["item_tokens", "titles"])
+@pytest.mark.parametrize("disliked", [SHOP[0], next(product for product in SHOP if product.brand is None)])
+def test_products_of_one_value_are_like_a_disliked_one(coding: str, disliked: Product, root: Path) -> None:
+    rule = ShopRule(ListRule("brand", "disliked", weight=2.0, by_value=True), frozenset(), lambda p: p.brand)
+    model = shop_model(coding, root)
+    model.rules = table_of([rule], model.catalogue)
+    told = json.dumps({"rules": [0], "disliked": {"0": [disliked.item_id]}})
+    (found,) = model.recommend([PROMPTS[0]], [[]], CANDIDATES, [told])
+    alike = {one.item_id for one in SHOP if one.brand is not None and one.brand == disliked.brand}
+    lowered = {i: s - 2.0 * (i in alike) for i, s in full_ranking(coding, root, PROMPTS[0]).items()}
+    del lowered[disliked.item_id]
+    wanted = sorted(lowered, key=lambda item: (-lowered[item], item))[:CANDIDATES]
+    assert [one.item_id for one in found] == wanted
+    assert [one.rules for one in found] == [("brand",) if item in alike else () for item in wanted]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("coding", ["item_tokens", "titles"])
 def test_two_thousand_customers_under_twenty_sets_of_rules(coding: str, root: Path) -> None:
