@@ -33,7 +33,7 @@ CONTRACT = Contract(
             "rule",
             "string",
             nullable=True,
-            doc="names of the rules that weighted it or changed its rank; null where none did",
+            doc="names of the rules that weighted it or changed its rank, same_title among them; null where none did",
         ),
         Column(
             "previous_rank",
