@@ -64,7 +64,7 @@ def train(context: TrainingContext) -> Figures:
         figures = train_recommend(
             collected.customers, items, settings, into, report=context.report, window=window, further=further
         )
-    if read_manifest(into).training["out_of_time"]:
+    if read_manifest(into).training.get("out_of_time"):
         warn(context.console, "train.max_minutes ended the training. Raise it, and the lists may become better.")
     context.console.print(verdict(figures), highlight=False)
     if options.promote:
