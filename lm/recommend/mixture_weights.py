@@ -49,22 +49,28 @@ def fit_mixture(rows: FitRows, folds: Sequence[FitRows]) -> MixtureWeights:
 
     Of the two fits with and without popularity, the one with the better lists for all of them by NDCG@10 is taken.
     """
-    is_few = len(rows.logits) < FEW
-    fits = [_fit(rows, folds or [rows], is_few=is_few, popular=popular) for popular in (False, True)]
-    judged = [_mean_ndcg(rows, folds if is_few else [], fit) for fit in fits]
-    return fits[int(judged[1] > judged[0])]
+    if len(rows.logits) < FEW:
+        fits = [_fit_few(rows, folds, _precision(popular=popular)) for popular in (False, True)]
+        judged = [_mean_ndcg(rows, folds, fit) for fit in fits]
+        return fits[int(judged[1] > judged[0])]
+    without, with_it = (fit_weights([rows], GPT2_ALONE, _precision(popular=popular)) for popular in (False, True))
+    pays = bool(ndcg(rows, with_it).mean() > ndcg(rows, without).mean())
+    return MixtureWeights(with_it if pays else without, _fit_counting([rows], _precision(popular=pays)))
 
 
-def _fit(rows: FitRows, folds: Sequence[FitRows], *, is_few: bool, popular: bool) -> MixtureWeights:
-    fixed = [not popular and place >= OWN for place in range(len(FEATURES))]
-    precision = [math.inf if stays else 1.0 for stays in fixed]
-    counting = fit_weights(folds if is_few else [rows], NOTHING, [math.inf, *precision[1:]])
-    if is_few:
-        strengths = [GPT2_STRENGTH, *(COUNTING_STRENGTH * value for value in precision[1:])]
-        mixture = fit_weights([rows], counting, strengths)
-    else:
-        mixture = fit_weights([rows], GPT2_ALONE, precision)
-    return MixtureWeights(mixture, counting)
+def _fit_few(rows: FitRows, folds: Sequence[FitRows], precision: Sequence[float]) -> MixtureWeights:
+    counting = _fit_counting(folds or [rows], precision)
+    strengths = [GPT2_STRENGTH, *(COUNTING_STRENGTH * value for value in precision[1:])]
+    return MixtureWeights(fit_weights([rows], counting, strengths), counting)
+
+
+def _fit_counting(blocks: Sequence[FitRows], precision: Sequence[float]) -> Weights:
+    return fit_weights(blocks, NOTHING, [math.inf, *precision[1:]])
+
+
+def _precision(*, popular: bool) -> list[float]:
+    """One over the variance of each weight's prior; infinity leaves popularity out."""
+    return [1.0 if popular or place < OWN else math.inf for place in range(len(FEATURES))]
 
 
 def _mean_ndcg(rows: FitRows, folds: Sequence[FitRows], fit: MixtureWeights) -> float:
@@ -83,7 +89,8 @@ def fit_weights(blocks: Sequence[FitRows], centre: Weights, precision: Sequence[
     scale = torch.tensor([precision[place] for place in free], device=device)
     learned = begin.clone().requires_grad_()
     targets = [(torch.from_numpy(rows.wanted).to(device), torch.from_numpy(rows.share).to(device)) for rows in blocks]
-    optimizer = torch.optim.LBFGS([learned], max_iter=50, line_search_fn="strong_wolfe")
+    # A step that changes no weight by more than this changes no list.
+    optimizer = torch.optim.LBFGS([learned], max_iter=50, tolerance_change=1e-4, line_search_fn="strong_wolfe")
 
     def loss() -> torch.Tensor:
         optimizer.zero_grad()
