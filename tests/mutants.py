@@ -53,7 +53,6 @@ SOURCES = (
 #: The tests of modules, or of all others of a room, that are tested through another module.
 TESTS = {
     "jobs/config/input_settings.py": ["jobs/config/test_config.py"],
-    "jobs/config/privacy.py": ["jobs/config/test_config.py"],
     "jobs/config/strict_model.py": ["jobs/config/test_config.py", "jobs/config/test_config_fuzz.py"],
     "jobs/config/train_settings.py": ["jobs/config/test_config.py"],
     "jobs/profiling/column_names.py": ["jobs/commands/test_init.py"],
@@ -68,7 +67,7 @@ TESTS = {
     "lm/engine/top_k_sampling.py": ["lm/engine/test_sampling.py"],
     "lm/engine/token_count.py": ["lm/engine/test_sampling.py", "lm/engine/test_generation.py"],
     "lm/recommend/arrange_list.py": ["lm/recommend/test_rules.py"],
-    "lm/recommend/flat_lists.py": ["lm/recommend/test_rules.py"],
+    "lm/recommend/flat_lists.py": ["lm/recommend/test_flat_lists.py", "lm/recommend/test_rules.py"],
     "lm/recommend/place_weights.py": ["lm/recommend/test_rules.py", "lm/recommend/test_beam_search.py"],
     "lm/recommend/rankings.py": ["lm/recommend/test_rules.py"],
     "lm/recommend/ruled_lists.py": ["lm/recommend/test_rules.py"],

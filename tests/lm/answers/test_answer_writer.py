@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from lm.answers.answer_check import unsupported
 from lm.answers.answer_overlap import agreements, bigrams, overlap_words, repeats_itself, without_repeats
 from lm.answers.answer_prompt import Article, CustomerFacts, Order, encode
-from lm.answers.answer_writer import REPEAT, AnswerWriter, GroundedConstraint, repeated_run_ends
+from lm.answers.answer_writer import (
+    KEEPS,
+    REPEAT,
+    AnswerWriter,
+    GroundedConstraint,
+    _after,
+    _after_slot,
+    repeated_run_ends,
+)
 from lm.answers.asker import LOW_CONFIDENCE, NO_WORDS, Asker, save_articles
 from lm.answers.fact_slots import Slots
 from lm.answers.grounding import atoms, ungrounded
@@ -273,3 +281,8 @@ def test_too_little_is_told(tmp_path):
         train_answers(past()[:20], ARTICLES, AnswersTrainSettings(), tmp_path / "x")
     with pytest.raises(TrainingError, match=r"inputs\.articles"):
         train_answers(past(), [], AnswersTrainSettings(), tmp_path / "x")
+
+
+def test_a_quotation_mark_leaves_the_position_as_it_is():
+    assert _after('"') == KEEPS
+    assert KEEPS not in (_after("day"), _after("day."), _after_slot("<|s:1|>"), _after_slot("<|q:1|>"))

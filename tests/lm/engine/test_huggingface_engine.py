@@ -31,6 +31,7 @@ def test_other_architectures_through_transformers(family: str, tmp_path: Path) -
     model.save_pretrained(tmp_path)
     engine = load_engine(tmp_path, dtype="float32")
     assert isinstance(engine, HuggingFaceEngine)
+    assert engine.row_bytes == 2 * 2 * 32 * 4  # keys and values, layers, width, bytes of a float32
     prompts = some_prompts([9, 4, 1])
     state = engine.prefill(prompts, slots=8)
     for prompt, row in zip(prompts, state.states, strict=True):
