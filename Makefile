@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml
 demo/regulars.yaml: | setup
 	$(BIN)/regulars sample --out demo
 
-demo/models/recommend/regulars.json demo/models/sentiment/regulars.json: | demo/regulars.yaml
+demo/models/recommend/regulars.json demo/models/sentiment/regulars.json demo/models/answers/regulars.json: | demo/regulars.yaml
 	$(BIN)/regulars train --config demo/regulars.yaml --as-of $(RUN_DATE)
 
 run: setup demo/regulars.yaml demo/models/recommend/regulars.json ## set up, then sample shop, training and one night under demo/

@@ -42,7 +42,7 @@ ProtocolOption = Annotated[
     typer.Option(help="time-split: all purchases after a day; leave-one-out: each customer's last, as in papers."),
 ]
 TRAINED = tuple(task.NAME for task in TASKS)
-JUDGED = ("recommend", "sentiment")  # by `evaluate`
+JUDGED = ("recommend", "sentiment", "answers")  # by `evaluate`
 
 
 def train(
@@ -108,7 +108,7 @@ def evaluate(
         bool,
         typer.Option("--retrain", help="With --from: one model for each date, trained as of it, and its lists."),
     ] = False,
-    task: Annotated[str, typer.Option(help=f"{' or '.join(JUDGED)}.")] = "recommend",
+    task: Annotated[str, typer.Option(help=f"{', '.join(JUDGED)}.")] = "recommend",
     protocol: ProtocolOption = Protocol.TIME_SPLIT,
     as_of: AsOf = None,
     loyalty: Annotated[bool, typer.Option("--loyalty", help="Compare treated and control customers up to it.")] = False,
@@ -126,9 +126,9 @@ def evaluate(
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Judge the lists by what customers bought next, or the sentiment model by its reviews, beside plain baselines."""
+    """Judge the lists by what customers bought next, or a model by held-out reviews or questions, beside baselines."""
     if task not in JUDGED:
-        raise UsageError(f"--task is '{task}': it must be {' or '.join(JUDGED)}")
+        raise UsageError(f"--task is '{task}': it must be {', '.join(JUDGED[:-1])} or {JUDGED[-1]}")
     if file is not None and not sheet:
         raise UsageError(f"'{file}' is a file without an option: --sheet, --json and --picture write files")
     settings = load_config(config, overrides)
@@ -157,6 +157,13 @@ def evaluate(
         until = _until(as_of, settings.timezone) if run_date is None else parsed_date("--run-date", run_date)
         ahead = None if run_date is None else days
         evaluate_sentiment_holdout(session("evaluate", settings), settings, until, console, json_file, ahead, picture)
+    elif task == "answers":
+        from jobs.evaluation.held_out_questions import evaluate_answers_holdout
+
+        if run_date is not None:
+            raise UsageError("--run-date judges lists and reviews: with --task answers give --as-of")
+        until = _until(as_of, settings.timezone)
+        evaluate_answers_holdout(session("evaluate", settings), settings, until, console, json_file)
     elif protocol == Protocol.LEAVE_ONE_OUT:
         from jobs.evaluation.leave_one_out import evaluate_leave_one_out
 

@@ -70,6 +70,14 @@ spark:
   spark.sql.shuffle.partitions: 4
 """
 
+#: About as many customers ask enough questions for a training in 60 days.
+_ANSWERED_SHOP_CUSTOMERS = 1_000
+_ANSWERS = """
+# A small model of answers, which trains in about a minute. Leave both lines out for a larger shop.
+answers: {prompt_tokens: 160, max_answer_tokens: 96}
+train: {answers: {n_embd: 128, n_head: 4, min_steps: 700}}
+"""
+
 
 def write_sample(
     out: str | Path,
@@ -194,8 +202,20 @@ inputs:
 models:
   recommend: ./models/recommend
   sentiment: ./models/sentiment
-  # With this line questions are answered, after: regulars train --task answers --as-of {period.last_day}
-  # answers: ./models/answers
-
+{_model_of_answers(customers, period)}
 recommend: {{k: 10, exclude_purchased: true}}
-{_SMALL_SHOP_SPARK if customers <= _SMALL_SHOP_CUSTOMERS else ""}"""
+{_ANSWERS if _has_answers(customers) else ""}{_SMALL_SHOP_SPARK if customers <= _SMALL_SHOP_CUSTOMERS else ""}"""
+
+
+def _has_answers(customers: int) -> bool:
+    return _ANSWERED_SHOP_CUSTOMERS <= customers <= _SMALL_SHOP_CUSTOMERS
+
+
+def _model_of_answers(customers: int, period: Period) -> str:
+    """Return the line that answers questions: as a comment where the shop has too few, or takes long to learn from."""
+    if _has_answers(customers):
+        return "  answers: ./models/answers\n"
+    return (
+        f"  # With this line questions are answered, after: regulars train --task answers --as-of {period.last_day}\n"
+        "  # answers: ./models/answers\n"
+    )

@@ -48,7 +48,7 @@ def train(context: TrainingContext) -> Figures:
     used, config, as_of = context.used, context.config, context.as_of
     settings = training_settings(config.train, config.answers, config.privacy.min_customers)
     past = past_questions(used, as_of, config.timezone)
-    articles = _articles(used)
+    articles = articles_of(used)
     window = {"as_of": context.last_day_known(config.train.answers.init), "answers": len(past)}
     return train_answers(past, articles, settings, context.out, report=context.report, window=window)
 
@@ -60,10 +60,11 @@ def audit(context: TrainingContext, folder: Path) -> Audit:
     used, config = context.used, context.config
     settings = training_settings(config.train, config.answers, config.privacy.min_customers)
     past = past_questions(used, context.as_of, config.timezone)
-    return audit_answers(past, _articles(used), settings, decoding(config.answers), folder, context.report)
+    return audit_answers(past, articles_of(used), settings, decoding(config.answers), folder, context.report)
 
 
-def _articles(used: Mapping[str, DataFrame]) -> list[Article]:
+def articles_of(used: Mapping[str, DataFrame]) -> list[Article]:
+    """Collect the help articles, sorted by id."""
     rows = used["articles"].select("article_id", "title", "body").orderBy("article_id").toArrow().to_pylist()
     return [Article(**row) for row in rows]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm.answers.answer_overlap import agreements, bigrams
-from lm.answers.answer_prompt import AnswerPair, article_of
+from lm.answers.answer_prompt import ARTICLE, AnswerPair, article_of
 from lm.answers.retrieval import BM25, Retriever
 
 if TYPE_CHECKING:
@@ -75,6 +75,6 @@ def answer_figures(
 
     return {
         "word_f1": float(np.mean([f1(w.text or "", p.answer) for w, p in zip(written, pairs, strict=True)])),
-        "bm25_word_f1": float(np.mean([f1(article_of(p.prompt), p.answer) for p in pairs])),
+        "bm25_word_f1": float(np.mean([f1(article_of(p.prompt).removeprefix(ARTICLE), p.answer) for p in pairs])),
         "without_grounded_sample": float(np.mean([w.text is None for w in written])),
     }

@@ -24,6 +24,7 @@ from lm.answers.answer_writer import AnswerWriter
 from lm.answers.common_sentences import common_sentences
 from lm.answers.fact_slots import SlotTokenizer, learnable_target, split_at_slots, tokens_of_slots
 from lm.answers.grounding import atoms, ordinary_words
+from lm.answers.held_out_answers import HeldOutQuestion
 from lm.answers.model_file import AnswersFile, write_settings
 from lm.answers.retrieval import RankModel, Retriever
 from lm.answers.train_retrieval import LabelledQuestions, link_by_answer, train_ranker
@@ -91,7 +92,7 @@ def train_answers(
     _refuse_too_little(past, articles)
     past = [one._replace(answer=redacted_answer(one)) for one in past]
     questions = [answer_prompt.redacted(one.text, one.customer) for one in past]
-    links = _links(past, articles)
+    links = article_links(past, articles)
     parts = np.array([split_of(question) for question in questions])
     train, validation, test = (np.flatnonzero(parts == part) for part in ("train", "validation", "test"))
     labelled = LabelledQuestions([questions[i] for i in train], [links[i] for i in train], list(articles))
@@ -171,7 +172,7 @@ def redacted_answer(past: PastQuestion) -> str:
     return "\n".join(answer_prompt.redacted(line, past.customer, _ANSWER_CHARACTERS) for line in lines)
 
 
-def _links(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[str]:
+def article_links(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[str]:
     """The article id of each past question: the one that staff noted, else the one nearest to their answer."""
     known = {article.article_id for article in articles}
     nearest = link_by_answer([one.answer for one in past], articles)
@@ -224,6 +225,16 @@ def _write(
     write_model_folder(model, tokenizer, manifest, folder)
     ranker.save(folder)
     write_settings(folder, file)
+
+
+def held_out_questions(past: Sequence[PastQuestion], articles: Sequence[Article]) -> list[HeldOutQuestion]:
+    """The past questions that no training learns from, with redacted answers; those without a noted article get one."""
+    links = article_links([one._replace(answer=redacted_answer(one)) for one in past], articles)
+    return [
+        HeldOutQuestion(one.text, one.customer, redacted_answer(one), link)
+        for one, link in zip(past, links, strict=True)
+        if split_of(answer_prompt.redacted(one.text, one.customer)) == "test"
+    ]
 
 
 class AnswerExample(NamedTuple):
