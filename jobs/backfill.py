@@ -7,7 +7,6 @@ backfill is going to run; `--reprocess failed` resumes with those that it did no
 
 from __future__ import annotations
 
-import shlex
 import uuid
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -83,7 +82,7 @@ def run_backfill(
                 tell(console, _night_line(nights[-1]), "night", **figures(nights[-1]))
                 point("date-done")
     finally:  # also after an interrupt
-        _print_resume_command(console, config_file, set(due), nights)
+        _print_resume_command(console, config.options(config_file), set(due), nights)
     if failures:
         raise failures[0]
     return nights
@@ -131,12 +130,12 @@ def _night_line(night: Night) -> str:
     return f"{night.run_date}: published {sum(night.rows.values()):,} rows, {scored}, {stages:.0f} s"
 
 
-def _print_resume_command(console: Console, config_file: str, due: set[date], nights: list[Night]) -> None:
+def _print_resume_command(console: Console, config_options: str, due: set[date], nights: list[Night]) -> None:
     left = sorted(due - {night.run_date for night in nights})
     if left:
         console.print(
             f"{len(nights)} of {len(due)} dates are published, not {', '.join(map(str, left))}. Go on with: regulars"
-            f" backfill --config {shlex.quote(config_file)} --from {left[0]} --to {left[-1]} --reprocess failed",
+            f" backfill {config_options} --from {left[0]} --to {left[-1]} --reprocess failed",
             highlight=False,
             markup=False,
         )

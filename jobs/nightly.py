@@ -84,6 +84,7 @@ def run_night(
             night.versions |= inputs.versions
             rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)
             night.input_ages = input_ages(inputs.used, end_of_date(run_date, config.timezone))
+        night.notes = inputs.notes
         for note in inputs.notes:
             warn(console, note)
             report.note(note)

@@ -33,6 +33,8 @@ from jobs.store.store import Store, date_of, is_name, published_dates
 from jobs.tasks.all_tasks import task_named
 from jobs.tasks.versions import settings_version
 
+_OUTPUTS = tuple(schemas.OUTPUTS)
+
 
 @dataclass(frozen=True)
 class Freed:
@@ -61,7 +63,9 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
         freed.append(_left_behind(spark, store, config, dry_run=dry_run))
         freed.append(_old_dates(spark, store, config, run_id, dry_run=dry_run))
         keep_from = _keep_from(spark, store, config)
-        freed.append(_records(spark, store, "attempts", _old_attempts(spark, store, keep_from), dry_run=dry_run))
+        old_attempts = _old_attempts(spark, store, keep_from)
+        freed.append(_reports(spark, store, config, old_attempts, dry_run=dry_run))
+        freed.append(_records(spark, store, "attempts", old_attempts, dry_run=dry_run))
         freed.append(_records(spark, store, "settings", _unused_settings(spark, store, config), dry_run=dry_run))
         for task in filter(is_name, files.listdir(spark, f"{store.root}/ledger")):
             freed.append(_ledger(spark, store, config, task, run_id, keep_from, dry_run=dry_run))
@@ -104,7 +108,7 @@ def _old_dates(spark: SparkSession, store: Store, config: Config, run_id: str, *
     """Free the dates of customers' rows that are older than `retention`, and their earlier versions in the trash."""
     today, going = shop_today(config.timezone), list[str]()
     roots = [store.tables, *(f"{store.trash(name)}/tables" for name in _trash_names(spark, store))]
-    for table in schemas.OUTPUTS:
+    for table in _OUTPUTS:
         days = config.retention.days_of(table)
         if days is None or "user_id" not in schemas.contract(table).column_names:
             continue
@@ -131,6 +135,28 @@ def _records(spark: SparkSession, store: Store, room: str, names: Sequence[str],
         for path in paths:
             files.delete(spark, path)
     return Freed(f"{room} that no date needs", f"{len(paths):,} files", size)
+
+
+def _reports(spark: SparkSession, store: Store, config: Config, old_attempts: Sequence[str], *, dry_run: bool) -> Freed:
+    """Free the reports of dates that nothing else has, and those older than the lists that they show."""
+    room = f"{store.root}/reports"
+    days = config.retention.days_of("recommendations")
+    first = date.min if days is None else shop_today(config.timezone) - timedelta(days=days)
+    going_trash = leftover_folders(spark, store, config.publish.keep_publishes)
+    trash = [one for name in _trash_names(spark, store) if (one := store.trash(name)) not in going_trash]
+    tables = [f"{root}/{table}" for root in (store.tables, *(f"{one}/tables" for one in trash)) for table in _OUTPUTS]
+    known = {day for table in tables for name in files.listdir(spark, table) if (day := date_of(name))}
+    known |= {day for day in read_attempts(spark, store) if f"{day}.json" not in old_attempts}
+    going = [
+        f"{room}/{name}"
+        for name in files.listdir(spark, room)
+        if (day := date_of(name)) is not None and (day < first or day not in known)
+    ]
+    sizes = [files.disk_usage(spark, folder) for folder in going]
+    if not dry_run:
+        for folder in going:
+            files.delete(spark, folder)
+    return Freed("reports of removed dates", f"{len(going):,} reports", sum(size for _, size in sizes))
 
 
 def _old_attempts(spark: SparkSession, store: Store, keep_from: date | None) -> list[str]:

@@ -5,7 +5,6 @@ For the data engineer in the morning: the dates that are published, stale or fai
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
@@ -48,13 +47,13 @@ def show_status(
 
     Raises UsageError for an empty range.
     """
-    store = Store(config.store)
+    store, options = Store(config.store), config.options(config_file)
     span = known_span(spark, store)
     today, problems = current(config, config_file)
     if span is None and (first is None or last is None):
         console.print(f"No date was ever published or tried in {store.root}", highlight=False, markup=False)
         yesterday = datetime.now(ZoneInfo(config.timezone)).date() - timedelta(days=1)
-        _print_next(console, next_commands([DateState(yesterday, "missing")], config_file, has_models=not problems))
+        _print_next(console, next_commands([DateState(yesterday, "missing")], options, has_models=not problems))
         return []
     end = last or span[1]  # type: ignore[index]
     start = first or max(span[0], end - timedelta(days=_SHOWN))  # type: ignore[index]
@@ -67,21 +66,23 @@ def show_status(
     console.print(_list(listed))
     for problem in problems:
         console.print(f"[yellow]Not compared:[/yellow] {escape(problem)}", highlight=False)
-    _print_next(console, next_commands(found, config_file, has_models=not problems))
+    _print_next(console, next_commands(found, options, has_models=not problems))
     return found
 
 
-def next_commands(found: Sequence[DateState], config_file: str, *, has_models: bool) -> list[str]:
-    """Return the commands that publish the failed and the missing dates; a training comes first without its model."""
+def next_commands(found: Sequence[DateState], config_options: str, *, has_models: bool) -> list[str]:
+    """Return the commands that publish the failed and the missing dates; a training comes first without its model.
+
+    `config_options` are those of Config.options.
+    """
     by_state = {state: [one.run_date for one in found if one.state == state] for state in ("failed", "missing")}
     due = sorted(day for days in by_state.values() for day in days)
-    config = f"--config {shlex.quote(config_file)}"
-    commands = [f"regulars train {config} --as-of {due[0]}"] if due and not has_models else []
+    commands = [f"regulars train {config_options} --as-of {due[0]}"] if due and not has_models else []
     for state, days in by_state.items():
         if len(days) == 1:
-            commands.append(f"regulars nightly {config} --run-date {days[0]}")
+            commands.append(f"regulars nightly {config_options} --run-date {days[0]}")
         elif days:
-            commands.append(f"regulars backfill {config} --from {days[0]} --to {days[-1]} --reprocess {state}")
+            commands.append(f"regulars backfill {config_options} --from {days[0]} --to {days[-1]} --reprocess {state}")
     return commands
 
 

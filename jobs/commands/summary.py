@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.table import Table
 from jobs.commands.night_samples import samples
 from jobs.spark import files
 from jobs.spark.log_console import LogConsole
+from jobs.spark.progress import warn
 from jobs.tables.runs import Night, figures
 
 _PROGRAM = "regulars"
@@ -26,6 +28,9 @@ _MADE = {
     "answers": "answers and refusals",
     "loyalty": "buyers with loyalty figures",
 }
+
+#: Warnings about the inputs that the last lines repeat.
+_WARNINGS = 5
 
 
 def show_summary(spark: SparkSession, night: Night, console: Console, config_file: str) -> None:
@@ -51,10 +56,19 @@ def show_summary(spark: SparkSession, night: Night, console: Console, config_fil
     )
     for table in samples(spark, night):
         console.print(table)
+    repeat_warnings(night.notes, console)
     minutes = (datetime.now(UTC) - night.started_at).total_seconds() / 60
     made = ", ".join(f"{night.rows[name]:,} {words}" for name, words in _MADE.items() if night.rows.get(name))
     console.print(f"Done in {minutes:.1f} minutes: {made or 'no rows'}.", highlight=False)
     _print_ways_on(spark, night, console, config_file)
+
+
+def repeat_warnings(notes: Sequence[str], console: Console) -> None:
+    """Print the first warnings about the inputs again, and how many more there are."""
+    for note in notes[:_WARNINGS]:
+        warn(console, note)
+    if len(notes) > _WARNINGS:
+        console.print(f"{len(notes) - _WARNINGS} further warnings about the inputs are above.", highlight=False)
 
 
 def _print_ways_on(spark: SparkSession, night: Night, console: Console, config_file: str) -> None:

@@ -126,7 +126,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             f"{path} is not a valid configuration:\n{problems}\n"
             "Correct the file (or --set), then run the command again."
         ) from None
-    return _with_absolute_paths(config, path.absolute().parent)
+    found = _with_absolute_paths(config, path.absolute().parent)
+    found._overrides = tuple(overrides)
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 import zoneinfo
 from collections.abc import Iterable
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from jobs.config.input_settings import TITLE, InputSettings, SourceSettings
 from jobs.config.rule_settings import RuleSettings, contradiction
@@ -381,6 +382,12 @@ class Config(Section):
         description="rules about the lists, in order; [the section on rules](../tables/README.md#rules) has examples",
     )
     spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
+    #: The values of `--set`, which are applied already; commands to go on with repeat them.
+    _overrides: tuple[str, ...] = PrivateAttr(())
+
+    def options(self, config_file: str) -> str:
+        """Return the options of a command that reads this configuration again: `--config` and each `--set`."""
+        return shlex.join(["--config", config_file, *(part for one in self._overrides for part in ("--set", one))])
 
     @field_validator("store")
     @classmethod

@@ -87,9 +87,9 @@ def evaluate_answers_holdout(
         )
     _print_figures(console, figures, as_of)
     if json_file is not None:
-        json_file.write_text(
-            json.dumps({"task": "answers", "as_of": str(as_of)} | figures, indent=2) + "\n", encoding="utf-8"
-        )
+        known = {name: None if math.isnan(value) else value for name, value in figures.items()}
+        noted = {"task": "answers", "as_of": as_of.isoformat()} | known
+        json_file.write_text(json.dumps(noted, indent=2) + "\n", encoding="utf-8")
         console.print(f"Wrote {json_file}", highlight=False, markup=False)
     return figures
 

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.config.input_settings import InputSettings
 from jobs.inputs import schema_drift
+from jobs.inputs.file_source import refuse_broken_off_files
 from jobs.inputs.source_errors import translating_errors
 from jobs.inputs.sources import SOURCE_FILE, input_columns, map_columns, open_source
 from jobs.inputs.validation import ROW_MALFORMED, RULES, emptied_rules, list_broken_rules, rule_details
@@ -72,11 +73,15 @@ def sample_input(
 ) -> SampledInput:
     """Map the first `limit` rows of the source and find every rule that each of them breaks.
 
-    Raises InputError if the source is missing or unreadable, or if Spark does not understand the mapping.
+    Raises InputError if the source is missing or unreadable, or if Spark does not understand the mapping, and BadFile
+    for a CSV file that ends inside quotes: all lines are read for that.
     """
     columns = input_columns(table, with_title)
     names = [column.name for column in columns]
     opened = open_source(spark, table, source)
+    if not source.max_bad_files:  # else a night leaves such a file out
+        with translating_errors(table, source, f"inputs.{table}", scan=True):
+            refuse_broken_off_files(spark, source, f"inputs.{table}")
     mapped = map_columns(opened.rows, table, source, with_title)
     sources = _source_columns(opened.rows, table, source, names)
     texts = F.struct(*(F.col(name).cast("string").alias(name) for name in names)).alias(_MAPPED)

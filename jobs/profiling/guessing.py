@@ -41,6 +41,8 @@ _ENOUGH = 100
 #: A file without one needed column is still taken for a table with so many columns of strong names; with so many
 #: where its own name says the table too.
 _STRONG, _STRONG_WITH_NAME = 3, 2
+_ADDRESS = r"[^@\s]+@[^@\s]+\.[^@\s]+"
+_MAIL_NAME = r"(^|_)(e_?mail|mail)(_?(address|adresse))?$"
 #: Columns without which a file is no such table.
 _NEEDED = {
     "purchases": ("purchased_at", "item_id"),
@@ -275,9 +277,21 @@ def _guess(table: str, file: SourceFile, with_title: bool) -> TableGuess:
 
 
 def _further(name: str, source: SourceColumn) -> ColumnGuess:
-    """Keep a column of customers under its normalised name."""
+    """Keep a column of customers under its normalised name; one of e-mail addresses only if the shop says so."""
     plain = source.name if source.sql == quoted_name(source.name) else source.sql
+    if _holds_addresses(source):
+        reason = f"{source.name} holds e-mail addresses, which no rule and no report needs"
+        question = "Is it needed, for example by privacy.name_columns?"
+        return ColumnGuess(name, plain, reason, _samples(source), question, source.name, proposed=True)
     return ColumnGuess(name, plain, f"{source.name}, kept for rules and reports", _samples(source), "", source.name)
+
+
+def _holds_addresses(source: SourceColumn) -> bool:
+    """Whether the name says e-mail, or more values than not are addresses. A yes or no is consent to mail."""
+    values = source.values[:_LOOK_AT]
+    addresses = sum(re.fullmatch(_ADDRESS, value.strip()) is not None for value in values)
+    is_named = re.search(_MAIL_NAME, normalise(source.name)) is not None and boolean_form(values) is None
+    return addresses > len(values) / 2 or (is_named and source.kind != "boolean")
 
 
 def _choose(table: str, column: str, readings: Sequence[_Reading]) -> ColumnGuess:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import PurePosixPath
@@ -167,7 +166,7 @@ class Collector:
         return [one for one in found if one is not None]
 
     def _command(self, command: str, options: str = "") -> str:
-        return f"regulars {command} --config {shlex.quote(self.config_file)} {options}".rstrip()
+        return f"regulars {command} {self.config.options(self.config_file)} {options}".rstrip()
 
 
 def _why_carried(rows: Mapping[str, int]) -> str:

@@ -60,6 +60,8 @@ class Night:
     seconds: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=packages)
     rows: dict[str, int] = field(default_factory=dict)
+    #: Warnings about the inputs. They come early in a long log, so the summary repeats them.
+    notes: list[str] = field(default_factory=list)
 
     def work(self, name: str) -> str:
         """A work folder of this run."""

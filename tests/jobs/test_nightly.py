@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from jobs.report.write import rewrite
 from jobs.sample import write_sample
 from jobs.sample.personal import draw_personal_data
 from jobs.sample.random import Dice
-from jobs.spark.errors import ConfigurationError, UsageError
+from jobs.spark.errors import ConfigurationError, GateRefused, UsageError
 from lm.checkpoint.manifest import read_manifest, write_manifest
 from tests.models import save_causal, save_classifier
 
@@ -314,6 +315,24 @@ def test_again_scores_nothing_and_writes_the_same_bytes(first, shop, spark):
     assert night.scored == night.tokens == {"recommend": 0, "sentiment": 0}
     assert digests() == before
     assert len(before) >= 5
+
+
+def test_a_night_of_stale_inputs_is_refused_whole(first, shop, spark, tmp_path):
+    """Ten days after the last export the night ends before any request, and the earlier date stays as it is."""
+    day = shop.run_date + timedelta(days=10)
+    store = Path(shop.out, "store")
+    tables, ledger = (sorted(path for path in Path(store, room).rglob("*.parquet")) for room in ("tables", "ledger"))
+    with pytest.raises(GateRefused, match="newest used row of purchases") as refused:
+        night_of(spark, shop, day, *experiment(shop), "report.write=true")
+    assert refused.value.exit_code == 4
+    assert f"bring it up to {day}" in str(refused.value).lower()
+    assert tables == sorted(Path(store, "tables").rglob("*.parquet"))
+    assert ledger == sorted(Path(store, "ledger").rglob("*.parquet"))
+    facts = json.loads(Path(store, f"reports/run_date={day}/run.json").read_text(encoding="utf-8"))
+    assert (facts["outcome"], facts["exit_code"]) == ("kept", 4)
+    repeated = f"--set loyalty.starts_on={shop.run_date}"
+    assert facts["command"].startswith("regulars nightly --config ")
+    assert repeated in facts["command"]  # without its settings the same command would be another one
 
 
 def test_the_control_group_is_computed_but_not_published(first, shop, spark):

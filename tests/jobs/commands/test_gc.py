@@ -148,12 +148,19 @@ def test_retention_takes_old_dates_and_their_earlier_versions(
     for name in ("recommend", "sentiment"):
         shutil.rmtree(Path(store.root, "ledger", name))
     config = Config.model_validate(raw | {"retention": {"prompts_days": 2, "tables_days": 3}, "publish": publish_to})
+    unpublished = DAY - timedelta(days=9)
+    for day in (DAY, DAY + timedelta(days=1), unpublished):
+        Path(store.report(day)).mkdir(parents=True, exist_ok=True)
+    assert collect(NO_SPARK, config, dry_run=True)[0]["reports of removed dates"].count == "2 reports"
     assert collect(NO_SPARK, config, dry_run=True)[0]["dates older than retention"].count == "11 files"
     assert collect(NO_SPARK, config, dry_run=False)[0]["dates older than retention"].count == "11 files"
 
     def dates(root: str, table: str) -> list[str]:
         return sorted(path.name[-2:] for path in Path(root).glob(f"**/{table}/run_date=*"))
 
+    assert Path(store.report(DAY + timedelta(days=1))).exists()
+    assert not Path(store.report(DAY)).exists()  # older than the lists that it shows
+    assert not Path(store.report(unpublished)).exists()
     assert dates(store.tables, "prompts") == ["03"]
     assert dates(store.tables, "recommendations") == dates(store.tables, "answers") == ["02", "03"]
     assert dates(store.tables, "quarantine") == dates(store.tables, "runs") == ["01", "02", "03"]

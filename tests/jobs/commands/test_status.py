@@ -37,4 +37,6 @@ def states(text: str) -> list[DateState]:
     ],
 )
 def test_failed_and_missing_dates_have_their_command_and_a_missing_model_its_training(found, has_models, commands):
-    assert next_commands(states(found), "a b.yaml", has_models=has_models) == [f"regulars {one}" for one in commands]
+    assert next_commands(states(found), "--config 'a b.yaml'", has_models=has_models) == [
+        f"regulars {one}" for one in commands
+    ]

@@ -13,6 +13,7 @@ from jobs.config.input_settings import InputSettings
 from jobs.inputs.row_checks import SampledInput, sample_input, unknown_ids
 from jobs.profiling.time_forms import read_times, time_form
 from jobs.profiling.value_forms import boolean_form, entity_form, id_form, number_form, rating_form
+from jobs.spark.errors import BadFile
 from tests.jobs.profiling.test_time_forms import FORMATS
 
 if TYPE_CHECKING:
@@ -149,3 +150,10 @@ def test_ids_that_miss_the_catalogue_only_by_their_spelling(spark, tmp_path) -> 
     assert "4 of 4 products are not in items; 3 are there in another spelling" in unknown.what
     assert "capital letters" in unknown.remedy
     assert "leading zeros" in unknown.remedy
+
+
+def test_a_file_that_ends_inside_quotes_is_found_beyond_the_sampled_rows(spark: SparkSession, tmp_path: Path) -> None:
+    path = tmp_path / "optouts.csv"
+    path.write_text("user_id\n" + "".join(f"C{n}\n" for n in range(300)) + '"C300\nC301\n', encoding="utf-8")
+    with pytest.raises(BadFile, match="ends inside quotes: the row of line 302"):
+        sample(spark, "optouts", path, limit=10)
