@@ -1,4 +1,4 @@
-"""Reads a folder of an Apache Iceberg table at one snapshot.
+"""Reads an Apache Iceberg table, in a folder or of a catalog, at one snapshot.
 
 `pyiceberg` lists the files of a snapshot, and Spark's Parquet reader reads those. Columns are found by their field ids,
 so that renamed columns keep their values. Source: the Iceberg table specification, https://iceberg.apache.org/spec.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyiceberg.exceptions import ValidationError
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.manifest import FileFormat
-from pyiceberg.table import StaticTable
+from pyiceberg.table import StaticTable, Table
 from pyiceberg.transforms import IdentityTransform
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
@@ -41,29 +41,37 @@ def holds_iceberg(names: list[str]) -> bool:
     return any(_METADATA.fullmatch(name) for name in names)
 
 
-def pinned_snapshot(spark: SparkSession, source: SourceSettings, root: str, key: str) -> int | None:
+class OpenedTable(NamedTuple):
+    """An Iceberg table, what messages call it, and the key of the configuration that names it."""
+
+    table: Table
+    place: str
+    key: str
+
+
+def pinned_snapshot(opened: OpenedTable, source: SourceSettings) -> int | None:
     """Return the id of the source's snapshot: its `version`, or the newest; None for a table without any.
 
-    Raises InputError for a table that cannot be opened, that was moved, or that lacks the snapshot.
+    Raises InputError for a table that lacks the snapshot.
     """
-    table = _open(spark, source, root, key)
+    table, root, key = opened
     newest = table.current_snapshot()
     if source.version is None:
         return newest.snapshot_id if newest else None
     if table.snapshot_by_id(source.version) is None:
         raise InputError(
-            f"{key}.version: the Iceberg table {root} has no snapshot {source.version}: it expired, or it never "
-            "existed. Choose another snapshot, or run the date with --versions current."
+            f"{key.rpartition('.')[0]}.version: the Iceberg table {root} has no snapshot {source.version}: it expired, "
+            "or it never existed. Choose another snapshot, or run the date with --versions current."
         )
     return source.version
 
 
-def read_iceberg(spark: SparkSession, source: SourceSettings, root: str, key: str) -> DataFrame:
-    """Open a pinned Iceberg table at its snapshot. Raises InputError for features that Spark's reader ignores."""
-    table = _open(spark, source, root, key)
+def read_iceberg(spark: SparkSession, opened: OpenedTable, version: int | None) -> DataFrame:
+    """Read an Iceberg table at its snapshot. Raises InputError for features that Spark's reader ignores."""
+    table, root, key = opened
     newest = table.current_snapshot()
-    is_newest = newest is None or source.version in (None, newest.snapshot_id)
-    scan = table.scan(snapshot_id=source.version)
+    is_newest = newest is None or version in (None, newest.snapshot_id)
+    scan = table.scan(snapshot_id=version)
     columns = table.schema() if is_newest else scan.projection()
     if any(getattr(field, "initial_default", None) is not None for field in columns.fields):
         raise _refused(key, root, "columns with an initial default", "rewrite its files with rewrite_data_files")
@@ -77,7 +85,9 @@ def read_iceberg(spark: SparkSession, source: SourceSettings, root: str, key: st
     return rows.select(*(F.col(_quoted(name)).alias(name, metadata={}) for name in schema.names))
 
 
-def _open(spark: SparkSession, source: SourceSettings, root: str, key: str) -> StaticTable:
+def open_folder(spark: SparkSession, source: SourceSettings, root: str, source_key: str) -> OpenedTable:
+    """Open the Iceberg table in a folder. Raises InputError for one that cannot be opened or that was moved."""
+    key = f"{source_key}.path"
     newest = _newest_metadata(spark, root, key)
     here = files.local(root)
     options = {name: str(value) for name, value in source.options.items()}
@@ -89,10 +99,10 @@ def _open(spark: SparkSession, source: SourceSettings, root: str, key: str) -> S
     moved = Path(location).resolve() != here.resolve() if here else location != urlsplit(root).path.rstrip("/")
     if moved:
         raise InputError(
-            f"{key}.path: {root} is a copy of the Iceberg table {table.location()}, and its metadata names the files "
+            f"{key}: {root} is a copy of the Iceberg table {table.location()}, and its metadata names the files "
             f"there. Write path: {table.location()}, or export the table as Parquet."
         )
-    return table
+    return OpenedTable(table, root, key)
 
 
 def _newest_metadata(spark: SparkSession, root: str, key: str) -> str:
@@ -107,14 +117,13 @@ def _newest_metadata(spark: SparkSession, root: str, key: str) -> str:
     candidates = sorted(name for name, number in numbers.items() if number == newest)
     if len(candidates) != 1:
         raise InputError(
-            f"{key}.path: the Iceberg table {root} has {len(candidates)} metadata files of version {newest}, so its "
-            f"folder does not say which is valid. Name the table of its catalog with {key}.table, with Iceberg's jar "
-            "in spark.jars, or export it as Parquet."
+            f"{key}: the Iceberg table {root} has {len(candidates)} metadata files of version {newest}, so its "
+            f"folder does not say which is valid. Name the table of its catalog with table, or export it as Parquet."
         )
     return candidates[0]
 
 
-def _live_files(table: StaticTable, scan: Any, root: str, key: str) -> list[str]:
+def _live_files(table: Table, scan: Any, root: str, key: str) -> list[str]:
     """Return the files of the snapshot, sorted; refuse what Spark's Parquet reader would read wrongly."""
     try:
         tasks = list(scan.plan_files())
@@ -172,7 +181,7 @@ def _quoted(name: str) -> str:
 
 def _unreadable(key: str, root: str, error: Exception) -> InputError:
     said = (str(error).splitlines() or [type(error).__name__])[0][:300]
-    return InputError(f"{key}.path: the Iceberg table {root} cannot be opened ({said}). Correct it.")
+    return InputError(f"{key}: the Iceberg table {root} cannot be opened ({said}). Correct it.")
 
 
 def _deletes(key: str, root: str) -> InputError:
@@ -181,6 +190,6 @@ def _deletes(key: str, root: str) -> InputError:
 
 def _refused(key: str, root: str, what: str, mend: str) -> InputError:
     return InputError(
-        f"{key}.path: the Iceberg table {root} has {what}, which Regulars does not read: {mend}, or read it from a "
-        f"catalog with {key}.table and Iceberg's jar in spark.jars. Then run the command again."
+        f"{key}: the Iceberg table {root} has {what}, which Regulars does not read: {mend}, or read it from a "
+        f"catalog with table and Iceberg's jar in spark.jars. Then run the command again."
     )

@@ -20,7 +20,7 @@ from jobs.inputs.file_source import OpenedSource, open_files, reader_options, re
 from jobs.inputs.jdbc import open_jdbc
 from jobs.inputs.malformed_rows import MALFORMED, is_malformed
 from jobs.inputs.source_errors import describe_columns, translating_errors
-from jobs.inputs.table_formats import pin_version
+from jobs.inputs.table_formats import pin_version, read_catalog_table
 from jobs.spark.errors import InputError
 
 
@@ -123,6 +123,6 @@ def open_table(
     if source.jdbc is not None:
         return OpenedSource(open_jdbc(spark, source, key), {})
     if source.table is not None:
-        return OpenedSource(spark.table(source.table), {})
+        return OpenedSource(read_catalog_table(spark, source.table, source.version, key), {})
     source = pin_version(spark, source, key)
     return open_files(spark, source, key, skip_bad_files=skip_bad_files, excluded=excluded)

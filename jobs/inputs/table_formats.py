@@ -20,7 +20,8 @@ from pyspark.sql.types import StructType
 
 from jobs.config.input_settings import SourceSettings, unescaped
 from jobs.config.strict_model import scalar_text
-from jobs.inputs.iceberg_tables import holds_iceberg, pinned_snapshot, read_iceberg
+from jobs.inputs.iceberg_catalogs import find_table
+from jobs.inputs.iceberg_tables import OpenedTable, holds_iceberg, open_folder, pinned_snapshot, read_iceberg
 from jobs.inputs.paths import is_glob, literal_first
 from jobs.spark import files
 from jobs.spark.errors import InputError
@@ -36,9 +37,17 @@ _Source = TypeVar("_Source", bound=SourceSettings)
 def pin_version(spark: SparkSession, source: _Source, key: str) -> _Source:
     """Return the source with its table's format and version, if its path is one of TABLE_FORMATS; else the source.
 
+    A table of an Iceberg catalog that Spark lacks gets its version too.
+
     `key` names the source in messages. Raises InputError for a folder of Hudi, for a part of a table, for a table
     beside other paths, and for one that cannot be opened.
     """
+    if source.table is not None:
+        found_table = find_table(spark, source.table, key)
+        if found_table is None:
+            return source
+        opened = OpenedTable(found_table, source.table, f"{key}.table")
+        return source.model_copy(update={"version": pinned_snapshot(opened, source)})
     if source.kind != "path" or source.format.lower() not in _FILE_FORMATS:
         return source
     found = {path: _table_format(spark, path) for path in source.paths}
@@ -74,14 +83,24 @@ def pin_version(spark: SparkSession, source: _Source, key: str) -> _Source:
     if kind == "Delta":
         version: int | None = _open(source, root, key).version()
     else:
-        version = pinned_snapshot(spark, source, root, key)
+        version = pinned_snapshot(open_folder(spark, source, root, key), source)
     return source.model_copy(update={"format": TABLE_FORMATS[kind], "version": version})
 
 
 def read_table_format(spark: SparkSession, source: SourceSettings, key: str) -> DataFrame:
     """Open a pinned table at its version. Raises InputError for features that Spark's Parquet reader ignores."""
-    read = _read_delta if source.format == TABLE_FORMATS["Delta"] else read_iceberg
-    return read(spark, source, _root(spark, source), key)
+    root = _root(spark, source)
+    if source.format == TABLE_FORMATS["Delta"]:
+        return _read_delta(spark, source, root, key)
+    return read_iceberg(spark, open_folder(spark, source, root, key), source.version)
+
+
+def read_catalog_table(spark: SparkSession, name: str, version: int | None, key: str) -> DataFrame:
+    """Open a table of Spark's catalogs, or of an Iceberg catalog at its pinned version. Spark's errors pass through."""
+    table = find_table(spark, name, key)
+    return (
+        spark.table(name) if table is None else read_iceberg(spark, OpenedTable(table, name, f"{key}.table"), version)
+    )
 
 
 def _root(spark: SparkSession, source: SourceSettings) -> str:

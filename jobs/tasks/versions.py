@@ -130,7 +130,7 @@ def _at_own_versions(
     own = dict(sources)
     for name, source in sources.items():
         version = published.get(runs.input_version(section, name))
-        if version is not None and source.kind == "path":
+        if version is not None and source.kind in ("path", "table"):
             own[name] = source.model_copy(update={"version": int(version)})
     return own
 

@@ -165,7 +165,7 @@ def test_row_deletes_are_refused(table: Table) -> None:
     """`pyiceberg` cannot write them, so one is put into the plan of a scan."""
     scan = table.scan()
     [task] = scan.plan_files()
-    assert _live_files(table, scan, "/lake/p", "k") == [task.file.file_path]
+    assert _live_files(table, scan, "/lake/p", "k.path") == [task.file.file_path]
     removed = DataFile.from_args(content=DataFileContent.POSITION_DELETES, file_path="d.parquet")
 
     class Planned:
@@ -173,4 +173,32 @@ def test_row_deletes_are_refused(table: Table) -> None:
             return [FileScanTask(task.file, {removed})]
 
     with pytest.raises(InputError, match=r"k\.path: the Iceberg table /lake/p has row deletes, .*\.rewrite_data_files"):
-        _live_files(table, Planned(), "/lake/p", "k")
+        _live_files(table, Planned(), "/lake/p", "k.path")
+
+
+def test_a_table_of_a_catalog_that_spark_lacks(spark: SparkSession, tmp_path: Path, store: Store, table: Table) -> None:
+    """The section `spark` names the catalog; it is read at its newest snapshot, by a source and in a query."""
+    properties = {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"file://{tmp_path}/lake"}
+    first, newest = (str(snapshot.snapshot_id) for snapshot in table.snapshots())
+    names = {f"spark.sql.catalog.shop.{name}": value for name, value in properties.items()}
+    with pytest.raises(InputError, match=r"inputs\.purchases\.table"):
+        read(spark, tmp_path, {"table": "shop.shop.purchases"})  # nothing says where the catalog is
+    try:
+        for name, value in names.items():
+            spark.conf.set(name, value)
+        found = read(spark, tmp_path, {"table": "shop.shop.purchases"})
+        assert users(found) == ["u2", "u3"]
+        assert found.versions == {"inputs.purchases.version": newest}
+        config = config_of({"table": "shop.shop.purchases"})
+        save_settings(spark, store, config)
+        published = {"settings": settings_version(config), "inputs.purchases.version": first}
+        own = own_config(spark, store, config, published)
+        assert users(read_inputs(spark, own, date(2026, 3, 31), str(tmp_path / "again"))) == ["u1", "u2", "u3"]
+        with pytest.raises(InputError, match=r"table: the Iceberg catalog shop has no table shop\.orders\. Correct"):
+            read(spark, tmp_path, {"table": "shop.shop.orders"})
+        spark.conf.set("spark.sql.catalog.shop.uri", f"sqlite:///{tmp_path}/none/catalog.db")
+        with pytest.raises(InputError, match=r"table: the Iceberg catalog shop cannot be asked for shop\.purchases"):
+            read(spark, tmp_path, {"table": "shop.shop.purchases"})
+    finally:
+        for name in names:
+            spark.conf.unset(name)
