@@ -267,9 +267,9 @@ def _with_absolute_paths(config: Config, folder: Path) -> Config:
             update={"to": config.publish.to and _absolute_path(config.publish.to, folder)}
         ),
     }
-    if config.report.prometheus is not None:
-        path = str(folder / config.report.prometheus)
-        changed |= {"report": config.report.model_copy(update={"prometheus": path})}
+    local = {name: getattr(config.report, name) for name in ("prometheus", "openlineage")}
+    files = {name: str(folder / path) for name, path in local.items() if path is not None}
+    changed |= {"report": config.report.model_copy(update=files)}
     if config.privacy.key_file is not None:
         key_file = _absolute_path(config.privacy.key_file, folder)
         changed = {**changed, "privacy": config.privacy.model_copy(update={"key_file": key_file})}

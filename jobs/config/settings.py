@@ -257,6 +257,11 @@ class ReportSettings(Section):
         description="text file with the figures of the last night for Prometheus' node exporter, such as "
         "/var/lib/node_exporter/regulars.prom",
     )
+    openlineage: str | None = Field(
+        default=None,
+        description="configuration file of the OpenLineage client, to which each night sends its events; needs "
+        "`pip install 'regulars[openlineage]'`",
+    )
     examples: int = Field(default=10, ge=0, le=10, description="lists shown before and after, and complaints")
     replay_days: PositiveInt = Field(
         default=7, description="days of purchases after which the report judges the lists of a date"

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.evaluation import loyalty_uplift
-from jobs.report import looks
+from jobs.report import lineage, looks
 from jobs.report.collect import ONLY_THE_NIGHT_KNOWS, Collector
 from jobs.report.facts import Experiment, NightFacts, Outcomes
 from jobs.report.page import HEADLINES, duration, render, summary
@@ -62,12 +62,22 @@ class NightReport:
         with _never_failing(self.console, "the experiment"):
             self.seen["experiment"] = _experiment(self.spark, self.config, used, self.night.run_date)
 
+    def begin(self) -> None:
+        """Send the event of the night's begin, if a client is configured."""
+        if self.config.report.openlineage:
+            with _never_failing(self.console, "the night's begin"):
+                lineage.send_start(self.config, self.config.report.openlineage, self.night)
+
     def write(self, error: BaseException | None) -> None:
         """Write the report of the night, which ended with `error` or was published.
 
         A night that lost the store's lock writes none: the report is now that of the run that took it.
         """
         settings = self.config.report
+        if settings.openlineage:
+            with _never_failing(self.console, "the night's end"):
+                reason = None if error is None or isinstance(error, DeltaTablesBehind) else describe(error)[0]
+                lineage.send_end(self.config, settings.openlineage, self.night, reason)
         if isinstance(error, StoreBusy) or not (settings.write or settings.prometheus):
             return
         with _never_failing(self.console, "the report"):
@@ -111,6 +121,7 @@ def reported(
 ) -> Iterator[NightReport]:
     """Write the report of the block, a night, whether it publishes or raises."""
     report = NightReport(spark, config, config_file, night, console)
+    report.begin()
     try:
         yield report
     except BaseException as error:
