@@ -7,9 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,23 +17,24 @@ from typing import Any
 import pytest
 
 from jobs.spark import errors
+from jobs.spark.fault_points import VARIABLE
 from tests import ROOT
+from tests.nights import SPARK, Shop, scored, tables
 
 DAG_FILE = ROOT / "jobs/deploy/airflow_dag.py"
 #: Python of an environment with apache-airflow 3, which needs other packages than Regulars does.
 AIRFLOW_PYTHON = os.environ.get("AIRFLOW_PYTHON", "")
-#: Runs both dates in Airflow and prints their states.
+#: Runs dates in Airflow, named by the ends of their data intervals, and prints the states.
 IN_AIRFLOW = """
 import sys
-from datetime import datetime, timedelta, UTC
+from datetime import datetime, timedelta
 from pathlib import Path
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(sys.argv[1])
 assert not bag.import_errors, bag.import_errors
 dag = bag.dags["regulars"]
 dag.task_dict["nightly"].retry_delay = timedelta(seconds=1)
-dates = [datetime(2026, 3, day, 17, 30, tzinfo=UTC) for day in (1, 2)]  # the ends of the intervals
-runs = [dag.test(logical_date=date) for date in dates]
+runs = [dag.test(logical_date=datetime.fromisoformat(end)) for end in sys.argv[2:]]
 print([str(run.state) for run in runs])
 """
 
@@ -137,12 +138,31 @@ def test_a_task_that_is_stopped_interrupts_the_night_and_is_tried_again(
         night.execute({"data_interval_start": datetime(2026, 3, 1, tzinfo=UTC)})
 
 
+def in_airflow(folder: Path, ends: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run the nights of the intervals with these ends by `folder / "regulars"`; returns what was printed."""
+    variables = os.environ | {
+        "AIRFLOW_HOME": str(folder / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder / "dags"),
+        "REGULARS_PROGRAM": str(folder / "regulars"),
+    }
+    variables |= env
+    variables.pop("PYTHONPATH", None)
+    (folder / "dags").mkdir()
+    copied = shutil.copy(DAG_FILE, folder / "dags")
+    migrate = [AIRFLOW_PYTHON, "-m", "airflow", "db", "migrate"]
+    subprocess.run(migrate, cwd=folder, env=variables, check=True, capture_output=True)
+    run = [AIRFLOW_PYTHON, "-c", IN_AIRFLOW, copied, *ends]
+    done = subprocess.run(run, cwd=folder, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.mark.faults
 @pytest.mark.skipif(not AIRFLOW_PYTHON, reason="AIRFLOW_PYTHON names no Python with apache-airflow 3")
 def test_airflow_runs_two_dates_one_killed_and_one_refused(tmp_path: Path) -> None:
     """The first date's worker is killed once and goes on; the second date is refused and not tried again."""
     calls = tmp_path / "calls"
-    (tmp_path / "dags").mkdir()
     program(
         tmp_path,
         f"""
@@ -157,20 +177,44 @@ if sys.argv[-1] not in earlier:
     os.kill(os.getpid(), signal.SIGKILL)
 """,
     )
-    env = os.environ | {
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path / "dags"),
-        "REGULARS_PROGRAM": str(tmp_path / "regulars"),
-        "REGULARS_TIMEZONE": "Asia/Tokyo",
-    }
-    env.pop("PYTHONPATH", None)
-    copied = shutil.copy(DAG_FILE, tmp_path / "dags")
-    migrate = [AIRFLOW_PYTHON, "-m", "airflow", "db", "migrate"]
-    subprocess.run(migrate, cwd=tmp_path, env=env, check=True, capture_output=True)
-    done = subprocess.run(
-        [AIRFLOW_PYTHON, "-c", IN_AIRFLOW, copied], cwd=tmp_path, env=env, capture_output=True, text=True
+    said = in_airflow(
+        tmp_path, ["2026-03-01T17:30:00+00:00", "2026-03-02T17:30:00+00:00"], {"REGULARS_TIMEZONE": "Asia/Tokyo"}
     )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.splitlines()[-1] == "['success', 'failed']"
+    assert said.splitlines()[-1] == "['success', 'failed']"
     assert calls.read_text(encoding="utf-8").split() == ["2026-03-01", "2026-03-01", "2026-03-02"]
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not AIRFLOW_PYTHON, reason="AIRFLOW_PYTHON names no Python with apache-airflow 3")
+def test_two_real_nights_in_airflow_equal_those_of_the_command_line(tmp_path: Path) -> None:
+    """The driver of the first night is killed after a wave is kept; Airflow tries again, and that night goes on."""
+    shop = Shop(tmp_path / "shop")
+    days = [shop.day - timedelta(days=1), shop.day]
+    by_hand, by_airflow = tmp_path / "by-hand", tmp_path / "by-airflow"
+    for day in days:
+        code, said = shop.night(by_hand, day=day)
+        assert code == 0, said
+    overrides = shop.arguments(by_airflow, "nightly", overrides=SPARK)[3:]
+    program(
+        tmp_path,
+        f"""
+from pathlib import Path
+calls = Path({str(tmp_path / "calls")!r})
+os.environ["PYTHONPATH"] = {str(ROOT)!r}
+if not calls.exists():
+    os.environ[{VARIABLE!r}] = "wave-committed"
+calls.open("a").write(sys.argv[-1] + "\\n")
+code = "from jobs.cli import main; main()"
+os.execv(sys.executable, [sys.executable, "-c", code, *sys.argv[1:], *{overrides!r}])
+""",
+    )
+    ends = [f"{day + timedelta(days=1)}T02:30:00+00:00" for day in days]
+    said = in_airflow(
+        tmp_path,
+        ends,
+        {"REGULARS_TIMEZONE": "Europe/London", "REGULARS_CONFIG": str(shop.config), "OMP_NUM_THREADS": "1"},
+    )
+    assert said.splitlines()[-1] == "['success', 'success']"
+    assert (tmp_path / "calls").read_text(encoding="utf-8").split() == [str(days[0]), *map(str, days)]
+    assert tables(by_airflow) == tables(by_hand)
+    assert scored(by_airflow) == scored(by_hand)
