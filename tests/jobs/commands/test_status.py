@@ -1,13 +1,26 @@
-"""The command that goes on from the state of the dates."""
+"""The command that goes on from the state of the dates, and what is seen of a running night."""
 
 from __future__ import annotations
 
+import io
+import re
 from datetime import date, timedelta
+from functools import partial
 
 import pytest
+from rich.console import Console
 
+from jobs.commands import status
 from jobs.commands.status import next_commands
+from jobs.config.settings import Config
+from jobs.nightly import _keep_progress
+from jobs.spark.progress import Stages
+from jobs.store.attempts import record_attempt
 from jobs.store.dates import DateState, State
+from jobs.store.lock import lock
+from jobs.store.store import Store
+from jobs.tables.runs import Night
+from tests.jobs.spark.test_files import NO_SPARK
 
 DAY = date(2026, 3, 1)
 
@@ -40,3 +53,30 @@ def test_failed_and_missing_dates_have_their_command_and_a_missing_model_its_tra
     assert next_commands(states(found), "--config 'a b.yaml'", has_models=has_models) == [
         f"regulars {one}" for one in commands
     ]
+
+
+def test_a_running_night_shows_its_stage_customers_rate_and_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line that the night keeps for other shells is what `status` of another shell prints."""
+    day, log = date(2026, 3, 1), io.StringIO()
+    raw = {"store": store.root, "timezone": "UTC", "inputs": {"purchases": {"path": "p"}, "items": {"path": "i"}}}
+    config = Config.model_validate(raw)
+    monkeypatch.setattr(status, "current", lambda config, file: ({}, []))
+    night = Night("the-night", day, store, versions={})
+    stages = Stages(Console(quiet=True), keep=partial(_keep_progress, NO_SPARK, night))
+
+    def shown() -> str:
+        log.truncate(log.seek(0))
+        status.show_status(NO_SPARK, config, Console(file=log, width=200), "shop.yaml")
+        return log.getvalue()
+
+    with lock(NO_SPARK, store, night.run_id), record_attempt(NO_SPARK, store, night.run_id, day):
+        assert "running, since" in shown()  # nothing is kept yet
+        with stages.stage("inputs"):
+            assert "inputs, since" in shown()
+        with stages.stage("recommendations"), stages.counter("customers") as counter:
+            stages._kept_at = float("-inf")  # the last line is five seconds old
+            counter.update(300, 1200)
+            line = shown()
+    assert re.search(
+        r"recommendations: 300 of 1,200 customers, [\d,.]+ a second, ends about \d\d:\d\d:\d\d, since", line
+    )
