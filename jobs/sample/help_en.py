@@ -150,3 +150,9 @@ ENGLISH_HELP = (
           "Nobody answers my messages")),
 )
 # fmt: on
+
+#: Questions that no article answers.
+BEYOND_HELP = (
+    "Are you hiring drivers at the moment?", "Would you sponsor our football club?", "Who designed the {product}?",
+    "Do you buy used bicycles?", "Is the {product} made by hand?",
+)  # fmt: skip

@@ -107,3 +107,6 @@ CHINESE_HELP = (
          ("我要找人工客服", "怎么给你们打电话?", "我要投诉订单{order}", "没有人回复我的消息")),
 )
 # fmt: on
+
+#: Questions that no article answers.
+BEYOND_HELP_ZH = ("你们现在招人吗?", "你们愿意赞助我们的足球队吗?", "{product}是谁设计的?", "你们收二手自行车吗?")

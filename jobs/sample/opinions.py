@@ -13,8 +13,8 @@ from jobs.sample.catalogue import FAMILIES
 from jobs.sample.customers import SimulatedPurchases, in_opening_hours
 from jobs.sample.events import CustomerBlock, finished, item_ids, order_ids, with_control_characters
 from jobs.sample.goods import GROUPS
-from jobs.sample.help_en import ENGLISH_HELP
-from jobs.sample.help_zh import CHINESE_HELP
+from jobs.sample.help_en import BEYOND_HELP, ENGLISH_HELP
+from jobs.sample.help_zh import BEYOND_HELP_ZH, CHINESE_HELP
 from jobs.sample.personal import draw_personal_data
 from jobs.sample.phrases_en import ENGLISH
 from jobs.sample.phrases_zh import CHINESE
@@ -31,6 +31,7 @@ _PERSONAL_IN_QUESTIONS = 0.08
 _ANONYMOUS = 0.15
 _ANSWERED = 0.92  # share that staff answer within some hours
 _LINKED = 0.7  # share of the answers for which staff noted the article
+_NO_ARTICLE = 0.05  # share of the questions that no article answers; staff leave them too
 
 #: Shares of reviews that are dirty, one kind a row.
 REVIEW_DIRT = {
@@ -166,7 +167,9 @@ def questions_table(block: CustomerBlock, bought: SimulatedPurchases) -> Questio
     ids = pa.array([f"Q{c:07d}-{s:03d}" for c, s in zip(people.numbers[customer], step, strict=True)], pa.string())
     asked = list(_asked(block, bought, rows, dirt))
     replied_on = day + 0.05 + uniform(key, "reply lag", step)
+    has_article = np.array([article is not None for _, article, _ in asked], np.bool_)
     answered = (uniform(key, "answered", step) < _ANSWERED) & (replied_on < block.period.days) & ~dirt["future"]
+    answered &= has_article
     linked = answered & (uniform(key, "linked", step) < _LINKED)
     articles = pa.array([article for _, article, _ in asked], pa.string())
     table = pa.table(
@@ -182,26 +185,28 @@ def questions_table(block: CustomerBlock, bought: SimulatedPurchases) -> Questio
             ),
         }
     )
-    answered_by = pa.table({"question_id": ids, "article_id": articles})
+    answered_by = pa.table({"question_id": ids, "article_id": articles}).filter(pa.array(has_article))
     return QuestionsTable(finished(table, "asked_at", dirt["duplicate"]), answered_by)
 
 
 def _asked(
     block: CustomerBlock, bought: SimulatedPurchases, rows: Ints, dirt: dict[str, Bools]
-) -> Iterator[tuple[str, str, str]]:
-    """Yield the text of each question, the id of the article that answers it, and the staff's answer."""
+) -> Iterator[tuple[str, str | None, str]]:
+    """Yield the text of each question, the id of the article that answers it, if any, and the staff's answer."""
     customer, step = bought.customer[rows], bought.step[rows]
     orders = order_ids(block.people.numbers[customer], bought.order[rows]).to_pylist()
     titles = block.catalogue.titles.take(pa.array(bought.item[rows])).to_pylist()
     columns = (
         hashed(block.people.key[customer], "question text", step), block.people.chinese[customer],
+        uniform(block.people.key[customer], "no article", step) < _NO_ARTICLE,
         dirt["blank_text"], dirt["control_characters"],
     )  # fmt: skip
     listed = zip(orders, titles, *(c.tolist() for c in columns), strict=True)
-    for order, title, seed, chinese, blank, control in listed:
+    for order, title, seed, chinese, is_beyond, blank, control in listed:
         dice = Dice(seed)
         intent = dice.pick(CHINESE_HELP if chinese else ENGLISH_HELP)
-        text = dice.pick(intent.questions).format(order=order, product=title, n=2 + dice.below(12))
+        asks = (BEYOND_HELP_ZH if chinese else BEYOND_HELP) if is_beyond else intent.questions
+        text = dice.pick(asks).format(order=order, product=title, n=2 + dice.below(12))
         greeting, thanks = (_GREETINGS_ZH, _THANKS_ZH) if chinese else (_GREETINGS, _THANKS)
         text = dice.pick(greeting) + text + dice.pick(thanks)
         if dice.chance(int(100 * _PERSONAL_IN_QUESTIONS)):
@@ -211,7 +216,7 @@ def _asked(
         if control:
             text = with_control_characters(dice, text)
         said = reply(Dice(seed ^ _REPLY_SEED), intent, text, order, title, chinese)
-        yield "" if blank else text, article_id(intent.intent, chinese), said
+        yield "" if blank else text, None if is_beyond else article_id(intent.intent, chinese), said
 
 
 _REPLY_SEED = 0x5DEECE66D  # gives a reply other draws than its question
