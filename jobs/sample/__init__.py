@@ -73,7 +73,7 @@ spark:
 #: About as many customers ask enough questions for a training in 60 days.
 _ANSWERED_SHOP_CUSTOMERS = 1_000
 _ANSWERS = """
-# A small model of answers, which trains in about a minute. Leave both lines out for a larger shop.
+# A small model of answers, which trains in one to two minutes. Leave both lines out for a larger shop.
 answers: {prompt_tokens: 160, max_answer_tokens: 96}
 train: {answers: {n_embd: 128, n_head: 4, min_steps: 700}}
 """
