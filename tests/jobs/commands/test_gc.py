@@ -152,8 +152,8 @@ def test_retention_takes_old_dates_and_their_earlier_versions(
     for day in (DAY, DAY + timedelta(days=1), unpublished):
         Path(store.report(day)).mkdir(parents=True, exist_ok=True)
     assert collect(NO_SPARK, config, dry_run=True)[0]["reports of removed dates"].count == "2 reports"
-    assert collect(NO_SPARK, config, dry_run=True)[0]["dates older than retention"].count == "11 files"
-    assert collect(NO_SPARK, config, dry_run=False)[0]["dates older than retention"].count == "11 files"
+    assert collect(NO_SPARK, config, dry_run=True)[0]["dates older than retention"].count == "13 files"
+    assert collect(NO_SPARK, config, dry_run=False)[0]["dates older than retention"].count == "13 files"
 
     def dates(root: str, table: str) -> list[str]:
         return sorted(path.name[-2:] for path in Path(root).glob(f"**/{table}/run_date=*"))
