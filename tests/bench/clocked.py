@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from lm.engine.engine import Engine, Prefilled
 from lm.engine.kv_tree import Floats, Ints, TokenRuns
-from tests.bench.measure import gpt2_flops
+from tests.bench.measure import gpt2_flops, now
 
 N_EMBD, N_LAYER = 768, 12
 ANSWER = 8  # tokens of the answer that a token sees, for the count of operations: a small part of it
@@ -28,9 +27,9 @@ class Clocked:
 
     def prefill(self, prompts: Sequence[Sequence[int]], slots: int) -> ClockedPrefilled:
         """As lm.engine.engine.Engine.prefill."""
-        started = time.perf_counter()
+        started = now()
         prefilled = self.engine.prefill(prompts, slots)
-        self.seconds["prefill"] += time.perf_counter() - started
+        self.seconds["prefill"] += now() - started
         self.flops["prefill"] += sum(prefill_flops(len(ids)) for ids in prompts)
         return ClockedPrefilled(self, prefilled, [len(ids) for ids in prompts])
 
@@ -40,18 +39,18 @@ class Clocked:
         self.flops["logits"] += 2 * states.shape[1] * count * len(states)
         parts = self.engine.logits(states, first, count)
         while True:
-            started = time.perf_counter()
+            started = now()
             part = next(parts, None)
-            self.seconds["logits"] += time.perf_counter() - started
+            self.seconds["logits"] += now() - started
             if part is None:
                 return
             yield part
 
     def log_probs(self, states: Tensor, row: Ints, token: Ints) -> Floats:
         """As lm.engine.engine.Engine.log_probs."""
-        started = time.perf_counter()
+        started = now()
         found = self.engine.log_probs(states, row, token)
-        self.seconds["logits"] += time.perf_counter() - started
+        self.seconds["logits"] += now() - started
         self.flops["logits"] += 2 * states.shape[1] * self.vocabulary * len(states)
         return found
 
@@ -74,9 +73,9 @@ class ClockedPrefilled:
 
     def extend(self, chains: TokenRuns) -> tuple[Tensor, Ints]:
         """As lm.engine.engine.Prefilled.extend."""
-        started = time.perf_counter()
+        started = now()
         found = self._prefilled.extend(chains)
-        self._clocked.seconds["decode"] += time.perf_counter() - started
+        self._clocked.seconds["decode"] += now() - started
         for prompt, length in zip(chains.prompt.tolist(), chains.length.tolist(), strict=True):
             self._clocked.flops["decode"] += gpt2_flops(length, self._lengths[prompt] + ANSWER)
         return found

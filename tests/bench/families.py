@@ -10,9 +10,7 @@ customers whose list or texts differ from those of the same customer alone. On a
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,7 +52,7 @@ def main() -> None:
     for family in FAMILIES:
         with tempfile.TemporaryDirectory() as folder:
             path = save(Path(folder) / family, family, options.data)
-            rates, millions = measure(path, names, customers, few, options)
+            rates, millions = measure(path, names, customers, few, options.rounds)
             differ = changed(path, names, few)
         ratios = {work: rates[work] / rates[f"{work}, generate"] for work in ("titles", "texts")}
         figures[family] = {"millions": millions, "customers_per_second": rates, "times_generate": ratios, **differ}
@@ -99,9 +97,7 @@ def works(
     )
 
 
-def measure(
-    path: Path, names: list[str], customers: int, few: int, options: argparse.Namespace
-) -> tuple[dict[str, float], float]:
+def measure(path: Path, names: list[str], customers: int, few: int, rounds: int) -> tuple[dict[str, float], float]:
     """Customers a second of each work, ours and theirs, and the millions of parameters."""
     lists, texts, encoder, catalogue = works(path, names, "bfloat16")
     prompts = [material.prompt(encoder, TOKENS, names, n) for n in range(customers)]
@@ -115,8 +111,7 @@ def measure(
         "texts, generate": (few, lambda: sample(peer, encoded, SAMPLES, NEW, TOP_K)),
     }
     lists(prompts[:2]), texts(prompts[:2])  # the first run pages memory in
-    clock = time.process_time if options.processor_seconds else time.perf_counter
-    seconds = in_turn({name: work for name, (_, work) in contenders.items()}, options.rounds, clock)
+    seconds = in_turn({name: work for name, (_, work) in contenders.items()}, rounds)
     parameters = sum(parameter.numel() for parameter in peer.parameters())
     return {name: count / seconds[name] for name, (count, _) in contenders.items()}, parameters / 1e6
 

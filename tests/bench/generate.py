@@ -11,7 +11,6 @@ the same run.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from lm.text.prompt import PromptEncoder
 from tests.bench import material
 from tests.bench.clocked import Clocked
 from tests.bench.huggingface import ConstrainedBeams, load, seconds_of
-from tests.bench.measure import arguments, console, in_turn, matrix_ceiling, report
+from tests.bench.measure import arguments, console, in_turn, matrix_ceiling, now, report
 
 K, TOKENS, SHORTEST = 10, 256, 20
 
@@ -115,9 +114,9 @@ def parts(model: Recommender, prompts: list[str], ceilings: dict[str, float]) ->
     plain: Any = model.engine
     clocked = Clocked(plain)
     model.engine = clocked
-    started = time.perf_counter()
+    started = now()
     model.recommend(prompts, [[]] * len(prompts), K)
-    seconds = time.perf_counter() - started
+    seconds = now() - started
     model.engine = plain
     ceiling = max(ceilings.values())  # of the faster format, whichever ours computes in
     return {

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tests.bench.measure import now
 
 
 def load(path: Path, dtype: torch.dtype) -> Any:
@@ -95,7 +96,7 @@ class Clock:
         self.times: list[float] = []
 
     def __call__(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        self.times.append(time.perf_counter())
+        self.times.append(now())
         return logits
 
 
@@ -107,9 +108,9 @@ def seconds_of(work: Callable[[int, Clock], Any], tokens: int, is_slow: bool) ->
     if not is_slow:
         work(1, Clock())
     clock = Clock()
-    started = time.perf_counter()
+    started = now()
     work(3 if is_slow else tokens, clock)
-    seconds = time.perf_counter() - started
+    seconds = now() - started
     if is_slow:
         first, *_, third = clock.times
         seconds += (third - first) / 2 * (tokens - 3)

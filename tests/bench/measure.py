@@ -27,6 +27,7 @@ from rich.table import Table
 console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 BUSY = 0.05
 _shares_elsewhere: list[float] = []
+_counts_processor_seconds = False
 
 
 def arguments(description: str, **sizes: int) -> argparse.Namespace:
@@ -38,7 +39,9 @@ def arguments(description: str, **sizes: int) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a tenth of the work: shows that it runs, not how fast")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument(
-        "--processor-seconds", action="store_true", help="count this process's own, where the benchmark can"
+        "--processor-seconds",
+        action="store_true",
+        help="count seconds of this process alone, with one thread: for a machine that does other work",
     )
     parser.add_argument("--rounds", type=int, help="rounds in turn (default 3, quick 1)")
     parser.add_argument("--data", type=Path, help="folder with the real data sets, where the benchmark uses them")
@@ -48,14 +51,19 @@ def arguments(description: str, **sizes: int) -> argparse.Namespace:
     for name, size in sizes.items():
         if getattr(options, name) is None:
             setattr(options, name, max(1, size // 100) if options.quick else size)
+    global _counts_processor_seconds
+    _counts_processor_seconds = options.processor_seconds
     options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
 
-def in_turn(
-    contenders: Mapping[str, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[str, float]:
-    """Median seconds of each contender over `rounds` by the `clock`, all contenders once per round.
+def now() -> float:
+    """Seconds by the clock, or with --processor-seconds those that this process's threads have computed."""
+    return time.process_time() if _counts_processor_seconds else time.perf_counter()
+
+
+def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+    """Median seconds of each contender over `rounds`, all contenders once per round.
 
     Says which share of the processors other processes took meanwhile: figures of a busy machine are none.
     """
@@ -63,9 +71,9 @@ def in_turn(
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name, work in contenders.items():
-            started = clock()
+            started = now()
             work()
-            seconds[name].append(clock() - started)
+            seconds[name].append(now() - started)
             console.print(f"[dim]round {number + 1}/{rounds} {name}: {seconds[name][-1]:.2f} s[/dim]", highlight=False)
     elsewhere = _elsewhere(begun)
     _shares_elsewhere.append(elsewhere)
@@ -92,13 +100,13 @@ def _elsewhere(begun: tuple[float, float, float]) -> float:
 def matrix_ceiling(dtype: torch.dtype, rows: int = 4096, width: int = 768, seconds: float = 2.0) -> float:
     """Best FLOP/s of the MLP-shaped product (rows, width) x (width, 4 width) seen within `seconds`."""
     left, right = torch.randn(rows, width).to(dtype), torch.randn(4 * width, width).to(dtype)
-    flops, best, end = 2 * rows * width * 4 * width, 0.0, time.perf_counter() + seconds
+    flops, best, end = 2 * rows * width * 4 * width, 0.0, now() + seconds
     with torch.inference_mode():
         while True:
-            started = time.perf_counter()
+            started = now()
             torch.nn.functional.linear(left, right)
-            best = max(best, flops / (time.perf_counter() - started))
-            if time.perf_counter() > end:
+            best = max(best, flops / (now() - started))
+            if now() > end:
                 return best
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from lm.engine.sampling import Sampler, Sampling
 from tests.bench import material
 from tests.bench.clocked import Clocked
 from tests.bench.huggingface import load, sample, seconds_of
-from tests.bench.measure import arguments, console, in_turn, matrix_ceiling, report
+from tests.bench.measure import arguments, console, in_turn, matrix_ceiling, now, report
 
 SAMPLES, NEW, TOKENS, TOP_K = 5, 24, 256, 50
 Work = Callable[[], Any]
@@ -119,9 +118,9 @@ def parts(sampler: Sampler, work: Work, customers: int, ceiling: float) -> dict[
     plain: Any = sampler.engine
     clocked = Clocked(plain)
     sampler.engine = clocked
-    started = time.perf_counter()
+    started = now()
     work()
-    seconds = time.perf_counter() - started
+    seconds = now() - started
     sampler.engine = plain
     shares = clocked.shares(seconds, ceiling)
     shares["drawing"] = shares.pop("search")
