@@ -70,6 +70,8 @@ class RowTiles:
 
 FIXED_TILE = 128
 ROW_MULTIPLE = 16
+BFLOAT16_ROW_MULTIPLE = 8
+"""The same in bfloat16, where rows need not keep their bits."""
 
 
 def rows_are_independent(product: Callable[[torch.Tensor], torch.Tensor], width: int, tile: int) -> bool:

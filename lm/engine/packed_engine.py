@@ -19,8 +19,9 @@ from transformers.pytorch_utils import Conv1D
 
 from lm.engine import token_count
 from lm.engine.attention import AttentionRule, Heads
-from lm.engine.batching import ROW_MULTIPLE, RowTiles, choose_tiles
+from lm.engine.batching import BFLOAT16_ROW_MULTIPLE, RowTiles, choose_tiles
 from lm.engine.device import Buffers
+from lm.engine.gpt2 import PACKED_ROWS, fuses_bfloat16, packed_product
 from lm.engine.kv_tree import ROOT, Floats, Ints, TokenRuns
 from lm.engine.prompt_cache import PromptCache
 from lm.engine.vocabulary_head import VocabularyHead
@@ -30,8 +31,6 @@ UNBOUNDED = 1 << 20
 """The context of models without position embeddings."""
 ROWS_PER_TILE = 512
 """Rows of a matrix product in float32."""
-PACKED_ROWS = 128
-"""The rows of a product for which oneDNN orders packed weights."""
 USUAL_OPTIONS = {"dropout", "is_causal", "use_cache", "position_ids"}
 """Options of attention functions that change nothing here; a model with others gets no packed engine."""
 UNSUPPORTED_KINDS = {"chunked_attention", "dynamic", "longrope"}
@@ -98,7 +97,7 @@ def packed_or_none(model: Any) -> PackedEngine | None:
     try:
         model.set_attn_implementation(ATTENTION)
         engine = PackedEngine(model, _layers(model))
-        if engine.dtype == torch.bfloat16 and engine.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        if engine.dtype == torch.bfloat16 and engine.device.type == "cpu" and fuses_bfloat16():
             _pack_weights(model, unpacked)
         if _equals_eager(engine):
             return engine
@@ -122,13 +121,7 @@ def _pack_weights(model: Any, unpacked: dict[nn.Linear, nn.Parameter | None]) ->
             packed = torch.ops.mkldnn._reorder_linear_weight(module.weight.detach(), PACKED_ROWS)
             unpacked[module] = module._parameters["weight"]
             module.register_parameter("weight", None)
-            module.__dict__["forward"] = partial(_packed_product, packed, module.bias)
-
-
-def _packed_product(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """A linear layer with a packed weight: (…, in) -> (…, out)."""
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return found
+            module.__dict__["forward"] = partial(packed_product, weight=packed, bias=module.bias)
 
 
 def _run(model: Any, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
@@ -227,7 +220,7 @@ class PackedEngine:
         if self.device.type != "cpu":
             return RowTiles(1 << 16, 64)
         if self.dtype != torch.float32:
-            return RowTiles(1 << 16, 2 * ROW_MULTIPLE)
+            return RowTiles(1 << 16, BFLOAT16_ROW_MULTIPLE)
         products = {
             module.weight.shape: module
             for module in self.model.base_model.modules()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lm.engine.attention import soft_capped
-from lm.engine.batching import FIXED_TILE, ROW_MULTIPLE, RowTiles, choose_tiles, round_up
+from lm.engine.batching import BFLOAT16_ROW_MULTIPLE, FIXED_TILE, ROW_MULTIPLE, RowTiles, choose_tiles, round_up
 from lm.engine.device import Buffers
 from lm.engine.kv_tree import Floats, Ints
 
@@ -99,7 +99,7 @@ class VocabularyHead:
         fixed = max(ROW_MULTIPLE, min(FIXED_TILE, MOST_LOGITS // max(count, 1) // ROW_MULTIPLE * ROW_MULTIPLE))
         tile = round_up(min(max(most, fixed), STATES_PER_TILE), fixed)
         if not self._is_exact:
-            return RowTiles(tile, min(fixed, 2 * ROW_MULTIPLE))
+            return RowTiles(tile, min(fixed, BFLOAT16_ROW_MULTIPLE))
         if (first, count) not in self._checked:
             last = first + count // self._chunk * self._chunk  # an incomplete chunk has a shape of its own
             parts = (self.weight[first : first + min(count, self._chunk)], self.weight[last : first + count])

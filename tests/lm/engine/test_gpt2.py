@@ -13,7 +13,7 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 
-from lm.engine import device, gpt2, vocabulary_head
+from lm.engine import device, gpt2, gpt2_engine, vocabulary_head
 from lm.engine.batching import FIXED_TILE, RowTiles, choose_tiles, pack, round_up, rows_within_budget
 from lm.engine.engine import load_engine
 from lm.engine.gpt2_engine import GPT2Engine
@@ -256,3 +256,17 @@ def test_the_hidden_layer_is_the_product_and_its_activation(
         found = gpt2.hidden_layer(model, block, h, *room).float()
         expected = ACT2FN[activation](h.float() @ block.c_fc_weight.float() + block.c_fc_bias.float())
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "relu"])
+def test_packed_weights_compute_what_mapped_ones_do(activation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 passes of few rows use copies in oneDNN's order; without a pass of answers there is no copy."""
+    engine = GPT2Engine(our_gpt2(huggingface(activation_function=activation).to(torch.bfloat16)))
+    runs, found = token_runs((0, ROOT, [5, 6], True), (1, ROOT, [9], False)), []
+    for most in (0, 1024):
+        monkeypatch.setattr(gpt2_engine, "MOST_PACKED_ROWS", most)
+        state = engine.prefill(some_prompts([9, 5]), slots=4)
+        assert engine._packed is None
+        found.append(state.extend(runs)[0].clone())
+    assert engine._packed is not None or not gpt2.fuses_bfloat16()
+    torch.testing.assert_close(found[0], found[1], atol=0.05, rtol=0.05)
