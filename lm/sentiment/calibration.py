@@ -18,7 +18,8 @@ _GPT2_WEIGHTS, _WEIGHTS = (0.02, 50.0), (0.0, 20.0)
 _OFFSETS, _LINEAR, _GPT2 = 0.5, 0.01, 50.0
 #: The largest share of random labels. The likelihood has two local optima, so two starts are tried.
 _MOST_NOISE, _NOISE_STARTS = 0.3, (0.01, 0.1)
-_RARITY_POWER = 0.3
+#: Powers of the labels' shares that may raise rare labels.
+_RARITY_POWERS = (0.3, 0.15)
 _RESAMPLES = 1000
 
 
@@ -122,24 +123,29 @@ def with_gpt2(
 def label_weights(p: Floats, labels: Ints, counts: Floats, seed: int = 0) -> Floats:
     """Weights (classes,) of the labels: the label of a text is the argmax of weight * P(observed label).
 
-    The likeliest label is hardly ever a rare one. Shares to the power -0.3 raise rare labels, if that is worth its
-    price on validation (`is_worth_it`); else all weights are 1. A label that does not occur has weight 0.
-    `p` (rows, classes) are the probabilities of validation texts, `labels` (rows,) their labels, `counts` (rows,) the
-    weights of the rows.
+    The likeliest label is hardly ever a rare one. Shares to the power -0.3 or -0.15 raise rare labels. The power with
+    the larger `worth` on validation is used; where neither has any, all weights are 1. A label that does not occur has
+    weight 0. `p` (rows, classes) are the probabilities of validation texts, `labels` (rows,) their labels, `counts`
+    (rows,) the weights of the rows.
     """
     found = np.bincount(labels, counts, p.shape[1])
     occurs = found > 0
-    likeliest: Floats = occurs.astype(np.float64)
-    balanced: Floats = np.where(occurs, (np.where(occurs, found, 1.0) / found.max()) ** -_RARITY_POWER, 0.0)
-    before, after = ((weights * p).argmax(axis=1) for weights in (likeliest, balanced))
-    return balanced if is_worth_it(labels, before, after, counts, p.shape[1], seed) else likeliest
+    best: Floats = occurs.astype(np.float64)
+    before, most = (best * p).argmax(axis=1), 0.0
+    for power in _RARITY_POWERS:
+        raised = np.where(occurs, (np.where(occurs, found, 1.0) / found.max()) ** -power, 0.0)
+        gain = worth(labels, before, (raised * p).argmax(axis=1), counts, p.shape[1], seed)
+        if gain > most:
+            best, most = raised, gain
+    return best
 
 
-def is_worth_it(labels: Ints, before: Ints, after: Ints, counts: Floats, classes: int, seed: int = 0) -> bool:
-    """Whether the predictions `after` gain macro-F1 beyond its standard error, and lose no accuracy beyond its own.
+def worth(labels: Ints, before: Ints, after: Ints, counts: Floats, classes: int, seed: int = 0) -> float:
+    """The gain of macro-F1 by the predictions `after`.
 
-    All arrays are (rows,); `counts` weigh the rows. The standard errors are those of the paired differences, by the
-    bootstrap (Efron, 1979).
+    It is 0 where the gain is within its standard error, or where accuracy is lost beyond its own. The standard errors
+    are those of the paired differences, by the bootstrap (Efron, 1979). All arrays are (rows,); `counts` weigh the
+    rows.
     """
     joint = np.ravel_multi_index((labels, before, after), (classes,) * 3)
     cells = np.bincount(joint, counts, classes**3)
@@ -149,7 +155,8 @@ def is_worth_it(labels: Ints, before: Ints, after: Ints, counts: Floats, classes
     one, other = resampled.sum(axis=3), resampled.sum(axis=2)  # (draws, labels, predictions)
     f1 = _macro_f1(other) - _macro_f1(one)
     accuracy = _accuracy(other) - _accuracy(one)
-    return bool(f1[0] > f1[1:].std() and accuracy[0] >= -accuracy[1:].std())
+    pays = f1[0] > f1[1:].std() and accuracy[0] >= -accuracy[1:].std()
+    return float(f1[0]) if pays else 0.0
 
 
 def _macro_f1(confusion: Floats) -> Floats:

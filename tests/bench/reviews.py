@@ -72,7 +72,8 @@ def small_shop(data: Path, name: str, rows: int, file: Path) -> None:
 def read_as_text(file: Path) -> pd.DataFrame:
     """A table with all values as text."""
     if ".json" in file.suffixes:
-        return pd.read_json(file, lines=True, dtype=False).astype(str)
+        table = pd.read_json(file, lines=True, dtype=False)
+        return table.astype(str).where(table.notna(), "")
     options: dict[str, Any] = {"sep": "\t", "quoting": 3} if ".tsv" in file.suffixes else {}
     return pd.read_csv(file, dtype=str, keep_default_na=False, **options)
 

@@ -210,7 +210,7 @@ class Material:
             mock.patch.object(sentiment_head, "Ngrams", KeptNgrams(self)),
             mock.patch.object(Rated, "folds", return_value=folds),
             mock.patch.object(calibration, "_MOST_NOISE", calibration._MOST_NOISE if stack.lapses else 0.0),
-            mock.patch.object(calibration, "_RARITY_POWER", calibration._RARITY_POWER if stack.rare_labels else 0.0),
+            mock.patch.object(calibration, "_RARITY_POWERS", calibration._RARITY_POWERS if stack.rare_labels else ()),
         ):
             head = fit_head(
                 self.texts[: self.known],

@@ -10,12 +10,12 @@ import pytest
 from lm.sentiment.calibration import (
     Mixture,
     fit_linear,
-    is_worth_it,
     label_weights,
     negative_log_likelihood,
     softmax,
     with_gpt2,
     without_ngrams,
+    worth,
 )
 
 
@@ -163,7 +163,16 @@ def test_one_more_right_label_is_within_the_standard_error():
     before[-4:] = 2
     after = before.copy()
     after[-1] = 0
-    assert not is_worth_it(labels, before, after, np.ones(100), 3)
-    assert is_worth_it(labels, before, labels, np.ones(100), 3)
+    assert not worth(labels, before, after, np.ones(100), 3)
+    assert worth(labels, before, labels, np.ones(100), 3)
     votes = np.where(np.arange(100) > 95, 0.2, 1.0)  # copies of one text, which share one vote
-    assert not is_worth_it(labels, before, labels, votes, 3)
+    assert not worth(labels, before, labels, votes, 3)
+
+
+def test_the_milder_power_where_it_gains_more():
+    """The stronger power also calls 100 further texts rare, of which only 20 are."""
+    labels = np.array([2] * 740 + [0] * 60 + [0] * 60 + [2] * 40 + [2] * 80 + [0] * 20)
+    p_rare = np.repeat([0.1, 0.9, 0.45, 0.45, 0.38, 0.38], [740, 60, 60, 40, 80, 20])
+    p = np.stack([p_rare, np.zeros(1000), 1 - p_rare], axis=1)
+    share = 140 / 860
+    assert label_weights(p, labels, np.ones(1000)) == pytest.approx([share**-0.15, 0, 1])
