@@ -68,27 +68,28 @@ def count_hybrid(
 
     `titles` are those of the model's items, in the order of their codes.
     """
-    features = count_features(bought, list(titles), further) if co_purchase else None
-    if not cold_items:
-        return Hybrid(features)
     is_bought = np.zeros(len(titles), np.bool_)
     is_bought[np.concatenate([np.empty(0, np.int64), *(one.codes for one in bought)])] = True
+    others = None
     if further is not None:
-        is_bought |= further.baskets({item: code for code, item in enumerate(titles)})[1] > 0
-    return Hybrid(features, ColdItems.of(list(titles.values()), is_bought))
+        others, purchases = further.baskets(_codes(list(titles)))
+        is_bought |= purchases > 0
+    features = count_features(bought, list(titles), others) if co_purchase else None
+    return Hybrid(features, ColdItems.of(list(titles.values()), is_bought) if cold_items else None)
 
 
 def count_features(
-    bought: Sequence[Bought], item_ids: Sequence[str], further: FurtherCustomers | None = None
+    bought: Sequence[Bought], item_ids: Sequence[str], others: Baskets | None = None
 ) -> CoPurchaseFeatures:
     """Count customers' purchases; `item_ids` are in the order of their codes. No weight is fitted yet.
 
-    Popularity is that among `bought`: `further` customers are those of a large shop, and `bought` a sample of it.
+    The pairs of `others` are counted too. Popularity is that among `bought`, a sample of the customers where there are
+    others.
     """
-    codes = {item: code for code, item in enumerate(item_ids)}
+    codes = _codes(item_ids)
     baskets = Baskets.of([[item_ids[code] for code in one.codes.tolist()] for one in bought], codes)
-    if further is not None:
-        baskets = baskets.joined(further.baskets(codes)[0])
+    if others is not None:
+        baskets = baskets.joined(others)
     counted = CoPurchases.of_baskets(list(item_ids), baskets, _kept(len(codes)))
     nothing = np.empty(0, np.int64)
     bought_codes = np.concatenate([nothing, *(one.codes for one in bought)])
@@ -114,8 +115,14 @@ def recounted(
     What counts as cold stays: GPT-2 has learned no other products.
     """
     features = hybrid.co_purchase
-    counted = features and replace(count_features(bought, item_ids, further), weights=features.weights)
-    return replace(hybrid, co_purchase=counted)
+    if features is None:
+        return hybrid
+    others = None if further is None else further.baskets(_codes(item_ids))[0]
+    return replace(hybrid, co_purchase=replace(count_features(bought, item_ids, others), weights=features.weights))
+
+
+def _codes(item_ids: Sequence[str]) -> dict[str, int]:
+    return {item: code for code, item in enumerate(item_ids)}
 
 
 def _kept(items: int) -> int:
