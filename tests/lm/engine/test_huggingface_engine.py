@@ -36,6 +36,9 @@ def test_other_architectures_through_transformers(family: str, tmp_path: Path) -
     state = engine.prefill(prompts, slots=8)
     for prompt, row in zip(prompts, state.states, strict=True):
         torch.testing.assert_close(row, reference(model, prompt)[-1], atol=1e-4, rtol=1e-4)
+    ((first, logits),) = engine.logits(state.states, 3, 5)
+    assert first == 0
+    assert torch.equal(logits, state.states[:, 3:8])
     _, last = state.extend(token_runs((0, ROOT, [5, 6, 7], True), (2, ROOT, [9], True)))
     hidden, _ = state.extend(
         token_runs((0, int(last[0]), [8], True), (0, 1, [9, 10], False), (2, ROOT, [4], False), (2, 0, [3], True))
