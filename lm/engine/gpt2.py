@@ -120,13 +120,13 @@ def finish_block(model: GPT2, block: Block, x: Tensor, attended: Tensor, inner: 
     Overwrites `inner` and `scratch`, both (N, inner).
     """
     if block.attn_c_proj_weight.is_mkldnn:
-        x.add_(packed_product(attended, block.attn_c_proj_weight, block.attn_c_proj_bias))  # (N, E)
+        x.copy_(packed_sum(x, attended, block.attn_c_proj_weight, block.attn_c_proj_bias))  # (N, E)
     else:
         x.add_(block.attn_c_proj_bias).addmm_(attended, block.attn_c_proj_weight)  # (N, E)
     h = layer_norm(model, x, block.ln_2_weight, block.ln_2_bias)  # (N, E)
     inner = hidden_layer(model, block, h, inner, scratch)
     if block.mlp_c_proj_weight.is_mkldnn:
-        return x.add_(packed_product(inner, block.mlp_c_proj_weight, block.mlp_c_proj_bias))  # (N, E)
+        return x.copy_(packed_sum(x, inner, block.mlp_c_proj_weight, block.mlp_c_proj_bias))  # (N, E)
     return x.add_(block.mlp_c_proj_bias).addmm_(inner, block.mlp_c_proj_weight)  # (N, E)
 
 
@@ -135,6 +135,12 @@ def packed(block: Block) -> Block:
     names = ("c_attn_weight", "attn_c_proj_weight", "c_fc_weight", "mlp_c_proj_weight")
     reorder = torch.ops.mkldnn._reorder_linear_weight
     return block._replace(**{name: reorder(getattr(block, name).t(), PACKED_ROWS) for name in names})
+
+
+def packed_sum(x: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (N, out) plus a linear layer of h (N, in) by oneDNN, rounded once: -> (N, out)."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise.binary(h, x, weight, bias, "add")
+    return found
 
 
 def packed_product(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str = "none", form: str = "") -> Tensor:
