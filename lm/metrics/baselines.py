@@ -27,7 +27,12 @@ class Baskets(NamedTuple):
     @classmethod
     def of(cls, histories: PurchaseHistories, code: Mapping[str, int]) -> Baskets:
         """The newest distinct items of each customer; `code` has all items."""
-        baskets = [_newest_distinct([code[item] for item in history]) for history in histories]
+        return cls.of_codes([code[item] for item in history] for history in histories)
+
+    @classmethod
+    def of_codes(cls, histories: Iterable[Sequence[int]]) -> Baskets:
+        """The newest distinct items of each customer, given as codes."""
+        baskets = [_newest_distinct(history) for history in histories]
         return cls(np.concatenate([*baskets, np.empty(0, np.int64)]), np.cumsum([0, *map(len, baskets)]))
 
     def joined(self, others: Baskets) -> Baskets:

@@ -103,7 +103,9 @@ class Catalogue:
             item_token = np.full(len(ids), -1, np.int32)
         else:
             tokens, lengths = np.zeros(0, np.int32), np.zeros(0, np.int64)
-            item_token = np.fromiter((encoder.item_tokens.get(item, -1) for item in ids), np.int32, len(ids))
+            first = encoder.manifest.first_item_token  # a dictionary for this loop alone: it is long
+            token_of = {item: first + code for code, item in enumerate(encoder.manifest.item_ids)}
+            item_token = np.fromiter((token_of.get(item, -1) for item in ids), np.int32, len(ids))
         return cls(coding, catalogue_version(item_ids, titles), ids, names, item_token, Trie.build(tokens, lengths))
 
     def index(self, item_ids: Iterable[str]) -> Int32s:

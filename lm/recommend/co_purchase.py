@@ -60,7 +60,8 @@ class CoPurchaseFeatures:
         total = weighted_sum(logits, self.features(purchases), self.weights)
         if not any(self.weights[OWN:]):
             return total
-        return total + torch.from_numpy(self.popular_part().astype(np.float32)).to(total.device)
+        total += torch.from_numpy(self.popular_part().astype(np.float32)).to(total.device)  # in place: it is large
+        return total
 
     def popular_part(self) -> NDArray[np.float64]:
         """(N,) what popularity adds to the logits of every customer."""
@@ -125,13 +126,19 @@ class CoPurchaseFeatures:
         return cls(cosines, tuple(manifest.neighbour_weights), popular)
 
 
-def popularity(codes: Ints, ages: Ints, items: int) -> NDArray[np.float32]:
+def popularity(codes: Ints, ages: Ints, items: int, others: NDArray[np.float64] | None = None) -> NDArray[np.float32]:
     """(2, items) log(1 + purchases) of each item, and the same where a purchase of 28 days ago counts half.
 
-    `codes` are the items of all purchases, and `ages` the days from each to the newest.
+    `codes` are the items of all purchases, and `ages` the days from each to the newest. `others` (2, items) are such
+    sums of further purchases (`purchase_counts`).
     """
-    counts = np.bincount(codes, minlength=items), np.bincount(codes, 0.5 ** (ages / _POPULAR_DAYS), items)
-    return np.log1p(np.stack(counts)).astype(np.float32)
+    counts = purchase_counts(codes, ages, items)
+    return np.log1p(counts if others is None else counts + others).astype(np.float32)
+
+
+def purchase_counts(codes: Ints, ages: Ints, items: int) -> NDArray[np.float64]:
+    """(2, items) purchases of each item, and the same where a purchase of 28 days ago counts half."""
+    return np.stack([np.bincount(codes, minlength=items), np.bincount(codes, 0.5 ** (ages / _POPULAR_DAYS), items)])
 
 
 def purchases_in_prompt(tokens: Sequence[int], first_item_token: int) -> Ints:

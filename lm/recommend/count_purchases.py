@@ -12,7 +12,7 @@ import scipy.sparse
 from lm.metrics.baselines import Baskets, CoPurchases
 from lm.recommend.co_purchase import CoPurchaseFeatures, Ints, popularity
 from lm.recommend.cold_items import ColdItems
-from lm.recommend.further_customers import FurtherCustomers
+from lm.recommend.further_customers import FurtherCounts, FurtherCustomers
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.training_examples import BOUGHT, CustomerEvents
 
@@ -72,30 +72,33 @@ def count_hybrid(
     is_bought[np.concatenate([np.empty(0, np.int64), *(one.codes for one in bought)])] = True
     others = None
     if further is not None:
-        others, purchases = further.baskets(_codes(list(titles)))
-        is_bought |= purchases > 0
+        others = further.counts(_codes(list(titles)), newest_day(bought))
+        is_bought |= others.purchases[0] > 0
     features = count_features(bought, list(titles), others) if co_purchase else None
     return Hybrid(features, ColdItems.of(list(titles.values()), is_bought) if cold_items else None)
 
 
 def count_features(
-    bought: Sequence[Bought], item_ids: Sequence[str], others: Baskets | None = None
+    bought: Sequence[Bought], item_ids: Sequence[str], others: FurtherCounts | None = None
 ) -> CoPurchaseFeatures:
-    """Count customers' purchases; `item_ids` are in the order of their codes. No weight is fitted yet.
+    """Count customers' purchases and add those of `others`; `item_ids` are in the order of their codes.
 
-    The pairs of `others` are counted too. Popularity is that among `bought`, a sample of the customers where there are
-    others.
+    No weight is fitted yet.
     """
-    codes = _codes(item_ids)
-    baskets = Baskets.of([[item_ids[code] for code in one.codes.tolist()] for one in bought], codes)
-    if others is not None:
-        baskets = baskets.joined(others)
-    counted = CoPurchases.of_baskets(list(item_ids), baskets, _kept(len(codes)))
     nothing = np.empty(0, np.int64)
-    bought_codes = np.concatenate([nothing, *(one.codes for one in bought)])
-    days = np.concatenate([nothing, *(one.days for one in bought)])
-    popular = popularity(bought_codes, days.max(initial=0) - days, len(codes))
-    return replace(closest_co_purchases(counted, codes), popular=popular)
+    codes = np.concatenate([nothing, *(one.codes for one in bought)])
+    ages = newest_day(bought) - np.concatenate([nothing, *(one.days for one in bought)])
+    baskets, purchases = Baskets.of_codes(one.codes.tolist() for one in bought), None
+    if others is not None:
+        baskets, purchases = baskets.joined(others.baskets), others.purchases
+    counted = CoPurchases.of_baskets(list(item_ids), baskets, _kept(len(item_ids)))
+    popular = popularity(codes, ages, len(item_ids), purchases)
+    return replace(closest_co_purchases(counted, _codes(item_ids)), popular=popular)
+
+
+def newest_day(bought: Sequence[Bought]) -> int:
+    """The day of the newest purchase, 0 without purchases."""
+    return max((int(one.days[-1]) for one in bought if len(one.days)), default=0)
 
 
 def with_weights_of(counted: Hybrid, fitted: Hybrid) -> Hybrid:
@@ -117,7 +120,7 @@ def recounted(
     features = hybrid.co_purchase
     if features is None:
         return hybrid
-    others = None if further is None else further.baskets(_codes(item_ids))[0]
+    others = None if further is None else further.counts(_codes(item_ids), newest_day(bought))
     return replace(hybrid, co_purchase=replace(count_features(bought, item_ids, others), weights=features.weights))
 
 

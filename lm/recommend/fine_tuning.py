@@ -141,7 +141,8 @@ class ItemTokenTuning:
         bought = np.array([token - self.first for one in learned for token in one.tokens], dtype=np.int64)
         counts = np.bincount(bought, minlength=len(self.item_ids))
         if further is not None:
-            counts += further.baskets({item: code for code, item in enumerate(self.item_ids)})[1]
+            others = further.counts({item: code for code, item in enumerate(self.item_ids)})
+            counts = counts + others.purchases[0].astype(np.int64)
         sampling = SampledSoftmax.of(counts, unbought=not settings.titled)
         self.competitors = self._competitors(counts)
         part_of = part_of_epoch(further, settings.seed)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,19 @@ import pyarrow.dataset
 from numpy.typing import NDArray
 
 from lm.metrics.baselines import BASKET_ITEMS, Baskets
+from lm.recommend.co_purchase import purchase_counts
 from lm.recommend.training_examples import CustomerEvents
 from lm.text.prompt import Event
 from lm.train.training_state import TrainingError
 
 Ints = NDArray[np.int64]
+
+
+class FurtherCounts(NamedTuple):
+    """What further customers bought of N items."""
+
+    baskets: Baskets  # the newest distinct items of each customer
+    purchases: NDArray[np.float64]  # (2, N) as `lm.recommend.co_purchase.purchase_counts`
 
 
 @dataclass(frozen=True)
@@ -50,29 +59,31 @@ class FurtherCustomers:
         customers = customers_of(rows.to_batches(max_chunksize=4096))
         return list(customers) if self.last_day is None else [one.upto_day(self.last_day) for one in customers]
 
-    def baskets(self, codes: Mapping[str, int]) -> tuple[Baskets, Ints]:
-        """The newest distinct items of each customer, and how often each of N items was bought.
+    def counts(self, codes: Mapping[str, int], newest: int = 0) -> FurtherCounts:
+        """What the customers bought of N items with these codes; other items are left out.
 
-        `codes` are those of the N items; others are left out. Raises TrainingError where the files cannot be read.
+        The age of a purchase is the number of days to `newest`, at least 0. Raises TrainingError where the files cannot
+        be read.
         """
         ids = pa.array(list(codes), pa.large_string())
         code_of = np.append(np.fromiter(codes.values(), np.int64, len(codes)), -1)
         found, lengths = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
-        purchases: Ints = np.zeros(len(codes), np.int64)
+        purchases = np.zeros((2, len(codes)))
         for batch in _open(self.purchases).to_batches(columns=["items", "days"]):
             items, days = batch.column("items"), batch.column("days")
             place = pc.index_in(items.flatten().cast(pa.large_string()), value_set=ids).fill_null(-1).to_numpy()
             code = code_of[place]
             customer = pc.list_parent_indices(items).to_numpy().astype(np.int64)
+            day = days.flatten().to_numpy().astype(np.int64)
             kept = code >= 0
             if self.last_day is not None:
-                kept &= days.flatten().to_numpy() <= self.last_day
-            code, customer = code[kept], customer[kept]
-            purchases += np.bincount(code, minlength=len(codes))
+                kept &= day <= self.last_day
+            code, customer, day = code[kept], customer[kept], day[kept]
+            purchases += purchase_counts(code, np.maximum(newest - day, 0), len(codes))
             code, customer = _newest_distinct(code, customer, len(codes))
             found.append(code.astype(np.int32))
             lengths.append(np.bincount(customer, minlength=len(batch)))
-        return Baskets(np.concatenate(found), np.cumsum([0, *np.concatenate(lengths)])), purchases
+        return FurtherCounts(Baskets(np.concatenate(found), np.cumsum([0, *np.concatenate(lengths)])), purchases)
 
 
 def customers_of(batches: Sequence[pa.RecordBatch]) -> Iterator[CustomerEvents]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lm.recommend.list_rules import Float32s, Floats, Ints
 from lm.recommend.trie import Trie
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +24,11 @@ class TrieWeights:
     at_node: Float32s
     #: (P + 1,) the number of products that may be listed before each place.
     allowed_before: Ints
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of the arrays."""
+        return self.at_place.nbytes + self.at_node.nbytes + self.allowed_before.nbytes
 
     @classmethod
     def of(cls, trie: Trie, weights: Float32s) -> TrieWeights:
@@ -57,9 +65,9 @@ class PlaceWeights:
     ) -> None:
         """`own` are places of each prompt and what is added to their scores besides; never above 0."""
         self._trie, self._set = trie, np.array(set_of_prompt, np.int64)
-        self._at_place = np.stack([one.at_place for one in sets])
-        self._at_node = np.stack([one.at_node for one in sets])
-        self._before = np.stack([one.allowed_before for one in sets])
+        self._at_place = [one.at_place for one in sets]  # not stacked: a copy of a million products takes 30 MB a set
+        self._at_node = [one.at_node for one in sets]
+        self._before = [one.allowed_before for one in sets]
         self._places = max(len(trie.items), 1)
         number = [places + prompt * self._places for prompt, (places, _) in enumerate(own)]
         numbers, weights = np.concatenate(number), np.concatenate([weights for _, weights in own])
@@ -69,20 +77,30 @@ class PlaceWeights:
 
     def bound(self, prompt: Ints, node: NDArray[np.integer]) -> Float32s:
         """The greatest weight of a product at each node or below it."""
-        return self._at_node[self._set[prompt], node]
+        return self._of_sets(self._at_node, prompt, node)
 
     def of_places(self, prompt: Ints, place: Ints) -> Floats:
         """What is added to the scores of products; -inf is never listed."""
         number = prompt * self._places + place
         at = np.searchsorted(self._number[:-1], number)
         own = np.where(self._number[at] == number, self._own[at], np.float32(0))
-        return (self._at_place[self._set[prompt], place] + own).astype(np.float64)
+        return (self._of_sets(self._at_place, prompt, place) + own).astype(np.float64)
 
     def allowed(self, prompt: Ints, lo: NDArray[np.integer], hi: NDArray[np.integer]) -> Ints:
         """The number of products from `lo` to before `hi` that the rules allow."""
-        before, of = self._before, self._set[prompt]
-        return before[of, hi] - before[of, lo]
+        return self._of_sets(self._before, prompt, hi) - self._of_sets(self._before, prompt, lo)
 
     def not_denied(self, prompt: int, places: Ints) -> Ints:
         """Those places that the prompt's set of rules allows."""
-        return places[self._at_place[self._set[prompt], places] > -np.inf]
+        return places[self._at_place[self._set[prompt]][places] > -np.inf]
+
+    def _of_sets(self, arrays: Sequence[NDArray[Number]], prompt: Ints, place: NDArray[np.integer]) -> NDArray[Number]:
+        """The element of each prompt's set at each place."""
+        if len(arrays) == 1:
+            return arrays[0][place]
+        found = np.empty(len(place), arrays[0].dtype)
+        of = self._set[prompt]
+        for number in np.unique(of):
+            here = of == number
+            found[here] = arrays[number][place[here]]
+        return found

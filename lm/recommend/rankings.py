@@ -16,8 +16,9 @@ from lm.recommend.list_rules import Bools, Floats, Ints, Resolved
 from lm.recommend.place_weights import PlaceWeights, TrieWeights
 from lm.recommend.trie import Trie
 
-#: Most sets of rules whose weights at the nodes of the trie are kept.
+#: Most sets of rules whose weights at the nodes of the trie are kept, and most bytes of all of them.
 _MOST_KEPT = 32
+_KEPT_BYTES = 1 << 28
 #: Weights in the trie by the identity of two arrays: the weights of rows, and the rows of a constraint.
 KeptWeights = dict[tuple[int, int], tuple[object, object, TrieWeights]]
 
@@ -128,7 +129,8 @@ class TitleRankings:
         key = (id(rules.weights), id(member))
         kept = self._kept.get(key)
         if kept is None or kept[0] is not rules.weights or kept[1] is not member:
-            if len(self._kept) >= _MOST_KEPT:
+            size = sum(one.nbytes for _, _, one in self._kept.values())
+            if len(self._kept) >= _MOST_KEPT or size > _KEPT_BYTES:
                 self._kept.clear()
             of_rows = rules.weights if member is None else np.where(member, rules.weights, np.float32(-np.inf))
             kept = self._kept[key] = rules.weights, member, TrieWeights.of(self._trie, of_rows)

@@ -179,12 +179,12 @@ def test_further_customers_are_written_in_parts_and_all_their_purchases_are_coun
     window = joined_window(first.window, written.window)
     assert window["customers"] == 6
     assert window["events"] == sum(len(customer.events) for customer in learned)
-    baskets, purchases = further.baskets({"a": 0, "b": 1})
+    baskets, purchases = further.counts({"a": 0, "b": 1})
     in_memory = [event.item_id for customer in first.customers for event in customer.events if event.kind == "bought"]
-    assert purchases.sum() + len(in_memory) == len(rows)
+    assert purchases[0].sum() + len(in_memory) == len(rows)
     assert len(baskets.offsets) == 6
     later = further.upto(int((midnight.date() - date(1970, 1, 1)).days))
-    assert later.baskets({"a": 0, "b": 1})[1].tolist() == [5, 0]  # everybody's first purchase
+    assert later.counts({"a": 0, "b": 1}).purchases[0].tolist() == [5, 0]  # everybody's first purchase
     assert {len(customer.events) for customer in later.part(1)} <= {1, 2}
     assert write_further_customers(tables, 2, f"{tmp_path}/other").customers.version != further.version
     monkeypatch.setattr(training_data, "CUSTOMERS_AT_ONCE", 8)

@@ -69,6 +69,7 @@ def test_what_only_others_bought_counts_as_bought_and_as_bought_together(tmp_pat
     assert isinstance(counted.cold_items, ColdItems)
     assert counted.cold_items.bought.tolist() == [True] * 4 + [False] * 2
     assert (counted.co_purchase.cosines != all_in_memory.co_purchase.cosines).nnz == 0
+    np.testing.assert_array_equal(counted.co_purchase.popular, all_in_memory.co_purchase.popular)
     assert counted.co_purchase.cosines.nnz == 6
 
 
@@ -77,12 +78,14 @@ def test_the_newest_fifty_distinct_items_up_to_the_last_day_are_counted(tmp_path
     items = {f"{n:03}": n for n in range(120)}
     histories = [rng.choices(list(items), k=rng.choice([0, 3, 90])) for _ in range(40)]
     further = written(tmp_path / "w", [buys(history) for history in histories]).upto(69)
-    baskets, purchases = further.baskets(items)
+    baskets, purchases = further.counts(items, newest=69)
     expected = Baskets.of([history[:70] for history in histories], items)
     assert baskets.codes.tolist() == expected.codes.tolist()
     assert baskets.offsets.tolist() == expected.offsets.tolist()
     bought = [items[item] for history in histories for item in history[:70]]
-    assert purchases.tolist() == np.bincount(bought, minlength=120).tolist()
+    assert purchases[0].tolist() == np.bincount(bought, minlength=120).tolist()
+    lately = [2 ** (-(69 - day) / 28) for history in histories for day, _ in enumerate(history[:70])]
+    np.testing.assert_allclose(purchases[1], np.bincount(bought, lately, minlength=120))
 
 
 def test_every_pass_reads_each_part_once_in_an_order_of_its_own(tmp_path):
