@@ -2,9 +2,9 @@
 
     python -m tests.bench.million_products [--customers N] [--products N] [--quick] [--json]
 
-Models of item tokens have random weights (64 dimensions, two layers), 50 co-purchases a product and title vectors. Each
-worker is a process of its own, which lists 10 of all products after histories of 20. The fits follow two trainings
-of one seed on a sample shop of 10,000 products, which differ in nothing else.
+Models of item tokens have random weights (64 dimensions, two layers), 50 co-purchases a product, and title vectors
+of 6 words. Each worker is a process of its own, which lists 10 of all products after histories of 20. The fits follow
+two trainings of one seed on a sample shop of 10,000 products, which differ in nothing else.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from lm.checkpoint.manifest import Manifest, read_manifest, write_manifest
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.co_purchase import CoPurchaseFeatures
 from lm.recommend.cold_items import ColdItems
+from lm.recommend.title_features import BUCKETS
 from tests.bench.measure import arguments, console, report
 
 FEW = 10_000
-NEIGHBOURS, BOUGHT, K = 50, 20, 10
+NEIGHBOURS, FEATURES, BOUGHT, K = 50, 6, 20, 10
 WORDS = ("red", "blue", "small", "large", "steel", "cotton", "lamp", "pen", "ink", "soap", "tea", "cable", "bag", "cup")
 
 
@@ -72,17 +73,19 @@ def save(path: Path, products: int) -> None:
     tokenizer.save(str(path / "tokenizer.json"))
     rng = np.random.default_rng(0)
     columns = rng.integers(0, products, (products, NEIGHBOURS), dtype=np.int32)
-    columns.sort(axis=1)
     indptr = np.arange(0, products * NEIGHBOURS + 1, NEIGHBOURS, dtype=np.int32)
     cosines = rng.random(products * NEIGHBOURS, dtype=np.float32)
     matrix = scipy.sparse.csr_matrix((cosines, columns.ravel(), indptr), shape=(products, products))
-    CoPurchaseFeatures(matrix).save(path)
-    words = rng.choice(WORDS, (products, 4))
-    titles = [f"{' '.join(title)} {number}" for number, title in enumerate(words)]
-    ColdItems.of(titles, np.ones(products, np.bool_)).save(path)
+    CoPurchaseFeatures(matrix, popular=rng.random((2, products), dtype=np.float32)).save(path)
+    features = rng.integers(0, BUCKETS, products * FEATURES, dtype=np.int32)
+    values = np.full(len(features), FEATURES**-0.5, np.float32)
+    starts = np.arange(0, len(features) + 1, FEATURES, dtype=np.int32)
+    vectors = scipy.sparse.csr_matrix((values, features, starts), shape=(products, BUCKETS))
+    ColdItems(vectors, np.ones(BUCKETS, np.float32), np.ones(products, np.bool_)).save(path)
     ids = [f"P{number:07d}" for number in range(products)]
+    titles = [f"{WORDS[number % len(WORDS)]} {number}" for number in range(products)]
     coded: dict[str, Any] = {"coding": "item_tokens", "first_item_token": first, "item_ids": ids}
-    weights = {"neighbour_weights": [1.0, 0.5, 0.2, 0.1, -1.0, 0.3], "newcomer_weights": [1.0, -9.0]}
+    weights = {"neighbour_weights": [1.0, 0.5, 0.2, 0.1, -1.0, 0.3, 0.1, 0.1], "newcomer_weights": [1.0, -9.0]}
     write_manifest(path, Manifest.model_validate({"task": "recommend", **coded, **weights}))
     Catalogue.build(ids, titles, PromptEncoder.load(path)).save(path / "catalogue")
     console.print(f"[dim]{products:,} products written in {time.monotonic() - begun:.0f} s[/dim]", highlight=False)
