@@ -127,7 +127,7 @@ def fit(folder: Path, name: str, *, exact: bool, quick: bool) -> dict[str, Any]:
     from lm.recommend.settings import RecommendTrainSettings
     from lm.recommend.train_recommender import train_recommend
 
-    customers, items = shop(folder, customers=1_000 if quick else 8_000, products=500 if quick else FEW)
+    customers, items = shop(folder, customers=2_000 if quick else 8_000, products=FEW)
     settings = RecommendTrainSettings(n_embd=32, n_layer=1, max_epochs=1 if quick else 2)
     begun = time.monotonic()
     with patch("lm.recommend.fit_hybrid.is_exact", lambda *_: exact):
