@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 
-from jobs.scoring.ledger import request_key
+from jobs.scoring.ledger import Found, look_up, request_key
 from jobs.scoring.waves import AnswerTerms
 from jobs.store.store import Store
 
@@ -33,6 +34,17 @@ def requests(spark: SparkSession, prompts: Sequence[str]) -> DataFrame:
     return rows.withColumn(
         "key", request_key("recommend", F.col("prompt"), code_version=1, model_version="model-1", settings={"k": 2})
     )
+
+
+def found_by(spark: SparkSession, store: Store, asking: AnswerTerms, keys: DataFrame, enough: Any = None) -> Found:
+    """A look-up in a new folder: frames of earlier look-ups stay readable."""
+    return look_up(spark, store, asking, keys, f"{store.root}/look-ups/{uuid4().hex}", enough)
+
+
+def reasons(found: Found) -> dict[str, tuple[date | None, str | None]]:
+    """For each key the date of its newest answer, and why that cannot be used."""
+    usable = {row["key"]: (row["scored_on"], None) for row in found.answers.collect()}
+    return usable | {row["key"]: (row["scored_on"], row["why_missing"]) for row in found.missing.collect()}
 
 
 def listing(*items: str) -> Callable[[DataFrame], DataFrame]:

@@ -168,8 +168,8 @@ def _missing(
 ) -> DataFrame:
     """The keys that neither the ledger nor an earlier date of the plan would answer."""
     terms = prepared.terms
-    found = ledger.lookup(spark, store, terms, keys, prepared.enough)
-    missing = found.where(F.col("why_missing").isNotNull()).select("key")
+    folder = f"{scratch}/{terms.task}_found"
+    missing = ledger.look_up(spark, store, terms, keys, folder, prepared.enough).missing.select("key")
     for day, answered in foreseen:
         if day <= terms.run_date:
             missing = missing.join(answered, on="key", how="left_anti")

@@ -13,6 +13,7 @@ from pyspark.sql.types import StringType, StructField, StructType
 
 from jobs.config.input_settings import SourceSettings
 from jobs.inputs import schema_drift
+from jobs.inputs.large_csv import can_be_split
 from jobs.inputs.malformed_rows import MALFORMED, marking_options, refuse_open_quotes, with_mark
 from jobs.inputs.paths import refuse_archives, spark_paths
 from jobs.inputs.table_formats import TABLE_FORMATS, read_table_format
@@ -67,11 +68,16 @@ def refuse_broken_off_files(
     """Raise BadFile for a CSV file of the source that ends inside quotes, unless it is `excluded` (URIs)."""
     if source.kind != "path" or source.format.lower() != "csv":
         return
-    paths, path_options = spark_paths(spark, source.paths, key)
-    choice = {name: value for name, value in source.options.items() if name.lower() in _CHOICE_OF_FILES}
-    lines = spark.read.format("text").options(**choice, **path_options).load(paths)
+    lines = _lines(spark, source, key)
     lines = lines.where(~file_path(lines).isin(names_of_files(spark, excluded)))
     refuse_open_quotes(lines, f"{key}.path", source.format, reader_options(source))
+
+
+def _lines(spark: SparkSession, source: SourceSettings, key: str) -> DataFrame:
+    """The lines of the source's text files, one a row."""
+    paths, path_options = spark_paths(spark, source.paths, key)
+    choice = {name: value for name, value in source.options.items() if name.lower() in _CHOICE_OF_FILES}
+    return spark.read.format("text").options(**choice, **path_options).load(paths)
 
 
 def repeated_name(names: Sequence[str]) -> str | None:
@@ -123,6 +129,10 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
     partitions = _partition_columns(spark, df)
     if source.format.lower() == "csv" and repeated_name(df.columns) and len(df.inputFiles()) == 1:
         options["enforceSchema"] = True  # else Spark compares the repeated names of the header with the numbered ones
+    if source.format.lower() == "csv" and can_be_split(
+        spark, _lines(spark, source, key), df.inputFiles(), source.options, options
+    ):
+        options["multiLine"] = False
     marks = marking_options(source.format, source.options) if set(df.columns) - {"_corrupt_record"} else {}
     if len(found) < 2 and infers == options and not partitions and not marks:
         return OpenedSource(df, {})

@@ -67,7 +67,7 @@ def is_malformed(rows: DataFrame, form: str, options: Mapping[str, Any]) -> Colu
     `options` are the reader's. The result is never null. `rows` must have the column MALFORMED.
     """
     marked = is_marked(rows)
-    quoting = _Quoting.of(form, options)
+    quoting = Quoting.of(form, options)
     columns = rows.schema[MALFORMED].metadata[_COLUMNS]
     if quoting is None or columns < 3:  # lines of two columns are also found in prose
         return marked
@@ -85,13 +85,10 @@ def refuse_open_quotes(lines: DataFrame, key: str, form: str, options: Mapping[s
     `lines` are the files as Spark's text reader gives them, `options` those of the CSV reader. The quotes of
     all files are counted in one job. Only a file with an odd number is read again, line by line.
     """
-    quoting = _Quoting.of(form, options)
+    quoting = Quoting.of(form, options)
     if quoting is None:
         return
-    text = F.col("value")
-    if quoting.escape != quoting.quote:
-        text = F.regexp_replace(text, re.escape(quoting.escape) + ".", "")
-    quotes = F.length(text) - F.length(F.replace(text, F.lit(quoting.quote), F.lit("")))
+    quotes = quoting.quotes_in(F.col("value"))
     file = lines.metadataColumn("_metadata").getField("file_path")
     odd = lines.groupBy(file.alias("file")).agg(F.sum(quotes).alias("quotes")).where("quotes % 2 = 1")
     for row in odd.orderBy("file").collect():
@@ -130,14 +127,14 @@ def line_of_open_quotes(lines: Iterable[str], sep: str, quote: str, escape: str)
     return None
 
 
-class _Quoting:
+class Quoting:
     """How the fields of a CSV file are separated and quoted."""
 
     def __init__(self, sep: str, quote: str, escape: str) -> None:
         self.sep, self.quote, self.escape = sep, quote, escape
 
     @classmethod
-    def of(cls, form: str, options: Mapping[str, Any]) -> _Quoting | None:
+    def of(cls, form: str, options: Mapping[str, Any]) -> Quoting | None:
         """Return the quoting that the reader's options give; None where no field can hold a line break."""
         given = {name.lower(): str(value) for name, value in options.items()}
         sep = given.get("sep", given.get("delimiter", ",")).replace("\\t", "\t")
@@ -148,6 +145,12 @@ class _Quoting:
         if len(sep) != 1 or len(quote) != 1 or len(escape) != 1 or _WIDE_CHARACTERS.match(encoding):
             return None
         return cls(sep, quote, escape)
+
+    def quotes_in(self, text: Column) -> Column:
+        """Return the number of quotes in a text that are not escaped."""
+        if self.escape != self.quote:
+            text = F.regexp_replace(text, re.escape(self.escape) + ".", "")
+        return F.length(text) - F.length(F.replace(text, F.lit(self.quote), F.lit("")))
 
 
 def _is_multi_line(options: Mapping[str, Any]) -> bool:

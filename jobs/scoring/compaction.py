@@ -1,4 +1,4 @@
-"""Compacts a task's ledger: many small waves become one, and no date's answers change.
+"""Compacts a task's ledger: many small waves become one, split by ranges of the key; no date's answers change.
 
 `regulars gc` runs it under the store's lock. Look-ups stay right at every moment: a row that lies in the merged wave
 and in its old wave is the same answer twice.
@@ -12,13 +12,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.scoring import ledger
+from jobs.scoring.ledger_files import ledger_files, range_column
 from jobs.scoring.waves import next_number, row_schema
 from jobs.spark import files, parquet
+from jobs.spark.key_ranges import RANGE
 from jobs.store.date_swap import Intent, commit, prepare_swap
 from jobs.store.store import Store
 
-#: Rows of one file, about.
-_ROWS_PER_FILE = 1_000_000
+#: Rows of one range of keys, about: one file.
+_ROWS_PER_RANGE = 200_000
+#: Most rows to drop that are broadcast. The broadcast avoids a shuffle of all rows.
+_BROADCAST_ROWS = 200_000
 
 
 def compact(
@@ -32,7 +36,7 @@ def compact(
 ) -> tuple[int, int]:
     """Merge all waves into one without the rows of `unused_rows`; returns the rows before and after.
 
-    Only keys are shuffled, to find what goes. What stays is read and written once.
+    Keys alone are shuffled to find what goes. What stays is shuffled once, into its ranges.
     """
     waves = files.listdir(spark, store.ledger(task))
     before = rows_of(spark, store, task)
@@ -43,13 +47,16 @@ def compact(
     folder = f"{store.work(run_id)}/{task}_going"
     gone = sum(footer.rows for footer in parquet.write(spark, going, folder))
     going = spark.read.schema(going.schema).parquet(files.for_reading(folder))
-    if gone <= ledger.BROADCAST_KEYS:
+    if gone <= _BROADCAST_ROWS:
         going = F.broadcast(going)
     stays = rows.withColumn("wave_number", ledger.wave_number()).join(going, on=going.columns, how="left_anti")
     wave = f"wave={next_number(spark, store, task):08d}-{run_id}"
     staged = f"{store.staging(run_id)}/{task}/{wave}"
-    parts = max(1, -(-(before - gone) // _ROWS_PER_FILE))
-    written = parquet.write(spark, stays.select(*row_schema(result_type).names).coalesce(parts), staged)
+    ranges = max(1, -(-(before - gone) // _ROWS_PER_RANGE))
+    columns = row_schema(result_type).names
+    ranged = stays.select(*columns, range_column(ranges).alias(RANGE)).repartitionById(ranges, F.col(RANGE))
+    ordered = ranged.sortWithinPartitions("key", "scored_on").select(*columns)
+    written = parquet.write(spark, ordered, staged, ranges=ranges)
     parquet.check_footers(written, row_schema(result_type), before - gone, f"task {task}, {wave}")
     retires = [f"ledger/{task}/{name}" for name in waves]
     commit(spark, store, Intent(run_id, [prepare_swap(spark, store, staged, f"{store.ledger(task)}/{wave}")], retires))
@@ -87,6 +94,7 @@ def rows_of(spark: SparkSession, store: Store, task: str) -> int:
 
 def result_type_of(spark: SparkSession, store: Store, task: str) -> str | None:
     """The DDL type of a task's results as its newest wave has it; None where there is no wave."""
-    waves = files.listdir(spark, store.ledger(task))
-    footers = parquet.footers(spark, f"{store.ledger(task)}/{waves[-1]}") if waves else []
-    return footers[0].schema["result"].dataType.simpleString() if footers else None
+    found = max(ledger_files(spark, store, task), key=lambda file: file.wave, default=None)
+    if found is None:
+        return None
+    return parquet.footer(spark, found.path).schema["result"].dataType.simpleString()

@@ -1,6 +1,6 @@
 """The ledger keeps every answer of a model, so that each distinct request is scored once.
 
-`<store>/ledger/<task>/wave=<number>-<run_id>/part-00000.parquet` is append-only. It has one row per scored request. A
+`<store>/ledger/<task>/` is append-only, and `ledger_files` names its files. It has one row per scored request. A
 request's key is a hash of all that decides its answer except the catalogue. The catalogue changes nightly, and a list
 stays usable while its products can still be sold.
 
@@ -11,15 +11,16 @@ products can still be sold and it is not too old. The age limit lies between hal
 hash of the key spreads the limit, so that one night's answers do not all expire in one night. A request that the model
 failed on is kept too, with `failure` in place of `result`. It is asked again after a week.
 
-What a look-up costs. Lists are wide, so the look-up does not shuffle them. It decides where a list is read whether the
-list is still good, and shuffles its key and one number. The lists that are used are read a second time, where they are
-joined with their customers.
+What a look-up costs. It reads the files whose range of keys is asked for. First it reads each row's key, date and
+catalogue, and keeps the rows that pass a filter of tonight's keys; only these are shuffled. Then it reads the lists of
+the waves that have a found answer, keeps those of found answers in the same way, holds them against the catalogue and
+writes them to the run's folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, cast
@@ -28,23 +29,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import SparkContext
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.classic.column import Column as ClassicColumn
 
-from jobs.scoring.waves import AnswerTerms, ReportProgress, ScoredWaves, row_schema, score_missing
+from jobs.scoring.ledger_files import LedgerFile, ledger_files, read_files, with_keys_of
+from jobs.scoring.waves import AnswerTerms, ReportProgress, ScoredWaves, score_missing
 from jobs.spark import files, parquet
 from jobs.spark.deadline import Deadline
 from jobs.spark.fault_points import point
+from jobs.spark.key_filter import might_be_in
 from jobs.spark.pandas_udfs import arrow_udf
 from jobs.store.store import Store
 
 #: Days after which a failed request is asked again: memory and libraries change.
 _RETRY_DAYS = 7
-#: Most keys that are broadcast to the ledger's rows. The broadcast skips the rows of other keys.
-BROADCAST_KEYS = 200_000
+#: Bytes up to which all rows of the ledger are joined with the keys: a filter would cost more than it saves.
+_UNFILTERED_BYTES = 64_000_000
 #: A row's number holds its day, its wave (eight digits) and these flags, from left to right.
-_HAS_FAILED, _SAME_CATALOGUE, _ENOUGH, _FLAGS = 1, 2, 4, 8
+_HAS_FAILED, _SAME_CATALOGUE, _FLAGS = 1, 2, 4
 _WAVES = 100_000_000
 #: Most products that a Spark plan holds.
 _PLANNED_ITEMS = 50_000
@@ -70,6 +73,23 @@ class Results:
     failures: int = 0
     #: Tokens that went through the model for the scored requests.
     tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the ledger knows of a run's requests; the frames lie in files.
+
+    `why_missing` is `new` (never scored), `catalogue` (too few of its products can still be sold) or `age`.
+    """
+
+    #: The usable rows of the ledger, failed requests included.
+    answers: DataFrame
+    #: `key`, `why_missing`, and `scored_on` of the newest answer, null where there is none.
+    missing: DataFrame
+    #: The numbers of distinct keys, of rows of `missing`, and of failed requests in `answers`.
+    asked: int
+    missing_count: int
+    failures: int
 
 
 def request_key(
@@ -115,16 +135,10 @@ def results(
     no row.
     """
     folder = f"{store.work(terms.run_id)}/{terms.task}_found"
-    known = lookup(spark, store, terms, requests.select("key"), enough)
-    asked = sum(footer.rows for footer in parquet.write(spark, known, folder))
+    found = look_up(spark, store, terms, requests.select("key"), folder, enough)
     point("found-written")
-    found = spark.read.schema(known.schema).parquet(files.for_reading(folder))
-    missing = found.where(F.col("why_missing").isNotNull()).select("key", F.col("why_missing").alias("why_scored"))
-    is_missing = F.col("why_missing").isNotNull()
-    kinds = found.groupBy(is_missing.alias("is_missing"), "has_failed").count().collect()
-    total = sum(kind["count"] for kind in kinds if kind["is_missing"])
-    failures = sum(kind["count"] for kind in kinds if kind["has_failed"] and not kind["is_missing"])
-    rows, scored = usable_answers(spark, store, terms, found, asked), ScoredWaves()
+    missing = found.missing.select("key", F.col("why_missing").alias("why_scored"))
+    rows, total, scored = found.answers, found.missing_count, ScoredWaves()
     if total:
         scored = score_missing(
             spark,
@@ -147,64 +161,121 @@ def results(
     return Results(
         rows=rows.where(~has_failed),
         failed=failed,
-        reused=asked - total,
+        reused=found.asked - total,
         scored=scored.requests,
         late=total - scored.requests,
         model_seconds=scored.seconds,
-        failures=failures + scored.failures,
+        failures=found.failures + scored.failures,
         tokens=scored.tokens,
     )
 
 
-def lookup(
+def look_up(
     spark: SparkSession,
     store: Store,
     terms: AnswerTerms,
     keys: DataFrame,
+    folder: str,
     enough: Enough | None = None,
-) -> DataFrame:
-    """Find the newest answer of each distinct `key` as of the run date: its place in the ledger and `why_missing`.
+) -> Found:
+    """Find the newest answer of each distinct `key` as of the run date, and write what is found to `folder`.
 
-    `why_missing` is null where the answer is usable, else `new` (never scored), `catalogue` (too few of its products
-    can still be sold) or `age`. `scored_on` and `wave_number` are null without an answer. `has_failed` marks the answer
-    of a request that the model failed on. `keys` is read twice.
+    `keys` is read several times, so it should lie in a file.
     """
-    ledger = read(spark, store, terms.task, terms.result_type).where(F.col("scored_on") <= F.lit(terms.run_date))
-    if keys.count() <= BROADCAST_KEYS:
-        ledger = ledger.join(F.broadcast(keys), on="key", how="left_semi")
-    ledger = ledger.withColumn("wave_number", wave_number())
-    known = ledger.select("key", _numbered(terms, enough).alias("number"), F.lit(False).alias("is_asked"))
+    found = ledger_files(spark, store, terms.task)
+    places = _newest(spark, store, terms, keys, found)
+    asked = sum(footer.rows for footer in parquet.write(spark, places, f"{folder}/places"))
+    places = spark.read.schema(places.schema).parquet(files.for_reading(f"{folder}/places"))
+    unread = F.when(F.col("scored_on").isNull(), "new").when(_is_due_again(terms.run_date), "age")
+    places = places.withColumn("why_missing", unread)
+    counts = places.groupBy("wave_number", "has_failed", "why_missing").count().collect()
+    lost = sum(row["count"] for row in counts if row["why_missing"])
+    failures = sum(row["count"] for row in counts if row["has_failed"] and not row["why_missing"])
+    columns, is_missing = ["key", "scored_on", "why_missing"], F.col("why_missing").isNotNull()
+    missing = places.where(is_missing).select(*columns)
+    if lost == asked:
+        return Found(spark.createDataFrame([], terms.schema), missing, asked, lost, failures)
+    waves = {row["wave_number"] for row in counts if not row["why_missing"]}
+    used = [file for file in found if file.wave in waves]
+    answers = _answers_at(spark, store, terms, places.where(~is_missing), asked - lost, used, enough)
+    unusable = Observation()
+    observed = answers.observe(unusable, F.count_if(is_missing).alias("rows"))
+    parquet.write(spark, observed, f"{folder}/answers")
+    answers = spark.read.schema(answers.schema).parquet(files.for_reading(f"{folder}/answers"))
+    missing = missing.unionByName(answers.where(is_missing).select(*columns))
+    usable = answers.where(~is_missing).select(*terms.schema.names)
+    return Found(usable, missing, asked, lost + unusable.get["rows"], failures)
+
+
+def _newest(
+    spark: SparkSession, store: Store, terms: AnswerTerms, keys: DataFrame, found: Sequence[LedgerFile]
+) -> DataFrame:
+    """The place of the newest answer of each distinct `key`: `scored_on` and `wave_number`, null where there is none.
+
+    `has_failed` and `same_catalogue` say what that answer is.
+    """
     asked = keys.select("key", F.lit(None).cast("bigint").alias("number"), F.lit(True).alias("is_asked"))
+    if found:
+        rows = _rows_with(spark, store, terms, found, keys).where(F.col("scored_on") <= F.lit(terms.run_date))
+        known = rows.select("key", _numbered(terms).alias("number"), F.lit(False).alias("is_asked"))
+        asked = known.unionByName(asked)
     # One shuffle and one hash table for both: a join would sort them and need distinct keys.
     newest = (
-        known.unionByName(asked)
-        .repartition("key")
+        asked.repartition("key")
         .groupBy("key")
         .agg(F.max("number").alias("number"), F.max("is_asked").alias("is_asked"))
         .where("is_asked")
     )
     newest_place = F.floor(F.col("number") / _FLAGS)
-    return (
-        newest.withColumns(
-            {
-                "scored_on": F.date_from_unix_date(F.floor(newest_place / _WAVES).cast("int")),
-                "wave_number": F.pmod(newest_place, F.lit(_WAVES)).cast("int"),
-                "has_failed": _flag(_HAS_FAILED),
-            }
-        )
-        .withColumn("why_missing", _why_missing(terms, has_limits=enough is not None))
-        .select("key", "scored_on", "wave_number", "has_failed", "why_missing")
+    return newest.select(
+        "key",
+        F.date_from_unix_date(F.floor(newest_place / _WAVES).cast("int")).alias("scored_on"),
+        F.pmod(newest_place, F.lit(_WAVES)).cast("int").alias("wave_number"),
+        _flag(_HAS_FAILED).alias("has_failed"),
+        _flag(_SAME_CATALOGUE).alias("same_catalogue"),
     )
 
 
-def usable_answers(spark: SparkSession, store: Store, terms: AnswerTerms, found: DataFrame, size: int) -> DataFrame:
-    """The ledger's rows that `found` (at most `size` rows of `lookup`) calls usable, failed requests included."""
-    where = ["key", "scored_on", "wave_number"]
-    usable = found.where(F.col("why_missing").isNull()).select(*where)
-    rows = read(spark, store, terms.task, terms.result_type).withColumn("wave_number", wave_number())
-    if size <= BROADCAST_KEYS:
-        usable = F.broadcast(usable)
-    return rows.join(usable, on=where, how="inner").select(*terms.schema.names)
+def _answers_at(
+    spark: SparkSession,
+    store: Store,
+    terms: AnswerTerms,
+    places: DataFrame,
+    count: int,
+    found: Sequence[LedgerFile],
+    enough: Enough | None,
+) -> DataFrame:
+    """The rows at these `count` places, with `why_missing`: null where the shop can use the answer."""
+    rows = _rows_with(spark, store, terms, found, places, count)
+    at = ["key", "scored_on", "wave_number"]
+    answers = rows.join(places.select(*at, "has_failed", "same_catalogue"), on=at, how="inner")
+    decided = F.col("has_failed") | F.col("same_catalogue")
+    why = F.when(decided, F.lit(None).cast("string"))
+    if enough is not None:
+        # Null for the rows already decided: Python need not see them.
+        answers = answers.withColumn("is_enough", enough(F.when(~decided, F.col("result"))))
+        why = why.when(~F.coalesce("is_enough", F.lit(False)), "catalogue")
+    if terms.max_age_days is not None:
+        why = why.when(_age(terms.run_date) > _age_limit(terms.max_age_days), "age")
+    return answers.withColumn("why_missing", why).select(*terms.schema.names, "why_missing")
+
+
+def _rows_with(
+    spark: SparkSession,
+    store: Store,
+    terms: AnswerTerms,
+    found: Sequence[LedgerFile],
+    keys: DataFrame,
+    count: int | None = None,
+) -> DataFrame:
+    """The rows of these files that may have one of the keys (`count` of them), with `wave_number`."""
+    size = sum(files.each(lambda path: files.file_size(spark, path), [file.path for file in found]))
+    if size <= _UNFILTERED_BYTES:
+        return read_files(spark, store, terms.task, terms.result_type, found).withColumn("wave_number", wave_number())
+    count = keys.count() if count is None else count
+    found = with_keys_of(found, keys, count)
+    rows = read_files(spark, store, terms.task, terms.result_type, found).withColumn("wave_number", wave_number())
+    return rows.where(might_be_in(keys.select("key"), count, F.col("key")))
 
 
 def wave_number() -> Column:
@@ -219,11 +290,7 @@ def place() -> Column:
 
 def read(spark: SparkSession, store: Store, task: str, result_type: str) -> DataFrame:
     """Read the whole ledger of a task, with the `wave` that each row came from; no rows before the first wave."""
-    schema = row_schema(result_type).add("wave", "string")
-    folder = store.ledger(task)
-    if not files.listdir(spark, folder):
-        return spark.createDataFrame([], schema)
-    return spark.read.schema(schema).parquet(files.for_reading(folder))
+    return read_files(spark, store, task, result_type, ledger_files(spark, store, task))
 
 
 def enough_sellable(item_ids: Iterable[str], k: int) -> Enough:
@@ -281,31 +348,20 @@ def _is_in(item: Column, item_ids: Iterable[str]) -> Column:
     return is_in
 
 
-def _numbered(terms: AnswerTerms, enough: Enough | None) -> Column:
+def _numbered(terms: AnswerTerms) -> Column:
     """A ledger row as one number; the greatest number of a key is its newest answer with its flags."""
     has_failed = F.col("failure").isNotNull()
     same_catalogue = F.col("catalogue_version").eqNullSafe(F.lit(terms.catalogue_version))
-    number = place() * _FLAGS + has_failed.cast("int") * _HAS_FAILED + same_catalogue.cast("int") * _SAME_CATALOGUE
-    if enough is None:
-        return number
-    # Null for the rows already decided: Python need not see them.
-    undecided = F.when(~same_catalogue & ~has_failed, F.col("result"))
-    return number + F.coalesce(enough(undecided).cast("int"), F.lit(0)) * _ENOUGH
+    return place() * _FLAGS + has_failed.cast("int") * _HAS_FAILED + same_catalogue.cast("int") * _SAME_CATALOGUE
 
 
 def _flag(flag: int) -> Column:
     return F.coalesce(F.col("number").bitwiseAND(F.lit(flag)) > 0, F.lit(False))
 
 
-def _why_missing(terms: AnswerTerms, *, has_limits: bool) -> Column:
-    has_failed, same_catalogue = _flag(_HAS_FAILED), _flag(_SAME_CATALOGUE)
-    why = F.when(F.col("number").isNull(), "new").when(has_failed & (_age(terms.run_date) >= _RETRY_DAYS), "age")
-    why = why.when(has_failed | same_catalogue, F.lit(None))
-    if has_limits:
-        why = why.when(~_flag(_ENOUGH), "catalogue")
-    if terms.max_age_days is not None:
-        why = why.when(_age(terms.run_date) > _age_limit(terms.max_age_days), "age")
-    return why
+def _is_due_again(run_date: date) -> Column:
+    """Whether the newest answer is a failure that is asked again."""
+    return F.col("has_failed") & (_age(run_date) >= _RETRY_DAYS)
 
 
 def _age(run_date: date) -> Column:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.spark.plan_size import size_of
+
 #: The column with the number of a row's range, in the result of `sorted_ranges`.
 RANGE = "_key_range"
 _BOUNDS = "_bounds"
@@ -23,8 +25,7 @@ def range_count(frame: DataFrame, rows_per_range: int) -> int:
 
     A frame that is smaller in bytes than one range in rows is not counted: each row has at least a byte.
     """
-    size = int(str(frame._jdf.queryExecution().optimizedPlan().stats().sizeInBytes()))
-    return 1 if size <= rows_per_range else max(1, -(-frame.count() // rows_per_range))
+    return 1 if size_of(frame) <= rows_per_range else max(1, -(-frame.count() // rows_per_range))
 
 
 def sorted_ranges(frame: DataFrame, by: Sequence[str], ranges: int, rows_per_range: int) -> DataFrame:
@@ -40,11 +41,11 @@ def sorted_ranges(frame: DataFrame, by: Sequence[str], ranges: int, rows_per_ran
         lambda number: F.get("keys", F.floor(F.size("keys") * number / ranges).cast("int")),
     )
     numbered = frame.crossJoin(F.broadcast(ordered.select(places.alias(_BOUNDS))))
-    numbered = numbered.withColumn(RANGE, _bounds_up_to(key, F.col(_BOUNDS), ranges - 1)).drop(_BOUNDS)
+    numbered = numbered.withColumn(RANGE, bounds_up_to(key, F.col(_BOUNDS), ranges - 1)).drop(_BOUNDS)
     return numbered.repartitionById(ranges, F.col(RANGE)).sortWithinPartitions(RANGE, *(f"`{name}`" for name in by))
 
 
-def _bounds_up_to(key: Column, bounds: Column, count: int) -> Column:
+def bounds_up_to(key: Column, bounds: Column, count: int) -> Column:
     """Return how many of `count` sorted bounds are at most the key, by binary search."""
     steps = F.array(*(F.lit(1 << power) for power in reversed(range(count.bit_length()))))
 

@@ -44,11 +44,12 @@ def one_sorted_partition(frame: DataFrame, by: Sequence[str]) -> DataFrame:
     return frame.repartition(1).sortWithinPartitions(*(f"`{name}`" for name in by))
 
 
-def write(spark: SparkSession, frame: DataFrame, folder: str, *, version: str = "") -> list[Footer]:
+def write(spark: SparkSession, frame: DataFrame, folder: str, *, version: str = "", ranges: int = 0) -> list[Footer]:
     """Write each partition, in order, to `folder`/part-00000.parquet, part-00001.parquet...; return the footers.
 
-    Several files have `version` in their names, one file has not. An empty frame gives one file without rows, which
-    keeps the schema. Raises UnreadableParquet as `footers` does.
+    Several files have `version` in their names, one file has not. With `ranges`, the number of partitions, the names
+    have both numbers (part-00003-of-00016.parquet) and a partition without rows has no file. An empty frame gives one
+    file without rows, which keeps the schema. Raises UnreadableParquet as `footers` does.
     """
     scratch = f"{folder}.writing"
     files.delete(spark, scratch)
@@ -56,7 +57,10 @@ def write(spark: SparkSession, frame: DataFrame, folder: str, *, version: str = 
     parts = [name for name in files.listdir(spark, scratch) if name.endswith(".parquet")]
     files.mkdirs(spark, folder)
     for number, name in enumerate(parts):
-        target = part_name(number, version if len(parts) > 1 else "")
+        if ranges:
+            target = part_name(int(name.split("-")[1]), f"of-{ranges:05d}")  # Spark's name has the partition's number
+        else:
+            target = part_name(number, version if len(parts) > 1 else "")
         files.rename(spark, f"{scratch}/{name}", f"{folder}/{target}")
     files.delete(spark, scratch)
     return footers(spark, folder)
@@ -84,7 +88,7 @@ def _all_optional(frame: DataFrame) -> DataFrame:
 def footers(spark: SparkSession, folder: str) -> list[Footer]:
     """Read the footer of every Parquet file in a folder. Raises UnreadableParquet for a damaged file."""
     names = [name for name in files.listdir(spark, folder) if name.endswith(".parquet")]
-    return files.each(lambda name: _footer(spark, f"{folder}/{name}"), names)
+    return files.each(lambda name: footer(spark, f"{folder}/{name}"), names)
 
 
 def small_rows(spark: SparkSession, folder: str) -> list[dict[str, Any]]:
@@ -120,7 +124,8 @@ def check_footers(found: Sequence[Footer], schema: StructType, rows: int, what: 
         raise UnreadableParquet(f"{what}: {rows:,} rows were expected, the files hold {total:,}")
 
 
-def _footer(spark: SparkSession, path: str) -> Footer:
+def footer(spark: SparkSession, path: str) -> Footer:
+    """Read the footer of one Parquet file. Raises UnreadableParquet for a damaged file."""
     jvm: Any = spark._jvm
     configuration = spark._jsc.hadoopConfiguration()
     parquet = jvm.org.apache.parquet.hadoop

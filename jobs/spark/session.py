@@ -15,6 +15,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession
 
 from jobs.spark.java_process import start_java
+from jobs.spark.key_filter import FILTER_SETTINGS
 
 #: Defaults that the configuration's `spark` section may override.
 _DEFAULTS = {
@@ -23,7 +24,7 @@ _DEFAULTS = {
     "spark.driver.memory": "4g",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
-    "spark.sql.shuffle.partitions": "16",
+    **FILTER_SETTINGS,
     "spark.sql.execution.arrow.maxRecordsPerBatch": "2048",
     # Allows every character set that Java reads, such as GB18030 and Big5.
     "spark.sql.legacy.javaCharsets": "true",
@@ -68,6 +69,7 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
     chosen = _DEFAULTS | dict(conf or {}) | _spark_submit_settings()
+    chosen.setdefault("spark.sql.shuffle.partitions", str(_shuffle_partitions(chosen["spark.master"])))
     os.environ.setdefault("PYSPARK_PYTHON", chosen.get("spark.pyspark.python", sys.executable))
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     java_options = _with_quiet_log(chosen.get(_JAVA_OPTIONS, ""))
@@ -77,6 +79,15 @@ def create_session(app: str, *, timezone: str = "UTC", conf: Mapping[str, str] |
     for key, value in settings.items():
         builder = builder.config(key, value)
     return builder.getOrCreate()
+
+
+def _shuffle_partitions(master: str) -> int:
+    """Return the most partitions of a shuffle; adaptive execution merges small ones before they are read.
+
+    A machine of its own gets eight for each core. A cluster may have any number of cores: 1,000 partitions keep 160 of
+    them busy six times over.
+    """
+    return 8 * (os.cpu_count() or 1) if master.startswith("local") else 1_000
 
 
 def _with_quiet_log(java_options: str) -> str:

@@ -2,7 +2,8 @@
 
 <store>/tables/<table>/run_date=YYYY-MM-DD/part-00000.parquet    published tables: one file per date, or
         tables/<table>/run_date=.../part-00000-<run_id>.parquet  several files of a date with many rows
-        ledger/<task>/wave=<number>-<run_id>/part-00000.parquet  the model's answers so far
+        ledger/<task>/wave=<number>-<run_id>/part-00000.parquet  the model's answers so far; compaction's waves have
+                                        part-00000-of-00016.parquet and so on, by ranges of the key
         staging/<run_id>/  work/<run_id>/                        temporary folders of a run, deleted once it published
         trash/<run_id>/                                          the folders that the run replaced, for rollback
         intents/<run_id>.json                                    a publish that has begun and is not closed yet

@@ -11,6 +11,8 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs.spark.plan_size import broadcast_if_small
+
 #: The fields of an event. Structs compare field by field, so this order is the total order of a customer's events.
 _ORDERED_FIELDS = ("at", "kind", "item_id", "text", "rating", "title")
 
@@ -27,7 +29,9 @@ def histories(used: Mapping[str, DataFrame], events: int) -> DataFrame:
     Kind, item and text break ties of time, so rows depend on neither input order nor partitions.
     A top-k aggregate bounds the memory per customer by `events` and by the catalogue.
     """
-    titled = _all_events(used).join(F.broadcast(used["items"].select("item_id", "title")), on="item_id", how="left")
+    titled = _all_events(used).join(
+        broadcast_if_small(used["items"].select("item_id", "title")), on="item_id", how="left"
+    )
     event = F.struct(*(F.col(name) for name in _ORDERED_FIELDS))
     order = f"struct({', '.join(_ORDERED_FIELDS)})"
     newest = f"max_by({order}, {order}, {int(events)})"

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs.scoring.failures import answered
 from jobs.spark.pandas_udfs import pandas_udf
+from jobs.spark.plan_size import broadcast_if_small
 from lm.redaction.redact import redact
 from lm.sentiment.labels import LABELS
 
@@ -39,7 +40,7 @@ def with_category(reviews: DataFrame, items: DataFrame | None) -> DataFrame:
     """Add the `category` of each review's product; empty where it has none or `items` is None."""
     if items is None:
         return reviews.withColumn("category", F.lit(""))
-    known = F.broadcast(items.select("item_id", "category"))
+    known = broadcast_if_small(items.select("item_id", "category"))
     return reviews.join(known, on="item_id", how="left").withColumn("category", F.coalesce("category", F.lit("")))
 
 

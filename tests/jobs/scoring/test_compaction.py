@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from jobs.scoring import ledger
+from jobs.scoring import compaction, ledger
 from jobs.scoring.compaction import compact
+from jobs.scoring.ledger import enough_sellable
+from jobs.scoring.ledger_files import ledger_files, with_keys_of
 from jobs.spark import fault_points
 from jobs.store.publish import recover
 from jobs.store.store import Store
 from tests.jobs.store.test_date_swap import Killed
-from tests.ledgers import DAY, RESULT, row_of, terms, write_waves
+from tests.ledgers import DAY, RESULT, found_by, reasons, row_of, terms, write_wave, write_waves
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -40,11 +44,9 @@ def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_fr
 
     def answers(days: Sequence[int]) -> list[Any]:
         nights = [terms(day=DAY + timedelta(days=d), catalogue_version="c9", max_age_days=4) for d in days]
-        found = [ledger.lookup(spark, store, night, keys) for night in nights]
-        known = zip(nights, found, strict=True)
-        used = [ledger.usable_answers(spark, store, night, rows, 4).orderBy("key").collect() for night, rows in known]
-        why = [rows.select("key", "why_missing").orderBy("key").collect() for rows in found]
-        return [why, [[(r["key"], r["result"]) for r in rows] for rows in used]]
+        found = [found_by(spark, store, night, keys) for night in nights]
+        used = [one.answers.orderBy("key").collect() for one in found]
+        return [[reasons(one) for one in found], [[(r["key"], r["result"]) for r in rows] for rows in used]]
 
     days = (0, 3, 7, 11) if keep_from is None else (keep_from, 11)
     before = answers(days)
@@ -55,6 +57,38 @@ def test_compaction_changes_no_answer(spark: SparkSession, store: Store, keep_fr
     assert [p.name for p in Path(store.ledger("recommend")).iterdir()] == ["wave=00000008-gc"]
     assert answers(days) == before
     assert compact(spark, store, "recommend", RESULT, "gc2") == (kept[1], kept[1])
+
+
+def test_a_look_up_reads_the_ranges_and_waves_that_it_needs(
+    spark: SparkSession, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large ledger gives the same answers as a small one, merged into ranges of the keys or not."""
+    keys = [sha256(str(n).encode()).hexdigest() for n in range(400)]
+    for night in range(4):
+        rows = [{"key": key, "scored_on": DAY + timedelta(days=night), "item": key[:8]} for key in keys[night::2]]
+        write_wave(store, f"{night + 1:08d}-n", rows)
+    asked = spark.createDataFrame([(key,) for key in [*keys[::3], "0" * 64, "f" * 64]], "key string")
+    night = terms(day=DAY + timedelta(days=3), catalogue_version="c2")
+
+    def found() -> tuple[Any, Any]:
+        enough = enough_sellable([key[:8] for key in keys[::6]], 1)
+        one = found_by(spark, store, night, asked, enough)
+        assert one.missing_count == one.missing.count()
+        return reasons(one), sorted((row["key"], row["result"][0]["item_id"]) for row in one.answers.collect())
+
+    plain = found()
+    monkeypatch.setattr(ledger, "_UNFILTERED_BYTES", 0)
+    assert found() == plain
+    monkeypatch.setattr(compaction, "_ROWS_PER_RANGE", 40)
+    compact(spark, store, "recommend", RESULT, "gc")
+    merged = [file for file in ledger_files(spark, store, "recommend") if file.ranges > 1]
+    assert [(file.part, file.ranges) for file in merged] == [(part, 20) for part in range(20)]
+    in_order = [row["key"] for file in merged for row in pq.read_table(file.path, partitioning=None).to_pylist()]
+    assert in_order == sorted(in_order)
+    write_wave(store, "00000006-n", [{"key": "0" * 64, "scored_on": DAY, "item": "zero"}])
+    assert found()[0] == plain[0] | {"0" * 64: (DAY, "catalogue")}
+    of_one = with_keys_of(ledger_files(spark, store, "recommend"), asked.where("key >= 'f8'"), 20)
+    assert {(file.wave, file.part, file.ranges) for file in of_one} == {(5, 19, 20), (6, 0, 1)}
 
 
 @pytest.mark.parametrize("point", ["intent-opened", "swap-done", "retired:1", "retired:3", "intent-closed"])
@@ -73,7 +107,7 @@ def test_a_killed_compaction_is_finished(
     # In between a look-up may see a row in both waves: it is the same answer.
     keys = spark.createDataFrame([("x",)], "key string")
     night = terms(day=DAY + timedelta(days=9))
-    (row,) = ledger.usable_answers(spark, store, night, ledger.lookup(spark, store, night, keys), 1).collect()
+    (row,) = found_by(spark, store, night, keys).answers.collect()
     assert row["result"][0]["item_id"] == "x9"
     monkeypatch.delenv(fault_points.VARIABLE)
     recover(spark, store)

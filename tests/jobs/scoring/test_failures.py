@@ -20,7 +20,7 @@ from jobs.scoring.failures import DIED, RAISED, answer_each, rejected
 from jobs.spark.errors import GateRefused
 from jobs.store.store import Store
 from jobs.tables import recommendations
-from tests.ledgers import DAY, never, requests, terms
+from tests.ledgers import DAY, found_by, never, requests, terms
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -101,7 +101,7 @@ def test_the_night_goes_on_without_a_row_that_raises(spark: SparkSession, tmp_pa
     again = ledger.results(spark, store, terms("again"), asked, never)
     assert (again.scored, again.failed.count(), len(listed(again))) == (0, 1, 40)
     later = terms("later", DAY + timedelta(days=7), catalogue_version="c2")
-    missing = ledger.lookup(spark, store, later, asked.select("key")).where("why_missing IS NOT NULL")
+    missing = found_by(spark, store, later, asked.select("key")).missing
     assert [row.why_missing for row in missing.collect()] == ["age"]
 
 

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from jobs.scoring import ledger
 from jobs.scoring.ledger import enough_sellable, request_key
 from jobs.store.store import Store
-from tests.ledgers import DAY, RESULT, listing, never, requests, terms, write_wave
+from tests.ledgers import DAY, RESULT, found_by, listing, never, reasons, requests, terms, write_wave
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -127,9 +127,10 @@ def why(spark: SparkSession, store: Store, day: date, keys: str, **values: Any) 
     """For each key the date and the reason that a run of `day` finds."""
     enough = values.pop("enough", None)
     frame = spark.createDataFrame([(key,) for key in keys], "key string")
-    found = ledger.lookup(spark, store, terms(day=day, **values), frame, enough).collect()
-    assert len(found) == len(set(keys))
-    return {row["key"]: (row["scored_on"], row["why_missing"]) for row in found}
+    found = found_by(spark, store, terms(day=day, **values), frame, enough)
+    assert found.asked == len(set(keys))
+    assert found.answers.count() + found.missing.count() == found.asked
+    return reasons(found)
 
 
 def test_a_date_uses_what_existed_on_it(spark: SparkSession, store: Store) -> None:
@@ -144,8 +145,7 @@ def test_a_date_uses_what_existed_on_it(spark: SparkSession, store: Store) -> No
     assert why(spark, store, third, "xy") == {"x": (third, None), "y": (third, None)}
     assert why(spark, store, first - timedelta(days=1), "xy") == {"x": (None, "new"), "y": (None, "new")}
     keys = spark.createDataFrame([("x",)], "key string")
-    found = ledger.lookup(spark, store, terms(day=third), keys)
-    (row,) = ledger.usable_answers(spark, store, terms(day=third), found, 1).collect()
+    (row,) = found_by(spark, store, terms(day=third), keys).answers.collect()
     assert row["result"][0]["item_id"] == "apple"  # of two on one date the later wave
 
 
@@ -198,7 +198,7 @@ def test_an_answer_grows_too_old_only_where_the_catalogue_changed(spark: SparkSe
 
     def expired(days: int, **values: Any) -> int:
         asked = terms(day=DAY + timedelta(days=days), max_age_days=10, **values)
-        return ledger.lookup(spark, store, asked, frame).where("why_missing = 'age'").count()
+        return found_by(spark, store, asked, frame).missing.where("why_missing = 'age'").count()
 
     by_day = {days: expired(days, catalogue_version="c2") for days in (4, 5, 6, 9, 10, 11)}
     assert by_day[4] == by_day[5] == 0

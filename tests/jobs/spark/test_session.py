@@ -57,6 +57,14 @@ def test_settings_that_decide_results_cannot_be_changed(monkeypatch: pytest.Monk
     assert found["spark.sql.caseSensitive"] == "false"
 
 
+def test_shuffles_have_partitions_for_the_machine_or_for_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    name = "spark.sql.shuffle.partitions"
+    assert settings(monkeypatch)[name] == "48"
+    assert settings(monkeypatch, spark_master="spark://host:7077")[name] == "1000"
+    assert settings(monkeypatch, spark_sql_shuffle_partitions="7")[name] == "7"
+
+
 def test_workers_import_nothing_from_the_current_folder(spark: SparkSession) -> None:
     def flags(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         for part in parts:
