@@ -65,6 +65,7 @@ def run_night(
         reported(spark, config, config_file, night, console) as report,
         record_attempt(spark, store, night.run_id, run_date),
         temporary_folders(spark, store, night.run_id),
+        recommend.temporary_catalogue(spark, night.run_id),
     ):
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:

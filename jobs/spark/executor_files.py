@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 from pyspark import SparkFiles
@@ -37,6 +39,23 @@ def send_folder(spark: SparkSession, folder: Path, name: str) -> str:
                     packed.write(file, file.name)
         context.addArchive(str(archive))
     return _ARCHIVE + archive.name
+
+
+def remove_folder(spark: SparkSession, name: str) -> None:
+    """Delete the folder `session_folder(name)` of one run, here and where executors unpacked it.
+
+    The driver keeps the archive: Spark gives all archives of a session to each new executor. An executor that gets
+    none of these tasks keeps its copy until the session ends.
+    """
+    shutil.rmtree(session_folder(name), ignore_errors=True)
+    archive = session_folder(f"sent/{name}.zip")
+    if archive.exists():
+        tasks = 2 * spark.sparkContext.defaultParallelism
+        spark.sparkContext.parallelize(range(tasks), tasks).foreach(partial(_delete_unpacked, archive.name))
+
+
+def _delete_unpacked(archive: str, _: int) -> None:
+    shutil.rmtree(SparkFiles.get(archive), ignore_errors=True)
 
 
 def local_folder(place: str) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.config.config import Config
@@ -165,11 +166,22 @@ def load_once(context: TaskContext, catalogue: SellableCatalogue) -> Callable[[]
 
     @functools.cache
     def load() -> Callable[[], Recommender]:
-        folder = catalogue.write(executor_files.session_folder(f"catalogue-{context.run_id}"), model.encoder())
+        folder = catalogue.write(executor_files.session_folder(_catalogue_of(context.run_id)), model.encoder())
         place = executor_files.send_folder(context.spark, folder, folder.name)
         return recommender_loader(model, place, settings.beams, int(settings.worker_memory * 1e9))
 
     return load
+
+
+@contextmanager
+def temporary_catalogue(spark: SparkSession, run_id: str) -> Iterator[None]:
+    """Delete the run's catalogue on driver and executors when the block ends well: a backfill has one for each date."""
+    yield
+    executor_files.remove_folder(spark, _catalogue_of(run_id))
+
+
+def _catalogue_of(run_id: str) -> str:
+    return f"catalogue-{run_id}"
 
 
 def left_out(asked: DataFrame, results: Results) -> DataFrame | None:

@@ -83,6 +83,8 @@ def test_a_look_up_reads_the_ranges_and_waves_that_it_needs(
     compact(spark, store, "recommend", RESULT, "gc")
     merged = [file for file in ledger_files(spark, store, "recommend") if file.ranges > 1]
     assert [(file.part, file.ranges) for file in merged] == [(part, 20) for part in range(20)]
+    compact(spark, store, "recommend", RESULT, "again", DAY)
+    assert ledger_files(spark, store, "recommend") == merged  # nothing was written again
     in_order = [row["key"] for file in merged for row in pq.read_table(file.path, partitioning=None).to_pylist()]
     assert in_order == sorted(in_order)
     write_wave(store, "00000006-n", [{"key": "0" * 64, "scored_on": DAY, "item": "zero"}])

@@ -18,6 +18,8 @@ from tests.jobs.spark.test_files import mount
 from tests.models import save_causal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyspark.sql import SparkSession
 
 
@@ -44,6 +46,32 @@ def test_on_a_cluster_a_folders_files_are_sent_once(tmp_path: Path, monkeypatch:
     assert zipfile.ZipFile(archive).namelist() == ["config.json", "model.safetensors"]
     # Spark unpacks an archive into a folder of its name, in the driver and in each executor.
     assert [executor_files.local_folder(place) for place in places] == [tmp_path / "root/model-1.zip"] * 2
+
+
+def test_a_runs_folder_is_deleted_where_it_was_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor_files.SparkFiles, "getRootDirectory", lambda: str(tmp_path / "root"))
+    folder = executor_files.session_folder("catalogue-1")
+    folder.mkdir()
+    (folder / "titles.json").write_text("[]")
+    unpacked: list[str] = []
+
+    class Executors:
+        master, defaultParallelism = "spark://host:7077", 2
+
+        def addArchive(self, path: str) -> None:
+            unpacked.append(str(tmp_path / "root" / Path(path).name))
+            zipfile.ZipFile(path).extractall(unpacked[0])
+
+        def parallelize(self, rows: Sequence[int], tasks: int) -> SimpleNamespace:
+            return SimpleNamespace(foreach=lambda work: [work(row) for row in rows])
+
+    session = SimpleNamespace(sparkContext=Executors())
+    place = executor_files.send_folder(session, folder, folder.name)
+    assert (executor_files.local_folder(place) / "titles.json").exists()
+    executor_files.remove_folder(session, "catalogue-1")
+    assert not folder.exists()
+    assert not Path(unpacked[0]).exists()
+    executor_files.remove_folder(session, "catalogue-2")  # a run that sent nothing
 
 
 @pytest.mark.slow
