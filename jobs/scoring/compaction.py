@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.scoring import ledger
-from jobs.scoring.ledger_files import ledger_files, range_column
+from jobs.scoring.ledger_files import MAX_RANGES, ledger_files, range_column
 from jobs.scoring.waves import next_number, row_schema
 from jobs.spark import files, parquet
 from jobs.spark.key_ranges import RANGE
@@ -56,7 +56,7 @@ def compact(
     stays = rows.withColumn("wave_number", ledger.wave_number()).join(going, on=going.columns, how="left_anti")
     wave = f"wave={next_number(spark, store, task):08d}-{run_id}"
     staged = f"{store.staging(run_id)}/{task}/{wave}"
-    ranges = max(1, -(-(before - gone) // _ROWS_PER_RANGE))
+    ranges = max(1, min(MAX_RANGES, -(-(before - gone) // _ROWS_PER_RANGE)))
     columns = row_schema(result_type).names
     ranged = stays.select(*columns, range_column(ranges).alias(RANGE)).repartitionById(ranges, F.col(RANGE))
     ordered = ranged.sortWithinPartitions("key", "scored_on").select(*columns)

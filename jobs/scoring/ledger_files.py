@@ -22,6 +22,8 @@ from jobs.store.store import Store
 
 #: Digits of a key that decide its range.
 _DIGITS = 4
+#: Most ranges that these digits tell apart.
+MAX_RANGES = 16**_DIGITS
 _RANGE = re.compile(r"part-([0-9]{5})-of-([0-9]{5})\.parquet")
 _WAVE = re.compile(r"wave=([0-9]+)")
 #: Keys up to which a look-up asks for their ranges. More keys have some in every range.
@@ -55,8 +57,7 @@ def ledger_files(spark: SparkSession, store: Store, task: str) -> list[LedgerFil
 
 def starts_of_ranges(ranges: int) -> list[str]:
     """Return the first digits with which each range but the first starts."""
-    digits = 16**_DIGITS
-    return [f"{number * digits // ranges:0{_DIGITS}x}" for number in range(1, ranges)]
+    return [f"{number * MAX_RANGES // ranges:0{_DIGITS}x}" for number in range(1, ranges)]
 
 
 def range_column(ranges: int) -> Column:
