@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from py4j.java_gateway import is_instance_of
@@ -130,7 +131,7 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
     if source.format.lower() == "csv" and repeated_name(df.columns) and len(df.inputFiles()) == 1:
         options["enforceSchema"] = True  # else Spark compares the repeated names of the header with the numbered ones
     if source.format.lower() == "csv" and can_be_split(
-        spark, _lines(spark, source, key), df.inputFiles(), source.options, options
+        spark, df.inputFiles(), source.options, options, partial(_lines, spark, source, key)
     ):
         options["multiLine"] = False
     marks = marking_options(source.format, source.options) if set(df.columns) - {"_corrupt_record"} else {}

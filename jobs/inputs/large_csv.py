@@ -5,7 +5,7 @@ CSV allows line breaks inside quotes, so Spark reads a file in one task unless i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -21,13 +21,16 @@ _COMPRESSED = (".gz", ".bz2", ".zst", ".lz4", ".snappy", ".deflate", ".xz")
 
 
 def can_be_split(
-    spark: SparkSession, lines: DataFrame, uris: Sequence[str], given: Mapping[str, Any], options: Mapping[str, Any]
+    spark: SparkSession,
+    uris: Sequence[str],
+    given: Mapping[str, Any],
+    options: Mapping[str, Any],
+    lines: Callable[[], DataFrame],
 ) -> bool:
     """Return whether each line of these CSV files is a row, and one of the files is large.
 
-    `lines` are the files as Spark's text reader gives them; they are read only if a file is large. `given` are the
-    source's own options: with its own `multiLine`, encoding or comments the file is read as they say. `options` are
-    the CSV reader's.
+    `given` are the source's own options: with its own `multiLine`, encoding or comments the file is read as they say.
+    `options` are the CSV reader's. `lines` gives the files as rows of text; it is called only if a file is large.
     """
     own = {name.lower() for name in given} & {"multiline", "encoding", "charset", "comment", "linesep", "mode"}
     quoting = Quoting.of("csv", options)
@@ -36,7 +39,7 @@ def can_be_split(
         return False
     # Spark skips a line of blanks if each line is a row, and takes it for a malformed row otherwise.
     is_blank = (F.trim("value") == "") & (F.length("value") > 0)
-    return lines.where((quoting.quotes_in(F.col("value")) % 2 == 1) | is_blank).isEmpty()
+    return lines().where((quoting.quotes_in(F.col("value")) % 2 == 1) | is_blank).isEmpty()
 
 
 def _size(spark: SparkSession, uri: str) -> int:

@@ -46,8 +46,8 @@ def compact(
     going = unused_rows(rows, keep_from, in_use)
     folder = f"{store.work(run_id)}/{task}_going"
     gone = sum(footer.rows for footer in parquet.write(spark, going, folder))
-    found = ledger_files(spark, store, task)
-    if not gone and len(waves) == 1 and (found[0].ranges > 1 or before <= _ROWS_PER_RANGE):
+    is_split = before <= _ROWS_PER_RANGE or all(file.ranges > 1 for file in ledger_files(spark, store, task))
+    if not gone and len(waves) == 1 and is_split:
         files.delete(spark, store.work(run_id))
         return before, before  # merged already, and nothing to drop
     going = spark.read.schema(going.schema).parquet(files.for_reading(folder))
