@@ -18,8 +18,6 @@ from jobs.config.input_settings import JdbcSettings
 from jobs.inputs.jdbc import connection_options, relation
 from jobs.spark.errors import ConfigurationError
 from tests import ROOT, postgres
-from tests.models import save_causal, save_classifier
-from tests.nights import tables
 
 URL = "jdbc:postgresql://localhost/shop"
 
@@ -134,21 +132,6 @@ def read(file: Path, *overrides: str, **environment: str) -> str:
     return printed
 
 
-def night_of(file: Path, models: Path, **environment: str) -> dict[str, dict[str, str]]:
-    """Run the night of 2026-02-20; returns the hashes of its tables' files."""
-    sets = [
-        *(f"models.{name}={models / name}" for name in ("recommend", "sentiment")),
-        *("sentiment.lookback_days=60", "recommend.k=5", "report.write=false", "spark.spark.master=local[2]"),
-        *("spark.spark.sql.shuffle.partitions=2", "spark.spark.driver.memory=1g"),
-    ]
-    command = [sys.executable, "-c", "from jobs.cli import main; main()", "nightly", "--config", str(file)]
-    command += ["--run-date", "2026-02-20", *(part for one in sets for part in ("--set", one))]
-    variables = os.environ | {"PYTHONPATH": str(ROOT), "TZ": "Asia/Tokyo"} | environment
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    return tables(file.parent / "store")
-
-
 @pytest.mark.faults
 def test_orders_and_lines_from_postgresql_equal_those_from_parquet(tmp_path: Path) -> None:
     """The same rows from a database and from files; no secret in plans and logs; local times are the shop's."""
@@ -174,12 +157,11 @@ def test_orders_and_lines_from_postgresql_equal_those_from_parquet(tmp_path: Pat
         assert "240 read" in accounts[0]
         assert "0 quarantined" in accounts[0]
 
-        named_tables = {"orders": "orders", "lines": "lines", "products": "items", "reviews": "reviews"}
+        tables = {"orders": "orders", "lines": "lines", "products": "items", "reviews": "reviews"}
         (tmp_path / "files").mkdir()
-        copies = _copies(database, named_tables, tmp_path / "files")
+        copies = _copies(database, tables, tmp_path / "files")
         named = {name: {"path": str(path)} for name, path in copies.items() if name != "reviews"}
-        of_files = configuration(tmp_path / "files", named, path=str(copies["reviews"]))
-        read(of_files, **secrets)
+        read(configuration(tmp_path / "files", named, path=str(copies["reviews"])), **secrets)
         for table in ("purchases", "items", "reviews"):
             ours, theirs = (
                 pq.read_table(tmp_path / kind / f"{table}.parquet").to_pandas() for kind in ("database", "files")
@@ -188,12 +170,6 @@ def test_orders_and_lines_from_postgresql_equal_those_from_parquet(tmp_path: Pat
             pd.testing.assert_frame_equal(
                 ours.sort_values(keys, ignore_index=True), theirs.sort_values(keys, ignore_index=True)
             )
-        save_causal(tmp_path / "models/recommend", item_ids=[f"i{n}" for n in range(11)])
-        save_classifier(tmp_path / "models/sentiment")
-        published = night_of(file, tmp_path / "models", **secrets)
-        assert {"recommendations", "sentiments", "prompts", "loyalty"} <= published.keys()
-        assert published == night_of(of_files, tmp_path / "models", **secrets)
-
         newest = pq.read_table(tmp_path / "database" / "reviews.parquet").to_pandas()["reviewed_at"].max()
         assert newest == pd.Timestamp("2026-02-19 10:00:00"), "10:00 in New York, whatever the machine's zone is"
 
