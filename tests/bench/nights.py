@@ -75,7 +75,8 @@ class Shop:
 
     def __init__(self, folder: Path, customers: int, shape: dict[str, int], tokens: int, *, quick: bool) -> None:
         self.folder, self.quick = folder, quick
-        self.settings = ("gate.min_dates=1000", f"recommend.prompt_tokens={tokens}")
+        # No answers: their model is not made here, whatever the size of the shop.
+        self.settings = ("gate.min_dates=1000", f"recommend.prompt_tokens={tokens}", "models.answers=null")
         info = write_sample(folder, customers=customers, products=PRODUCTS, days=DAYS)
         self.config_file, self.first = str(info.config), info.run_date
         ids = sorted(pd.read_parquet(folder / "data/items").item_id.unique())
