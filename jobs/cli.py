@@ -91,6 +91,9 @@ def sample(
 def nightly(
     run_date: Annotated[str, typer.Option("--run-date", metavar="DATE", help="The date to write, or yesterday.")],
     deadline: store_commands.DeadlineOption = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Read and compute everything, also where incremental.enabled is set.")
+    ] = False,
     future: Future = False,
     log_format: LogFormat = "text",
     config: ConfigFile = DEFAULT_CONFIG,
@@ -105,7 +108,8 @@ def nightly(
     day = parsed_run_date("--run-date", run_date, settings, future=future)
     until = store_commands.parsed_deadline(deadline, settings)
     spark = session("nightly", settings)
-    show_summary(spark, run_night(spark, settings, day, console, str(config), until), console, str(config))
+    night = run_night(spark, settings, day, console, str(config), until, from_scratch=from_scratch)
+    show_summary(spark, night, console, str(config))
 
 
 @app.command()

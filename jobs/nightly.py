@@ -15,8 +15,9 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
+from jobs.inputs.file_versions import StartFromNothing
 from jobs.inputs.freshness import refuse_stale
-from jobs.inputs.reader import read_inputs, tables_of_night
+from jobs.inputs.reader import Inputs, read_inputs, tables_of_night
 from jobs.inputs.row_accounting import end_of_date
 from jobs.report.write import reported
 from jobs.scoring import models
@@ -27,9 +28,11 @@ from jobs.store import gate, store_format
 from jobs.store.attempts import record_attempt
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
-from jobs.store.publish import publish_staged, recover, stage_tables, temporary_folders
+from jobs.store.publish import StagedTable, publish_staged, recover, stage_tables, temporary_folders
+from jobs.store.state import new_segment, prepare_state
 from jobs.store.store import Store
 from jobs.tables import groups, loyalty
+from jobs.tables.loyalty_sums import sums_of_night
 from jobs.tables.metrics import age_rows, input_ages, label_metrics, list_metrics, quarantine_counts, table_rows
 from jobs.tables.purchases_used import purchases_of_date
 from jobs.tables.quarantine import hashed, new_rejections
@@ -37,6 +40,15 @@ from jobs.tables.runs import Night, run_row
 from jobs.tables.same_titles import with_title_keys
 from jobs.tasks import recommend, sentiment
 from jobs.tasks.all_tasks import wanted_tasks
+from jobs.tasks.incremental import (
+    Basis,
+    find_basis,
+    forget_old_states,
+    record_of,
+    tell_basis,
+    versions_of,
+    without_record,
+)
 from jobs.tasks.run_task import TaskOutcome, run_task
 from jobs.tasks.task import TaskContext, model_warnings
 from jobs.tasks.versions import save_settings, settings_version
@@ -49,12 +61,15 @@ def run_night(
     console: Console,
     config_file: str,
     deadline: Deadline | None = None,
+    *,
+    from_scratch: bool = False,
 ) -> Night:
     """Run all stages for `run_date`, as of its end in the shop's time zone, and publish.
 
     Raises a UserError with its exit code for everything that the operator can mend. Whatever happens, readers keep
     whole dates, and the next run goes on from the ledger. No request is scored after `deadline`; `publish.at_deadline`
-    says what is published then.
+    says what is published then. With `incremental.enabled` the night computes only what changed since the date before,
+    unless `from_scratch` is set.
     """
     store = Store(config.store)
     night = Night(f"{run_date}-{uuid.uuid4().hex[:8]}", run_date, store, deadline)
@@ -66,6 +81,7 @@ def run_night(
         record_attempt(spark, store, night.run_id, run_date),
         temporary_folders(spark, store, night.run_id),
         recommend.temporary_catalogue(spark, night.run_id),
+        new_segment(spark, store, night.run_id) as segment,
     ):
         found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
         for line in [*store_format.check_format(spark, store), *recover(spark, store, config.publish.keep_publishes)]:
@@ -77,8 +93,10 @@ def run_night(
         key = privacy_key(spark, config)
         hash_ids = partial(hashed, key=key, has_pseudonyms=config.privacy.pseudonyms)
         groups.refuse_group_changes(spark, store, config.loyalty)
+        versions = versions_of(config, found, key)
+        basis = find_basis(spark, store, config, run_date, versions, from_scratch=from_scratch)
         with stages.stage("inputs"):
-            inputs = read_inputs(spark, config, run_date, store.work(night.run_id), tables_of_night(config))
+            basis, inputs = _read(spark, config, night, segment, basis)
             night.accounts = inputs.accounts
             refuse_stale(inputs.freshness, config, run_date)
             night.emptied = inputs.emptied_by_rule
@@ -86,21 +104,24 @@ def run_night(
             rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)
             night.input_ages = input_ages(inputs.used, end_of_date(run_date, config.timezone))
         night.notes = inputs.notes
+        tell_basis(console, basis)
         for note in inputs.notes:
             warn(console, note)
             report.note(note)
         done: dict[str, TaskOutcome] = {}
         outputs: dict[str, DataFrame] = {}
+        earlier, kept = basis.earlier(store, segment, inputs), segment if basis.keeps_rows else None
         for task, model in found:
             shipped = models.shipped(spark, model)
-            context = TaskContext(spark, config, store, night.run_id, run_date, inputs.used, shipped)
+            context = TaskContext(spark, config, store, night.run_id, run_date, inputs.used, shipped, kept, earlier)
             outcome = done[task.NAME] = run_task(task, context, night, stages)
             outputs |= outcome.tables
         alive = None
         if "purchases" in inputs.used:
             with stages.stage("loyalty"):
                 labels = outputs.get("sentiments")
-                outputs["loyalty"], alive = _loyalty(spark, config, night, inputs.used, labels)
+                sums = sums_of_night(spark, night, inputs.used, labels, kept, earlier)
+                outputs["loyalty"], alive = _loyalty(spark, config, night, sums)
             outputs["purchases_used"] = purchases_of_date(inputs.used["purchases"], run_date)
         outputs["quarantine"] = reduce(DataFrame.unionByName, [rejected, *map(hash_ids, night.rejected)])
         with stages.stage("metrics"):
@@ -122,7 +143,12 @@ def run_night(
             staged = stage_tables(spark, store, night.run_id, run_date, outputs, per_file)
         with stages.stage("exchange of folders"):
             staged |= stage_tables(spark, store, night.run_id, run_date, {"runs": run_row(spark, night)})
-            night.rows = publish_staged(spark, store, night.run_id, staged)
+            if basis.keeps_rows:
+                record = record_of(spark, night, basis, inputs, versions)
+                staged["state"] = StagedTable(prepare_state(spark, store, record), 0)
+            published = publish_staged(spark, store, night.run_id, staged)
+            night.rows = {table: rows for table, rows in published.items() if table != "state"}
+            forget_old_states(spark, store, run_date, config.incremental.keep_dates if basis.keeps_rows else 0)
             if delta := DeltaTables.of(config.publish):
                 update_delta_tables(spark, store, delta)
     return night
@@ -134,6 +160,20 @@ def _keep_progress(spark: SparkSession, night: Night, line: str) -> None:
         files.write_text(spark, night.store.progress(night.run_id), line)
 
 
+def _read(spark: SparkSession, config: Config, night: Night, segment: str, basis: Basis) -> tuple[Basis, Inputs]:
+    """Read the inputs: only what is new, or everything where the basis turns out not to fit them."""
+    work = night.store.work(night.run_id)
+    tables, folder = tables_of_night(config), segment if basis.keeps_rows else work
+    known = basis.known(night.store, config, work)
+    if known is not None:
+        try:
+            return basis, read_inputs(spark, config, night.run_date, folder, tables, known, keeps_rows=True)
+        except StartFromNothing as reason:
+            basis = without_record(basis, str(reason))
+            files.delete(spark, folder)
+    return basis, read_inputs(spark, config, night.run_date, folder, tables, keeps_rows=basis.keeps_rows)
+
+
 def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame, key: bytes) -> DataFrame:
     """Keep the rejected rows that are new on the date, and count them by table and rule."""
     rejected = night.keep(spark, new_rejections(spark, night.store, night.run_date, quarantine, key), "rejections")
@@ -143,15 +183,10 @@ def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame, key: b
 
 
 def _loyalty(
-    spark: SparkSession, config: Config, night: Night, used: dict[str, DataFrame], labels: DataFrame | None
+    spark: SparkSession, config: Config, night: Night, sums: DataFrame
 ) -> tuple[DataFrame, loyalty.LoyaltyModel]:
     """Measure every customer who bought, learn from a sample of them and score them all."""
-    scores = None
-    if "reviews" in used:
-        published = loyalty.labels_as_of(spark, night.store, night.run_date, labels)
-        scores = loyalty.review_scores(used["reviews"], published)
-    measures = loyalty.measure_customers(used["purchases"], scores, night.run_date)
-    measured = night.keep(spark, measures, "measures")
+    measured = night.keep(spark, loyalty.measures(sums, night.run_date), "measures")
     model = loyalty.fit_model(measured, config.loyalty)
     return night.keep(spark, loyalty.score_customers(measured, model, config.loyalty), "loyalty"), model
 
@@ -173,7 +208,7 @@ def _metrics(
         late = recommend.left_out(lists.asked, lists.results)
         items = with_title_keys(used["items"]) if config.recommend.same_title else used["items"]
         found = found.unionByName(
-            list_metrics(outputs["recommendations"], lists.asked, items, config.recommend.k, late)
+            list_metrics(lists.rows, lists.asked, items, config.recommend.k, late, lists.unchanged)
         )
     if "sentiments" in outputs:
         found = found.unionByName(label_metrics(outputs["sentiments"], used.get("items")))

@@ -21,7 +21,7 @@ from jobs.commands.options import shop_today
 from jobs.config.config import Config
 from jobs.scoring import compaction, ledger
 from jobs.spark import files
-from jobs.store import store_format
+from jobs.store import state, store_format
 from jobs.store.attempts import read_attempts
 from jobs.store.date_swap import Intent, commit
 from jobs.store.dates import published_runs
@@ -62,6 +62,7 @@ def collect_garbage(spark: SparkSession, config: Config, console: Console, *, dr
         freed = [_scratch(spark, store, dry_run=dry_run)]
         freed.append(_left_behind(spark, store, config, dry_run=dry_run))
         freed.append(_old_dates(spark, store, config, run_id, dry_run=dry_run))
+        freed.append(_states(spark, store, config, dry_run=dry_run))
         keep_from = _keep_from(spark, store, config)
         old_attempts = _old_attempts(spark, store, keep_from)
         freed.append(_reports(spark, store, config, old_attempts, dry_run=dry_run))
@@ -122,6 +123,19 @@ def _old_dates(spark: SparkSession, store: Store, config: Config, run_id: str, *
         for folder in [*going, store.trash(f"{run_id}-retention")]:
             files.delete(spark, folder)
     return Freed("dates older than retention", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes))
+
+
+def _states(spark: SparkSession, store: Store, config: Config, *, dry_run: bool) -> Freed:
+    """Free what nights kept for the next one: of dates older than `retention`, and of no date."""
+    days = config.retention.days_of("prompts")
+    first = None if days is None else shop_today(config.timezone) - timedelta(days=days)
+    old = [store.state(day) for day in state.published_states(spark, store) if first is not None and day < first]
+    going = [*old, *state.unused_segments(spark, store, without=old)]
+    sizes = [files.disk_usage(spark, folder) for folder in going]
+    if not dry_run:
+        for folder in going:
+            files.delete(spark, folder)
+    return Freed("state that no night needs", f"{sum(n for n, _ in sizes):,} files", sum(size for _, size in sizes))
 
 
 def _trash_names(spark: SparkSession, store: Store) -> list[str]:

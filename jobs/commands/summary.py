@@ -54,6 +54,8 @@ def show_summary(spark: SparkSession, night: Night, console: Console, config_fil
     console.print(
         f"{night.customers:,} customers, {sum(night.tokens.values()):,} tokens through the models", highlight=False
     )
+    if night.copied:
+        console.print(f"{night.copied:,} customers keep prompt and list: nothing of theirs changed", highlight=False)
     for table in samples(spark, night):
         console.print(table)
     repeat_warnings(night.notes, console)

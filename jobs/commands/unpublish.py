@@ -42,7 +42,8 @@ def unpublish(
                 f"{run_date} is not published in {store.root}. To list the dates that are: "
                 f"regulars status --config {shlex.quote(config_file)}"
             )
-        folders = [store.date_folder(table, run_date).removeprefix(f"{store.root}/") for table in tables]
+        paths = [*(store.date_folder(table, run_date) for table in tables), store.state(run_date)]
+        folders = [path.removeprefix(f"{store.root}/") for path in paths if files.exists(spark, path)]
         commit(spark, store, Intent(run_id, [], folders, next_publish(spark, store)))
         if delta := DeltaTables.of(config.publish):
             update_delta_tables(spark, store, delta)

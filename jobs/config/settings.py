@@ -219,6 +219,22 @@ class PublishSettings(Section):
         return self
 
 
+class IncrementalSettings(Section):
+    """Nights that read and compute only what changed since the date before."""
+
+    enabled: bool = Field(
+        default=False,
+        description="keep what a night read, so that the night of the next date reads only new files and later rows, "
+        "and computes only the customers whom they concern; the tables are equal to those of a night from nothing",
+    )
+    full_every: PositiveInt = Field(
+        default=30, description="number of dates after which a night starts from nothing again"
+    )
+    keep_dates: PositiveInt = Field(
+        default=3, description="newest dates whose state is kept, for a date that is repeated or backfilled"
+    )
+
+
 class GcSettings(Section):
     """What `regulars gc` keeps."""
 
@@ -371,6 +387,7 @@ class Config(Section):
     ledger: LedgerSettings = LedgerSettings()
     gate: GateSettings = GateSettings()
     publish: PublishSettings = PublishSettings()
+    incremental: IncrementalSettings = IncrementalSettings()
     gc: GcSettings = GcSettings()
     retention: RetentionSettings = RetentionSettings()
     loyalty: LoyaltySettings = LoyaltySettings()

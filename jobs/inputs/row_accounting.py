@@ -18,6 +18,7 @@ import schemas
 from jobs.config.input_settings import TITLE
 from jobs.inputs.expressions import column_named
 from jobs.inputs.freshness import Freshness
+from jobs.inputs.known_rows import TableNotes
 from jobs.inputs.returns import is_return
 from jobs.inputs.sources import SOURCE_FILE
 from jobs.inputs.validation import RULE, raw_name, unknown_id_rule
@@ -66,6 +67,10 @@ class ReadTable:
     opted_out_ids: frozenset[int] = frozenset()
     #: The valid rows before returns were netted, if there were any: they name products, too.
     before_returns: DataFrame | None = None
+    #: What the next night needs to read only what is new; None where it may not.
+    noted: TableNotes | None = None
+    #: `user_id` of the customers whose rows are not those that earlier nights kept; None where all rows were read.
+    changed: DataFrame | None = None
 
     @property
     def product_rows(self) -> DataFrame:

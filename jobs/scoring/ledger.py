@@ -256,7 +256,7 @@ def _answers_at(
         answers = answers.withColumn("is_enough", enough(F.when(~decided, F.col("result"))))
         why = why.when(~F.coalesce("is_enough", F.lit(False)), "catalogue")
     if terms.max_age_days is not None:
-        why = why.when(_age(terms.run_date) > _age_limit(terms.max_age_days), "age")
+        why = why.when(is_too_old(terms.run_date, terms.max_age_days), "age")
     return answers.withColumn("why_missing", why).select(*terms.schema.names, "why_missing")
 
 
@@ -362,6 +362,11 @@ def _flag(flag: int) -> Column:
 def _is_due_again(run_date: date) -> Column:
     """Whether the newest answer is a failure that is asked again."""
     return F.col("has_failed") & (_age(run_date) >= _RETRY_DAYS)
+
+
+def is_too_old(run_date: date, max_age_days: int) -> Column:
+    """Whether the answer to `key`, of the date `scored_on`, is too old to serve another catalogue."""
+    return _age(run_date) > _age_limit(max_age_days)
 
 
 def _age(run_date: date) -> Column:

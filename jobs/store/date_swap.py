@@ -229,9 +229,9 @@ def _check_types(intent: Intent) -> None:
 
 
 def _is_date_or_wave(store: Store, path: str) -> bool:
-    """Return whether the path is `tables/<table>/run_date=YYYY-MM-DD` or `ledger/<task>/<wave>`."""
+    """Return whether the path is `tables/<table>/run_date=YYYY-MM-DD`, `state/dates/...` or `ledger/<task>/<wave>`."""
     room, *below = path.split("/")
-    if len(below) != 2 or not _lies_in(store, path, ("tables", "ledger")):
+    if len(below) != 2 or not _lies_in(store, path, ("tables", "state", "ledger")):
         return False
     return room == "ledger" or date_of(below[1]) is not None
 

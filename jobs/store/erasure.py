@@ -24,6 +24,7 @@ from jobs.store import filtered_parquet
 from jobs.store.byte_scan import Needles, count_in_table
 from jobs.store.date_swap import FolderSwap, Intent, commit, prepare_swap
 from jobs.store.filtered_parquet import Unwanted
+from jobs.store.state import forget_states
 from jobs.store.store import Store, is_name, published_dates
 
 #: Columns that tell the customer, in tables whose dates of earlier releases lack them.
@@ -58,6 +59,7 @@ def erase_customers(
     for task in filter(is_name, files.listdir(spark, f"{store.root}/ledger")):
         _ledger(spark, store, f"{run_id}-{task}", task, hashes, needles, done, dry_run=dry_run)
     _trash(spark, store, run_id, unwanted, hashes, done, dry_run=dry_run)
+    _state(spark, store, unwanted, done, dry_run=dry_run)
     _attempts(spark, store, needles, done, dry_run=dry_run)
     _reports(spark, store, done, dry_run=dry_run)
     tables = [name for name in files.listdir(spark, store.tables) if is_name(name)]
@@ -236,6 +238,14 @@ def _trash(
         point("rows-removed")
     if not dry_run:
         files.delete(spark, store.staging(run_id))
+
+
+def _state(spark: SparkSession, store: Store, unwanted: Unwanted, done: Erasure, *, dry_run: bool) -> None:
+    """Delete what nights kept for the next one, which then starts from nothing."""
+    parts = [path for path in files.walk(spark, f"{store.root}/state") if _is_parquet(path)]
+    done.rows["state"] = sum(filtered_parquet.count_rows(spark, path, unwanted) for path in parts)
+    if not dry_run:
+        forget_states(spark, store)
 
 
 def _attempts(spark: SparkSession, store: Store, needles: Needles, done: Erasure, *, dry_run: bool) -> None:

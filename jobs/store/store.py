@@ -6,6 +6,8 @@
                                         part-00000-of-00016.parquet and so on, by ranges of the key
         staging/<run_id>/  work/<run_id>/                        temporary folders of a run, deleted once it published
         trash/<run_id>/                                          the folders that the run replaced, for rollback
+        state/dates/run_date=YYYY-MM-DD/state.json               what the night of the next date needs to know of a date
+        state/segments/<run_id>/                                 the rows that a run read and keeps; they never change
         intents/<run_id>.json                                    a publish that has begun and is not closed yet
         attempts/YYYY-MM-DD.json                                 a date's run that has not published yet, or failed
         settings/<version>.json                                  the settings that a date was published with
@@ -36,6 +38,7 @@ _ROOMS = (
     "staging",
     "work",
     "trash",
+    "state",
     "intents",
     "attempts",
     "settings",
@@ -95,6 +98,24 @@ class Store:
     def progress(self, run_id: str) -> str:
         """The file with the present line of a running night, for `regulars status`."""
         return f"{self.work(run_id)}/progress.txt"
+
+    @property
+    def states(self) -> str:
+        """The folder of the states of all dates."""
+        return f"{self.root}/state/dates"
+
+    def state(self, run_date: date) -> str:
+        """The folder of one date's state."""
+        return f"{self.states}/run_date={run_date.isoformat()}"
+
+    @property
+    def segments(self) -> str:
+        """The folder of the segments of all states."""
+        return f"{self.root}/state/segments"
+
+    def segment(self, run_id: str) -> str:
+        """The folder of the rows that one run keeps."""
+        return f"{self.segments}/{_checked(run_id)}"
 
     def trash(self, run_id: str) -> str:
         """The folder for what a run replaced, kept for `publish.keep_publishes` publishes."""

@@ -11,18 +11,29 @@ from datetime import date
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.inputs.known_rows import of_customers
 from jobs.spark import files
 from jobs.store.store import Store, published_dates
 
 #: Values of `changed`; it is null for a customer without an earlier list.
 ENTERED, MOVED, KEPT = "entered", "moved", "kept"
+#: The kind of a list whose products all kept their ranks.
+UNCHANGED = "unchanged"
 #: The columns that this module adds to a list.
 COLUMNS = ("previous_rank", "changed")
 
 
-def with_changes(spark: SparkSession, store: Store, run_date: date, lists: DataFrame) -> DataFrame:
-    """Add `previous_rank` and `changed` to `lists` (`user_id`, `rank`, `item_id`)."""
-    return compare_lists(lists, earlier_lists(spark, store, run_date))
+def with_changes(
+    spark: SparkSession, store: Store, run_date: date, lists: DataFrame, of: tuple[DataFrame, int] | None = None
+) -> DataFrame:
+    """Add `previous_rank` and `changed` to `lists` (`user_id`, `rank`, `item_id`).
+
+    `of` are the customers (`user_id`) of these lists and their number, where they are known to be few.
+    """
+    before = earlier_lists(spark, store, run_date)
+    if before is not None and of is not None:
+        before = of_customers(before, *of)
+    return compare_lists(lists, before)
 
 
 def earlier_lists(spark: SparkSession, store: Store, run_date: date) -> DataFrame | None:
@@ -54,4 +65,4 @@ def compare_lists(lists: DataFrame, before: DataFrame | None) -> DataFrame:
 def list_kind() -> Column:
     """Aggregate the rows of one list: `first` without an earlier list, else `changed` or `unchanged`."""
     is_changed = F.max(F.when(F.col("changed") != KEPT, 1).otherwise(0)) == 1
-    return F.when(F.max("changed").isNull(), "first").when(is_changed, "changed").otherwise("unchanged")
+    return F.when(F.max("changed").isNull(), "first").when(is_changed, "changed").otherwise(UNCHANGED)

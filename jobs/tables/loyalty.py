@@ -30,6 +30,8 @@ from jobs.tables.groups import group_of
 FORECAST_DAYS = 30
 #: Review scores are summed as integers of 1 / _SCORE_UNIT.
 _SCORE_UNIT = 1_000_000
+#: Sums over the scored reviews of a customer: their number, days (x), scores (y), and products of both.
+_REVIEW_SUMS = ("n", "x", "y", "xx", "xy")
 
 #: Segment by recency score (rows, 1 to 5) and frequency score (columns, 1 to 5), the usual grid of RFM tools.
 _SEGMENTS = (
@@ -56,24 +58,62 @@ def measure_customers(purchases: DataFrame, scores: DataFrame | None, run_date: 
 
     `scores` is the result of `review_scores`, or None in a shop without reviews.
     """
+    return measures(sum_customers(purchases, scores), run_date)
+
+
+def sum_customers(purchases: DataFrame, scores: DataFrame | None) -> DataFrame:
+    """Return the sums of each customer with a purchase from which `measures` computes; they depend on no run date.
+
+    Days of reviews count from 1970; scores are whole numbers, so that each sum is exact.
+    """
     days = purchases.groupBy("user_id", F.to_date("purchased_at").alias("day")).agg(
         F.sum(F.col("unit_price") * F.col("quantity")).alias("value")
     )
-    last_day, first_day = F.max("day"), F.min("day")
     bought = days.groupBy("user_id").agg(
-        F.datediff(last_day, first_day).cast("double").alias("recency"),
-        (F.count("*") - 1).cast("int").alias("frequency"),
-        F.datediff(F.lit(run_date), first_day).alias("age_days"),
-        F.datediff(F.lit(run_date), last_day).alias("days_since_purchase"),
-        (F.sum("value").cast("double") / F.count("value")).alias("monetary_value"),
+        F.min("day").alias("first_day"),
+        F.max("day").alias("last_day"),
+        F.count("*").alias("days"),
+        F.sum("value").cast("decimal(38,2)").alias("value"),
+        F.count("value").alias("days_with_value"),
     )
-    between = F.when(F.col("frequency") > 0, F.col("recency") / F.col("frequency"))
-    bought = bought.withColumn("days_between_purchases", between)
     if scores is None:
-        nothing = F.lit(None).cast("double")
-        return bought.withColumns({"reviews": F.lit(0), "sentiment": nothing, "sentiment_trend": nothing})
-    with_sentiment = bought.join(_sentiment(scores, run_date), on="user_id", how="left")
-    return with_sentiment.withColumn("reviews", F.coalesce("reviews", F.lit(0)).cast("int"))
+        return bought.withColumns({name: F.lit(None).cast("bigint") for name in _REVIEW_SUMS})
+    y = F.round(F.col("score") * _SCORE_UNIT).cast("bigint")
+    x = F.unix_date("reviewed_on").cast("bigint")
+    sums = scores.groupBy("user_id").agg(
+        F.count("*").alias("n"),
+        F.sum(x).alias("x"),
+        F.sum(y).alias("y"),
+        F.sum(x * x).alias("xx"),
+        F.sum(x * y).alias("xy"),
+    )
+    return bought.join(sums, on="user_id", how="left")
+
+
+def measures(sums: DataFrame, run_date: date) -> DataFrame:
+    """Return counts, time spans, value and sentiment as of `run_date`, from the result of `sum_customers`."""
+    since = F.lit((run_date - date(1970, 1, 1)).days).cast("bigint")
+    n, x, y, xx, xy = (F.col(name) for name in _REVIEW_SUMS)
+    # The same sums with days that count from the run date.
+    x_of, xx_of, xy_of = x - n * since, xx - 2 * since * x + n * since * since, xy - since * y
+    count, total = n.cast("double"), y.cast("double")
+    x_sum, xx_sum, xy_sum = (one.cast("double") for one in (x_of, xx_of, xy_of))
+    spread = count * xx_sum - x_sum * x_sum
+    slope = (count * xy_sum - x_sum * total) / spread / _SCORE_UNIT
+    recency = F.datediff("last_day", "first_day").cast("double")
+    frequency = (F.col("days") - 1).cast("int")
+    return sums.select(
+        "user_id",
+        recency.alias("recency"),
+        frequency.alias("frequency"),
+        F.datediff(F.lit(run_date), "first_day").alias("age_days"),
+        F.datediff(F.lit(run_date), "last_day").alias("days_since_purchase"),
+        (F.col("value").cast("double") / F.col("days_with_value")).alias("monetary_value"),
+        F.when(frequency > 0, recency / frequency).alias("days_between_purchases"),
+        F.coalesce(n, F.lit(0)).cast("int").alias("reviews"),
+        (total / count / _SCORE_UNIT).alias("sentiment"),
+        F.when(spread > 0, slope * FORECAST_DAYS).alias("sentiment_trend"),
+    )
 
 
 def review_scores(reviews: DataFrame, labels: DataFrame | None) -> DataFrame:
@@ -92,11 +132,13 @@ def review_scores(reviews: DataFrame, labels: DataFrame | None) -> DataFrame:
     return scored.where(F.col("score").isNotNull()).select("user_id", "reviewed_on", "score")
 
 
-def labels_as_of(spark: SparkSession, store: Store, run_date: date, tonight: DataFrame | None) -> DataFrame | None:
+def labels_as_of(
+    spark: SparkSession, store: Store, run_date: date, tonight: DataFrame | None, reviews: DataFrame | None = None
+) -> DataFrame | None:
     """Return each review's newest label among the tables of dates before `run_date` and `tonight`, None without any.
 
     Columns are `review_id`, `p_negative` and `p_positive`. Tables of later dates are ignored, so a backfilled date
-    does not depend on the nights after it.
+    does not depend on the nights after it. With `reviews` (`review_id`) only their labels are read.
     """
     dates = [day for day in published_dates(spark, store, "sentiments") if day < run_date]
     parts = [] if tonight is None else [_label_rows(tonight, F.lit(run_date))]
@@ -107,6 +149,8 @@ def labels_as_of(spark: SparkSession, store: Store, run_date: date, tonight: Dat
     if not parts:
         return None
     rows = reduce(DataFrame.unionByName, parts)
+    if reviews is not None:
+        rows = rows.join(F.broadcast(reviews.select("review_id")), on="review_id", how="left_semi")
     newest = rows.groupBy("review_id").agg(F.max(F.struct("labelled_for", "p_negative", "p_positive")).alias("newest"))
     return newest.select("review_id", "newest.p_negative", "newest.p_positive")
 
@@ -159,27 +203,6 @@ def model_metrics(spark: SparkSession, model: LoyaltyModel, loyalty: DataFrame) 
 
 def _label_rows(labels: DataFrame, day: Column) -> DataFrame:
     return labels.select("review_id", "p_negative", "p_positive", day.cast("date").alias("labelled_for"))
-
-
-def _sentiment(scores: DataFrame, run_date: date) -> DataFrame:
-    """Return per customer the reviews, the mean score and its least-squares slope per FORECAST_DAYS days."""
-    y = F.round(F.col("score") * _SCORE_UNIT).cast("bigint")
-    x = F.datediff(F.col("reviewed_on"), F.lit(run_date)).cast("bigint")
-    sums = scores.groupBy("user_id").agg(
-        F.count("*").alias("n"),
-        F.sum(x).cast("double").alias("x"),
-        F.sum(y).cast("double").alias("y"),
-        F.sum(x * x).cast("double").alias("xx"),
-        F.sum(x * y).cast("double").alias("xy"),
-    )
-    spread = F.col("n") * F.col("xx") - F.col("x") * F.col("x")
-    slope = (F.col("n") * F.col("xy") - F.col("x") * F.col("y")) / spread / _SCORE_UNIT
-    return sums.select(
-        "user_id",
-        F.col("n").alias("reviews"),
-        (F.col("y") / F.col("n") / _SCORE_UNIT).alias("sentiment"),
-        F.when(spread > 0, slope * FORECAST_DAYS).alias("sentiment_trend"),
-    )
 
 
 def _fit_parameters(sample: pd.DataFrame, min_repeat_customers: int) -> bgnbd.Parameters | None:

@@ -21,31 +21,43 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.tables.list_changes import list_kind
+from jobs.tables.list_changes import KEPT, UNCHANGED, list_kind
+from jobs.tables.unchanged import Unchanged
 from schemas import contract
 
 _SCHEMA = "metric string, slice string, value double, n bigint"
 
 
 def list_metrics(
-    lists: DataFrame, prompts: DataFrame, items: DataFrame, k: int, late: DataFrame | None = None
+    lists: DataFrame,
+    prompts: DataFrame,
+    items: DataFrame,
+    k: int,
+    late: DataFrame | None = None,
+    unchanged: Unchanged | None = None,
 ) -> DataFrame:
     """One row per metric and slice of the night's `lists`, in the `metrics` contract.
 
-    Each customer's `excluded` items in `prompts`, and the customers of `late` whom the deadline or a failure left out,
+    With `unchanged` they are `lists` and the copied ones, and `prompts` has only the customers of `lists`. Each
+    customer's `excluded` items in `prompts`, and the customers of `late` whom the deadline or a failure left out,
     explain short lists.
     """
+    copied = 0 if unchanged is None else unchanged.customers
+    whole = lists if unchanged is None else lists.unionByName(unchanged.lists)
+    customers = F.count("*") + F.lit(copied)
+    # Decimals, because a sum of doubles depends on the order of the rows.
+    top_score = F.avg(F.col("score").cast("decimal(28,18)")).cast("double")
     parts = [
-        _one(prompts, "customers", F.count("*").cast("double"), F.count("*")),
-        _one(lists.where("rank = 1"), "top_score", F.avg("score"), F.count("*")),
-        _coverage(lists, items),
+        _one(prompts, "customers", customers.cast("double"), customers),
+        _one(whole.where("rank = 1"), "top_score", top_score, F.count("*")),
+        _coverage(whole, items),
         short_lists(prompts, lists, items, k, late).select(
             F.lit("short_lists").alias("metric"),
             F.col("reason").alias("slice"),
             F.col("customers").cast("double").alias("value"),
             F.col("customers").alias("n"),
         ),
-        *_list_changes(lists),
+        *_list_changes(lists, copied, copied * k),
     ]
     if "bound" in prompts.columns:
         named = lists.select(F.explode(F.split("rule", ", ")).alias("slice"))
@@ -86,19 +98,21 @@ def short_lists(
     keyed = items.select("item_id", one_of_a_title, "available")
     sellable = keyed.where("available").select("one").distinct()
     has_rules = F.col("rules").isNotNull() if "rules" in prompts.columns else F.lit(False)
-    left = (
-        prompts.select("user_id", has_rules.alias("has_rules"), F.explode_outer("excluded").alias("item_id"))
-        .join(keyed.select("item_id", "one"), on="item_id", how="left")
-        .join(sellable.withColumn("sellable_one", F.col("one")), on="one", how="left")
-        .groupBy("user_id", "has_rules")
-        .agg(F.count_distinct("sellable_one").alias("bought_sellable"))
-        .crossJoin(sellable.agg(F.count("*").alias("sellable")))
-    )
     rows = published.groupBy("user_id").agg(F.count("*").alias("rows"))
-    short = (
-        left.join(rows, on="user_id", how="left")
+    # Only the few short ones are compared product by product.
+    of_short = (
+        prompts.select("user_id", has_rules.alias("has_rules"), "excluded")
+        .join(rows, on="user_id", how="left")
         .fillna(0, subset=["rows"])
         .where(F.col("rows") < k)
+    )
+    short = (
+        of_short.select("user_id", "has_rules", "rows", F.explode_outer("excluded").alias("item_id"))
+        .join(keyed.select("item_id", "one"), on="item_id", how="left")
+        .join(sellable.withColumn("sellable_one", F.col("one")), on="one", how="left")
+        .groupBy("user_id", "has_rules", "rows")
+        .agg(F.count_distinct("sellable_one").alias("bought_sellable"))
+        .crossJoin(sellable.agg(F.count("*").alias("sellable")))
         .withColumn("expected", F.least(F.lit(k), F.col("sellable") - F.col("bought_sellable")))
     )
     because = F.lit(None)
@@ -150,18 +164,25 @@ def age_rows(spark: SparkSession, ages: Mapping[str, tuple[float, int]]) -> Data
     return spark.createDataFrame(rows, _SCHEMA)
 
 
-def _list_changes(lists: DataFrame) -> list[DataFrame]:
-    """The metrics `lists` and `list_rows`: what changed since the customers' earlier lists."""
+def _list_changes(lists: DataFrame, copied: int, copied_rows: int) -> list[DataFrame]:
+    """The metrics `lists` and `list_rows`: what changed since the customers' earlier lists. Copied ones are kept."""
     of_customers = lists.groupBy("user_id").agg(list_kind().alias("slice"))
     of_rows = lists.where("changed IS NOT NULL").select(F.col("changed").alias("slice"))
-    return [_counts("lists", of_customers), _counts("list_rows", of_rows)]
+    return [_counts("lists", of_customers, UNCHANGED, copied), _counts("list_rows", of_rows, KEPT, copied_rows)]
 
 
-def _counts(metric: str, rows: DataFrame) -> DataFrame:
-    """One metric row for each value of `slice`: its share of `rows`; n is the number of all rows."""
-    total = rows.agg(F.count("*").alias("n"))
-    counted = rows.groupBy("slice").agg(F.count("*").alias("rows")).crossJoin(total)
-    return counted.select(F.lit(metric).alias("metric"), "slice", (F.col("rows") / F.col("n")).alias("value"), "n")
+def _counts(metric: str, rows: DataFrame, further: str, count: int) -> DataFrame:
+    """One metric row for each value of `slice`: its share of `rows`; n is the number of all rows.
+
+    There are `count` more rows with the value `further`.
+    """
+    counted = rows.groupBy("slice").agg(F.count("*").alias("rows"))
+    if count:
+        more = rows.sparkSession.createDataFrame([(further, count)], "slice string, rows bigint")
+        counted = counted.unionByName(more).groupBy("slice").agg(F.sum("rows").alias("rows"))
+    total = counted.agg(F.coalesce(F.sum("rows"), F.lit(0)).alias("n"))
+    share = (F.col("rows") / F.col("n")).alias("value")
+    return counted.crossJoin(total).select(F.lit(metric).alias("metric"), "slice", share, "n")
 
 
 def _sizes(metric: str, rows: DataFrame) -> DataFrame:

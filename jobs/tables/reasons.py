@@ -27,6 +27,8 @@ EVENTS = "array<struct<kind:string,text:string,title:string,at:timestamp>>"
 KEPT = 5
 #: `because` names an event only if its weight is at least this share of the heaviest one's.
 _LEAST_SHARE = 0.25
+#: Marks a search that enough customers wrote.
+FREQUENT = "_frequent"
 #: A placeholder of redaction: its text is not repeated to a customer.
 _REDACTED = r"\[[A-Z]+\]"
 
@@ -123,15 +125,38 @@ def with_shown_events(results: DataFrame) -> DataFrame:
     return results.withColumn("result", F.transform("result", explained)).drop("events")
 
 
-def with_because(lists: DataFrame, searches: DataFrame | None, language: str, min_customers: int) -> DataFrame:
+def frequent_searches(searches: DataFrame, min_customers: int) -> DataFrame:
+    """Return the searches of at least `min_customers` customers: `_plain` (see `plain`) and FREQUENT, true."""
+    return (
+        searches.groupBy(plain(F.col("query")).alias("_plain"))
+        .agg(F.count_distinct("user_id").alias("customers"))
+        .where(F.col("customers") >= min_customers)
+        .select("_plain", F.lit(True).alias(FREQUENT))
+    )
+
+
+def heaviest_search() -> Column:
+    """The text of the heaviest search in `reasons` that weighs enough to be named; null without."""
+    least = F.col("reasons")[0]["weight"] * _LEAST_SHARE
+    return F.filter("reasons", lambda reason: (reason["kind"] == "searched") & (reason["weight"] >= least))[0]["text"]
+
+
+def with_because(
+    lists: DataFrame,
+    searches: DataFrame | None,
+    language: str,
+    min_customers: int,
+    frequent: DataFrame | None = None,
+) -> DataFrame:
     """Add `because`, a sentence over the heaviest events in `reasons`, and leave the fields of REASONS in them.
 
     Names the heaviest search and the heaviest event of a product. A search that fewer than `min_customers` customers
-    wrote is not named, nor is a redacted text. Null where no event can be named.
+    wrote is not named, nor is a redacted text. Null where no event can be named. `frequent` is the result of
+    `frequent_searches`, if it is known already.
     """
     words = _WORDINGS[language]
     least = F.col("reasons")[0]["weight"] * _LEAST_SHARE
-    search = F.filter("reasons", lambda reason: (reason["kind"] == "searched") & (reason["weight"] >= least))[0]["text"]
+    search = heaviest_search()
     told = F.filter(
         "reasons",
         lambda reason: (
@@ -145,14 +170,10 @@ def with_because(lists: DataFrame, searches: DataFrame | None, language: str, mi
     if searches is None:
         found = found.withColumn("_search", F.lit(None).cast("string"))
     else:
-        frequent = (
-            searches.groupBy(_plain(F.col("query")).alias("_plain"))
-            .agg(F.count_distinct("user_id").alias("customers"))
-            .where(F.col("customers") >= min_customers)
-            .select("_plain", F.lit(True).alias("_frequent"))
-        )
-        found = found.withColumn("_plain", _plain(F.col("_search"))).join(frequent, on="_plain", how="left")
-        is_named = F.col("_frequent") & ~F.col("_search").rlike(_REDACTED)
+        if frequent is None:
+            frequent = frequent_searches(searches, min_customers)
+        found = found.withColumn("_plain", plain(F.col("_search"))).join(frequent, on="_plain", how="left")
+        is_named = F.col(FREQUENT) & ~F.col("_search").rlike(_REDACTED)
         found = found.withColumn("_search", F.when(is_named, F.col("_search")))
     because = F.concat_ws(
         words.joint,
@@ -178,6 +199,6 @@ def _filled(text: str, value: Column) -> Column:
     return F.concat(F.lit(before), value, F.lit(after))
 
 
-def _plain(text: Column) -> Column:
+def plain(text: Column) -> Column:
     """The text without differences of case and blanks."""
     return F.lower(F.regexp_replace(F.trim(text), r"\s+", " "))

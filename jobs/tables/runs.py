@@ -55,6 +55,10 @@ class Night:
     tokens: dict[str, int] = field(default_factory=dict)
     #: Rows of each table as computed. `rows` counts what was published, without the control group's lists.
     computed: dict[str, int] = field(default_factory=dict)
+    #: Customers whose rows are those of the date before.
+    copied: int = 0
+    #: Customers that tonight's segment names, by the part of the segment.
+    named: dict[str, int] = field(default_factory=dict)
     #: Tables in which the deadline left something out.
     unfinished: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -115,4 +119,4 @@ def counts(night: Night) -> Mapping[str, int]:
     found |= {f"emptied.{table}.{rule}": n for (table, rule), n in night.emptied.items()}
     for kind in ("reused", "scored", "late", "tokens"):
         found |= {f"{task}.{kind}": n for task, n in getattr(night, kind).items()}
-    return found | {"customers": night.customers}
+    return found | {"customers": night.customers, "customers_copied": night.copied}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyspark.sql import DataFrame, SparkSession
@@ -25,6 +26,14 @@ from jobs.tables.list_changes import with_changes
 from jobs.tables.list_rules import NightRules
 from jobs.tables.reasons import with_because
 from jobs.tables.same_titles import with_title_keys
+from jobs.tables.unchanged import (
+    ListTerms,
+    Unchanged,
+    find_unchanged,
+    keep_answered,
+    keep_frequent_searches,
+    of_concerned,
+)
 from jobs.tasks.task import PreparedTask, TaskContext
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.list_rules import RuleTable
@@ -72,6 +81,8 @@ def prepare(context: TaskContext) -> PreparedTask:
     sets = customer_rules.sets_of_rules(context.used, night)
     list_rules.refuse_empty_lists(catalogue.members, catalogue.never, sets, night)
     published = contract(TABLE).column_names
+    frequent = _frequent_searches(context)
+    unchanged = _unchanged(context, catalogue, frequent)
 
     load = load_once(context, catalogue)
 
@@ -79,19 +90,24 @@ def prepare(context: TaskContext) -> PreparedTask:
         titles_differ = catalogue.same_titles is None
         lists = recommendations.lists(asked, results.rows, items, settings.k, titles_differ=titles_differ)
         lists = with_because(
-            lists, context.used.get("searches"), settings.language, context.config.privacy.min_customers
+            lists, context.used.get("searches"), settings.language, context.config.privacy.min_customers, frequent
         )
         late = left_out(asked, results)
         if late is not None:
             lists = with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)
         lists = recommendations.with_category_and_price(lists, items)
-        return with_changes(context.spark, context.store, context.run_date, lists).select(*published)
+        of = None if unchanged is None else (unchanged.concerned, unchanged.concerned_customers)
+        return with_changes(context.spark, context.store, context.run_date, lists, of).select(*published)
+
+    def keep(asked: DataFrame, results: Results, lists: DataFrame) -> None:
+        assert context.segment is not None, "only a night that keeps its rows calls this"
+        keep_answered(asked, results.rows, lists, settings.k, context.segment)
 
     enough = ledger.enough_sellable(catalogue.item_ids, settings.k)
     if catalogue.facts is not None:
         enough = ledger.enough_unchanged(catalogue.facts, settings.k)
     return PreparedTask(
-        requests=requests(context, night, items),
+        requests=requests(_with_used(context, unchanged), night, items),
         terms=AnswerTerms(
             NAME,
             recommendations.RESULT,
@@ -104,6 +120,8 @@ def prepare(context: TaskContext) -> PreparedTask:
         score=lambda missing: recommendations.score(missing, load(), settings.k + settings.spares, settings.reasons),
         rows=rows,
         enough=enough,
+        unchanged=unchanged,
+        keep=None if context.segment is None else keep,
     )
 
 
@@ -113,6 +131,37 @@ def products(context: TaskContext, night: NightRules) -> DataFrame:
     if context.config.recommend.same_title:
         items = with_title_keys(items)
     return list_rules.with_products(items, night) if night.rules else items
+
+
+def _frequent_searches(context: TaskContext) -> DataFrame | None:
+    """The searches that enough customers wrote, where the next night is to know them; None if they are not needed."""
+    if context.segment is None or "searches" not in context.used or context.config.recommend.reasons == "none":
+        return None
+    least = context.config.privacy.min_customers
+    return keep_frequent_searches(context.spark, context.used["searches"], least, context.segment, context.earlier)
+
+
+def _unchanged(context: TaskContext, catalogue: SellableCatalogue, frequent: DataFrame | None) -> Unchanged | None:
+    """The customers whose prompts and lists are those of the date before."""
+    if context.earlier is None:
+        return None
+    settings, config = context.config.recommend, context.config
+    terms = ListTerms(
+        context.store,
+        context.run_date,
+        settings.k,
+        config.ledger.max_age_days,
+        catalogue.version,
+        settings.same_title,
+    )
+    return find_unchanged(
+        context.spark, context.earlier, terms, context.used, frequent, all_customers=settings.all_customers
+    )
+
+
+def _with_used(context: TaskContext, unchanged: Unchanged | None) -> TaskContext:
+    """The context with the rows of those customers alone whose prompts are rendered."""
+    return context if unchanged is None else replace(context, used=of_concerned(context.used, unchanged))
 
 
 def requests(

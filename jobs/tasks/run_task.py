@@ -13,6 +13,7 @@ from jobs.scoring.ledger import Results
 from jobs.spark.deadline import DeadlinePassed
 from jobs.spark.progress import Stages
 from jobs.tables.runs import Night
+from jobs.tables.unchanged import ANSWERED, Unchanged
 from jobs.tasks.task import Task, TaskContext
 from jobs.tasks.versions import task_versions
 from schemas import runs
@@ -25,6 +26,10 @@ class TaskOutcome:
     asked: DataFrame
     results: Results
     tables: dict[str, DataFrame]
+    #: The rows of the task's table that were computed.
+    rows: DataFrame
+    #: The rows in `tables` that were copied; `asked`, `results` and `rows` are of the others.
+    unchanged: Unchanged | None = None
 
 
 def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> TaskOutcome:
@@ -62,8 +67,22 @@ def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> 
             night.rejected.append(rejected)
             night.quarantined |= {(task.ASKED_TABLE, rule): n for rule, n in counts.items()}
         rows = night.keep(spark, prepared.rows(asked, results), task.TABLE)
-        published = {task.REQUESTS: asked} if task.REQUESTS in schemas.OUTPUTS else {}
-        return TaskOutcome(asked, results, published | {task.TABLE: rows})
+        if prepared.keep is not None:
+            prepared.keep(asked, results, rows)
+        tables = {task.REQUESTS: asked} if task.REQUESTS in schemas.OUTPUTS else {}
+        tables |= {task.TABLE: rows}
+        unchanged = prepared.unchanged
+        if unchanged is not None:
+            copied = {task.REQUESTS: unchanged.prompts, task.TABLE: unchanged.lists}
+            tables = {name: _with_copied(table, copied[name]) for name, table in tables.items()}
+            night.computed[task.REQUESTS] += unchanged.customers
+            night.computed[task.TABLE] += unchanged.customers * config.recommend.k
+            night.copied, night.named[ANSWERED] = unchanged.customers, unchanged.concerned_customers
+        return TaskOutcome(asked, results, tables, rows, unchanged)
+
+
+def _with_copied(rows: DataFrame, copied: DataFrame) -> DataFrame:
+    return rows.select(*copied.columns).unionByName(copied)
 
 
 def count_results(task: Task, night: Night, config: Config, results: Results) -> None:

@@ -18,6 +18,8 @@ from jobs.scoring.ledger import Enough, Results
 from jobs.scoring.models import Model
 from jobs.scoring.waves import AnswerTerms
 from jobs.store.store import Store
+from jobs.tables.earlier import Earlier
+from jobs.tables.unchanged import Unchanged
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class TaskContext:
     run_date: date
     used: Mapping[str, DataFrame]
     model: Model
+    #: Folder of what the night keeps for the next one; None if it keeps nothing.
+    segment: str | None = None
+    #: The state of the date before, if only what changed is computed.
+    earlier: Earlier | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class PreparedTask:
     rows: Callable[[DataFrame, Results], DataFrame]
     #: Says whether the shop can still use an older answer; None where every answer stays usable.
     enough: Enough | None = None
+    #: Rows to copy; `requests` are then of the other customers alone.
+    unchanged: Unchanged | None = None
+    #: Keeps what the next night needs to copy rows; called with the written requests, the results and the written rows.
+    keep: Callable[[DataFrame, Results, DataFrame], None] | None = None
 
 
 def model_warnings(task: str, model: Model, config: Config, run_date: date) -> list[str]:

@@ -38,6 +38,7 @@ _WHERE_AND_HOW = (
     "spark",
     "gate",
     "publish",
+    "incremental",
     "gc",
     "retention",
     "report",

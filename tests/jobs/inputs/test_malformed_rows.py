@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from jobs.config.input_settings import InputSettings
 from jobs.inputs.malformed_rows import line_of_open_quotes
-from jobs.inputs.reader import read_table
 from jobs.inputs.row_accounting import ReadTable, RowAccount
+from jobs.inputs.table_scan import Scan, read_table
 from jobs.spark.errors import BadFile
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ HEADER = "user_id,query,searched_at,note\n"
 
 def read(spark: SparkSession, folder: Path, **source: Any) -> ReadTable:
     settings = InputSettings.model_validate(source)
-    return read_table(spark, "searches", settings, {}, END, str(folder / "work"))
+    return read_table(Scan(spark, "searches", settings, {}, END, str(folder / "work")))
 
 
 def row(number: int, note: str = "") -> str:

@@ -18,8 +18,8 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs.config.input_settings import InputSettings
-from jobs.inputs.reader import read_table
 from jobs.inputs.sources import input_columns, map_columns, open_source
+from jobs.inputs.table_scan import Scan, read_table
 from jobs.inputs.validation import RULE, emptied, emptied_rules, validate_rows
 from jobs.spark.errors import InputError
 from schemas import contract
@@ -222,7 +222,7 @@ def messages(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> C
         path.write_bytes(content)
         settings = InputSettings.model_validate({"path": str(path), **source})
         with pytest.raises(InputError) as caught:
-            read_table(spark, "searches", settings, {}, datetime(2026, 4, 1, tzinfo=UTC), str(folder / "work"))
+            read_table(Scan(spark, "searches", settings, {}, datetime(2026, 4, 1, tzinfo=UTC), str(folder / "work")))
         return str(caught.value)
 
     return message

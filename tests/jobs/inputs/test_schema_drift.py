@@ -15,9 +15,9 @@ import pytest
 
 from jobs.config.input_settings import InputSettings
 from jobs.inputs.quarantine import collect_quarantine
-from jobs.inputs.reader import read_table
 from jobs.inputs.row_accounting import ReadTable, RowAccount
 from jobs.inputs.schema_drift import merge_schemas
+from jobs.inputs.table_scan import Scan, read_table
 from jobs.spark.errors import BadFile, InputError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def reviews(names: str = "", **columns: Any) -> pa.Table:
 
 def read(spark: SparkSession, folder: Path, **source: Any) -> ReadTable:
     parsed = InputSettings.model_validate({"path": str(folder / "reviews"), **source})
-    return read_table(spark, "reviews", parsed, {}, END, str(folder / "work"))
+    return read_table(Scan(spark, "reviews", parsed, {}, END, str(folder / "work")))
 
 
 def written(folder: Path, *tables: pa.Table) -> None:

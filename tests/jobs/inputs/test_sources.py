@@ -16,8 +16,9 @@ import pytest
 
 from jobs.config.input_settings import InputSettings
 from jobs.config.settings import Config
-from jobs.inputs.reader import read_inputs, read_table
+from jobs.inputs.reader import read_inputs
 from jobs.inputs.sources import SOURCE_FILE, map_columns, open_source
+from jobs.inputs.table_scan import Scan, read_table
 from jobs.spark.errors import InputError
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str
     """Return the error message of a night whose searches have this source."""
     end = datetime(2026, 4, 1, tzinfo=UTC)
     with pytest.raises(InputError) as caught:
-        read_table(spark, "searches", InputSettings.model_validate(source), {}, end, str(tmp_path / "work"))
+        read_table(Scan(spark, "searches", InputSettings.model_validate(source), {}, end, str(tmp_path / "work")))
     assert caught.value.exit_code == 5
     message = str(caught.value)
     assert "\tat " not in message, "no stack trace"

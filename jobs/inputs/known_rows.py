@@ -1,0 +1,183 @@
+"""The rows that earlier nights read and kept, so that a night reads only what is new.
+
+Each night keeps one segment, a folder that never changes. The first one, of a night from nothing, has all rows. A
+later one has all rows of the customers of whom it read a new row, `<table>_changed` with those customers, and the
+rejected rows that it read. So of each customer the newest segment that names them counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Self
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import StructType
+
+import schemas
+from jobs.inputs.returns import HAS_RETURN, RETURNED
+from jobs.inputs.validation import RULE, unknown_id_rule
+from jobs.spark import files
+
+#: The tables of which a night may read only what is new: they have a customer and a time in each row.
+TABLES = ("purchases", "searches", "reviews", "events")
+#: Most customers that are sent to every executor.
+MOST_BROADCAST = 2_000_000
+
+
+@dataclass(frozen=True)
+class TableNotes:
+    """What a night notes of one table besides its rows."""
+
+    #: Version of each file of the source by its URI, and a hash of the source's columns.
+    files: Mapping[str, str]
+    columns: str
+    #: Rows by outcome, values that were left out by rule, and the hashes of opted-out ids that were met.
+    account: Mapping[str, int]
+    emptied: Mapping[str, int]
+    opted_out: Sequence[int]
+    #: Customers in `<table>_changed`.
+    changed: int = 0
+    #: Unreadable files that were left out.
+    excluded: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the notes as values of JSON."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> Self:
+        """Return the notes from values of JSON."""
+        return cls(**raw)
+
+
+@dataclass(frozen=True)
+class KnownInputs:
+    """The segments of earlier nights, oldest first, with their notes; `end` is the first instant after their date."""
+
+    folders: Sequence[str]
+    notes: Mapping[str, TableNotes]
+    end: datetime
+    #: Folder for intermediate results of the run.
+    work: str
+    #: Customers by table in the changed ones of all segments.
+    changed: Mapping[str, int] = field(default_factory=dict)
+    #: `user_id` and `id_hash` of the customers who opted out since; None without any.
+    opted_out: DataFrame | None = None
+
+    @property
+    def newest(self) -> str:
+        """The folder of the newest segment."""
+        return self.folders[-1]
+
+
+class Segments:
+    """The rows of one table in segments (folders, oldest first)."""
+
+    def __init__(self, spark: SparkSession, table: str, folders: Sequence[str], changed: int) -> None:
+        self.spark, self.table, self.folders, self._changed = spark, table, list(folders), changed
+
+    def valid(self) -> DataFrame:
+        """The rows that broke no rule, before returns are netted, in the columns that were written."""
+        return self._newest(self._read("").where(F.col(RULE).isNull()))
+
+    def used_and_rejected(self) -> DataFrame:
+        """The used rows and the rejected ones, after returns were netted."""
+        rows = self._read("")
+        used = rows.where(F.col(RULE).isNull())
+        if self.table != "purchases":
+            return self._newest(used).unionByName(self._rejected(rows))
+        netted = self._netted()
+        both = self._newest(used.where(~F.col(HAS_RETURN))).unionByName(self._rejected(rows)).drop(HAS_RETURN)
+        if netted is None:
+            return both
+        return both.unionByName(self._newest(netted).where(~F.col(RETURNED)).drop(RETURNED, HAS_RETURN))
+
+    def returned(self) -> int:
+        """The number of returns and returned purchases."""
+        netted = self._netted() if self.table == "purchases" else None
+        return 0 if netted is None else self._newest(netted).where(RETURNED).count()
+
+    def unknown_ids(self) -> DataFrame:
+        """The rows that name an id which no related table has; only the newest segment has all of them."""
+        return self._read("", self.folders[-1:]).where(F.col(RULE).isin(*self._unknown_rules())).drop(_SEGMENT)
+
+    def _rejected(self, rows: DataFrame) -> DataFrame:
+        is_newest = F.col(_SEGMENT) == len(self.folders) - 1
+        rejected = rows.where(F.col(RULE).isNotNull())
+        return rejected.where(~F.col(RULE).isin(*self._unknown_rules()) | is_newest).drop(_SEGMENT)
+
+    def _unknown_rules(self) -> list[str]:
+        return [unknown_id_rule(relation) for relation in schemas.contract(self.table).relations] or [""]
+
+    def _netted(self) -> DataFrame | None:
+        there = [one for one in self.folders if files.exists(self.spark, f"{one}/{self.table}_with_returns")]
+        return self._read("_with_returns", there) if there else None
+
+    def _newest(self, rows: DataFrame) -> DataFrame:
+        """Keep the rows of each customer in the newest segment that names them."""
+        return newest_segment(rows, self._latest, self._changed).drop(_SEGMENT)
+
+    @cached_property
+    def _latest(self) -> DataFrame | None:
+        return latest_segments(self.spark, self.folders, self.table)
+
+    def _read(self, part: str, folders: Sequence[str] | None = None) -> DataFrame:
+        folders = self.folders if folders is None else folders
+        return read_segments(self.spark, self.folders, f"{self.table}{part}", folders)
+
+
+_SEGMENT = "__segment"
+
+
+def read_segments(
+    spark: SparkSession, segments: Sequence[str], name: str, folders: Sequence[str] | None = None
+) -> DataFrame:
+    """Read the part `name` of segments (or of `folders` among them), with the column __segment: the segment's place."""
+    folders = segments if folders is None else folders
+    paths = [files.for_reading(f"{folder}/{name}") for folder in folders]
+    schema: StructType = spark.read.parquet(paths[0]).schema
+    rows = spark.read.schema(schema).parquet(*paths)
+    return rows.withColumn(_SEGMENT, _place(rows, segments, name))
+
+
+def latest_segments(spark: SparkSession, segments: Sequence[str], name: str) -> DataFrame | None:
+    """`user_id` and the place of the newest segment that names the customer, of all but the first segment."""
+    later = segments[1:]
+    if not later:
+        return None
+    changed = read_segments(spark, segments, f"{name}_changed", later)
+    return changed.groupBy("user_id").agg(F.max(_SEGMENT).alias("__latest"))
+
+
+def newest_segment(rows: DataFrame, latest: DataFrame | None, changed: int) -> DataFrame:
+    """Keep the rows of each customer in the newest segment that names them; `changed` is about the size of `latest`."""
+    if latest is None:
+        return rows
+    small = F.broadcast(latest) if changed <= MOST_BROADCAST else latest
+    joined = rows.join(small, on="user_id", how="left")
+    return joined.where(F.col(_SEGMENT) >= F.coalesce("__latest", F.lit(0))).select(*rows.columns)
+
+
+def of_customers(rows: DataFrame, customers: DataFrame, count: int) -> DataFrame:
+    """Keep the rows of these customers (`user_id`), of whom there are about `count`."""
+    return rows.join(F.broadcast(customers) if count <= MOST_BROADCAST else customers, on="user_id", how="left_semi")
+
+
+def _place(rows: DataFrame, segments: Sequence[str], name: str) -> Column:
+    """The place of a row's segment, by the folder of its file."""
+    if len(segments) == 1:
+        return F.lit(0)
+    path = rows.metadataColumn("_metadata").getField("file_path")
+    folder = F.regexp_extract(path, f"([^/]+)/{name}/[^/]+$", 1)
+    places = [part for n, one in enumerate(segments) for part in (F.lit(one.rpartition("/")[2]), F.lit(n))]
+    return F.coalesce(F.element_at(F.create_map(*places), folder), F.lit(0))
+
+
+def hash_of_columns(rows: DataFrame) -> str:
+    """A hash of names and types of the columns."""
+    return hashlib.sha256(rows.schema.json().encode()).hexdigest()[:16]

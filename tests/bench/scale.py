@@ -1,0 +1,157 @@
+"""What a night costs that computes only what changed, beside a night from nothing.
+
+    python -m tests.bench.scale second_night [--customers 100000] [--changed 2000] [--times 1] [--quick] [--json]
+
+A sample shop with a model of item tokens (random weights, two blocks of width 128). Its first night starts from
+nothing. The next date, `--changed` customers buy one product each, in a new file. That date is run twice: with what the
+first night kept, and from nothing with a copy of the first night's ledger. `--times 5` does the same with five times
+the customers and as many changed ones. `equal tables` says whether both runs of the date published the same rows.
+Processor seconds are those of Python, Java and all workers: other work on the machine changes them little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from jobs.config.config import load
+from jobs.nightly import run_night
+from jobs.sample import write_sample
+from jobs.spark.session import create_session
+from tests.bench.measure import console
+from tests.models import save_causal
+from tests.nights import tables, without_inputs
+
+PRODUCTS, DAYS = 2_000, 120
+SHAPE = {"n_embd": 128, "n_layer": 2, "n_head": 4, "n_positions": 512}
+SETTINGS = ("gate.min_dates=1000", "models.sentiment=null", "report.write=false", "recommend.reasons=none")
+
+
+class Shop:
+    """A sample shop whose purchases come as one file a night."""
+
+    def __init__(self, folder: Path, customers: int) -> None:
+        self.folder = folder
+        info = write_sample(folder, customers=customers, products=PRODUCTS, days=DAYS)
+        without_inputs(info.config, "questions", "articles")
+        self.config_file, self.first = str(info.config), info.run_date
+        ids = sorted(pd.read_parquet(folder / "data/items").item_id.dropna().unique())
+        save_causal(folder / "models/recommend", item_ids=ids, **SHAPE)
+
+    def buy(self, day: date, count: int) -> int:
+        """On `day` some customers buy one product each; returns how many."""
+        parts = [pq.read_table(part) for part in sorted((self.folder / "data/purchases").glob("*.parquet"))]
+        rows = pa.concat_tables(parts)
+        users = pc.unique(rows["user_id"].drop_null()).to_numpy(zero_copy_only=False)
+        chosen = pa.array(np.random.default_rng(0).choice(np.sort(users), min(count, len(users)), replace=False))
+        past = rows.filter(pc.is_in(rows["user_id"], chosen)).to_pandas().dropna(subset=["item_id"])
+        some = past.drop_duplicates("user_id")
+        at = pd.Timestamp(day, tz="Europe/London") + pd.Timedelta(hours=12)
+        bought = some.assign(purchased_at=at, order_id=[f"bench-{n}" for n in range(len(some))], quantity=1)
+        bought["purchased_at"] = bought.purchased_at.astype(past.purchased_at.dtype)
+        table = pa.Table.from_pandas(bought, schema=rows.schema, preserve_index=False)
+        pq.write_table(table, self.folder / "data/purchases/bench.parquet")
+        return len(some)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of one night by the clock, of the processors, and of its stages."""
+
+    seconds: float
+    processor: float
+    stages: dict[str, float]
+
+
+def night(spark: SparkSession, shop: Shop, store: str, day: date, *, by_change: bool) -> Cost:
+    """Run one night and return its cost."""
+    overrides = [*SETTINGS, f"store={shop.folder / store}", f"incremental.enabled={str(by_change).lower()}"]
+    started, processor = time.perf_counter(), _processor_seconds()
+    done = run_night(spark, load(shop.config_file, overrides), day, console, shop.config_file)
+    seconds, processor = time.perf_counter() - started, _processor_seconds() - processor
+    console.print(
+        f"[dim]{store} {day}: {seconds:.1f} s, {processor:.1f} s of the processors, {done.copied:,} of "
+        f"{done.customers:,} customers copied[/dim]",
+        highlight=False,
+    )
+    return Cost(seconds, processor, {name: round(value, 1) for name, value in done.seconds.items()})
+
+
+def _processor_seconds() -> float:
+    """Processor seconds of this process and all its children so far, also of those that ended."""
+    own = psutil.Process()
+    return sum(sum(process.cpu_times()[:4]) for process in [own, *own.children(recursive=True)])
+
+
+def second_night(spark: SparkSession, folder: Path, customers: int, changed: int) -> dict[str, object]:
+    """Run the nights of one shop and return their figures."""
+    warm_up = Shop(folder / "warm-up", 200)
+    for number in range(2):
+        night(spark, warm_up, "store", warm_up.first + timedelta(days=number), by_change=True)
+    shop = Shop(folder / "shop", customers)
+    first = night(spark, shop, "by-change", shop.first, by_change=True)
+    shutil.copytree(shop.folder / "by-change", shop.folder / "from-nothing", ignore=shutil.ignore_patterns("state"))
+    day = shop.first + timedelta(days=1)
+    bought = shop.buy(day, changed)
+    second = night(spark, shop, "by-change", day, by_change=True)
+    whole = night(spark, shop, "from-nothing", day, by_change=False)
+    one, other = (tables(shop.folder / store) for store in ("by-change", "from-nothing"))
+    return {
+        "customers": customers,
+        "changed": bought,
+        "first night, seconds": first.seconds,
+        "second night from nothing, seconds": whole.seconds,
+        "second night by change, seconds": second.seconds,
+        "by change / first night": second.seconds / first.seconds,
+        "by change / second night from nothing": second.seconds / whole.seconds,
+        "by change / first night, processor seconds": second.processor / first.processor,
+        "by change / second night from nothing, processor seconds": second.processor / whole.processor,
+        "equal tables": one == other,
+        "stages of the first night": first.stages,
+        "stages of the second night from nothing": whole.stages,
+        "stages of the second night by change": second.stages,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["second_night"])
+    parser.add_argument("--customers", type=int, help="default 100,000, quick 2,000")
+    parser.add_argument("--changed", type=int, help="default a fiftieth of the customers")
+    parser.add_argument("--times", type=int, default=1, help="also with so many times the customers")
+    parser.add_argument("--quick", action="store_true", help="shows that it runs, not how fast")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    options = parser.parse_args()
+    customers = options.customers or (2_000 if options.quick else 100_000)
+    changed = options.changed or customers // 50
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    spark = create_session("bench", timezone="Europe/London")
+    found = []
+    for times in dict.fromkeys([1, options.times]):
+        with tempfile.TemporaryDirectory() as folder:
+            found.append(second_night(spark, Path(folder), customers * times, changed))
+    spark.stop()
+    for figures in found:
+        for name, value in figures.items():
+            console.print(f"{name}: {value:,.3f}" if isinstance(value, float) else f"{name}: {value}", highlight=False)
+    if options.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
