@@ -22,6 +22,7 @@ from jobs.config.config import Config, load
 from jobs.nightly import run_night
 from jobs.sample import write_sample
 from jobs.scoring import models
+from jobs.tables import recommendations
 from jobs.tables.runs import Night
 from jobs.tasks import recommend, sentiment
 from schemas import contract
@@ -118,7 +119,7 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
     def digest(*texts: str) -> int:
         return int.from_bytes(hashlib.sha256("\0".join(texts).encode()).digest()[:6], "big")
 
-    def recommender(model: models.Model, folder: str, beams: int | None) -> Callable[[], Any]:
+    def recommender(model: models.Model, folder: str, *_: object) -> Callable[[], Any]:
         def recommend(prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> list[Any]:
             from lm.recommend.catalogue import Catalogue
 
@@ -132,6 +133,9 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
 
         return lambda: SimpleNamespace(recommend=recommend)
 
+    def without_reasons(model: Any, prompts: Any, lists: Any, *, only_first: bool) -> list[Any]:
+        return [[(one.item_id, float(one.score), None, None) for one in found] for found in lists]
+
     def classifier(model: models.Model) -> Callable[[], Any]:
         def judge(texts: Sequence[str], max_tokens: int, categories: Sequence[str]) -> Any:
             drawn = np.array([[1 + digest(text, label) % 1000 for label in "abc"] for text in texts], dtype=float)
@@ -141,5 +145,6 @@ def use_stub(spark: SparkSession, patch: pytest.MonkeyPatch) -> Any:
         return lambda: SimpleNamespace(judge=judge)
 
     patch.setattr(recommend, "recommender_loader", recommender)
+    patch.setattr(recommendations, "scored_reasons", without_reasons)
     patch.setattr(sentiment, "classifier_loader", classifier)
     return rows

@@ -125,12 +125,15 @@ def counting(spark: SparkSession) -> tuple[Any, Callable[[], None]]:
         def __init__(self, model: Any) -> None:
             self.model = model
 
-        def recommend(self, prompts: Sequence[str], excluded: Sequence[Sequence[str]], k: int) -> Any:
-            rows.add(len(prompts))
-            return self.model.recommend(prompts, excluded, k)
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.model, name)
 
-    def loader(model: Model, folder: str, beams: int | None) -> Callable[[], Any]:
-        load_model = plain(model, folder, beams)
+        def recommend(self, prompts: Sequence[str], *arguments: Any) -> Any:
+            rows.add(len(prompts))
+            return self.model.recommend(prompts, *arguments)
+
+    def loader(model: Model, folder: str, *settings: Any) -> Callable[[], Any]:
+        load_model = plain(model, folder, *settings)
         return lambda: Counting(load_model())
 
     recommend.recommender_loader = loader

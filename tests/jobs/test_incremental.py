@@ -115,8 +115,9 @@ BY_CHANGE = "incremental.enabled=true"
 @pytest.fixture(scope="module")
 def stub(spark: SparkSession) -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
+        asked = use_stub(spark, patch)
         with_reasons(patch)
-        yield use_stub(spark, patch)
+        yield asked
 
 
 def differences(folder: Path) -> list[str]:
