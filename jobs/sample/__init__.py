@@ -73,9 +73,10 @@ spark:
 #: About as many customers ask enough questions for a training in 60 days.
 _ANSWERED_SHOP_CUSTOMERS = 1_000
 _ANSWERS = """
-# A small model of answers, which trains in one to two minutes. Leave both lines out for a larger shop.
+# For a training of minutes: one round of epochs for the lists, and a small model of answers. Leave these lines out for
+# a shop of your own.
 answers: {prompt_tokens: 160, max_answer_tokens: 96}
-train: {answers: {n_embd: 128, n_head: 4, min_steps: 700}}
+train: {recommend: {max_epochs: 12}, answers: {n_embd: 128, n_head: 4, min_steps: 700}}
 """
 
 
