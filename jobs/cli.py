@@ -186,13 +186,25 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether an error came while an interrupt was handled: cancelled jobs of Spark raise errors of their own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _print_error(error: UserError | CheckpointError | CatalogueError) -> int:
     tell(errors, f"[bold red]Error:[/bold red] {_escape(str(error))}", "error", "error", exit_code=error.exit_code)
     return error.exit_code
 
 
 def _usage_error(error: Exception) -> int:
-    """Show typer's message for a wrong command line; any other exception is a defect and keeps its stack trace."""
+    """Show typer's message for a wrong command line; any other exception is a defect and keeps its stack trace.
+
+    Returns the exit code: 2, or 130 for an error that came from an interrupt.
+    """
+    if _was_interrupted(error):
+        return 130
     show = getattr(error, "show", None)
     if show is None:
         raise error

@@ -25,7 +25,7 @@ SPARK = (
     "spark.spark.master=local[2,2]",
     "spark.spark.driver.memory=1g",
     "spark.spark.sql.shuffle.partitions=2",
-    "spark.spark.driver.defaultJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.spark.driver.defaultJavaOptions=-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC",
 )
 
 

@@ -131,6 +131,9 @@ def evaluate(
         raise UsageError(f"--task is '{task}': it must be {', '.join(JUDGED[:-1])} or {JUDGED[-1]}")
     if file is not None and not sheet:
         raise UsageError(f"'{file}' is a file without an option: --sheet, --json and --picture write files")
+    for option, target in (("--sheet", file), ("--json", json_file), ("--picture", picture)):
+        if target is not None:
+            _refuse_target(option, target)
     settings = load_config(config, overrides)
     if sheet:
         from jobs.report.sheet import write_sheet
@@ -198,3 +201,13 @@ def _days(every: str) -> int:
 def _until(as_of: str | None, timezone: str) -> date:
     """Parse --as-of; the default is today in the shop's time zone."""
     return shop_today(timezone) if as_of is None else parsed_date("--as-of", as_of)
+
+
+def _refuse_target(option: str, target: Path) -> None:
+    """Raise UsageError for a file that cannot be written, before anything long runs."""
+    if target.is_dir():
+        raise UsageError(f"{option}: {target} is a folder: name a file in it")
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"{option}: the folder of {target} does not exist: make it first")
+    if option == "--sheet" and target.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{option}: {target} does not end with .html: name a page, such as sheet.html")

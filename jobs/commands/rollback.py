@@ -96,8 +96,6 @@ def _restoring(
 ) -> FolderSwap:
     """Return the swap that restores an old folder; a copy without the rows of `opted_out` where it has such rows."""
     names = files.listdir(spark, folder)
-    if not target.startswith("tables/"):  # the state of a date is compared with the list when it is used
-        opted_out = {}
     if opted_out and any(filtered_parquet.count_rows(spark, f"{folder}/{name}", opted_out) for name in names):
         staged = f"{store.staging(run_id)}/{target.removeprefix('tables/')}"
         for name in names:
@@ -111,4 +109,4 @@ def _targets(intent: Intent) -> Sequence[str]:
 
 
 def _is_of(run_date: date, path: str) -> bool:
-    return path.startswith(("tables/", "state/")) and path.endswith(f"/run_date={run_date.isoformat()}")
+    return path.startswith("tables/") and path.endswith(f"/run_date={run_date.isoformat()}")

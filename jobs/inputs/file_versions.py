@@ -1,4 +1,4 @@
-"""Tells whether the files of a source are those of an earlier night: by name, size and time of change."""
+"""Tells whether the files of a source are those of an earlier night: by name, size and times of change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class StartFromNothing(Exception):
 
 
 def versions_of_files(spark: SparkSession, uris: Iterable[str]) -> dict[str, str]:
-    """Return size and time of change, as text, of each file (URI)."""
+    """Return size and times of change, as text, of each file (URI)."""
     names = sorted(uris)
     return dict(zip(names, files.each(lambda uri: _version(spark, uri), names), strict=True))
 
@@ -35,7 +35,8 @@ def _version(spark: SparkSession, uri: str) -> str:
     here = files.local(unquote(uri))
     if here is not None:
         found = here.stat()
-        return f"{found.st_size} {found.st_mtime_ns}"
+        # Copies may keep size and time of change, but not the time at which the entry of the file was written.
+        return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
     path = hadoop_path(spark, uri)
     status = path.getFileSystem(spark.sparkContext._jsc.hadoopConfiguration()).getFileStatus(path)
     return f"{status.getLen()} {status.getModificationTime()}"

@@ -34,7 +34,10 @@ def catalogue_of(spark: SparkSession, folder: str) -> DataFrame:
 def opted_out_since(
     known: KnownInputs, read: ReadTable | None, pseudonym: Callable[[Column], Column] | None
 ) -> KnownInputs:
-    """Add the customers who opted out since. Raises StartFromNothing where one opted in again."""
+    """Add the customers who opted out since. Raises StartFromNothing where one opted in again.
+
+    Also where another customer's row may have been left out as a duplicate of theirs: such rows are not kept.
+    """
     if read is None:
         return known
     path = files.for_reading(f"{known.newest}/{optouts.TABLE}")
@@ -45,6 +48,9 @@ def opted_out_since(
     new = now.join(before, on="user_id", how="left_anti").distinct()
     if new.head() is None:
         return known
+    for table, notes in known.notes.items():
+        if "user_id" not in schemas.contract(table).key and notes.account.get("duplicates"):
+            raise StartFromNothing(f"inputs.optouts has a new customer, and inputs.{table} rows that are duplicates")
     user_id = F.col("user_id") if pseudonym is None else pseudonym(F.col("user_id"))
     return replace(known, opted_out=new.select(user_id.alias("user_id"), F.xxhash64("user_id").alias("id_hash")))
 

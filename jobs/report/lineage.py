@@ -7,6 +7,7 @@ https://openlineage.io/docs/spec/object-model, https://openlineage.io/docs/clien
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -108,7 +109,12 @@ def _places(source: SourceSettings) -> Iterator[tuple[str, str]]:
     if source.table is not None:
         yield "spark", source.table
     if source.jdbc is not None and source.jdbc.table is not None:
-        yield source.jdbc.url.removeprefix("jdbc:").partition("?")[0], source.jdbc.table
+        yield _without_secrets(source.jdbc.url.removeprefix("jdbc:")), source.jdbc.table
+
+
+def _without_secrets(url: str) -> str:
+    """A URL without user, password and parameters."""
+    return re.sub("//[^/@]*@", "//", re.split("[?;]", url)[0])
 
 
 def _outputs(night: Night) -> Iterator[Any]:
@@ -122,4 +128,6 @@ def _outputs(night: Night) -> Iterator[Any]:
 
 def _file(path: str) -> tuple[str, str]:
     parts = urlsplit(path)
-    return (f"{parts.scheme}://{parts.netloc}" if parts.netloc else "file", parts.path)
+    user, _, host = parts.netloc.rpartition("@")
+    place = host if ":" in user else parts.netloc  # abfss names a container before the @
+    return (f"{parts.scheme}://{place}" if place else "file", parts.path)

@@ -66,7 +66,7 @@ _SMALL_SHOP_CUSTOMERS = 20_000
 _SMALL_SHOP_SPARK = """
 # For a shop this small: most of its night is Spark compiling plans that run once. Leave this out for a large one.
 spark:
-  spark.driver.defaultJavaOptions: "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+  spark.driver.defaultJavaOptions: "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
   spark.sql.shuffle.partitions: 4
 """
 

@@ -5,6 +5,7 @@ In doubt a night starts from nothing and says why.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,6 +35,12 @@ from jobs.tables.runs import Night, packages
 from jobs.tasks import recommend
 from jobs.tasks.task import Task
 from jobs.tasks.versions import settings_version, task_versions
+
+#: Functions of Spark SQL that give another result on another day, or each time.
+_VARYING = re.compile(
+    r"(?i)\b(current_\w+|now|curdate|localtimestamp|unix_timestamp|rand|randn|random|uuid|shuffle|uniform|randstr"
+    r"|monotonically_increasing_id|input_file_\w+|spark_partition_id)\b"
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ def find_basis(
     dates = [day for day in published_dates(spark, store, "runs") if day < run_date]
     if not dates:
         return Basis(None, "no earlier date is published")
+    if later := [day for day in published_dates(spark, store, "runs") if day >= run_date]:
+        return Basis(None, f"{later[-1]} is published already")
     record = state.read_record(spark, store.state(dates[-1]))
     if record is None:
         return Basis(None, f"{dates[-1]}, the date before, has no state")
@@ -154,6 +163,8 @@ def _unsupported(config: Config, run_date: date) -> str | None:
             return f"inputs.{table} does not name files"
         if any(map(has_run_date, [*source.paths, source.where or ""])):
             return f"inputs.{table} names {{run_date}}"
+        if any(map(_VARYING.search, [source.where or "", *(source.columns or {}).values()])):
+            return f"inputs.{table} calls a function whose result changes, such as current_date"
     return None
 
 

@@ -46,7 +46,7 @@ PRODUCTS, DAYS = 400, 30
 #: Waves that a night is cut into, so that there is a half to be killed at.
 WAVES = 16
 QUICK_JVM = {
-    "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC",
     "spark.sql.shuffle.partitions": "4",
 }
 

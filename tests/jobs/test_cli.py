@@ -266,3 +266,36 @@ def test_doctor_hints_at_libraries_compiled_in_every_process_and_calls_the_shop_
         code, output = run(capfd, *command)
         assert code == 0, output
         assert ("compileall" in output) == hinted
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "said"),
+    [
+        ("--sheet", "there", "is a folder"),
+        ("--sheet", "nowhere/sheet.html", "does not exist"),
+        ("--sheet", "regulars.yaml", "does not end with .html"),
+        ("--json", "nowhere/figures.json", "does not exist"),
+        ("--picture", "there", "is a folder"),
+    ],
+)
+def test_files_that_cannot_be_written_are_2_before_anything_runs(capfd, tmp_path, option, file, said):
+    (tmp_path / "there").mkdir()
+    code, output = run(capfd, "evaluate", option, str(tmp_path / file))
+    assert code == 2
+    assert f"{option}: " in output
+    assert said in output
+
+
+def cancelled() -> None:
+    raise RuntimeError("job 49 cancelled")
+
+
+def test_an_error_that_came_of_an_interrupt_is_no_defect():
+    with pytest.raises(RuntimeError) as raised:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            cancelled()
+    assert cli._usage_error(raised.value) == 130
+    with pytest.raises(RuntimeError, match="a defect"):
+        cli._usage_error(RuntimeError("a defect"))

@@ -21,7 +21,8 @@ def test_only_files_that_were_not_there_are_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"), [("size", "written again"), ("time", "written again"), ("gone", "is gone")]
+    ("change", "said"),
+    [("size", "written again"), ("time", "written again"), ("text", "written again"), ("gone", "is gone")],
 )
 def test_a_changed_or_lost_file_is_named(tmp_path: Path, change: str, said: str) -> None:
     file = tmp_path / "part.parquet"
@@ -29,6 +30,10 @@ def test_a_changed_or_lost_file_is_named(tmp_path: Path, change: str, said: str)
     before = versions_of_files(None, [file.as_uri()])
     if change == "size":
         file.write_text("longer")
+    if change == "text":  # of equal size and time, as a copy that keeps both
+        kept = file.stat()
+        file.write_text("two")
+        os.utime(file, ns=(kept.st_atime_ns, kept.st_mtime_ns))
     if change == "time":
         os.utime(file, ns=(1, 1))
     now = {} if change == "gone" else versions_of_files(None, [file.as_uri()])

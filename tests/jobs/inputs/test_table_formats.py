@@ -85,7 +85,8 @@ def test_own_versions_are_those_of_the_published_date(spark: SparkSession, store
     own = own_config(spark, store, config, published)
     assert own.sources["lake"].version == 0
     assert settings_version(own) == settings_version(config)
-    moved = config_of({"query": "SELECT * FROM lake"}, lake={"table": "lake"})
+    database = {"url": "jdbc:postgresql://db/shop", "table": "t"}
+    moved = config_of({"query": "SELECT * FROM lake"}, lake={"jdbc": database})
     assert own_config(spark, store, moved, published).sources["lake"].version is None
 
 

@@ -12,7 +12,9 @@ import pytest
 from rich.console import Console
 
 from jobs.config.config import Config
+from jobs.config.input_settings import SourceSettings
 from jobs.inputs.row_accounting import RowAccount
+from jobs.report import lineage
 from jobs.report.write import reported
 from jobs.spark.errors import InputError
 from jobs.store.store import Store
@@ -105,3 +107,18 @@ def test_a_failed_night_says_why_and_names_no_table(events: Any) -> None:
 )
 def test_a_wrong_client_is_a_warning_and_the_night_goes_on(client: str, said: str, tmp_path: Path) -> None:
     assert said in run(config_of(tmp_path, client))
+
+
+@pytest.mark.parametrize(
+    ("source", "place"),
+    [
+        ({"path": "s3a://AKIA:secret@bucket/orders"}, ("s3a://bucket", "/orders")),
+        ({"path": "abfss://box@account/orders"}, ("abfss://box@account", "/orders")),
+        (
+            {"jdbc": {"url": "jdbc:sqlserver://db;databaseName=shop;accessToken=secret", "table": "t"}},
+            ("sqlserver://db", "t"),
+        ),
+    ],
+)
+def test_events_have_no_secret_of_an_address(source: dict[str, Any], place: tuple[str, str]) -> None:
+    assert list(lineage._places(SourceSettings(**source))) == [place]

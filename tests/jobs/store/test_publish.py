@@ -235,7 +235,7 @@ from jobs.store.publish import publish
 from jobs.spark.session import create_session
 from jobs.store.store import Store
 from tests.rows import frame
-quick = {"spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+quick = {"spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"}
 spark = create_session("killed", conf={"spark.master": "local[1]", "spark.driver.memory": "512m", **quick})
 tables = {"metrics": frame(spark, "metrics", [{}]), "prompts": frame(spark, "prompts", [{}])}
 publish(spark, Store(sys.argv[1]), "killed", date(2026, 3, 1), tables)
