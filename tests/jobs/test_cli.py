@@ -286,16 +286,16 @@ def test_files_that_cannot_be_written_are_2_before_anything_runs(capfd, tmp_path
     assert said in output
 
 
-def cancelled() -> None:
-    raise RuntimeError("job 49 cancelled")
+def cancelled_by_an_interrupt() -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        raise RuntimeError("job 49 cancelled")  # noqa: B904 - Spark's error names no cause either
 
 
 def test_an_error_that_came_of_an_interrupt_is_no_defect():
     with pytest.raises(RuntimeError) as raised:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt:
-            cancelled()
+        cancelled_by_an_interrupt()
     assert cli._usage_error(raised.value) == 130
     with pytest.raises(RuntimeError, match="a defect"):
         cli._usage_error(RuntimeError("a defect"))
