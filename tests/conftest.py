@@ -45,6 +45,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
         timezone="Europe/London",
         conf={
             "spark.master": "local[2]",
+            # Workers leave the current folder out of their path, and some tests hand them functions of their own.
+            "spark.executorEnv.PYTHONPATH": str(Path(__file__).parent.parent),
             "spark.driver.memory": "2g",
             "spark.sql.shuffle.partitions": "4",
             # Many small plans, each run once: compiling them well costs twice the processor time of running them.
