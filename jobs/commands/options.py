@@ -82,7 +82,7 @@ def _plug_in(config: Config) -> dict[str, str]:
 
 
 def session_for_files(command: str, config: Config) -> SparkSession:
-    """Return the session of a command that only moves and rewrites files: Spark starts for Hadoop's file systems."""
+    """Return the session of a command that needs no more than files: Spark starts for Hadoop's file systems."""
     from jobs.spark import files
 
     if files.local(config.store) is None:

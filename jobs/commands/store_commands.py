@@ -178,7 +178,7 @@ def status(
     settings = load_config(config, overrides)
     start = parsed_date("--from", first) if first else None
     end = parsed_date("--to", last) if last else None
-    show_status(session("status", settings), settings, console, str(config), start, end)
+    show_status(session_for_files("status", settings), settings, console, str(config), start, end)
 
 
 def report(

@@ -25,7 +25,7 @@ from uuid import uuid4
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-Found = TypeVar("Found")
+Item, Found = TypeVar("Item"), TypeVar("Found")
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 #: Files that one call opens at the same time.
@@ -50,8 +50,8 @@ def for_reading(path: str) -> str:
     return re.sub(r"([\[\]{}*?\\])", r"\\\1", uri(path))
 
 
-def each(work: Callable[[str], Found], paths: Sequence[str]) -> list[Found]:
-    """Do the work for each path, several at a time, and return the results in the order of the paths."""
+def each(work: Callable[[Item], Found], paths: Sequence[Item]) -> list[Found]:
+    """Do the work for each path or date, several at a time, and return the results in the order of the paths."""
     if len(paths) < 2:
         return [work(path) for path in paths]
     with ThreadPoolExecutor(min(_PARALLEL_FILES, len(paths))) as pool:

@@ -1,6 +1,7 @@
 """Writes Parquet folders with fixed file names and checks the footers of written files.
 
-Footers are read by Parquet's Java reader, which works on every file system that Hadoop knows.
+Footers are read by Parquet's Java reader, which works on every file system that Hadoop knows; counts of local rows need
+no JVM.
 """
 
 from __future__ import annotations
@@ -89,6 +90,21 @@ def footers(spark: SparkSession, folder: str) -> list[Footer]:
     """Read the footer of every Parquet file in a folder. Raises UnreadableParquet for a damaged file."""
     names = [name for name in files.listdir(spark, folder) if name.endswith(".parquet")]
     return files.each(lambda name: footer(spark, f"{folder}/{name}"), names)
+
+
+def row_count(spark: SparkSession, folder: str) -> int:
+    """Return the number of rows of all Parquet files in a folder; 0 without files. Local folders need no session.
+
+    Raises UnreadableParquet for a damaged file.
+    """
+    here = files.local(folder)
+    if here is None:
+        return sum(footer.rows for footer in footers(spark, folder))
+    names = [name for name in files.listdir(spark, folder) if name.endswith(".parquet")]
+    try:
+        return sum(pq.read_metadata(here / name).num_rows for name in names)
+    except pa.ArrowInvalid as error:
+        raise UnreadableParquet(f"{here}: {error}") from error
 
 
 def small_rows(spark: SparkSession, folder: str) -> list[dict[str, Any]]:

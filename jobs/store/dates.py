@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from pyspark.sql import SparkSession
 
-import schemas
 from jobs.spark import files, parquet
-from jobs.spark.contracts import struct_type
 from jobs.spark.fault_points import point
 from jobs.store.attempts import RUNNING, Attempt, read_attempts
 from jobs.store.lock import LockOwner, holder
@@ -88,14 +86,15 @@ def date_states(spark: SparkSession, store: Store, days: Sequence[date], today: 
 def published_runs(spark: SparkSession, store: Store, days: Iterable[date]) -> dict[date, Run]:
     """Return the run that published each date, oldest date first."""
     wanted = set(days)
-    found = [day for day in published_dates(spark, store, "runs") if day in wanted]
-    if not found:
-        return {}
-    reader = spark.read.schema(struct_type(schemas.contract("runs")).add("run_date", "date"))
-    folders = [files.for_reading(store.date_folder("runs", day)) for day in found]
-    rows = reader.option("basePath", files.uri(store.table("runs"))).parquet(*folders).collect()
-    names = list(Run.__dataclass_fields__)
-    return dict(sorted((row["run_date"], Run(**{name: row[name] for name in names})) for row in rows))
+    found = sorted(day for day in published_dates(spark, store, "runs") if day in wanted)
+    read = files.each(lambda day: parquet.small_rows(spark, store.date_folder("runs", day)), found)
+    return {day: _run(*rows) for day, rows in zip(found, read, strict=True) if rows}
+
+
+def _run(row: Mapping[str, Any]) -> Run:
+    """Return the one row of a date. Releases before a column left it out; Parquet's maps come as pairs."""
+    maps = {name: dict(row.get(name) or ()) for name in ("rows", "seconds", "versions")}
+    return Run(row["run_id"], row["status"], row["started_at"], row["finished_at"], **maps)
 
 
 def dates_to_run(found: Iterable[DateState], reprocess: Reprocess) -> dict[date, str]:
@@ -167,6 +166,7 @@ def _rows(spark: SparkSession, store: Store, day: date, runs: Mapping[date, Run]
     if day not in runs:
         return None
     for table in ("recommendations", "sentiments"):  # with reviews alone a night writes no lists
-        if found := parquet.footers(spark, store.date_folder(table, day)):
-            return sum(footer.rows for footer in found)
+        folder = store.date_folder(table, day)
+        if files.exists(spark, folder):
+            return parquet.row_count(spark, folder)
     return 0

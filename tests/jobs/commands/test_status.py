@@ -6,11 +6,12 @@ import io
 import re
 from datetime import date, timedelta
 from functools import partial
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from jobs.commands import status
+from jobs.commands import status, store_commands
 from jobs.commands.status import next_commands
 from jobs.config.settings import Config
 from jobs.nightly import _keep_progress
@@ -21,6 +22,7 @@ from jobs.store.lock import lock
 from jobs.store.store import Store
 from jobs.tables.runs import Night
 from tests.jobs.spark.test_files import NO_SPARK
+from tests.published import put
 
 DAY = date(2026, 3, 1)
 
@@ -80,3 +82,17 @@ def test_a_running_night_shows_its_stage_customers_rate_and_end(store: Store, mo
     assert re.search(
         r"recommendations: 300 of 1,200 customers, [\d,.]+ a second, ends about \d\d:\d\d:\d\d, since", line
     )
+
+
+def test_the_status_of_a_local_store_starts_no_java(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Java takes most of the seconds of a command that only looks."""
+    store = Store(str(tmp_path / "store"))
+    put(store, DAY, lists=7)
+    file = tmp_path / "regulars.yaml"
+    file.write_text("store: store\ntimezone: UTC\ninputs: {purchases: {path: p}, items: {path: i}}\n")
+    monkeypatch.delattr("jobs.spark.session.create_session")
+    store_commands.status(config=file)
+    printed = capsys.readouterr().out
+    assert re.search(rf"{DAY} │ published │ {DAY}-run │ 7 ", printed), printed

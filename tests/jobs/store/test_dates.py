@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,9 +15,6 @@ from jobs.store.lock import lock
 from jobs.store.store import Store
 from tests.jobs.spark.test_files import NO_SPARK
 from tests.published import put
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 FIRST = date(2026, 3, 1)
 TODAY = {"regulars": "1", "recommend": "m2", "settings": "s"}
@@ -44,10 +40,10 @@ def test_a_foreign_folder_among_the_attempts_is_skipped(tmp_path: Path) -> None:
     assert list(read_attempts(NO_SPARK, store)) == [date(2026, 3, 1)]
 
 
-def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path) -> None:
+def test_every_state_is_told_from_the_others(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert known_span(spark, store) is None
-    assert [one.state for one in date_states(spark, store, [day(0)], TODAY)] == ["missing"]
+    assert known_span(NO_SPARK, store) is None
+    assert [one.state for one in date_states(NO_SPARK, store, [day(0)], TODAY)] == ["missing"]
     put(store, day(0), versions=TODAY | {"catalogue": "changes nightly"})
     put(store, day(1), versions=TODAY | {"recommend": "m1", "settings": "t"})
     put(store, day(2), versions=TODAY, status="deadline", rows={"recommend.late": 40, "sentiment.late": 2})
@@ -56,15 +52,15 @@ def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path
     put(store, day(5), versions=TODAY)
     fail(store, day(5), Stop("contains a customer's name"))
     fail(store, day(6), KeyboardInterrupt())
-    record_waiting(spark, store, "backfill-1", day(8))
+    record_waiting(NO_SPARK, store, "backfill-1", day(8))
     # Killed after its intent was written: the next command published it, so its record says nothing any more.
     put(store, day(9), "killed-run", versions=TODAY)
     Path(store.attempt(day(9))).write_text(
         json.dumps({"run_id": "killed-run", "run_date": str(day(9)), "status": "running", "started_at": "x"})
     )
     (tmp_path / "attempts/2026-03-11.json.ab12.tmp").write_text("{")
-    with lock(spark, store, "now"), record_attempt(spark, store, "now", day(10)):
-        found = date_states(spark, store, days_between(day(0), day(10)), TODAY)
+    with lock(NO_SPARK, store, "now"), record_attempt(NO_SPARK, store, "now", day(10)):
+        found = date_states(NO_SPARK, store, days_between(day(0), day(10)), TODAY)
     told = {one.run_date.day - 1: (one.state, one.detail) for one in found}
     assert told[0] == ("published", "")
     assert told[1] == ("stale", "other recommend, settings")
@@ -78,7 +74,7 @@ def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path
     assert "waited for its turn" in told[8][1]
     assert told[9] == ("published", "")
     assert told[10][0] == "running"
-    assert known_span(spark, store) == (day(0), day(9))  # what ran with success has no record
+    assert known_span(NO_SPARK, store) == (day(0), day(9))  # what ran with success has no record
     one = found[0]
     assert (one.rows, one.run.run_id, one.run.wall_seconds) == (3, "2026-03-01-run", 120)
 
@@ -89,20 +85,20 @@ def test_every_state_is_told_from_the_others(spark: SparkSession, tmp_path: Path
     assert dates_to_run(found, "stale")[day(1)] == "stale: other recommend, settings"
 
 
-def test_a_killed_run_is_not_running(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_killed_run_is_not_running(tmp_path: Path) -> None:
     """Neither where nobody holds the store nor where another run does."""
     store = Store(str(tmp_path))
     record = {"run_id": "killed", "run_date": str(FIRST), "status": "running", "started_at": "2026-03-02T02:00:00"}
     (tmp_path / "attempts").mkdir()
     Path(store.attempt(FIRST)).write_text(json.dumps(record))
-    (one,) = date_states(spark, store, [FIRST], TODAY)
+    (one,) = date_states(NO_SPARK, store, [FIRST], TODAY)
     assert (one.state, one.detail) == ("failed", "killed; it ran since 2026-03-02T02:00:00")
-    with lock(spark, store, "another"):
-        (one,) = date_states(spark, store, [FIRST], TODAY)
+    with lock(NO_SPARK, store, "another"):
+        (one,) = date_states(NO_SPARK, store, [FIRST], TODAY)
     assert one.state == "failed"
 
 
-def test_a_run_that_was_killed_on_another_host_is_not_running(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_on_another_host_is_not_running(tmp_path: Path) -> None:
     """Its text stays in the lock file of a shared volume, but the kernel has released the lock."""
     store = Store(str(tmp_path))
     record = {"run_id": "killed", "run_date": str(FIRST), "status": "running", "started_at": "2026-03-02T02:00:00"}
@@ -110,7 +106,7 @@ def test_a_run_that_was_killed_on_another_host_is_not_running(spark: SparkSessio
     Path(store.attempt(FIRST)).write_text(json.dumps(record))
     elsewhere = {"host": "pod-7", "machine": "another", "pid": 1, "process_started": 0.0, "since": "02:00"}
     Path(store.lock_file).write_text(json.dumps({"run_id": "killed", **elsewhere}))
-    (one,) = date_states(spark, store, [FIRST], TODAY)
+    (one,) = date_states(NO_SPARK, store, [FIRST], TODAY)
     assert (one.state, one.detail) == ("failed", "killed; it ran since 2026-03-02T02:00:00")
     assert dates_to_run([one], "missing") == {FIRST: "failed"}
 
