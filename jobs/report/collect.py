@@ -126,7 +126,8 @@ class Collector:
         before = [one for day, one in sorted(self.published.items()) if day < self.run_date]
         dates = published_dates(self.spark, self.store, "runs")
         own = self.published.get(self.run_date)
-        days: list[Day] = strip(self.days, self.published, attempts, self.config.report.price_per_hour)
+        first = min([*dates, *attempts, self.run_date])
+        days: list[Day] = strip(self.days, self.published, attempts, self.config.report.price_per_hour, first)
         found: list[InputAge] = input_ages(ages, before)
         return {
             "run_date": self.run_date,

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 #: What a reader of the tables finds after the night.
 Outcome = Literal["published", "carried", "kept", "failed"]
-DayState = Literal["published", "carried", "failed", "missing"]
+#: `before`: older than the store's first night.
+DayState = Literal["published", "carried", "failed", "missing", "before"]
 
 
 class Facts(BaseModel):

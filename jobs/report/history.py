@@ -56,10 +56,22 @@ def read_date(spark: SparkSession, store: Store, day: date) -> PublishedDate | N
 
 
 def strip(
-    days: Sequence[date], published: dict[date, PublishedDate], attempts: dict[date, Attempt], price: float | None
+    days: Sequence[date],
+    published: dict[date, PublishedDate],
+    attempts: dict[date, Attempt],
+    price: float | None,
+    first_night: date,
 ) -> list[Day]:
-    """Return one `Day` for each of `days`. `price` is the price of one hour of the machine."""
-    return [_day(day, published.get(day), attempts.get(day), price) for day in days]
+    """Return one `Day` for each of `days`. `price` is the price of one hour of the machine.
+
+    No night was missed before `first_night`, the first date that was ever published or tried.
+    """
+    return [
+        Day(run_date=day, state="before")
+        if day < first_night
+        else _day(day, published.get(day), attempts.get(day), price)
+        for day in days
+    ]
 
 
 def cost_of(seconds: float, price: float | None) -> float | None:

@@ -13,7 +13,8 @@ from jobs.report.facts import Day, InputAge, ListedItem, NightFacts
 from jobs.report.html import environment, style
 
 HEADLINES = {"published": "PUBLISHED", "carried": "PUBLISHED IN PART", "kept": "KEPT YESTERDAY", "failed": "FAILED"}
-_MARKS = {"published": "■", "carried": "◪", "failed": "✗", "missing": "·"}
+_MARKS = {"published": "■", "carried": "◪", "failed": "✗", "missing": "·", "before": "–"}
+_STATES = {state: state for state in _MARKS} | {"before": "before the first night"}
 _LABELS = ("negative", "neutral", "positive")
 #: Rules of quarantine on the page; `run.json` has all.
 _RULES = 15
@@ -34,6 +35,7 @@ def render(facts: NightFacts, timezone: str) -> str:
         css=style(),
         cards=_cards(facts),
         marks=_MARKS,
+        states=_STATES,
         outcomes=list(dict.fromkeys(name for one in facts.inputs for name in one.outcomes)),
         rejected=rejected,
         rejected_left_out=len(left_out),

@@ -62,6 +62,7 @@ def fail(config: Config, error: BaseException, deadline: Deadline | None = None)
 
 
 def test_a_failed_night_says_why_what_is_left_and_how_to_go_on(config):
+    put(Store(config.store), DAY - timedelta(days=3))
     put(Store(config.store), DAY - timedelta(days=1), seconds={"inputs": 9.0})
     said, facts = fail(config, InputError("inputs.purchases: gone"))
     assert said.startswith("FAILED 2026-03-01 | Nothing new was published. Readers find the data of 2026-02-28 | ")
@@ -69,7 +70,9 @@ def test_a_failed_night_says_why_what_is_left_and_how_to_go_on(config):
     assert facts.command == "regulars nightly --config 'my shop.yaml' --run-date 2026-03-01"
     assert [(one.table, one.rule, one.rows) for one in facts.rejected] == [("purchases", "unknown_item", 7)]
     assert [(one.table, one.hours, one.rows) for one in facts.input_ages] == [("purchases", 3.25, 100)]
-    assert [(one.run_date, one.state) for one in facts.days[-3:]] == [
+    assert [(one.run_date, one.state) for one in facts.days[-5:]] == [
+        (DAY - timedelta(days=4), "before"),
+        (DAY - timedelta(days=3), "published"),
         (DAY - timedelta(days=2), "missing"),
         (DAY - timedelta(days=1), "published"),
         (DAY, "failed"),
@@ -77,6 +80,7 @@ def test_a_failed_night_says_why_what_is_left_and_how_to_go_on(config):
     assert facts.notes == ["models.recommend knows later events"]
     page = (Path(Store(config.store).report(DAY)) / "index.html").read_text()
     assert "inputs.purchases: gone" in page
+    assert "2026-02-25: before the first night" in page
 
 
 @pytest.mark.parametrize(
