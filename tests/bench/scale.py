@@ -7,16 +7,22 @@ nothing. The next date, `--changed` customers buy one product each, in a new fil
 first night kept, and from nothing with a copy of the first night's ledger. `--times 5` does the same with five times
 the customers and as many changed ones. `equal tables` says whether both runs of the date published the same rows.
 Processor seconds are those of Python, Java and all workers: other work on the machine changes them little.
+Memory is the most that these processes held together. "Single tasks" is the share of a night in which nothing else ran
+than tasks of Spark stages that have one task each.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
 import tempfile
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -71,25 +77,29 @@ class Shop:
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of one night by the clock, of the processors, and of its stages."""
+    """Seconds of one night by the clock, of the processors, and of its stages; GB held; its start and end (epoch)."""
 
     seconds: float
     processor: float
     stages: dict[str, float]
+    memory: float
+    within: tuple[float, float]
 
 
 def night(spark: SparkSession, shop: Shop, store: str, day: date, *, by_change: bool) -> Cost:
     """Run one night and return its cost."""
     overrides = [*SETTINGS, f"store={shop.folder / store}", f"incremental.enabled={str(by_change).lower()}"]
-    started, processor = time.perf_counter(), _processor_seconds()
-    done = run_night(spark, load(shop.config_file, overrides), day, console, shop.config_file)
+    started, processor, begun = time.perf_counter(), _processor_seconds(), time.time()
+    with _most_memory() as memory:
+        done = run_night(spark, load(shop.config_file, overrides), day, console, shop.config_file)
     seconds, processor = time.perf_counter() - started, _processor_seconds() - processor
     console.print(
         f"[dim]{store} {day}: {seconds:.1f} s, {processor:.1f} s of the processors, {done.copied:,} of "
         f"{done.customers:,} customers copied[/dim]",
         highlight=False,
     )
-    return Cost(seconds, processor, {name: round(value, 1) for name, value in done.seconds.items()})
+    stages = {name: round(value, 1) for name, value in done.seconds.items()}
+    return Cost(seconds, processor, stages, memory[0], (begun, begun + seconds))
 
 
 def _processor_seconds() -> float:
@@ -98,8 +108,60 @@ def _processor_seconds() -> float:
     return sum(sum(process.cpu_times()[:4]) for process in [own, *own.children(recursive=True)])
 
 
-def second_night(spark: SparkSession, folder: Path, customers: int, changed: int) -> dict[str, object]:
-    """Run the nights of one shop and return their figures."""
+@contextlib.contextmanager
+def _most_memory() -> Iterator[list[float]]:
+    """Yield a list whose one value becomes the most GB that this process and its children held, asked each second."""
+    own, most, ended = psutil.Process(), [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1):
+            held = 0
+            for process in [own, *own.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    held += process.memory_full_info().pss  # pages that workers share count once
+            most[0] = max(most[0], held / 1e9)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield most
+    finally:
+        ended.set()
+        thread.join()
+
+
+def single_tasks(events: Path, within: tuple[float, float]) -> tuple[float, list[tuple[str, float]]]:
+    """Share of a time in which only tasks of stages of one task ran, and seconds of the five longest such stages.
+
+    `events` is Spark's event log, `within` the start and end in seconds since 1970.
+    """
+    count: dict[int, int] = {}
+    names: dict[int, str] = {}
+    moments: list[tuple[float, int, int]] = []
+    for line in events.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last one is half written
+        event = json.loads(line)
+        if event["Event"] == "SparkListenerStageSubmitted":
+            stage = event["Stage Info"]
+            count[stage["Stage ID"]], names[stage["Stage ID"]] = stage["Number of Tasks"], stage["Stage Name"]
+        elif event["Event"] == "SparkListenerTaskEnd":
+            task = event["Task Info"]
+            moments += [(task["Launch Time"] / 1e3, 1, event["Stage ID"])]
+            moments += [(task["Finish Time"] / 1e3, -1, event["Stage ID"])]
+    running: Counter[int] = Counter()
+    alone: Counter[str] = Counter()
+    before = within[0]
+    for moment, change, stage in sorted(moments):
+        if within[0] <= moment <= within[1]:
+            active = [number for number, tasks in running.items() if tasks]
+            if active and all(count[number] == 1 for number in active):
+                alone[names[active[0]]] += moment - before
+            before = moment
+        running[stage] += change
+    return sum(alone.values()) / (within[1] - within[0]), [(n, round(s, 1)) for n, s in alone.most_common(5)]
+
+
+def second_night(spark: SparkSession, folder: Path, customers: int, changed: int, events: Path) -> dict[str, object]:
+    """Run the nights of one shop and return their figures; `events` is the event log of the session."""
     warm_up = Shop(folder / "warm-up", 200)
     for number in range(2):
         night(spark, warm_up, "store", warm_up.first + timedelta(days=number), by_change=True)
@@ -111,6 +173,7 @@ def second_night(spark: SparkSession, folder: Path, customers: int, changed: int
     second = night(spark, shop, "by-change", day, by_change=True)
     whole = night(spark, shop, "from-nothing", day, by_change=False)
     one, other = (tables(shop.folder / store) for store in ("by-change", "from-nothing"))
+    share, longest = single_tasks(events, first.within)
     return {
         "customers": customers,
         "changed": bought,
@@ -122,6 +185,10 @@ def second_night(spark: SparkSession, folder: Path, customers: int, changed: int
         "by change / first night, processor seconds": second.processor / first.processor,
         "by change / second night from nothing, processor seconds": second.processor / whole.processor,
         "equal tables": one == other,
+        "most memory, GB: first night": first.memory,
+        "most memory, GB: second night by change": second.memory,
+        "single tasks: share of the first night": share,
+        "single tasks: longest, seconds": longest,
         "stages of the first night": first.stages,
         "stages of the second night from nothing": whole.stages,
         "stages of the second night by change": second.stages,
@@ -140,12 +207,20 @@ def main() -> None:
     customers = options.customers or (2_000 if options.quick else 100_000)
     changed = options.changed or customers // 50
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    spark = create_session("bench", timezone="Europe/London")
     found = []
-    for times in dict.fromkeys([1, options.times]):
-        with tempfile.TemporaryDirectory() as folder:
-            found.append(second_night(spark, Path(folder), customers * times, changed))
-    spark.stop()
+    with tempfile.TemporaryDirectory() as logs:
+        log = {"enabled": "true", "dir": f"file://{logs}", "rolling.enabled": "false", "compress": "false"}
+        conf = {f"spark.eventLog.{name}": value for name, value in log.items()}
+        spark = create_session("bench", timezone="Europe/London", conf=conf)
+        events = Path(logs) / f"{spark.sparkContext.applicationId}.inprogress"
+        for times in dict.fromkeys([1, options.times]):
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(second_night(spark, Path(folder), customers * times, changed, events))
+        spark.stop()
+    if len(found) > 1:
+        small, large = found
+        for name in ("first night, seconds", "second night by change, seconds", "most memory, GB: first night"):
+            large[f"{name}: {large['customers']:,} / {small['customers']:,} customers"] = large[name] / small[name]
     for figures in found:
         for name, value in figures.items():
             console.print(f"{name}: {value:,.3f}" if isinstance(value, float) else f"{name}: {value}", highlight=False)
