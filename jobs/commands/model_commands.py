@@ -68,6 +68,7 @@ def train(
     overrides: Overrides = None,
 ) -> None:
     """Train GPT-2 on the shop's own tables and write the folders named under `models`."""
+    from jobs.training.train import left_out
     from jobs.training.train import train as run_training
     from jobs.training.trainer import TrainingOptions
 
@@ -84,8 +85,9 @@ def train(
     options = TrainingOptions(protocol.value, settings.train.recommend.refit or refit, promote, audit)
     if options.refit and promote:
         raise UsageError("--promote compares on held-out purchases, which a refit trains on: leave one of the two out")
-    run_training(session("train", settings), settings, day, tasks, console, options)
-    go_on = f"nightly --run-date {day}"
+    figures = run_training(session("train", settings), settings, day, tasks, console, options)
+    without = [f" --set models.{task}=null" for task in left_out(settings, tasks, figures)]
+    go_on = f"nightly --run-date {day}{''.join(without)}"
     if protocol == Protocol.LEAVE_ONE_OUT:
         go_on = "evaluate --protocol leave-one-out"
     console.print(f"Go on with: regulars {go_on} --config {config}", highlight=False, markup=False)

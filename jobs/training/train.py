@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import partial
@@ -60,7 +60,8 @@ def train(
     Without `options` they are the configuration's. Raises ConfigurationError (models.* is no folder or holds foreign
     files, init is no checkpoint, an input is missing), InputError (too little to learn from) and StoreBusy (another
     training writes the same folder). With `options.audit` each task is audited first; with `options.promote` too, a
-    task whose audit finds a leak is not trained and has no figures.
+    task whose audit finds a leak is not trained and has no figures. Of several tasks, one with too few examples is left
+    out with a warning.
     """
     # Threads that spin while they wait compete with Spark for the processor: a training beside other work then takes
     # ten times as long. OpenMP reads the variable when torch is first imported.
@@ -85,22 +86,59 @@ def train(
         for note in inputs.notes:
             warn(console, note)
         for task, out in outs.items():
-            audit = None
-            with _explained(task), ProgressBars(console) as bars:
-                report = partial(_show, bars, task)
-                context = TrainingContext(inputs.used, config, as_of, out, report, options, console, work)
-                if options.audit:
-                    audit = audit_task(trainers[task], context)
-                    show_audit(console, task, audit)
-                    if options.promote and (leaks := audit.leaks(config.privacy.min_customers)):
-                        warn(console, _not_promoted(out, len(leaks), config.privacy.min_customers))
-                        continue
-                figures[task] = trainers[task].train(context)
-            if audit is not None and read_manifest(out).metrics == figures[task]:  # else an earlier model stays
-                write_audit(out, audit, config.privacy.min_customers)
-            console.print(_table(trainers[task].figures_table(figures[task]), figures[task]))
+            try:
+                with _explained(task), ProgressBars(console) as bars:
+                    report = partial(_show, bars, task)
+                    context = TrainingContext(inputs.used, config, as_of, out, report, options, console, work)
+                    found = _train_one(task, trainers[task], context)
+            except _TooFewExamples as error:
+                if len(outs) == 1:
+                    raise
+                warn(console, f"{error}. {_consequence(task, out)}")
+                continue
+            if found is None:
+                continue
+            figures[task] = found
+            console.print(_table(trainers[task].figures_table(found), found))
             _draw_curves(task, out)
             console.print(f"Wrote {out}", highlight=False, markup=False)
+    return figures
+
+
+def left_out(config: Config, tasks: Sequence[str], figures: Mapping[str, Figures]) -> list[str]:
+    """Return the tasks of a training whose model a night would miss: no figures, no earlier model, but the inputs."""
+    return [
+        task
+        for task in tasks
+        if task not in figures
+        and all(table in config.inputs for table in trainer_of(task).NEEDED)
+        and not Path(getattr(config.models, task)).exists()
+    ]
+
+
+class _TooFewExamples(InputError):
+    """A task has too few examples; the others of the command may have enough."""
+
+
+def _consequence(task: str, out: Path) -> str:
+    if out.exists():
+        return "The old model stays."
+    return f"The other models are trained. Until there are more, set models.{task} to null: nights then do without it."
+
+
+def _train_one(task: str, trainer: Trainer, context: TrainingContext) -> Figures | None:
+    """Audit and train one task; None where the audit forbids it."""
+    options, least = context.options, context.config.privacy.min_customers
+    if not options.audit:
+        return trainer.train(context)
+    audit = audit_task(trainer, context)
+    show_audit(context.console, task, audit)
+    if options.promote and (leaks := audit.leaks(least)):
+        warn(context.console, _not_promoted(context.out, len(leaks), least))
+        return None
+    figures = trainer.train(context)
+    if read_manifest(context.out).metrics == figures:  # else an earlier model stays
+        write_audit(context.out, audit, least)
     return figures
 
 
@@ -135,12 +173,14 @@ def _folder(config: Config, task: str) -> Path:
 @contextmanager
 def _explained(task: str) -> Iterator[None]:
     """Turn errors of lm into errors that name the key and the mend."""
-    from lm.train.training_state import TrainingBusy, TrainingError
+    from lm.train.training_state import TooFewExamples, TrainingBusy, TrainingError
 
     try:
         yield
     except TrainingBusy as error:
         raise StoreBusy(str(error)) from None
+    except TooFewExamples as error:
+        raise _TooFewExamples(f"train {task}: {error}") from None
     except TrainingError as error:
         raise InputError(f"train {task}: {error}") from None
     except CheckpointError as error:

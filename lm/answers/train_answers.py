@@ -46,7 +46,7 @@ from lm.train.language_model import (
     write_model_folder,
 )
 from lm.train.training_loop import ProgressCallback, TrainingTask, fit, length_batches, pad
-from lm.train.training_state import TrainingError, replace_folder, training_key, work_folder
+from lm.train.training_state import TooFewExamples, TrainingError, replace_folder, training_key, work_folder
 
 _FEWEST = 50
 #: Held-out questions that are answered for the reported figures; the benchmark answers more.
@@ -159,9 +159,8 @@ def _refuse_too_little(past: Sequence[PastQuestion], articles: Sequence[Article]
         raise TrainingError("there are no help articles: give inputs.articles a table with rows")
     parts = {split_of(one.text) for one in past}
     if len(past) < _FEWEST or len(parts) < 3:
-        raise TrainingError(
-            f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; "
-            "map "
+        raise TooFewExamples(
+            f"{len(past)} past questions with an answer are too few to learn from: at least {_FEWEST} are needed; map "
             "inputs.questions.columns.answer to what staff answered, or give more days"
         )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lm.sentiment.labels import UNRATED
 from lm.sentiment.review_parts import FOLDS, Part, Parts, parts_of
-from lm.train.training_state import TrainingError
+from lm.train.training_state import TooFewExamples, TrainingError
 
 _FEWEST = 50
 #: More validation reviews calibrate hardly better.
@@ -26,11 +26,11 @@ class Rated:
 
     @classmethod
     def split(cls, texts: Sequence[str], labels: NDArray[np.int64]) -> Rated:
-        """Give each text its part. Raises TrainingError where the rated ones are too few or all alike."""
+        """Give each text its part. Raises TooFewExamples or, where all labels are alike, TrainingError."""
         rated = cls(labels, parts_of(texts))
         counts = {part: len(rated.rows(part)) for part in ("train", "validation", "test")}
         if sum(counts.values()) < _FEWEST or not all(counts.values()):
-            raise TrainingError(
+            raise TooFewExamples(
                 f"{sum(counts.values())} rated reviews are too few to learn sentiment from: at least {_FEWEST} "
                 "with different texts are needed; give more days, or set models.sentiment to a trained checkpoint"
             )

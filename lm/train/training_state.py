@@ -56,6 +56,10 @@ class TrainingError(Exception):
     """The training cannot start or continue; the message names the cause and the mend."""
 
 
+class TooFewExamples(TrainingError):
+    """The texts are too few to learn a task from; other tasks may have enough."""
+
+
 class TrainingBusy(TrainingError):
     """Another process trains into the same folder."""
 

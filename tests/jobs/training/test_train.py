@@ -19,13 +19,14 @@ from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
 from jobs.spark.progress import ProgressBars
 from jobs.training import train_answers, train_recommend, train_sentiment, training_data
 from jobs.training.further_customers import joined_window, write_further_customers
-from jobs.training.train import _explained, _show, _table, train
+from jobs.training.train import _explained, _show, _table, left_out, train
 from jobs.training.trainer import FiguresTable, TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import Manifest, read_manifest, write_manifest
 from lm.text.prompt import Event
 from lm.train.canaries import Audit, CanaryResult, membership
 from lm.train.training_loop import TrainingProgress
+from lm.train.training_state import TooFewExamples
 from tests.jobs.spark.test_files import NO_SPARK
 from tests.models import save_causal
 from tests.rows import frame
@@ -332,3 +333,33 @@ def test_an_audited_leak_of_few_customers_keeps_the_model_from_promotion(
         audit = read_manifest(tmp_path / "model").training["audit"]
         assert audit["leaks"] == (1 if least == 5 else 0)
         assert audit["canaries"][1]["product"]
+
+
+class TooFew(FakeTrainer):
+    """Has too few examples."""
+
+    def train(self, context):
+        raise TooFewExamples("40 rated reviews are too few; give more days")
+
+
+def test_lists_alone_are_trained_where_reviews_are_too_few(tmp_path, monkeypatch):
+    """The warning and the printed command say how nights go on; a task that is trained alone ends with the error."""
+    trainers = {"recommend": FakeTrainer(), "sentiment": TooFew()}
+    monkeypatch.setattr("jobs.training.train.trainer_of", trainers.__getitem__)
+    monkeypatch.setattr("jobs.training.train.read_inputs", lambda *_: SimpleNamespace(notes=(), used={}))
+    models = {"recommend": "./lists", "sentiment": "./labels"}
+    config = load(configuration(tmp_path, models=models))
+    log = io.StringIO()
+    figures = train(NO_SPARK, config, date(2026, 3, 1), ("sentiment", "recommend"), Console(file=log, width=300))
+    assert figures == {"recommend": {"word_f1": 0.5}}
+    assert (
+        "train sentiment: 40 rated reviews are too few; give more days. The other models are trained. Until there are "
+        "more, set models.sentiment to null: nights then do without it." in log.getvalue()
+    )
+    assert left_out(config, ("sentiment", "recommend"), figures) == ["sentiment"]
+    with pytest.raises(InputError, match="too few"):
+        train(NO_SPARK, config, date(2026, 3, 1), ("sentiment",), Console(file=log))
+    save_causal(tmp_path / "labels")
+    train(NO_SPARK, config, date(2026, 3, 1), ("sentiment", "recommend"), Console(file=log, width=300))
+    assert "give more days. The old model stays." in log.getvalue()
+    assert left_out(config, ("sentiment", "recommend"), figures) == []
