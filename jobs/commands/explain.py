@@ -27,12 +27,14 @@ from jobs.scoring import models
 from jobs.spark import files
 from jobs.spark.errors import UsageError
 from jobs.spark.privacy_key import keyed_hash
+from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.tables.catalogues import SellableCatalogue
 from jobs.tables.list_rules import NightRules
 from jobs.tasks import recommend
 from jobs.tasks.task import TaskContext
+from lm.recommend.same_titles import SAME_TITLE
 
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender, ScoredItem
@@ -60,6 +62,7 @@ class ExplainedList:
     without: list[int] | None
     is_verified: bool
     is_published: bool | None  # whether the published list has the same products; None: no list is published
+    effects: dict[str, str]  # what each rule of the products does, by its name
 
 
 def explain(
@@ -69,13 +72,14 @@ def explain(
 
     Raises UsageError where the customer has no event up to the date or opted out, or the list has no such `rank`.
     """
-    store = Store(config.store)
+    store, stages = Store(config.store), Stages(console)
     model = models.shipped(spark, recommend.find_model(config, config_file))
     ids = {user}
     if config.privacy.pseudonyms:
         ids.add(keyed_hash(privacy_key(spark, config), user))
     with scratch_folder(spark, store, "explain") as work:
-        used = read_inputs(spark, config, run_date, work, _INPUTS).used
+        with stages.stage(f"reading the inputs up to {run_date}"):
+            used = read_inputs(spark, config, run_date, work, _INPUTS).used
         of_user = {
             table: rows.where(F.col("user_id").isin(ids)) if "user_id" in schemas.contract(table).column_names else rows
             for table, rows in used.items()
@@ -84,7 +88,8 @@ def explain(
         night = NightRules.of(config, run_date)
         items = recommend.products(context, night)
         catalogue = SellableCatalogue(items, night)
-        asked = recommend.requests(context, night, items, with_events=True).collect()
+        with stages.stage("the customer's history"):
+            asked = recommend.requests(context, night, items, with_events=True).collect()
         if not asked:
             raise UsageError(
                 f"there is no customer with this id and an event up to {run_date}, or they opted out. Ids are compared "
@@ -92,7 +97,8 @@ def explain(
             )
         request = asked[0].asDict()
         load = recommend.load_once(context, catalogue)()
-        answer = ask_worker(spark, request, load, config.recommend.k, rank)
+        with stages.stage("the model makes the list with all events and without some of them"):
+            answer = ask_worker(spark, request, load, config.recommend.k, rank)
         if answer is None:
             raise UsageError(f"the customer's list has no rank {rank}: give a smaller --rank")
         titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
@@ -103,7 +109,8 @@ def explain(
         for event, weight in zip(request["events"], answer["weights"], strict=True)
     ]
     same = None if published is None else published == [one["item_id"] for one in products]
-    result = ExplainedList(products, events, answer["without"], answer["is_verified"], same)
+    effects = _effects(products, night)
+    result = ExplainedList(products, events, answer["without"], answer["is_verified"], same, effects)
     _print(console, result, run_date, rank)
     return result
 
@@ -141,6 +148,17 @@ def ask_worker(
     return found
 
 
+def _effects(products: Iterable[Mapping[str, Any]], night: NightRules) -> dict[str, str]:
+    """Say of each rule that a product names what it does."""
+    known = {rule.name: rule.effect for rule in night.rules}
+    known[SAME_TITLE] = (
+        "leaves out products whose title the list or the customer has already; the next ones move up "
+        "(recommend.same_title)"
+    )
+    named = dict.fromkeys(name for product in products for name in product["rules"])
+    return {name: known[name] for name in named if name in known}
+
+
 def _lists(
     model: Recommender, excluded: list[str], rules: str | None, k: int, prompts: Sequence[str]
 ) -> list[list[ScoredItem]]:
@@ -172,6 +190,8 @@ def _print(console: Console, found: ExplainedList, run_date: date, rank: int) ->
             str(place), _plain(product["title"]), f"{product['score']:.2f}", *values, ", ".join(product["rules"])
         )
     console.print(lists)
+    for name, effect in found.effects.items():
+        console.print(f"rule {name}: {effect}.", style="dim", highlight=False, markup=False)
     title = _plain(found.products[rank - 1]["title"])
     if found.without is None:
         console.print(f"“{title}” would be in the list without any of these events.", highlight=False)

@@ -115,6 +115,24 @@ class RuleSettings(Section):
         """Whether the rule holds on a date."""
         return (self.starts_on or run_date) <= run_date <= (self.ends_on or run_date)
 
+    @property
+    def effect(self) -> str:
+        """One clause that says what the rule does to a list for which it binds."""
+        effects = {
+            "deny": "leaves its products out",
+            "allow": "lists its products only",
+            "cap": f"lists at most {self.most} of its products with one value of {self.of}",
+            "price": "leaves products out whose price is outside its limits",
+            "repeat": "leaves out what the customer bought lately",
+            "boost": f"adds {self.weight} to the score of its products",
+            "bury": f"takes {self.weight} from the score of its products",
+            "pin": f"puts its products on {f'rank {self.rank}' if self.rank else f'the first {self.within} ranks'}",
+            "share": f"lists at least {self.products} of its products",
+            "diversity": "prefers products that differ from those above them",
+            "disliked": f"takes up to {self.weight} from the score of products like badly rated ones",
+        }
+        return effects[self.kind]
+
     def overlaps(self, other: RuleSettings) -> bool:
         """Whether both rules hold on some date for the same customers."""
         start = max(self.starts_on or date.min, other.starts_on or date.min)
