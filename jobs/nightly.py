@@ -15,12 +15,12 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
-from jobs.inputs.file_versions import StartFromNothing
 from jobs.inputs.freshness import refuse_stale
 from jobs.inputs.reader import Inputs, read_inputs, tables_of_night
 from jobs.inputs.row_accounting import end_of_date
 from jobs.report.write import reported
 from jobs.scoring import models
+from jobs.sources.file_versions import StartFromNothing
 from jobs.spark import files
 from jobs.spark.deadline import Deadline
 from jobs.spark.progress import Stages, warn

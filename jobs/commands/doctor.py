@@ -26,7 +26,7 @@ from rich.table import Table
 from jobs.config.config import Config, load
 from jobs.config.input_settings import SourceSettings, unescaped
 from jobs.config.run_date import glob_of_dates
-from jobs.inputs.paths import local_matches
+from jobs.sources.paths import local_matches
 from jobs.spark.errors import UserError
 from jobs.spark.executor_files import is_remote
 from lm.checkpoint import checkpoint

@@ -16,7 +16,7 @@ from jobs.commands.options import load_config, session
 from jobs.config.input_settings import InputSettings, SourceSettings
 from jobs.config.run_date import glob_of_dates
 from jobs.config.settings import Config
-from jobs.inputs.paths import local_matches
+from jobs.sources.paths import local_matches
 from jobs.spark.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check_rows(spark: SparkSession, config: Config, rows: int, console: Console)
     Returns whether each input can be read and has a valid row: some rejected rows do not stop a night. A path with
     {run_date} is read for every date; conditions and queries are those of today.
     """
-    from jobs.inputs.queries import named_sources
+    from jobs.sources.queries import named_sources
 
     sources = {table: _for_any_date(source) for table, source in config.inputs.items()}
     named = {name: _for_any_date(source) for name, source in config.sources.items()}

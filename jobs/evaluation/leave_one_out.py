@@ -33,7 +33,7 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from lm.recommend.held_out import HeldOut, Split
+    from lm.recommend_training.held_out import HeldOut, Split
 
 #: Customers per call of the engine; the progress bar moves between the calls.
 _CUSTOMERS_PER_CALL = 512
@@ -81,8 +81,8 @@ def evaluate_leave_one_out(
 
 def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict[str, str], list[str]]:
     """Return the split of the customers, the titles by item id, and the sellable item ids."""
-    from lm.recommend.held_out import split_of
-    from lm.recommend.settings import RecommendTrainSettings
+    from lm.recommend_training.held_out import split_of
+    from lm.recommend_training.settings import RecommendTrainSettings
     from lm.train.training_state import TrainingError
 
     with scratch_folder(spark, Store(config.store), "evaluate") as work:
@@ -108,7 +108,7 @@ def _recommend(
     """Return a list of item ids, best first, for each held-out customer, as a night makes it; shows progress."""
     from lm.recommend.catalogue import Catalogue
     from lm.recommend.recommender import Recommender
-    from lm.recommend.training_examples import newest_events
+    from lm.recommend_training.training_examples import newest_events
     from lm.text.prompt import PromptEncoder
 
     settings = config.recommend

@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from jobs.config.input_settings import InputSettings
 from jobs.inputs.delisted import earlier_snapshots, items_left_out, items_of_snapshots, most_frequent_titles
 from jobs.inputs.row_accounting import ReadTable, RowAccount
-from jobs.inputs.source_errors import translating_errors
 from jobs.inputs.validation import RULE
+from jobs.sources.source_errors import translating_errors
 from jobs.spark import files
 from jobs.spark.errors import InputError
 

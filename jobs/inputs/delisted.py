@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.config.input_settings import TITLE, InputSettings
 from jobs.config.run_date import dates_in, fill_path, glob_of_dates, has_run_date
-from jobs.inputs.sources import SOURCE_FILE, input_columns, map_columns, open_source
+from jobs.inputs.column_mapping import input_columns, map_columns
 from jobs.inputs.validation import RULE, validate_rows
+from jobs.sources.sources import SOURCE_FILE, open_source
 from jobs.spark import files
 
 

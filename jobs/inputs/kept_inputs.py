@@ -10,9 +10,9 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.inputs import optouts
-from jobs.inputs.file_versions import StartFromNothing
 from jobs.inputs.known_rows import KnownInputs, Segments
 from jobs.inputs.row_accounting import ReadTable
+from jobs.sources.file_versions import StartFromNothing
 from jobs.spark import files
 
 #: The products of a night, in the folder of its rows.

@@ -14,13 +14,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 import schemas
-from jobs.inputs.file_source import file_path, names_of_files
-from jobs.inputs.file_versions import StartFromNothing, new_files, versions_of_files
 from jobs.inputs.known_rows import MOST_BROADCAST, KnownInputs, Segments, TableNotes, hash_of_columns
 from jobs.inputs.returns import HAS_RETURN, is_return
 from jobs.inputs.row_accounting import ReadTable, RowAccount, is_before, reject_unknown_ids
-from jobs.inputs.sources import SOURCE_FILE
 from jobs.inputs.validation import MARKS, RULE
+from jobs.sources.file_source import file_path, names_of_files
+from jobs.sources.file_versions import StartFromNothing, new_files, versions_of_files
+from jobs.sources.sources import SOURCE_FILE
 from jobs.spark import files
 
 Pseudonym = Callable[[Column], Column]

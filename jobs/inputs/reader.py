@@ -25,11 +25,11 @@ from jobs.inputs.freshness import Freshness
 from jobs.inputs.kept_inputs import keep_catalogue, opted_out_since, refuse_lost_products
 from jobs.inputs.known_rows import KnownInputs, TableNotes
 from jobs.inputs.quarantine import collect_quarantine
-from jobs.inputs.queries import named_sources, uses_source
 from jobs.inputs.row_accounting import ReadTable, RowAccount, end_of_date
-from jobs.inputs.table_formats import pin_version
 from jobs.inputs.table_scan import Scan, read_table
 from jobs.inputs.validation import MARKS, rule_details
+from jobs.sources.queries import named_sources, uses_source
+from jobs.sources.table_formats import pin_version
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.fault_points import point

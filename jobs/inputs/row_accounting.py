@@ -16,12 +16,12 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.config.input_settings import TITLE
-from jobs.inputs.expressions import column_named
 from jobs.inputs.freshness import Freshness
 from jobs.inputs.known_rows import TableNotes
 from jobs.inputs.returns import is_return
-from jobs.inputs.sources import SOURCE_FILE
 from jobs.inputs.validation import RULE, raw_name, unknown_id_rule
+from jobs.sources.expressions import column_named
+from jobs.sources.sources import SOURCE_FILE
 from jobs.spark.errors import GateRefused
 
 #: A catalogue with more products than this is not broadcast to every executor.

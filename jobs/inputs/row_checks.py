@@ -13,10 +13,7 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.config.input_settings import InputSettings
-from jobs.inputs import schema_drift
-from jobs.inputs.file_source import refuse_broken_off_files
-from jobs.inputs.source_errors import translating_errors
-from jobs.inputs.sources import SOURCE_FILE, input_columns, map_columns, open_source
+from jobs.inputs.column_mapping import input_columns, map_columns
 from jobs.inputs.validation import ROW_MALFORMED, RULES, emptied_rules, list_broken_rules, rule_details
 from jobs.profiling.source_files import quoted_name
 from jobs.profiling.time_forms import time_form
@@ -31,6 +28,10 @@ from jobs.profiling.value_forms import (
     rating_form,
     same_id,
 )
+from jobs.sources import schema_drift
+from jobs.sources.file_source import refuse_broken_off_files
+from jobs.sources.source_errors import translating_errors
+from jobs.sources.sources import SOURCE_FILE, open_source
 
 _MAPPED, _SOURCE = "__mapped", "__source"
 #: Shapes of values shown for a rule.

@@ -15,10 +15,13 @@ from pyspark.sql import functions as F
 
 from jobs.config.input_settings import InputSettings
 from jobs.inputs import optouts
-from jobs.inputs.charsets import has_undecoded_text, refuse_undecoded_text
-from jobs.inputs.expressions import column_named
-from jobs.inputs.file_source import OpenedSource, refuse_broken_off_files
-from jobs.inputs.file_versions import StartFromNothing, versions_of_files
+from jobs.inputs.column_mapping import (
+    further_columns,
+    input_columns,
+    map_columns,
+    refuse_schema_drift,
+    warn_of_empty_columns,
+)
 from jobs.inputs.freshness import freshness
 from jobs.inputs.known_rows import KnownInputs, TableNotes, hash_of_columns
 from jobs.inputs.new_rows import NewRows
@@ -36,16 +39,13 @@ from jobs.inputs.row_accounting import (
     reject_unknown_ids,
 )
 from jobs.inputs.row_warnings import warn_of_emptied_columns, warn_of_unknown_ids
-from jobs.inputs.source_errors import translating_errors
-from jobs.inputs.sources import (
-    further_columns,
-    input_columns,
-    map_columns,
-    open_source,
-    refuse_schema_drift,
-    warn_of_empty_columns,
-)
 from jobs.inputs.validation import MARKS, RULE, emptied, emptied_rules, validate_rows
+from jobs.sources.charsets import has_undecoded_text, refuse_undecoded_text
+from jobs.sources.expressions import column_named
+from jobs.sources.file_source import OpenedSource, refuse_broken_off_files
+from jobs.sources.file_versions import StartFromNothing, versions_of_files
+from jobs.sources.source_errors import translating_errors
+from jobs.sources.sources import open_source
 from jobs.spark import files
 from jobs.spark.errors import BadFile, GateRefused
 

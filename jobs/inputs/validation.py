@@ -28,8 +28,8 @@ from pyspark.sql.types import (
 )
 
 import schemas
-from jobs.inputs.expressions import column_named
-from jobs.inputs.malformed_rows import MALFORMED
+from jobs.sources.expressions import column_named
+from jobs.sources.malformed_rows import MALFORMED
 from jobs.spark.contracts import is_true
 from jobs.spark.errors import InputError
 

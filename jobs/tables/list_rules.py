@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 from jobs.config.config import Config
 from jobs.config.rule_settings import RuleSettings
-from jobs.inputs.expressions import column_or_sql, refuse_unsafe_sql
+from jobs.sources.expressions import column_or_sql, refuse_unsafe_sql
 from jobs.spark.errors import ConfigurationError, InputError
 from lm.recommend.list_rules import ListRule
 

@@ -1,6 +1,6 @@
 """Writes the customers of a large shop whom the training of the recommender does not hold in memory, as Parquet.
 
-Part of `regulars train --task recommend`: `lm.recommend.further_customers` reads the files.
+Part of `regulars train --task recommend`: `lm.recommend_training.further_customers` reads the files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lm.checkpoint.manifest import BROWSED_EVENTS
 from lm.text.template import BROWSING
 
 if TYPE_CHECKING:
-    from lm.recommend.further_customers import FurtherCustomers
+    from lm.recommend_training.further_customers import FurtherCustomers
 
 #: Customers of one file of purchases.
 _ROWS_PER_FILE = 1_000_000
@@ -38,7 +38,7 @@ def write_further_customers(used: Mapping[str, DataFrame], most: int, folder: st
     `folder` does not exist yet. Histories are of the customers among the first `most` in the order of a hash, in
     parts of about equal size; purchases are of all further customers, the newest of each.
     """
-    from lm.recommend.further_customers import FurtherCustomers
+    from lm.recommend_training.further_customers import FurtherCustomers
 
     at_once = training_data.CUSTOMERS_AT_ONCE
     buyers = used["purchases"].select("user_id").distinct()

@@ -1,4 +1,4 @@
-"""Trains the recommender: collects customers' histories as arrays and runs `lm.recommend.train_recommender`.
+"""Trains the recommender: collects customers' histories as arrays and runs `lm.recommend_training.train_recommender`.
 
 Part of `regulars train --task recommend`.
 """
@@ -19,9 +19,9 @@ from lm.checkpoint.manifest import read_manifest
 from lm.recommend.plain_titles import untold_note
 
 if TYPE_CHECKING:
-    from lm.recommend.further_customers import FurtherCustomers
-    from lm.recommend.settings import RecommendTrainSettings
-    from lm.recommend.training_examples import CustomerEvents
+    from lm.recommend_training.further_customers import FurtherCustomers
+    from lm.recommend_training.settings import RecommendTrainSettings
+    from lm.recommend_training.training_examples import CustomerEvents
     from lm.train.canaries import Audit
 
 NEEDED: Sequence[str] = ()  # the reader of inputs refuses a shop without purchases
@@ -39,9 +39,9 @@ def train(context: TrainingContext) -> Figures:
 
     GPT-2 learns from at most `train.max_customers`; what all others bought is counted.
     """
-    from lm.recommend.promotion import promote
-    from lm.recommend.train_recommender import train_recommend
-    from lm.recommend.training_figures import verdict
+    from lm.recommend_training.promotion import promote
+    from lm.recommend_training.train_recommender import train_recommend
+    from lm.recommend_training.training_figures import verdict
 
     config, options, out = context.config, context.options, context.out
     settings = _settings(config, options)
@@ -77,7 +77,7 @@ def audit(context: TrainingContext, folder: Path) -> Audit:
 
     The copy trains in one process and without a refit.
     """
-    from lm.recommend.audit_recommender import audit_recommender
+    from lm.recommend_training.audit_recommender import audit_recommender
 
     settings = replace(_settings(context.config, context.options), refit=False)
     collected = training_data.collect_customers(context.used, context.config.train.max_customers)
@@ -86,7 +86,7 @@ def audit(context: TrainingContext, folder: Path) -> Audit:
 
 
 def _settings(config: Config, options: TrainingOptions) -> RecommendTrainSettings:
-    from lm.recommend.settings import RecommendTrainSettings
+    from lm.recommend_training.settings import RecommendTrainSettings
 
     return RecommendTrainSettings(
         **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": options.refit},
@@ -102,7 +102,7 @@ def _settings(config: Config, options: TrainingOptions) -> RecommendTrainSetting
 
 def figures_table(figures: Figures) -> FiguresTable:
     """The model beside the baselines, with what was held out."""
-    from lm.recommend.training_figures import BASELINES
+    from lm.recommend_training.training_figures import BASELINES
 
     customers = f"{figures['customers']:,.0f}"
     if "held_out_days" in figures:  # the time split alone has a common cut
@@ -135,7 +135,7 @@ def _in_processes(
     from pyspark.sql import SparkSession
 
     from jobs.spark.task_device import TASK_GPUS
-    from lm.recommend.train_distributed import train_one_of_many
+    from lm.recommend_training.train_distributed import train_one_of_many
 
     spark = SparkSession.getActiveSession()
     has_gpus = spark is not None and spark.conf.get(TASK_GPUS, None) is not None

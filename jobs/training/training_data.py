@@ -20,7 +20,7 @@ from lm.text.prompt import Event
 from lm.text.template import BROWSING
 
 if TYPE_CHECKING:
-    from lm.recommend.training_examples import CustomerEvents
+    from lm.recommend_training.training_examples import CustomerEvents
 
 #: Input tables that histories, titles and the sample of customers are read from.
 HISTORY_TABLES = ("purchases", "items", "searches", "reviews", "events", "optouts")
@@ -51,7 +51,7 @@ def collect_customers(used: Mapping[str, DataFrame], most: int = CUSTOMERS_AT_ON
 
     Of more than `most` or CUSTOMERS_AT_ONCE customers, a sample is collected.
     """
-    from lm.recommend.further_customers import customers_of
+    from lm.recommend_training.further_customers import customers_of
 
     buyers = used["purchases"].select("user_id").distinct()
     sample = sample_by_hash(buyers, "user_id", min(most, CUSTOMERS_AT_ONCE))

@@ -1,1 +1,1 @@
-"""Next-purchase lists: catalogue, trie, beam search, the hybrid of GPT-2 and counting, and their training."""
+"""Next-purchase lists: catalogue, trie, beam search, rules, the hybrid of GPT-2 and counting, and reasons."""

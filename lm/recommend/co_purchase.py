@@ -2,8 +2,8 @@
 
 A GPT-2 that learns from some thousand customers misses many pairs of products and many repeats; counting finds them
 ("Wide & Deep", Cheng et al. 2016). A product's logit is the weighted sum of GPT-2's logit and of the features below: a
-conditional logit (McFadden 1974). `lm.recommend.count_purchases` counts, and `lm.recommend.mixture_weights` fits the
-weights.
+conditional logit (McFadden 1974). `lm.recommend_training.count_purchases` counts, and
+`lm.recommend_training.mixture_weights` fits the weights.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A model that learns from purchases knows nothing of such products. The odds of each against all known products together
 are exp(slope * log(similarity + 0.1) + constant). The similarity is a sum of TF-IDF cosines between the title and the
 titles of the customer's newest purchases; older purchases count less. GPT-2's logits have no part in it: they know too
-much of the products that GPT-2 was trained on. `lm.recommend.fit_hybrid` fits slope and constant.
+much of the products that GPT-2 was trained on. `lm.recommend_training.fit_hybrid` fits slope and constant.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ from jobs.sample import TIMEZONE, write_sample
 from lm.metrics import metrics
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.recommender import Recommender
-from lm.recommend.settings import RecommendTrainSettings
-from lm.recommend.train_recommender import train_recommend
-from lm.recommend.training_examples import BOUGHT, CustomerEvents, newest_events
+from lm.recommend_training.settings import RecommendTrainSettings
+from lm.recommend_training.train_recommender import train_recommend
+from lm.recommend_training.training_examples import BOUGHT, CustomerEvents, newest_events
 from lm.text.prompt import Event, PromptEncoder
 from lm.text.template import BROWSING
 

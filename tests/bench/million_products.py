@@ -124,13 +124,13 @@ def work(path: str, customers: int) -> None:
 
 def fit(folder: Path, name: str, *, exact: bool, quick: bool) -> dict[str, Any]:
     """Train on the sample shop with the mixture fitted on all products or on a sample; its held-out figures."""
-    from lm.recommend.settings import RecommendTrainSettings
-    from lm.recommend.train_recommender import train_recommend
+    from lm.recommend_training.settings import RecommendTrainSettings
+    from lm.recommend_training.train_recommender import train_recommend
 
     customers, items = shop(folder, customers=2_000 if quick else 8_000, products=FEW)
     settings = RecommendTrainSettings(n_embd=32, n_layer=1, max_epochs=1 if quick else 2)
     begun = time.monotonic()
-    with patch("lm.recommend.fit_hybrid.is_exact", lambda *_: exact):
+    with patch("lm.recommend_training.fit_hybrid.is_exact", lambda *_: exact):
         found = dict(train_recommend(customers, items, settings, folder / f"fit {exact}"))
     weights = read_manifest(folder / f"fit {exact}").neighbour_weights
     console.print(f"[dim]fit on {name} in {time.monotonic() - begun:.0f} s: {weights}[/dim]", highlight=False)
@@ -143,7 +143,7 @@ def shop(folder: Path, *, customers: int, products: int) -> tuple[list[Any], dic
     import pyarrow.parquet as pq
 
     from jobs.sample import write_sample
-    from lm.recommend.training_examples import CustomerEvents
+    from lm.recommend_training.training_examples import CustomerEvents
     from lm.text.template import Event
 
     if not (folder / "shop").exists():

@@ -23,10 +23,10 @@ import numpy as np
 
 from lm.engine.device import use_threads
 from lm.recommend.catalogue import Catalogue
-from lm.recommend.count_purchases import Bought, count_hybrid
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.list_rules import ListRule, RuleTable
 from lm.recommend.recommender import Recommender
+from lm.recommend_training.count_purchases import Bought, count_hybrid
 from lm.text.prompt import PromptEncoder
 from tests.bench import material
 from tests.bench.measure import arguments, console, report

@@ -7,9 +7,9 @@ import pytest
 from lm.answers.audit_answers import audit_answers
 from lm.answers.train_answers import AnswersTrainSettings
 from lm.checkpoint.checkpoint import load_tokenizer
-from lm.recommend.audit_recommender import audit_recommender, planted, without
-from lm.recommend.settings import RecommendTrainSettings
-from lm.recommend.training_examples import CustomerEvents
+from lm.recommend_training.audit_recommender import audit_recommender, planted, without
+from lm.recommend_training.settings import RecommendTrainSettings
+from lm.recommend_training.training_examples import CustomerEvents
 from lm.sentiment.audit_sentiment import audit_sentiment, planted_canaries
 from lm.sentiment.train_sentiment import SentimentSettings
 from lm.text.prompt import Event
@@ -17,7 +17,7 @@ from lm.train import canaries, text_audit
 from lm.train.canaries import draw_canaries
 from lm.train.training_state import TrainingError
 from tests.lm.answers.test_answer_writer import ARTICLES, past
-from tests.lm.recommend.test_train_recommender import ITEMS, shop
+from tests.lm.recommend_training.test_train_recommender import ITEMS, shop
 from tests.lm.sentiment.test_train_sentiment import reviews
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,10 +12,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs.config.settings import Config
-from jobs.inputs.file_versions import StartFromNothing
 from jobs.inputs.known_rows import KnownInputs
 from jobs.inputs.reader import Inputs, read_inputs
 from jobs.inputs.row_accounting import end_of_date
+from jobs.sources.file_versions import StartFromNothing
 from tests.jobs.inputs.test_reader import RIGHT, RUN_DATE, config_of
 
 if TYPE_CHECKING:

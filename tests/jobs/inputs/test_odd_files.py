@@ -18,9 +18,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs.config.input_settings import InputSettings
-from jobs.inputs.sources import input_columns, map_columns, open_source
+from jobs.inputs.column_mapping import input_columns, map_columns
 from jobs.inputs.table_scan import Scan, read_table
 from jobs.inputs.validation import RULE, emptied, emptied_rules, validate_rows
+from jobs.sources.sources import open_source
 from jobs.spark.errors import InputError
 from schemas import contract
 

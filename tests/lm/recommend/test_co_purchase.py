@@ -15,9 +15,9 @@ from lm.checkpoint.checkpoint import CO_PURCHASE_FILE, CheckpointError
 from lm.checkpoint.manifest import Manifest
 from lm.metrics.baselines import CoPurchases
 from lm.recommend.co_purchase import FEATURES, CoPurchaseFeatures, popularity, purchases_in_prompt
-from lm.recommend.count_purchases import closest_co_purchases
-from lm.recommend.fit_candidates import CandidateSampler, all_items
-from lm.recommend.mixture_weights import GPT2_ALONE, fit_weights
+from lm.recommend_training.count_purchases import closest_co_purchases
+from lm.recommend_training.fit_candidates import CandidateSampler, all_items
+from lm.recommend_training.mixture_weights import GPT2_ALONE, fit_weights
 
 CODES = {item: code for code, item in enumerate("abcde")}
 # a and b were bought by the same two of three customers, c with one of them; nobody bought d and e.
@@ -81,8 +81,8 @@ def test_popularity_counts_all_purchases_and_those_of_28_days_ago_half():
 
 
 def test_only_the_closest_are_kept(monkeypatch):
-    monkeypatch.setattr("lm.recommend.count_purchases.PAIRS", 0)
-    monkeypatch.setattr("lm.recommend.count_purchases._FEWEST_PER_ITEM", 1)
+    monkeypatch.setattr("lm.recommend_training.count_purchases.PAIRS", 0)
+    monkeypatch.setattr("lm.recommend_training.count_purchases._FEWEST_PER_ITEM", 1)
     assert closest_co_purchases(COUNTED, CODES).cosines.toarray().tolist() == pytest.approx(
         np.array([[0, 1, 0, 0, 0], [1, 0, 0, 0, 0], [0.5, 0, 0, 0, 0], [0] * 5, [0] * 5])
     )
@@ -116,7 +116,7 @@ def test_who_buys_again_is_learned_and_nothing_where_own_items_are_barred():
 @pytest.mark.parametrize("drawn", [40, 400])  # of 400 items: some of the others, or all of them
 def test_the_fit_on_a_sample_of_items_agrees_with_the_fit_on_all(monkeypatch, drawn):
     for name, number in {"GREATEST": 20, "LIKELIEST": 10, "DRAWN": drawn}.items():
-        monkeypatch.setattr(f"lm.recommend.fit_candidates.{name}", number)
+        monkeypatch.setattr(f"lm.recommend_training.fit_candidates.{name}", number)
     rng = np.random.default_rng(0)
     items = [f"{item:03}" for item in range(400)]
     bought = [rng.choice(400, 8, replace=False) // 8 * 8 + rng.integers(0, 2, 8) for _ in range(900)]

@@ -19,12 +19,12 @@ from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.co_purchase import CoPurchaseFeatures
 from lm.recommend.cold_items import ColdItems
-from lm.recommend.fit_hybrid import COLD_FOLDS, _cold_fold, fit_cold_items
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.recommender import Recommender
-from lm.recommend.settings import RecommendTrainSettings
-from lm.recommend.train_recommender import train_recommend
-from lm.recommend.training_examples import CustomerEvents
+from lm.recommend_training.fit_hybrid import COLD_FOLDS, _cold_fold, fit_cold_items
+from lm.recommend_training.settings import RecommendTrainSettings
+from lm.recommend_training.train_recommender import train_recommend
+from lm.recommend_training.training_examples import CustomerEvents
 from lm.text.prompt import Event, PromptEncoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,7 +113,7 @@ def test_the_fit_finds_what_titles_say_and_how_often_a_product_is_bought():
 
 
 def test_the_fit_on_a_sample_of_products_agrees_with_the_fit_on_all(monkeypatch):
-    monkeypatch.setattr("lm.recommend.fit_hybrid.COLD_DRAWN", 10)  # beside the wanted ones, of 50 in a fold
+    monkeypatch.setattr("lm.recommend_training.fit_hybrid.COLD_DRAWN", 10)  # beside the wanted ones, of 50 in a fold
     counted = ColdItems.of([f"word{n % 10}" for n in range(1000)], np.ones(1000, np.bool_))
     purchases, wanted = customers_who_go_on_with_a_word(1000, likely=0.9)
     exact = fit_cold_items(counted, purchases, wanted, seed=0)

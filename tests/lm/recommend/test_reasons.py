@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lm.recommend.count_purchases import Bought, count_hybrid
 from lm.recommend.counterfactual import counterfactual
 from lm.recommend.explanation import explain_list
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.reasons import ItemReasons, Reasoner, event_texts, without_events
 from lm.recommend.recommender import Recommender, ScoredItem
+from lm.recommend_training.count_purchases import Bought, count_hybrid
 from tests.lm.recommend.test_recommender import ITEMS, TITLES, make_recommender
 from tests.models import save_causal
 

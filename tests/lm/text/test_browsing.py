@@ -9,7 +9,7 @@ import pytest
 
 from lm.checkpoint.manifest import Manifest
 from lm.recommend.co_purchase import purchases_in_prompt
-from lm.recommend.training_examples import newest_events
+from lm.recommend_training.training_examples import newest_events
 from lm.text.prompt import BROWSING_PART, Event, PromptEncoder
 from lm.text.template import BROWSING
 from tests.models import train_tokenizer

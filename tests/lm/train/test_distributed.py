@@ -9,10 +9,10 @@ from pyspark.sql import SparkSession
 
 from jobs.training.train_recommend import _in_processes
 from lm.checkpoint.manifest import read_manifest
-from lm.recommend.settings import RecommendTrainSettings
-from lm.recommend.train_recommender import train_recommend
+from lm.recommend_training.settings import RecommendTrainSettings
+from lm.recommend_training.train_recommender import train_recommend
 from lm.train.training_state import TrainingError
-from tests.lm.recommend.test_train_recommender import ITEMS, TINY, shop
+from tests.lm.recommend_training.test_train_recommender import ITEMS, TINY, shop
 
 # Without dropout: its draws are each process's own.
 SETTINGS = RecommendTrainSettings(

@@ -1,0 +1,1 @@
+"""Opens files, tables, queries and databases with their own columns, and words what is wrong with them."""

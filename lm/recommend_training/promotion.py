@@ -1,0 +1,80 @@
+"""Replaces the present recommender by a new one unless the new one is worse on held-out purchases."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lm.checkpoint.manifest import read_manifest
+from lm.metrics import metrics
+from lm.recommend.catalogue import Catalogue
+from lm.recommend.recommender import Recommender
+from lm.recommend_training.count_purchases import bought_items, recounted
+from lm.recommend_training.fine_tuning import K
+from lm.recommend_training.held_out import HeldOut, split_of
+from lm.recommend_training.settings import RecommendTrainSettings
+from lm.recommend_training.training_examples import CustomerEvents, newest_events
+from lm.text.prompt import PromptEncoder
+from lm.train.training_state import replace_folder
+
+
+def promote(
+    candidate: Path,
+    present: Path,
+    customers: Sequence[CustomerEvents],
+    items: Mapping[str, str],
+    settings: RecommendTrainSettings,
+) -> str:
+    """Move the folder `candidate` to `present` unless it is worse; return a sentence on what was found and done.
+
+    Both models list products for the purchases that the candidate's training held out to report on: with the time
+    split, all purchases after one day. Both count the purchases before these. The difference of NDCG@10 is bootstrapped
+    over customers; the candidate is worse where the 95% interval lies below 0. The GPT-2 of a present model of a later
+    date was trained on some of these purchases, which favours it. A refit candidate was trained on them too, so promote
+    candidates without refit. A first model needs no comparison.
+    """
+    if not present.exists():
+        replace_folder(candidate, present)
+        return f"Promoted: there was no model in {present}."
+    split = split_of(customers, items, settings)
+    held = split.test
+    purchases = "last" if split.last_training_day is None else "newest"
+    ours, theirs = (_ndcg(path, held, items, settings, split.training) for path in (candidate, present))
+    mean, low, high = metrics.mean_interval(ours - theirs, seed=settings.seed)
+    found = (
+        f"NDCG@{K} on the held-out {purchases} purchases of {len(held):,} customers: {ours.mean():.4f} new, "
+        f"{theirs.mean():.4f} present, "
+        f"difference {mean:+.4f} ({low:+.4f} to {high:+.4f})"
+    )
+    if high < 0:
+        shutil.rmtree(candidate)
+        return f"Not promoted, {present} stays. {found}."
+    replace_folder(candidate, present)
+    return f"Promoted to {present}. {found}."
+
+
+def _ndcg(
+    path: Path,
+    held: Sequence[HeldOut],
+    items: Mapping[str, str],
+    settings: RecommendTrainSettings,
+    counted: Sequence[CustomerEvents],
+) -> np.ndarray:
+    """(customers,) NDCG@10 of the lists that a night would make with one model.
+
+    Its counts are of the purchases of `counted`: a finished model has counted the held-out ones too.
+    """
+    encoder = PromptEncoder.load(path)
+    engine = Recommender.load(path, Catalogue.build(list(items), list(items.values()), encoder), dtype="float32")
+    manifest, timed = encoder.manifest, settings.protocol == "time-split"
+    bought = bought_items(counted, encoder.item_tokens, manifest.first_item_token, timed=timed)
+    engine.hybrid = recounted(engine.hybrid, bought, manifest.item_ids)
+    longest = min(settings.max_tokens, int(read_manifest(path).training.get("settings", {}).get("max_tokens", 10**6)))
+    events = [newest_events(one.events, settings.history_events) for one in held]
+    prompts = [rendered.prompt for rendered in encoder.render_many(events, longest)]
+    barred = [sorted(one.purchased) if settings.exclude_purchased else [] for one in held]
+    lists = [[scored.item_id for scored in best] for best in engine.recommend(prompts, barred, K)]
+    return metrics.ndcg_at_k(lists, [one.items for one in held], K)

@@ -1,0 +1,102 @@
+"""Figures of a training on held-out purchases, beside those of counting, and what they say in a sentence.
+
+The figures are `customers`, with the time split `held_out_days` (the newest days whose purchases are all held out),
+recall@10 and NDCG@10 with 95% intervals (`_low`, `_high`), and the same of each baseline with its name before. A
+baseline also has `lead_ndcg@10`: the model's NDCG@10 less its own, customer by customer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lm.metrics import baselines, metrics
+from lm.recommend_training.held_out import Split
+from lm.recommend_training.settings import RecommendTrainSettings
+from lm.recommend_training.training_examples import BOUGHT
+
+K = 10
+#: What is printed of each baseline, and what its keys begin with.
+BASELINES = {"co-purchase": "co_purchase_", "popularity": "popularity_", "buy again": "buy_again_"}
+#: GPT-2's weight in the lists, and the NDCG@10 of the mixture that counting alone replaced.
+GPT2_WEIGHT, MOVED = "gpt2_weight", "mixture_ndcg@10"
+
+Lists = Sequence[Sequence[str]]
+
+
+def counting_lists(split: Split, items: Mapping[str, str], settings: RecommendTrainSettings) -> dict[str, Lists]:
+    """The lists of each baseline for the test customers; buy again only where lists may repeat purchases."""
+    bought = [
+        [str(event.item_id) for event in customer.events if event.kind == BOUGHT and event.item_id in items]
+        for customer in split.training
+    ]
+    own = [[str(e.item_id) for e in one.events if e.kind == BOUGHT and e.item_id in items] for one in split.test]
+    barred = [one.purchased if settings.exclude_purchased else frozenset[str]() for one in split.test]
+    popular = baselines.popularity(bought)
+    found: dict[str, Lists] = {
+        "popularity": baselines.recommend_popular(popular, barred, K),
+        "co-purchase": baselines.CoPurchases.fit(bought).recommend(own, popular, barred, K),
+    }
+    if not settings.exclude_purchased:
+        found["buy again"] = baselines.recommend_again(own, popular, K)
+    return found
+
+
+def held_out_figures(
+    lists: Lists, counting: Mapping[str, Lists], split: Split, settings: RecommendTrainSettings
+) -> dict[str, float]:
+    """The figures of `lists` and of the baselines' lists `counting`, each for the test customers."""
+    relevant = [one.items for one in split.test]
+    figures = {"customers": float(len(relevant))}
+    if split.last_training_day is not None:
+        newest = max(customer.days[-1] for customer in split.refit if customer.days)
+        figures["held_out_days"] = float(newest - split.last_training_day)
+    ours = metrics.ndcg_at_k(lists, relevant, K)
+    for name, of_name in {"": lists, **counting}.items():
+        ndcg = metrics.ndcg_at_k(of_name, relevant, K)
+        values = {f"recall@{K}": metrics.recall_at_k(of_name, relevant, K), f"ndcg@{K}": ndcg}
+        if name:
+            values[f"lead_ndcg@{K}"] = ours - ndcg
+        for key, of_customers in values.items():
+            mean, low, high = metrics.mean_interval(of_customers, seed=settings.seed)
+            full = BASELINES.get(name, "") + key
+            figures |= {full: mean, f"{full}_low": low, f"{full}_high": high}
+    return figures
+
+
+def is_worse(figures: Mapping[str, float]) -> bool:
+    """Whether a baseline is better beyond the interval."""
+    return any(figures.get(f"{prefix}lead_ndcg@{K}_high", 0.0) < 0 for prefix in BASELINES.values())
+
+
+def verdict(figures: Mapping[str, float]) -> str:
+    """One paragraph: whether the lists are better than each baseline, and what was done if they are not."""
+    leads = {
+        name: tuple(figures[f"{prefix}lead_ndcg@{K}{end}"] for end in ("", "_low", "_high"))
+        for name, prefix in BASELINES.items()
+        if f"{prefix}lead_ndcg@{K}" in figures
+    }
+    told = [
+        f"{_compared(name, low, high)} {value:+.3f} ({low:+.3f} to {high:+.3f})"
+        for name, (value, low, high) in sorted(leads.items(), key=lambda one: one[1][0])
+    ]
+    found = f"NDCG@{K} of held-out purchases: {', '.join(told)}."
+    weight = figures.get(GPT2_WEIGHT)
+    if MOVED in figures:
+        return (
+            f"{found} A baseline was better than the mixture with GPT-2 ({figures[MOVED]:.3f}), so counting alone "
+            "makes the lists."
+        )
+    if is_worse(figures):
+        return (
+            f"{found} Counting alone makes no better lists, so the mixture stays. More customers or days to learn from "
+            "may help."
+        )
+    if weight is not None and any(low <= 0 for _, low, _ in leads.values()):
+        return f"{found} Validation purchases gave GPT-2 the weight {weight:.2f}, and counting the rest."
+    return found
+
+
+def _compared(name: str, low: float, high: float) -> str:
+    if low > 0:
+        return f"better than {name} by"
+    return f"worse than {name} by" if high < 0 else f"not shown to differ from {name}:"
