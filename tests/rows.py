@@ -57,6 +57,16 @@ def frame(spark: SparkSession, table: str, rows: Iterable[Mapping[str, Any]]) ->
     return spark.createDataFrame([tuple(r[name] for name in names) for r in full], struct_type(contract(table)))
 
 
+def filled(df: DataFrame, table: str) -> DataFrame:
+    """`df` with null in each nullable column of `table` that it lacks: a stub answers with what its test is about."""
+    from pyspark.sql import functions as F
+
+    from jobs.spark.contracts import struct_type
+
+    rest = {f.name: F.lit(None).cast(f.dataType) for f in struct_type(contract(table)) if f.name not in df.columns}
+    return df.withColumns({name: null for name, null in rest.items() if contract(table).column(name).nullable})
+
+
 def check_rows(df: DataFrame, agreed: Contract) -> int:
     """Return the number of rows; ContractError where they break the contract, as in publishing."""
     counts = mark_repeated_keys(df, agreed).agg(*violation_counts(agreed)).head()

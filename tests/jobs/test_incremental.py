@@ -89,9 +89,9 @@ class ChangingShop(GrowingShop):
     def run(self, spark: SparkSession, store: str, day: date, *overrides: str) -> tuple[Night, str]:
         """Run a night over the exports; returns it with what it printed."""
         paths = [f"inputs.{table}.path={self.folder}/exports/{table}" for table in (*EVENTS, "optouts")]
-        config = self.config(
-            store, *paths, "privacy.min_customers=3", "recommend.k=4", "recommend.spares=2", *overrides
-        )
+        more = ("privacy.min_customers=3", "recommend.k=4", "recommend.spares=2")
+        # On the first evenings nobody who opted out has bought anything yet.
+        config = self.config(store, *paths, *more, "inputs.optouts.allow_empty=true", *overrides)
         log = io.StringIO()
         return run_night(spark, config, day, Console(file=log, width=200), self.config_file), log.getvalue()
 

@@ -27,6 +27,7 @@ from jobs.store.store import Store
 from tests.growing_shop import GrowingShop, use_stub
 from tests.ledgers import DAY, requests, terms
 from tests.nights import tables, without_inputs
+from tests.rows import filled
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -109,7 +110,8 @@ def one_night(spark: SparkSession, store: Store, number: int, attempt: str) -> N
         fill = {"tokens": 1, "events_used": 1, "events_dropped": 0, "last_event_at": datetime(2026, 3, 1, tzinfo=UTC)}
         literals = [F.lit(value).alias(name) for name, value in fill.items()]
         prompts = asked.select(F.col("prompt").alias("user_id"), "prompt", "prompt_hash", *literals)
-        publish(spark, store, run_id, day, {"recommendations": rows, "prompts": prompts})
+        lists = filled(rows, "recommendations")
+        publish(spark, store, run_id, day, {"recommendations": lists, "prompts": filled(prompts, "prompts")})
 
 
 class TwoStores:
