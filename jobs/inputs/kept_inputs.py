@@ -36,7 +36,7 @@ def opted_out_since(
 ) -> KnownInputs:
     """Add the customers who opted out since. Raises StartFromNothing where one opted in again.
 
-    Also where another customer's row may have been left out as a duplicate of theirs: such rows are not kept.
+    Also where another customer's row was left out as a duplicate: it may be one of theirs, and it is not kept.
     """
     if read is None:
         return known
@@ -49,8 +49,10 @@ def opted_out_since(
     if new.head() is None:
         return known
     for table, notes in known.notes.items():
-        if "user_id" not in schemas.contract(table).key and notes.account.get("duplicates"):
-            raise StartFromNothing(f"inputs.optouts has a new customer, and inputs.{table} rows that are duplicates")
+        if notes.of_others:
+            raise StartFromNothing(
+                f"inputs.optouts has a new customer, and inputs.{table} one key in two customers' rows"
+            )
     user_id = F.col("user_id") if pseudonym is None else pseudonym(F.col("user_id"))
     return replace(known, opted_out=new.select(user_id.alias("user_id"), F.xxhash64("user_id").alias("id_hash")))
 

@@ -44,6 +44,8 @@ class TableNotes:
     changed: int = 0
     #: Unreadable files that were left out.
     excluded: int = 0
+    #: Rows that were left out as duplicates of another customer's row.
+    of_others: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the notes as values of JSON."""

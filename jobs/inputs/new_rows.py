@@ -112,7 +112,7 @@ class NewRows:
 
     def whole_account(self, tonight: RowAccount) -> RowAccount:
         """Add the rows that earlier nights counted. In `tonight`, used, quarantined and returned rows are of all."""
-        before = RowAccount(**self._notes.account)
+        before = RowAccount(**self.notes.account)
         return replace(
             tonight,
             read=before.read - before.outside_window + tonight.read,
@@ -122,12 +122,12 @@ class NewRows:
 
     def whole_emptied(self, tonight: Mapping[str, int]) -> dict[str, int]:
         """Add the values that earlier nights left out."""
-        both = dict(self._notes.emptied)
+        both = dict(self.notes.emptied)
         return both | {rule: both.get(rule, 0) + n for rule, n in tonight.items()}
 
     def matched(self) -> frozenset[int]:
         """Hashes of the opted-out ids that kept rows have or had."""
-        found: set[int] = set(self._notes.opted_out)
+        found: set[int] = set(self.notes.opted_out)
         if self.known.opted_out is not None:
             rows = self._segments.valid().select("user_id")
             joined = rows.join(F.broadcast(self.known.opted_out), on="user_id", how="inner")
@@ -135,13 +135,14 @@ class NewRows:
         return frozenset(found)
 
     @property
-    def _notes(self) -> TableNotes:
+    def notes(self) -> TableNotes:
+        """What the night before noted of the table."""
         return self.known.notes[self.table]
 
     @property
     def _has_later_rows(self) -> bool:
         """Whether earlier nights saw rows after their date."""
-        return self._notes.account["outside_window"] > 0
+        return self.notes.account["outside_window"] > 0
 
     @property
     def _names(self) -> list[str]:

@@ -156,6 +156,8 @@ def keep_written_rows(rows: DataFrame, table: str, names: list[str]) -> DataFram
 def number_copies(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
     """Add `__copy`: the number of a row among those with its key, newest first, then by all other columns.
 
+    Also `__of_another`: whether the first of them is of another customer.
+
     The order is total, so the first row never depends on partitions. The one shuffle also puts all rows of a customer
     into one file; histories can then aggregate before their own shuffle.
     """
@@ -174,7 +176,12 @@ def number_copies(rows: DataFrame, table: str, names: list[str]) -> DataFrame:
         .orderBy(*newest, *(column_named(n).asc_nulls_last() for n in remaining), *contract.key)
         .rowsBetween(Window.unboundedPreceding, Window.currentRow)
     )
-    return rows.withColumn("__bucket", bucket).repartition("__bucket").withColumn("__copy", F.row_number().over(copies))
+    numbered = (
+        rows.withColumn("__bucket", bucket).repartition("__bucket").withColumn("__copy", F.row_number().over(copies))
+    )
+    if bucket_key == ["user_id"] or "user_id" not in names:
+        return numbered.withColumn("__of_another", F.lit(False))
+    return numbered.withColumn("__of_another", F.first("user_id").over(copies) != F.col("user_id"))
 
 
 def is_copy() -> Column:

@@ -127,7 +127,11 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
     if new is not None:
         with translating_errors(table, source, scan.key, scan=True):
             rows = new.with_kept_rows(rows, names)
-    rows = number_copies(rows, table, names).observe(copies, F.count_if(is_copy()).alias("duplicates"))
+    rows = number_copies(rows, table, names).observe(
+        copies,
+        F.count_if(is_copy()).alias("duplicates"),
+        F.count_if(is_copy() & F.col("__of_another")).alias("of_others"),
+    )
     rows = rows.where(~is_copy())
     kept = [*names, *MARKS]
     if table == "purchases":
@@ -150,7 +154,12 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
     used, rejected_by_rule, days = count_by_rule_and_day(written, table)
     dropped = {outcome: decided.get[outcome] for outcome in _DROPPED}
     account = RowAccount(
-        int(read.get["rows"]), used, sum(rejected_by_rule.values()), **dropped, **copies.get, returned=returned
+        int(read.get["rows"]),
+        used,
+        sum(rejected_by_rule.values()),
+        **dropped,
+        duplicates=copies.get["duplicates"],
+        returned=returned,
     )
     emptied_by_rule = {rule: decided.get[rule] for rule in emptied_rules(table) if decided.get[rule]}
     matched = frozenset(opted_out.get["matched"])
@@ -166,7 +175,14 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
         changed = new.changed_customers if new else 0
         hash_ = hash_of_columns(opened.rows)
         noted = TableNotes(
-            versions, hash_, asdict(account), emptied_by_rule, sorted(matched), changed, len(excluded_files)
+            versions,
+            hash_,
+            asdict(account),
+            emptied_by_rule,
+            sorted(matched),
+            changed,
+            len(excluded_files),
+            copies.get["of_others"] + (new.notes.of_others if new else 0),
         )
     return ReadTable(
         written,

@@ -49,7 +49,12 @@ FIRST = {
         bought("return without purchase", "u7", quantity=-1),
         bought("opted out", "gone"),
     ],
-    "reviews": [reviewed("r1", "u1"), reviewed("r2", "u2"), reviewed("r3", "u3"), reviewed("r4", "u6")],
+    "reviews": [
+        reviewed("r1", "u1"),
+        reviewed("r2", "u2"),
+        *(reviewed("r3", "u3", rating, f"2026-06-0{rating} 10:00:00") for rating in (4, 5)),
+        reviewed("r4", "u6"),
+    ],
 }
 NEW = {
     "purchases": [
@@ -107,6 +112,9 @@ def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession,
     changed = {table: {row["user_id"] for row in ids.collect()} for table, ids in second.changed.items()}
     assert changed == {"purchases": {"u1", "u2", "u3", "u5", "u6", "u7", "u8"}, "reviews": {"u1", "u2", "u6", "u9"}}
 
+    # That u6 opted out lets no review come back: only r1, which is new tonight, is of two customers.
+    assert [inputs.noted["reviews"].of_others for inputs in (first, second)] == [0, 1]
+
     # No file is new the next evening: two segments are read, and nothing else.
     both = KnownInputs(
         folders=[*known.folders, f"{tmp_path}/kept/second"],
@@ -123,3 +131,6 @@ def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession,
     add(tmp_path, {"optouts": [{"user_id": "u6"}]}, "part-0.json")
     with pytest.raises(StartFromNothing, match="a customer is no longer in it"):
         evening(spark, config, RUN_DATE, f"{tmp_path}/kept/third", known)
+    add(tmp_path, {"optouts": [{"user_id": "gone"}, {"user_id": "u6"}, {"user_id": "u9"}]}, "part-0.json")
+    with pytest.raises(StartFromNothing, match=r"inputs\.reviews one key in two customers' rows"):
+        evening(spark, config, RUN_DATE, f"{tmp_path}/kept/third", both)
