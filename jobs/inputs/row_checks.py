@@ -16,7 +16,7 @@ from jobs.config.input_settings import InputSettings
 from jobs.inputs.column_mapping import input_columns, map_columns
 from jobs.inputs.validation import ROW_MALFORMED, RULES, emptied_rules, list_broken_rules, rule_details
 from jobs.profiling.source_files import quoted_name
-from jobs.profiling.time_forms import time_form
+from jobs.profiling.time_forms import read_times, time_form
 from jobs.profiling.value_forms import (
     ID_SPELLINGS,
     ValueForm,
@@ -233,6 +233,9 @@ def _broken_rules(
         every = [] if column is None else _values_of(column, rows, sources, originals, range(len(rows)))
         remedy = "" if column is None else _remedy(table, source, column, rule, values, every, sources)
         what, stays = str(details.get(rule, rule)), rule in emptied_rules(table)
+        if rule.endswith("_not_null") and values:
+            empty = len(broken) - len(values)
+            what = f"{column} is null: {len(values):,} unreadable, {empty:,} empty"
         what += "; the row stays without the value" if stays else ""
         findings.append(RowFinding(table, rule, len(broken), what, _shapes(values), remedy, is_warning=stays))
     return findings
@@ -269,17 +272,20 @@ def _remedy(
     sources: Mapping[str, str],
 ) -> str:
     """Return the line of the configuration that reads the values, judged by all values of the column."""
-    key = f"inputs.{table}.columns.{column}"
+    key, where = f"inputs.{table}.columns.{column}", f"inputs.{table}.where"
+    is_unread = rule.endswith(("_unparsable", "_not_null"))
     if not values:
-        return (
-            f"Map another column, or leave these rows out with inputs.{table}.where"
-            if rule.endswith("_not_null")
-            else ""
-        )
+        return f"Map another column, or leave these rows out with {where}" if rule.endswith("_not_null") else ""
     reader = _form_reader(table, column)
     form = reader(every) or reader(values)
-    if form is None or form.sql == "{0}" or (column in sources and _reads_so(source, column, form, sources[column])):
-        return f"No known form fits these values: correct them, or write {key}" if rule.endswith("_unparsable") else ""
+    if form is None:
+        return f"No known form fits these values: correct them, or write {key}" if is_unread else ""
+    if reader is _as_time and not _reads_any(values, every, form.name):
+        no_such = f"{column} is written as {form.name}, and these values are no such times"
+        return f"{no_such}: correct them, or leave these rows out with {where}"
+    if form.sql == "{0}" or (column in sources and _reads_so(source, column, form, sources[column])):
+        odd = f"{key} reads {form.name}, and these values are of another form"
+        return f"{odd}: correct them, or leave these rows out with {where}" if is_unread else ""
     base = quoted_name(sources[column]) if column in sources else f"({(source.columns or {}).get(column, column)})"
     question = f" ({form.question})" if form.question else ""
     return f"{key}: {form.sql.replace('{0}', base)}   # {form.name}{question}"
@@ -299,6 +305,12 @@ def _form_reader(table: str, column: str) -> Callable[[Sequence[str]], ValueForm
     if kind == "boolean":
         return boolean_form
     return number_form if kind in ("int", "decimal(12,2)") else id_form
+
+
+def _reads_any(values: Sequence[str], every: Sequence[str], form: str) -> bool:
+    """Whether the form of times, which reads most of `every`, reads any of `values`."""
+    read = dict(zip(every, read_times(every, form), strict=True))
+    return any(read[value] is not None for value in values)
 
 
 def _as_time(values: Sequence[str]) -> ValueForm | None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pyspark.sql import Row
 
 from jobs.config.input_settings import InputSettings
-from jobs.inputs.row_checks import SampledInput, sample_input, unknown_ids
+from jobs.inputs.row_checks import SampledInput, _broken_rules, sample_input, unknown_ids
+from jobs.inputs.validation import RULES
 from jobs.profiling.time_forms import read_times, time_form
-from jobs.profiling.value_forms import boolean_form, entity_form, id_form, number_form, rating_form
+from jobs.profiling.value_forms import boolean_form, entity_form, id_form, mask, number_form, rating_form
 from jobs.spark.errors import BadFile
 from tests.jobs.profiling.test_time_forms import FORMATS
 
@@ -130,6 +132,42 @@ def test_a_wrong_pattern_of_the_configuration_is_found_by_the_source_s_values(sp
     (finding,) = sample(spark, "searches", path, columns=columns).findings
     assert (finding.rule, finding.rows, finding.examples) == ("searched_at_not_null", 3, ("99.99.9999",))
     assert "try_to_timestamp(at, 'd.M.yyyy')" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("unread", "expression", "remedy"),
+    [
+        (
+            "31.02.2026",
+            "try_to_timestamp(at, 'd.M.yyyy')",
+            "searched_at is written as day.month.year, and these values are no such times: correct them, or leave "
+            "these rows out with inputs.searches.where",
+        ),
+        (
+            "soon",
+            "try_to_timestamp(at, 'd.M.yyyy')",
+            "searched_at is written as day.month.year, and these values are no such times: correct them, or leave "
+            "these rows out with inputs.searches.where",
+        ),
+        (
+            "28.02.2026",
+            "try_to_timestamp(at, 'M/d/yyyy')",
+            "inputs.searches.columns.searched_at: try_to_timestamp(at, 'd.M.yyyy')   # day.month.year",
+        ),
+    ],
+)
+def test_a_value_that_is_read_as_null_is_told_from_an_empty_one(unread: str, expression: str, remedy: str) -> None:
+    """Where the expression fits all other values, the values are to be corrected."""
+    days = [*["31.12.2025", "01.02.2026", "28.02.2026"] * 4, unread, "", ""]
+    columns = {"user_id": "who", "query": "words", "searched_at": expression}
+    source = InputSettings.model_validate({"path": "s.csv", "format": "csv", "columns": columns})
+    broken = [[]] * 12 + [["searched_at_not_null"]] * 3
+    rows = [Row(**{RULES: rules, "__mapped": Row(searched_at=None)}) for rules in broken]
+    originals = [Row(__source0=day) for day in days]
+    (finding,) = _broken_rules("searches", source, rows, {"searched_at": "at"}, originals)
+    assert (finding.rows, finding.examples) == (3, (mask(unread),))
+    assert finding.what == "searched_at is null: 1 unreadable, 2 empty"
+    assert finding.remedy == remedy
 
 
 def test_ids_that_miss_the_catalogue_only_by_their_spelling(spark, tmp_path) -> None:
