@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
-from jobs.commands.options import load_config, session
+from jobs.commands.options import announced_session, load_config
 from jobs.config.input_settings import InputSettings, SourceSettings
 from jobs.config.run_date import glob_of_dates
 from jobs.config.settings import Config
@@ -39,7 +39,7 @@ def check_rows_of(config_file: Path, overrides: Sequence[str], rows: int, consol
         return True
     if not rows or not config.inputs or not all(map(_has_files, config.inputs.values())):
         return True
-    return check_rows(session("doctor", config), config, rows, console)
+    return check_rows(announced_session("doctor", config, reads_few_rows=True), config, rows, console)
 
 
 def check_rows(spark: SparkSession, config: Config, rows: int, console: Console) -> bool:

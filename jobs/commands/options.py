@@ -50,17 +50,34 @@ def load_config(path: Path, overrides: list[str] | None) -> Config:
     return load(path, overrides or [])
 
 
-def session(command: str, config: Config) -> SparkSession:
+#: Settings of a command that reads few rows: compiling its plans would take longer than running them.
+_FEW_ROWS = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.driver.defaultJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+}
+
+
+def session(command: str, config: Config, *, reads_few_rows: bool = False) -> SparkSession:
     """Create the Spark session of a command. Files that this process and Spark create have the mode of `store_umask`.
 
-    The JVM and the Python workers inherit the umask; Hadoop's file systems need a setting.
+    The JVM and the Python workers inherit the umask; Hadoop's file systems need a setting. The configuration overrides
+    the settings of a command that `reads_few_rows`.
     """
     from jobs.spark.session import create_session
 
     os.umask(int(config.store_umask, 8))
-    conf = {"spark.hadoop.fs.permissions.umask-mode": config.store_umask} | config.spark
+    defaults = _FEW_ROWS if reads_few_rows else {}
+    conf = {"spark.hadoop.fs.permissions.umask-mode": config.store_umask} | defaults | config.spark
     conf |= _plug_in(config)
     return create_session(f"regulars {command}", timezone=config.timezone, conf=conf)
+
+
+def announced_session(command: str, config: Config, *, reads_few_rows: bool = False) -> SparkSession:
+    """Create the session of a command that a person waits for, and say so: the start of Java takes seconds."""
+    from jobs.spark.progress import Stages
+
+    with Stages(console).stage("starting Spark"):
+        return session(command, config, reads_few_rows=reads_few_rows)
 
 
 def _plug_in(config: Config) -> dict[str, str]:

@@ -14,6 +14,7 @@ from jobs.commands.options import (
     Future,
     LogFormat,
     Overrides,
+    announced_session,
     console,
     load_config,
     parsed_date,
@@ -119,7 +120,7 @@ def plan(
     dates = parsed_date("--from", str(first)), parsed_date("--to", str(last))
     refuse_empty_range(*dates)
     choices = BackfillOptions(reprocess, order, versions=versions, lookback=lookback)
-    spark = session("plan", settings)
+    spark = announced_session("plan", settings)
     due = due_dates(spark, settings, *dates, choices, str(config))
     make_plan(spark, settings, due, console, str(config), own_versions=versions == "own")
 
@@ -139,7 +140,7 @@ def explain(
 
     settings = load_config(config, overrides)
     day = None if run_date is None else parsed_date("--run-date", run_date)
-    spark = session("explain", settings)
+    spark = announced_session("explain", settings)
     if day is None:
         dates = published_dates(spark, Store(settings.store), "recommendations")
         if not dates:
@@ -163,7 +164,7 @@ def rules(
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
-    show_rules(session("rules", settings), settings, day, days, customers, console, str(config), json_file)
+    show_rules(announced_session("rules", settings), settings, day, days, customers, console, str(config), json_file)
 
 
 def status(
@@ -221,7 +222,7 @@ def unpublish(
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
-    tables = take_away(session("unpublish", settings), settings, day, console, str(config))
+    tables = take_away(session_for_files("unpublish", settings), settings, day, console, str(config))
     console.print(f"{day} is no longer in {', '.join(tables)}", highlight=False)
     if settings.publish.keep_publishes:
         console.print(
