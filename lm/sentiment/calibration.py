@@ -20,6 +20,8 @@ _OFFSETS, _LINEAR, _GPT2 = 0.5, 0.01, 50.0
 _MOST_NOISE, _NOISE_STARTS = 0.3, (0.01, 0.1)
 #: Powers of the labels' shares that may raise rare labels.
 _RARITY_POWERS = (0.3, 0.15)
+#: Fewer validation reviews of a label can hardly show whether raising it pays.
+_FEW_REVIEWS = 30
 _RESAMPLES = 1000
 
 
@@ -124,28 +126,29 @@ def label_weights(p: Floats, labels: Ints, counts: Floats, seed: int = 0) -> Flo
     """Weights (classes,) of the labels: the label of a text is the argmax of weight * P(observed label).
 
     The likeliest label is hardly ever a rare one. Shares to the power -0.3 or -0.15 raise rare labels. The power with
-    the larger `worth` on validation is used; where neither has any, all weights are 1. A label that does not occur has
-    weight 0. `p` (rows, classes) are the probabilities of validation texts, `labels` (rows,) their labels, `counts`
-    (rows,) the weights of the rows.
+    the larger `worth` on validation is used. Where neither has any, all weights are 1, with one exception: a label of
+    fewer than _FEW_REVIEWS texts can show no gain, so the milder power is used unless its `worth` is negative. A label
+    that does not occur has weight 0. `p` (rows, classes) are the probabilities of validation texts, `labels` (rows,)
+    their labels, `counts` (rows,) the weights of the rows.
     """
     found = np.bincount(labels, counts, p.shape[1])
     occurs = found > 0
-    best: Floats = occurs.astype(np.float64)
-    before, most = (best * p).argmax(axis=1), 0.0
-    for power in _RARITY_POWERS:
-        raised = np.where(occurs, (np.where(occurs, found, 1.0) / found.max()) ** -power, 0.0)
-        gain = worth(labels, before, (raised * p).argmax(axis=1), counts, p.shape[1], seed)
-        if gain > most:
-            best, most = raised, gain
-    return best
+    likeliest: Floats = occurs.astype(np.float64)
+    before = (likeliest * p).argmax(axis=1)
+    shares = np.where(occurs, found, 1.0) / found.max()
+    raised = [np.where(occurs, shares**-power, 0.0) for power in _RARITY_POWERS]
+    gains = [worth(labels, before, (of * p).argmax(axis=1), counts, p.shape[1], seed) for of in raised]
+    if max(gains) > 0:
+        return raised[int(np.argmax(gains))]
+    return raised[-1] if found[occurs].min() < _FEW_REVIEWS and gains[-1] == 0 else likeliest
 
 
 def worth(labels: Ints, before: Ints, after: Ints, counts: Floats, classes: int, seed: int = 0) -> float:
     """The gain of macro-F1 by the predictions `after`.
 
-    It is 0 where the gain is within its standard error, or where accuracy is lost beyond its own. The standard errors
-    are those of the paired differences, by the bootstrap (Efron, 1979). All arrays are (rows,); `counts` weigh the
-    rows.
+    It is 0 where the gain is within its standard error, and negative where macro-F1 or accuracy is lost beyond its
+    own: then it is the larger loss. The standard errors are those of the paired differences, by the bootstrap (Efron,
+    1979). All arrays are (rows,); `counts` weigh the rows.
     """
     joint = np.ravel_multi_index((labels, before, after), (classes,) * 3)
     cells = np.bincount(joint, counts, classes**3)
@@ -155,8 +158,8 @@ def worth(labels: Ints, before: Ints, after: Ints, counts: Floats, classes: int,
     one, other = resampled.sum(axis=3), resampled.sum(axis=2)  # (draws, labels, predictions)
     f1 = _macro_f1(other) - _macro_f1(one)
     accuracy = _accuracy(other) - _accuracy(one)
-    pays = f1[0] > f1[1:].std() and accuracy[0] >= -accuracy[1:].std()
-    return float(f1[0]) if pays else 0.0
+    lost = [float(of[0]) for of in (f1, accuracy) if of[0] < -of[1:].std()]
+    return min(lost) if lost else float(f1[0]) if f1[0] > f1[1:].std() else 0.0
 
 
 def _macro_f1(confusion: Floats) -> Floats:

@@ -164,9 +164,20 @@ def test_one_more_right_label_is_within_the_standard_error():
     after = before.copy()
     after[-1] = 0
     assert not worth(labels, before, after, np.ones(100), 3)
-    assert worth(labels, before, labels, np.ones(100), 3)
+    assert worth(labels, before, labels, np.ones(100), 3) > 0
+    assert worth(labels, labels, before, np.ones(100), 3) < 0
     votes = np.where(np.arange(100) > 95, 0.2, 1.0)  # copies of one text, which share one vote
     assert not worth(labels, before, labels, votes, 3)
+
+
+@pytest.mark.parametrize(("rare", "unlucky", "raised"), [(5, 0, True), (40, 0, False), (5, 20, False)])
+def test_a_label_of_few_reviews_is_raised_mildly_unless_it_shows_a_loss(rare, unlucky, raised):
+    """Of `unlucky` texts all are frequent that look hardly more frequent than rare."""
+    labels = np.array([2] * 900 + [0] * rare + [2] * unlucky)
+    p_rare = np.repeat([0.01, 0.9, 0.45], [900, rare, unlucky])
+    p = np.stack([p_rare, np.zeros(len(labels)), 1 - p_rare], axis=1)
+    expected = ((900 + unlucky) / rare) ** 0.15 if raised else 1
+    assert label_weights(p, labels, np.ones(len(labels))) == pytest.approx([expected, 0, 1])
 
 
 def test_the_milder_power_where_it_gains_more():
