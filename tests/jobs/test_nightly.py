@@ -396,6 +396,7 @@ def test_a_stock_gpt2_works_with_titles_and_lists_all_that_is_left(spark, shop, 
         "recommend.k=60",
         "recommend.spares=0",
         "recommend.prompt_tokens=96",
+        "recommend.same_title=false",
     )
     assert night.scored["recommend"] == night.customers
     tables = tmp_path / "store/tables"

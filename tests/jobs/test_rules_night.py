@@ -122,7 +122,7 @@ def test_the_bill_of_the_rules(shop: Shop, tmp_path: Path) -> None:
             shop.spark, shop.config(shop.rules), day, 9, 60, Console(file=log, width=200), "regulars.yaml", file
         )
     }
-    assert set(bills) == {"adults", "two of a kind", "own"}
+    assert set(bills) == {"adults", "two of a kind", "own", "same_title"}
     assert all(bill.customers > 0 and bill.rows > 0 and bill.ndcg is not None for bill in bills.values())
     worst = bills["adults"].worst
     assert worst[0][1] >= worst[-1][1] > 0
