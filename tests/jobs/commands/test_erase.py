@@ -106,6 +106,12 @@ def test_no_byte_of_the_customers_is_left_and_every_other_row_is(store: Store, t
     assert erased(store, tmp_path)["rows"] == {}
 
 
+def test_one_customer_alone_is_erased(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "users.txt").write_text(GONE[1], encoding="utf-8")
+    erase(NO_SPARK, config_of(store), tmp_path / "users.txt", QUIET)
+    assert search(Path(store.root), [GONE[1], keyed_hash(KEY, GONE[1])]) == []
+
+
 def test_rollback_restores_no_erased_row(store: Store, tmp_path: Path) -> None:
     erased(store, tmp_path)
     rollback(NO_SPARK, config_of(store), DAY, QUIET)
