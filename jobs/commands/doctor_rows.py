@@ -84,7 +84,21 @@ def _check_sources(spark: SparkSession, sources: Mapping[str, InputSettings], ro
     if len(samples) == len(sources):
         for finding in unknown_ids(spark, samples, sources):
             _show(finding, console)
+        _show_fees(spark, sources, console)
     return readable
+
+
+def _show_fees(spark: SparkSession, sources: Mapping[str, InputSettings], console: Console) -> None:
+    """Warn about products that look like fees, with the rule that never lists them. Reads the titles of many rows."""
+    from jobs.inputs.row_checks import titles_of
+    from jobs.profiling.fee_products import find_fees
+
+    table = "items" if "items" in sources else "purchases"
+    if table not in sources:
+        return
+    for fees in find_fees(titles_of(spark, table, sources[table])):
+        _print(console, f"! inputs.{table}: {fees.products:,} products {fees.why}, and lists may show them")
+        _print(console, f"      to keep them out, add to the list rules:   - {fees.rule}")
 
 
 def _has_files(source: InputSettings) -> bool:

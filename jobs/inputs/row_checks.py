@@ -38,6 +38,8 @@ _MAPPED, _SOURCE = "__mapped", "__source"
 _SHOWN = 3
 #: Ids of the sample that are looked up in the catalogue.
 _IDS = 10_000
+#: Rows whose titles are read.
+_TITLED = 200_000
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,23 @@ def unknown_ids(
             found = known.join(F.broadcast(wanted), on="same", how="left_semi").distinct().collect()
         findings += _missing_items(sample.table, ids, {row.item_id.strip() for row in found})
     return findings
+
+
+def titles_of(spark: SparkSession, table: str, source: InputSettings) -> dict[str, str]:
+    """Map the first rows of the source, and return the titles of their products by item_id.
+
+    `table` is items, or purchases with a title; without titles the result is empty. Raises InputError as
+    `sample_input` does.
+    """
+    with_title = table == "purchases"
+    if with_title and source.columns is not None and "title" not in source.columns:
+        return {}
+    mapped = map_columns(open_source(spark, table, source).rows, table, source, with_title).limit(_TITLED)
+    with translating_errors(table, source, f"inputs.{table}", scan=True):
+        texts = mapped.select(*(F.trim(F.col(name).cast("string")).alias(name) for name in ("item_id", "title")))
+        known = texts.where("item_id IS NOT NULL AND title <> ''")
+        titled = known.groupBy("item_id").agg(F.min("title").alias("title")).collect()
+    return {row.item_id: row.title for row in titled}
 
 
 def _missing_items(table: str, ids: Sequence[str], known: set[str]) -> list[RowFinding]:

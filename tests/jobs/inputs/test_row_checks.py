@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import Row
 
 from jobs.config.input_settings import InputSettings
-from jobs.inputs.row_checks import SampledInput, _broken_rules, sample_input, unknown_ids
+from jobs.inputs.row_checks import SampledInput, _broken_rules, sample_input, titles_of, unknown_ids
 from jobs.inputs.validation import RULES
 from jobs.profiling.time_forms import read_times, time_form
 from jobs.profiling.value_forms import boolean_form, entity_form, id_form, mask, number_form, rating_form
@@ -195,3 +195,12 @@ def test_a_file_that_ends_inside_quotes_is_found_beyond_the_sampled_rows(spark: 
     path.write_text("user_id\n" + "".join(f"C{n}\n" for n in range(300)) + '"C300\nC301\n', encoding="utf-8")
     with pytest.raises(BadFile, match="ends inside quotes: the row of line 302"):
         sample(spark, "optouts", path, limit=10)
+
+
+def test_titles_are_read_from_items_or_from_purchases_that_carry_them(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [["item_id", "title", "user_id"], ["POST", "Postage", "1"], ["2", "", "1"], ["POST", "Postage", "2"]]
+    path = str(write(tmp_path / "rows.csv", rows))
+    whole = InputSettings.model_validate({"path": path, "format": "csv"})
+    untitled = whole.model_copy(update={"columns": {"item_id": "item_id", "user_id": "user_id"}})
+    assert titles_of(spark, "items", whole) == {"POST": "Postage"}
+    assert titles_of(spark, "purchases", untitled) == {}
