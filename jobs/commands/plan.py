@@ -19,6 +19,7 @@ from jobs.config.config import Config
 from jobs.inputs.reader import read_inputs, tables_of_night
 from jobs.scoring import ledger, models
 from jobs.spark import files, parquet
+from jobs.spark.progress import Stages
 from jobs.store.dates import DateState, Run, published_runs
 from jobs.store.scratch import reading_ledger
 from jobs.store.store import Store, published_dates
@@ -73,21 +74,22 @@ def plan(
     Answers that an earlier date of the plan would add to the ledger count as hits of the later dates. Raises StoreBusy
     while gc rewrites the ledger.
     """
-    store = Store(config.store)
+    store, stages = Store(config.store), Stages(console)
     rates = measured_rates(published_runs(spark, store, published_dates(spark, store, "runs")))
     planned: list[PlannedDate] = []
     foreseen: dict[str, list[tuple[date, DataFrame]]] = {}
     with reading_ledger(spark, store, "plan") as scratch:
-        for day, (state, reason) in due.items():
-            console.print(f"[dim]{day} …[/dim]", highlight=False)
+        for number, (day, (state, reason)) in enumerate(due.items(), 1):
+            date_of_all = f"{day} ({number} of {len(due)})" if len(due) > 1 else str(day)
             settings = config
             if own_versions and state.run is not None:
                 settings = own_config(spark, store, config, state.run.versions)
-            asked = _requests(spark, settings, day, config_file, f"{scratch}/{day}")
+            asked = _requests(spark, settings, day, config_file, f"{scratch}/{day}", stages, date_of_all)
             hits, to_score, by_rule = {}, {}, {}
             for task, (prepared, requests) in asked.items():
                 keys = requests.select("key")
-                missing = _missing(spark, store, prepared, keys, foreseen.setdefault(task, []), f"{scratch}/{day}")
+                with stages.stage(f"{date_of_all}: what the ledger knows of {task}"):
+                    missing = _missing(spark, store, prepared, keys, foreseen.setdefault(task, []), f"{scratch}/{day}")
                 total = keys.distinct().count()
                 to_score[task] = missing.count()
                 hits[task] = total - to_score[task]
@@ -126,21 +128,23 @@ def measured_rates(runs: Mapping[date, Run]) -> _Rates:
 
 
 def _requests(
-    spark: SparkSession, config: Config, day: date, config_file: str, scratch: str
+    spark: SparkSession, config: Config, day: date, config_file: str, scratch: str, stages: Stages, date_of_all: str
 ) -> dict[str, tuple[PreparedTask, DataFrame]]:
     """Per task its preparation and the date's requests (written, one row each).
 
     Their columns are `key` and, under rules, `prompt_hash` and `bound`, the names of the rules.
     """
     found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
-    used = read_inputs(spark, config, day, f"{scratch}/inputs", tables_of_night(config)).used
+    with stages.stage(f"{date_of_all}: reading the inputs"):
+        used = read_inputs(spark, config, day, f"{scratch}/inputs", tables_of_night(config)).used
     asked = {}
     for task, model in found:
         shipped = models.shipped(spark, model)
-        prepared = task.prepare(TaskContext(spark, config, Store(config.store), "plan", day, used, shipped))
-        named = ["key", *(["prompt_hash", "bound"] if "bound" in prepared.requests.columns else [])]
-        requests = prepared.requests.where("key IS NOT NULL").select(*named)
-        asked[task.NAME] = (prepared, _written(spark, requests, f"{scratch}/{task.REQUESTS}"))
+        with stages.stage(f"{date_of_all}: the requests of {task.NAME}"):
+            prepared = task.prepare(TaskContext(spark, config, Store(config.store), "plan", day, used, shipped))
+            named = ["key", *(["prompt_hash", "bound"] if "bound" in prepared.requests.columns else [])]
+            requests = prepared.requests.where("key IS NOT NULL").select(*named)
+            asked[task.NAME] = (prepared, _written(spark, requests, f"{scratch}/{task.REQUESTS}"))
     return asked
 
 

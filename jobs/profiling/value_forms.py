@@ -163,7 +163,7 @@ def rating_form(values: Sequence[str]) -> ValueForm | None:
     number = "{0}" if form.name == "plain number" else form.sql
     as_double = f"try_cast({number} AS DOUBLE)"
     scale = _scale(numbers)
-    if min(numbers) < 0 or scale is None:
+    if scale is None or sum(n < 0 for n in numbers) > _FEW * len(numbers):
         return None
     if sum(n > 1 for n in numbers) <= _FEW * len(numbers):
         return ValueForm("0 or 1", f"IF({as_double} > 0.5, 5, 1)", form.share, "is 1 the good label and 0 the bad one?")
@@ -179,7 +179,7 @@ def rating_form(values: Sequence[str]) -> ValueForm | None:
 
 
 def _scale(numbers: Sequence[float]) -> int | None:
-    """Return the best mark of the scale; a few marks above it are errors of the data."""
+    """Return the best mark of the scale; a few marks above it are errors of the data, as are a few below zero."""
     for best in (5, 10, 100):
         if sum(number > best for number in numbers) <= _FEW * len(numbers):
             return best

@@ -84,7 +84,7 @@ def test_what_is_no_number_has_no_form(values: list[str]) -> None:
         (["80", "100"], "0 to 100", True),
         (["1", "0"], "0 or 1", True),
         (["0", "3", "5"], "stars", True),
-        (["5", "4", "1"] * 50 + ["9", "0"], "stars", False),
+        (["5", "4", "1"] * 50 + ["9", "0", "-1"], "stars", False),
     ],
 )
 def test_stars_on_any_scale(values: list[str], name: str, asks: bool) -> None:
