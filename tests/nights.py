@@ -80,7 +80,7 @@ class Shop:
     ) -> tuple[int, str]:
         """Run a night to its end; returns its exit code and what it said."""
         process = self.start(store, *overrides, fault=fault, env=env, day=day)
-        said, _ = process.communicate(timeout=400)
+        said, _ = process.communicate(timeout=3600)
         return process.returncode, said
 
 

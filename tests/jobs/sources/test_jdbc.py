@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from jobs.config.input_settings import JdbcSettings
 from jobs.sources.jdbc import connection_options, relation
 from jobs.spark.errors import ConfigurationError
 from tests import ROOT, postgres
+from tests.models import save_causal, save_classifier
+from tests.nights import tables
 
 URL = "jdbc:postgresql://localhost/shop"
 
@@ -126,78 +129,132 @@ def read(file: Path, *overrides: str, **environment: str) -> str:
     """Return everything that the reading process prints, its INFO log included."""
     variables = os.environ | {"PYTHONPATH": str(ROOT), "TZ": "Asia/Tokyo"} | environment
     command = [sys.executable, "-c", READ, str(file), str(file.parent), *overrides]
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=3600)
     printed = done.stdout + done.stderr
     assert done.returncode == 0, printed[-4000:]
     return printed
 
 
-@pytest.mark.faults
-def test_orders_and_lines_from_postgresql_equal_those_from_parquet(tmp_path: Path) -> None:
-    """The same rows from a database and from files; no secret in plans and logs; local times are the shop's."""
+#: What the tests' programs find in their environment.
+SECRETS = {"SHOP_USER": postgres.USER, "SHOP_PASSWORD": postgres.PASSWORD}
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[postgres.Postgres]:
+    """A running PostgreSQL with the shop's tables."""
     if reason := postgres.missing():
         pytest.skip(reason)
-    secrets = {"SHOP_USER": postgres.USER, "SHOP_PASSWORD": postgres.PASSWORD}
-    with postgres.server() as database:
-        database.run(TABLES)
-        login = {"url": database.url, "user_env": "SHOP_USER", "password_env": "SHOP_PASSWORD"}
-        ranges = {"partition_column": "order_id", "partitions": 3}
-        lines = {"query": "SELECT * FROM lines WHERE quantity > 0;", "partition_column": "price"}
-        sources = {
-            "orders": {"jdbc": {"table": "orders", **ranges, **login}},
-            "lines": {"jdbc": lines | login},
-            "products": {"jdbc": {"table": "items", **login}},
-        }
-        reviews = {"jdbc": {"table": "reviews", "partition_column": "written", "partitions": 4, **login}}
-        file = configuration(tmp_path / "database", sources, **reviews)
-        printed = read(file, **secrets)
-        assert "ERROR" not in printed
-        assert postgres.PASSWORD not in printed
-        accounts = [line for line in printed.splitlines() if line.startswith("ACCOUNT purchases")]
-        assert "240 read" in accounts[0]
-        assert "0 quarantined" in accounts[0]
+    with postgres.server() as running:
+        running.run(TABLES)
+        yield running
 
-        tables = {"orders": "orders", "lines": "lines", "products": "items", "reviews": "reviews"}
-        (tmp_path / "files").mkdir()
-        copies = _copies(database, tables, tmp_path / "files")
-        named = {name: {"path": str(path)} for name, path in copies.items() if name != "reviews"}
-        read(configuration(tmp_path / "files", named, path=str(copies["reviews"])), **secrets)
-        for table in ("purchases", "items", "reviews"):
-            ours, theirs = (
-                pq.read_table(tmp_path / kind / f"{table}.parquet").to_pandas() for kind in ("database", "files")
-            )
-            keys = list(ours.columns)
-            pd.testing.assert_frame_equal(
-                ours.sort_values(keys, ignore_index=True), theirs.sort_values(keys, ignore_index=True)
-            )
-        newest = pq.read_table(tmp_path / "database" / "reviews.parquet").to_pandas()["reviewed_at"].max()
-        assert newest == pd.Timestamp("2026-02-19 10:00:00"), "10:00 in New York, whatever the machine's zone is"
 
-        for override, environment, says in (
-            ("x=1", {"SHOP_PASSWORD": "wrong-secret"}, 'refuses: FATAL: password authentication failed for user "***"'),
-            (
-                "sources.orders.jdbc.table=nowhere",
-                {},
-                'refuses: ERROR: relation "nowhere" does not exist (SQLSTATE 42P01',
-            ),
-            (
-                "sources.orders.jdbc.partition_column=status",
-                {},
-                "status is no number, date or timestamp. Name one that",
-            ),
-            ("spark={}", {}, "sources.lines.jdbc: Spark has no driver for jdbc:postgresql://localhost"),
-            (
-                f"sources.lines.jdbc.query={FAILING}",
-                {},
-                "the database ended the read",
-            ),
-        ):
-            changes = [] if override == "x=1" else [override]
-            printed = read(file, *changes, **secrets | environment)
-            (message,) = [line for line in printed.splitlines() if line.startswith("ERROR ")]
-            assert says in message, message
-            assert not {postgres.PASSWORD, "wrong-secret"} & set(message.split())
-            assert postgres.PASSWORD not in printed
+def from_database(database: postgres.Postgres, folder: Path) -> Path:
+    """Write a configuration that reads all inputs by JDBC."""
+    login = {"url": database.url, "user_env": "SHOP_USER", "password_env": "SHOP_PASSWORD"}
+    ranges = {"partition_column": "order_id", "partitions": 3}
+    lines = {"query": "SELECT * FROM lines WHERE quantity > 0;", "partition_column": "price"}
+    sources = {
+        "orders": {"jdbc": {"table": "orders", **ranges, **login}},
+        "lines": {"jdbc": lines | login},
+        "products": {"jdbc": {"table": "items", **login}},
+    }
+    reviews = {"jdbc": {"table": "reviews", "partition_column": "written", "partitions": 4, **login}}
+    return configuration(folder, sources, **reviews)
+
+
+def from_files(database: postgres.Postgres, folder: Path) -> Path:
+    """Write the same tables as Parquet files, and a configuration that reads them."""
+    folder.mkdir()
+    exported = {"orders": "orders", "lines": "lines", "products": "items", "reviews": "reviews"}
+    copies = _copies(database, exported, folder)
+    named = {name: {"path": str(path)} for name, path in copies.items() if name != "reviews"}
+    return configuration(folder, named, path=str(copies["reviews"]))
+
+
+@pytest.mark.faults
+def test_orders_and_lines_from_postgresql_equal_those_from_parquet(tmp_path: Path, database: postgres.Postgres) -> None:
+    """The same rows from a database and from files; no secret in plans and logs; local times are the shop's."""
+    file = from_database(database, tmp_path / "database")
+    printed = read(file, **SECRETS)
+    assert "ERROR" not in printed
+    assert postgres.PASSWORD not in printed
+    accounts = [line for line in printed.splitlines() if line.startswith("ACCOUNT purchases")]
+    assert "240 read" in accounts[0]
+    assert "0 quarantined" in accounts[0]
+
+    read(from_files(database, tmp_path / "files"), **SECRETS)
+    for table in ("purchases", "items", "reviews"):
+        ours, theirs = (
+            pq.read_table(tmp_path / kind / f"{table}.parquet").to_pandas() for kind in ("database", "files")
+        )
+        keys = list(ours.columns)
+        pd.testing.assert_frame_equal(
+            ours.sort_values(keys, ignore_index=True), theirs.sort_values(keys, ignore_index=True)
+        )
+    newest = pq.read_table(tmp_path / "database" / "reviews.parquet").to_pandas()["reviewed_at"].max()
+    assert newest == pd.Timestamp("2026-02-19 10:00:00"), "10:00 in New York, whatever the machine's zone is"
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(
+    ("override", "environment", "says"),
+    [
+        ((), {"SHOP_PASSWORD": "wrong-secret"}, 'refuses: FATAL: password authentication failed for user "***"'),
+        (
+            ("sources.orders.jdbc.table=nowhere",),
+            {},
+            'refuses: ERROR: relation "nowhere" does not exist (SQLSTATE 42P01',
+        ),
+        (
+            ("sources.orders.jdbc.partition_column=status",),
+            {},
+            "status is no number, date or timestamp. Name one that",
+        ),
+        (("spark={}",), {}, "sources.lines.jdbc: Spark has no driver for jdbc:postgresql://localhost"),
+        ((f"sources.lines.jdbc.query={FAILING}",), {}, "the database ended the read"),
+    ],
+    ids=["password", "table", "partition_column", "driver", "query"],
+)
+def test_a_database_that_cannot_be_read(
+    tmp_path: Path, database: postgres.Postgres, override: tuple[str, ...], environment: dict[str, str], says: str
+) -> None:
+    printed = read(from_database(database, tmp_path / "database"), *override, **SECRETS | environment)
+    (message,) = [line for line in printed.splitlines() if line.startswith("ERROR ")]
+    assert says in message, message
+    assert not {postgres.PASSWORD, "wrong-secret"} & set(message.split())
+    assert postgres.PASSWORD not in printed
+
+
+@pytest.mark.faults
+def test_a_night_from_postgresql_publishes_what_one_from_parquet_does(
+    tmp_path: Path, database: postgres.Postgres
+) -> None:
+    """Orders, lines, products and reviews; every published row is equal, and no file of the store has the password."""
+    models = tmp_path / "models"
+    save_causal(models / "recommend", item_ids=[f"i{n}" for n in range(11)])
+    save_classifier(models / "sentiment")
+    by_jdbc = night_of(from_database(database, tmp_path / "database"), models)
+    assert {"recommendations", "sentiments", "prompts", "loyalty", "purchases_used"} <= by_jdbc.keys()
+    assert by_jdbc == night_of(from_files(database, tmp_path / "files"), models)
+    secret = postgres.PASSWORD.encode()
+    assert not [path for path in (tmp_path / "database").rglob("*") if path.is_file() and secret in path.read_bytes()]
+
+
+def night_of(file: Path, models: Path) -> dict[str, dict[str, str]]:
+    """Run the night of 2026-02-20; returns the hashes of its tables' files."""
+    overrides = [
+        *(f"models.{name}={models / name}" for name in ("recommend", "sentiment")),
+        *("sentiment.lookback_days=60", "recommend.k=5", "recommend.exclude_purchased=false"),
+        *("spark.spark.master=local[2]", "spark.spark.sql.shuffle.partitions=2", "spark.spark.driver.memory=1g"),
+    ]
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", "nightly", "--config", str(file)]
+    command += ["--run-date", "2026-02-20", *(part for one in overrides for part in ("--set", one))]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TZ": "Asia/Tokyo"} | SECRETS
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=3600)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    assert postgres.PASSWORD not in done.stdout + done.stderr
+    return tables(file.parent / "store")
 
 
 def _copies(database: postgres.Postgres, tables: dict[str, str], folder: Path) -> dict[str, Path]:
