@@ -4,12 +4,12 @@
     regulars evaluate --protocol leave-one-out --config regulars.yaml --json figures.json
 
 The ranking covers the whole catalogue. `recommend.exclude_purchased` removes the customer's earlier purchases from it.
-Prompts and lists come from the code that the night runs.
+Prompts and lists come from the code that the night runs: `recommend.same_title` and `recommend.disliked_stars` hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from jobs.evaluation.training_cutoff import refuse_other_split, refuse_replaced_
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError, InputError
+from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training import training_data
@@ -55,9 +56,11 @@ def evaluate_leave_one_out(
         raise ConfigurationError(f"models.recommend: {error}") from None
     refuse_other_split(path, manifest, config, as_of, console)
     trained = manifest.training.get("settings", {})
-    split, titles, sellable = _read_split(spark, config, as_of)
+    if config.rules:
+        warn(console, "These lists are made without the rules of the configuration, which published lists keep.")
+    split, titles, sellable, title_keys = _read_split(spark, config, as_of)
     before = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
-    lists = _recommend(path, config, split.test, titles, sellable, console)
+    lists = _recommend(path, config, split.test, titles, sellable, title_keys, console)
     refuse_replaced_model("recommend", path, fingerprint)
     after = [sorted(one.items) for one in split.test]
     judged = [JudgedCustomer(*row) for row in zip(lists, before, after, strict=True)]
@@ -79,8 +82,10 @@ def evaluate_leave_one_out(
     return figures
 
 
-def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split, dict[str, str], list[str]]:
-    """Return the split of the customers, the titles by item id, and the sellable item ids."""
+def _read_split(
+    spark: SparkSession, config: Config, as_of: date
+) -> tuple[Split, dict[str, str], list[str], dict[str, str]]:
+    """Return the split of the customers, the titles by item id, the sellable item ids, and the keys of the titles."""
     from lm.recommend_training.held_out import split_of
     from lm.recommend_training.settings import RecommendTrainSettings
     from lm.train.training_state import TrainingError
@@ -90,9 +95,10 @@ def _read_split(spark: SparkSession, config: Config, as_of: date) -> tuple[Split
         customers = training_data.collect_customers(used, config.train.max_customers).customers
         titles = training_data.collect_titles(used)
         sellable = training_data.collect_sellable(used)
+        title_keys = training_data.collect_title_keys(used, config.recommend)
     settings = RecommendTrainSettings(protocol="leave-one-out", exclude_purchased=config.recommend.exclude_purchased)
     try:
-        return split_of(customers, titles, settings), titles, sellable
+        return split_of(customers, titles, settings), titles, sellable, title_keys
     except TrainingError as error:
         raise InputError(f"evaluate: {error}") from None
 
@@ -103,25 +109,39 @@ def _recommend(
     held: Sequence[HeldOut],
     titles: dict[str, str],
     sellable: Sequence[str],
+    title_keys: Mapping[str, str],
     console: Console,
 ) -> list[list[str]]:
-    """Return a list of item ids, best first, for each held-out customer, as a night makes it; shows progress."""
+    """Return a list of item ids, best first, for each held-out customer; shows progress.
+
+    A night makes the same lists, where no rules are configured.
+    """
     from lm.recommend.catalogue import Catalogue
     from lm.recommend.recommender import Recommender
+    from lm.recommend.same_titles import SameTitles
     from lm.recommend_training.training_examples import newest_events
     from lm.text.prompt import PromptEncoder
 
     settings = config.recommend
     encoder = PromptEncoder.load(path)
     catalogue = Catalogue.build(list(sellable), [titles[item] for item in sellable], encoder)
-    engine = Recommender.load(path, catalogue, beams=settings.beams, dtype=config.models.dtype)
+    same = None
+    if title_keys:
+        others = sorted(set(titles) - set(sellable))
+        same = SameTitles.build(
+            sellable, [title_keys[item] for item in sellable], others, [title_keys[item] for item in others]
+        )
+    engine = Recommender.load(path, catalogue, same_titles=same, beams=settings.beams, dtype=config.models.dtype)
     lists: list[list[str]] = []
     with Progress(console=console, transient=True) as progress:
         for start in progress.track(range(0, len(held), _CUSTOMERS_PER_CALL), description="  ranking"):
             part = held[start : start + _CUSTOMERS_PER_CALL]
             events = [newest_events(one.events, settings.history_events) for one in part]
             prompts = [rendered.prompt for rendered in encoder.render_many(events, settings.prompt_tokens)]
-            excluded = [sorted(one.purchased) if settings.exclude_purchased else [] for one in part]
+            excluded = [
+                one.not_listed(exclude_purchased=settings.exclude_purchased, disliked_stars=settings.disliked_stars)
+                for one in part
+            ]
             ranked = engine.recommend(prompts, excluded, settings.k)
             lists += [[scored.item_id for scored in best] for best in ranked]
     return lists

@@ -68,7 +68,18 @@ def train(context: TrainingContext) -> Figures:
         warn(context.console, "train.max_minutes ended the training. Raise it, and the lists may become better.")
     context.console.print(verdict(figures), highlight=False)
     if options.promote:
-        context.console.print(promote(into, out, collected.customers, items, settings), highlight=False)
+        if config.rules:
+            warn(context.console, "Both models are compared without the rules of the configuration.")
+        said = promote(
+            into,
+            out,
+            collected.customers,
+            items,
+            settings,
+            title_keys=training_data.collect_title_keys(context.used, config.recommend),
+            disliked_stars=config.recommend.disliked_stars,
+        )
+        context.console.print(said, highlight=False)
     return figures
 
 

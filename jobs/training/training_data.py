@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from jobs.config.settings import RecommendSettings
 from jobs.tables import sentiments
 from jobs.tables.histories import histories
+from jobs.tables.same_titles import with_title_keys
 from lm.checkpoint.manifest import BROWSED_EVENTS
 from lm.sentiment.labels import LABELS, UNRATED
 from lm.text.prompt import Event
@@ -102,6 +104,14 @@ def collect_titles(used: Mapping[str, DataFrame]) -> dict[str, str]:
     """Collect `item_id -> title` of the whole catalogue, sorted by id; histories name unavailable items too."""
     table = used["items"].select("item_id", "title").orderBy("item_id").toArrow()
     return dict(zip(table["item_id"].to_pylist(), table["title"].to_pylist(), strict=True))
+
+
+def collect_title_keys(used: Mapping[str, DataFrame], settings: RecommendSettings) -> dict[str, str]:
+    """Collect `item_id -> title_key` of the whole catalogue, equal for equal titles; empty without `same_title`."""
+    if not settings.same_title:
+        return {}
+    table = with_title_keys(used["items"]).select("item_id", "title_key").toArrow()
+    return dict(zip(table["item_id"].to_pylist(), table["title_key"].to_pylist(), strict=True))
 
 
 def collect_sellable(used: Mapping[str, DataFrame]) -> list[str]:

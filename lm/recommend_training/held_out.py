@@ -22,6 +22,15 @@ class HeldOut(NamedTuple):
     purchased: frozenset[str]  # items bought among `events`
     items: frozenset[str]
 
+    def not_listed(self, *, exclude_purchased: bool, disliked_stars: int) -> list[str]:
+        """The items that a night would not list for the customer, ascending.
+
+        They are the bought ones with `exclude_purchased`, and those whose newest rating is at most `disliked_stars`.
+        """
+        newest = {event.item_id: event.rating for event in self.events if event.item_id and event.rating is not None}
+        disliked = {item for item, stars in newest.items() if stars <= disliked_stars}
+        return sorted(disliked | self.purchased if exclude_purchased else disliked)
+
 
 @dataclass(frozen=True)
 class Split:

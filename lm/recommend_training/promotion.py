@@ -12,6 +12,7 @@ from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.recommender import Recommender
+from lm.recommend.same_titles import SameTitles
 from lm.recommend_training.count_purchases import bought_items, recounted
 from lm.recommend_training.fine_tuning import K
 from lm.recommend_training.held_out import HeldOut, split_of
@@ -27,6 +28,9 @@ def promote(
     customers: Sequence[CustomerEvents],
     items: Mapping[str, str],
     settings: RecommendTrainSettings,
+    *,
+    title_keys: Mapping[str, str] | None = None,
+    disliked_stars: int = 0,
 ) -> str:
     """Move the folder `candidate` to `present` unless it is worse; return a sentence on what was found and done.
 
@@ -35,6 +39,8 @@ def promote(
     over customers; the candidate is worse where the 95% interval lies below 0. The GPT-2 of a present model of a later
     date was trained on some of these purchases, which favours it. A refit candidate was trained on them too, so promote
     candidates without refit. A first model needs no comparison.
+    Lists have one product of each key of `title_keys` (item_id -> key), if given, and none whose newest rating by the
+    customer is at most `disliked_stars`.
     """
     if not present.exists():
         replace_folder(candidate, present)
@@ -42,7 +48,13 @@ def promote(
     split = split_of(customers, items, settings)
     held = split.test
     purchases = "last" if split.last_training_day is None else "newest"
-    ours, theirs = (_ndcg(path, held, items, settings, split.training) for path in (candidate, present))
+    same = None
+    if title_keys:
+        same = SameTitles.build(list(items), [title_keys[item] for item in items], [], [])
+    barred = [
+        one.not_listed(exclude_purchased=settings.exclude_purchased, disliked_stars=disliked_stars) for one in held
+    ]
+    ours, theirs = (_ndcg(path, held, barred, same, items, settings, split.training) for path in (candidate, present))
     mean, low, high = metrics.mean_interval(ours - theirs, seed=settings.seed)
     found = (
         f"NDCG@{K} on the held-out {purchases} purchases of {len(held):,} customers: {ours.mean():.4f} new, "
@@ -59,22 +71,24 @@ def promote(
 def _ndcg(
     path: Path,
     held: Sequence[HeldOut],
+    barred: Sequence[Sequence[str]],
+    same_titles: SameTitles | None,
     items: Mapping[str, str],
     settings: RecommendTrainSettings,
     counted: Sequence[CustomerEvents],
 ) -> np.ndarray:
-    """(customers,) NDCG@10 of the lists that a night would make with one model.
+    """(customers,) NDCG@10 of the lists that a night would make with one model, without the `barred` items of each.
 
     Its counts are of the purchases of `counted`: a finished model has counted the held-out ones too.
     """
     encoder = PromptEncoder.load(path)
-    engine = Recommender.load(path, Catalogue.build(list(items), list(items.values()), encoder), dtype="float32")
+    catalogue = Catalogue.build(list(items), list(items.values()), encoder)
+    engine = Recommender.load(path, catalogue, same_titles=same_titles, dtype="float32")
     manifest, timed = encoder.manifest, settings.protocol == "time-split"
     bought = bought_items(counted, encoder.item_tokens, manifest.first_item_token, timed=timed)
     engine.hybrid = recounted(engine.hybrid, bought, manifest.item_ids)
     longest = min(settings.max_tokens, int(read_manifest(path).training.get("settings", {}).get("max_tokens", 10**6)))
     events = [newest_events(one.events, settings.history_events) for one in held]
     prompts = [rendered.prompt for rendered in encoder.render_many(events, longest)]
-    barred = [sorted(one.purchased) if settings.exclude_purchased else [] for one in held]
     lists = [[scored.item_id for scored in best] for best in engine.recommend(prompts, barred, K)]
     return metrics.ndcg_at_k(lists, [one.items for one in held], K)

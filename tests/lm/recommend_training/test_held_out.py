@@ -7,6 +7,7 @@ import pytest
 from lm.recommend_training.held_out import HeldOut, hold_out, leave_one_out, split_of
 from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.training_examples import CustomerEvents
+from lm.text.prompt import Event
 from lm.train.training_state import TrainingError
 from tests.lm.recommend_training.test_training_examples import KNOWN, bought, customer, searched
 
@@ -23,6 +24,17 @@ def test_hold_out_cuts_before_the_last_day_of_purchases():
 @pytest.mark.parametrize("one", [customer(), customer([bought("a")]), customer([bought("a")], [bought("a")])])
 def test_nothing_is_held_out_of_one_day_or_of_repeats(one):
     assert hold_out(one, KNOWN, new_only=True) is None
+
+
+@pytest.mark.parametrize(
+    ("exclude_purchased", "disliked_stars", "expected"),
+    [(True, 0, ["a"]), (True, 2, ["a", "b"]), (False, 2, ["b"]), (False, 1, []), (False, 4, ["b", "c"])],
+)
+def test_bought_and_disliked_items_are_not_listed_as_in_a_night(exclude_purchased, disliked_stars, expected):
+    stars = [("b", 5), ("b", 2), ("c", 1), ("c", 4)]  # the newest rating of an item counts
+    events = [bought("a"), *(Event("reviewed", item, item, "text", rating) for item, rating in stars)]
+    held = HeldOut(events, frozenset("a"), frozenset("d"))
+    assert held.not_listed(exclude_purchased=exclude_purchased, disliked_stars=disliked_stars) == expected
 
 
 def test_leave_one_out_tests_the_last_validates_by_the_one_before_and_refits_on_all_but_the_last():

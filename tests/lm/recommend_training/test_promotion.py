@@ -12,6 +12,7 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import read_manifest, write_manifest
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.recommender import Recommender
+from lm.recommend.same_titles import SameTitles
 from lm.recommend_training.held_out import HeldOut
 from lm.recommend_training.promotion import _ndcg, promote
 from lm.recommend_training.settings import RecommendTrainSettings
@@ -89,13 +90,19 @@ def test_a_model_is_judged_by_the_lists_of_a_night(tmp_path, monkeypatch, traine
             asked.extend([prompts, barred, k])
             return [[SimpleNamespace(item_id=item) for item in ("i10", "i11", "i05")] for _ in prompts]
 
-    monkeypatch.setattr(Recommender, "load", lambda *args, **kwargs: Lists())
+    def load(*args, same_titles, **kwargs):
+        asked.append(same_titles)
+        return Lists()
+
+    monkeypatch.setattr(Recommender, "load", load)
     settings = RecommendTrainSettings(history_events=4, max_tokens=60, exclude_purchased=exclude_purchased)
     events = [Event("bought", f"new{n}", f"{title} of the best") for n, title in enumerate(ITEMS.values())]
     held = [HeldOut(events, frozenset(ITEMS), frozenset({"i05"})), HeldOut(events[:1], frozenset(), frozenset({"i07"}))]
-    assert _ndcg(tmp_path / "model", held, ITEMS, settings, []).tolist() == [0.5, 0.0]
+    barred = [one.not_listed(exclude_purchased=exclude_purchased, disliked_stars=2) for one in held]
+    same = SameTitles.build(list(ITEMS), ["one title"] * len(ITEMS), [], [])
+    assert _ndcg(tmp_path / "model", held, barred, same, ITEMS, settings, []).tolist() == [0.5, 0.0]
     encoder = PromptEncoder.load(tmp_path / "model")
     histories = [events[-4:], events[:1]]
     shown = {length: [one.prompt for one in encoder.render_many(histories, length)] for length in (50, 60)}
     assert shown[50] != shown[60]
-    assert asked == [shown[longest], [sorted(ITEMS), []] if exclude_purchased else [[], []], 10]
+    assert asked == [same, shown[longest], [sorted(ITEMS), []] if exclude_purchased else [[], []], 10]
