@@ -7,6 +7,7 @@ question looks like that no article answers.
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -100,7 +101,10 @@ def _logistic(x: sp.csr_matrix, y: Ints, classes: int) -> Floats:
         return np.zeros((x.shape[1], 1))
     # Two classes have one weight vector, the difference of the two that a softmax would have: its penalty counts half.
     strength = 1 / (_PENALTY * len(y)) * (2 if classes == 2 else 1)
-    fitted = LogisticRegression(C=strength, fit_intercept=False, tol=1e-5, max_iter=1000).fit(x, y)
+    with warnings.catch_warnings():
+        # With fewer than two questions an article scikit-learn takes the article's number for a quantity.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        fitted = LogisticRegression(C=strength, fit_intercept=False, tol=1e-5, max_iter=1000).fit(x, y)
     weights = fitted.coef_.T
     return np.hstack([-weights, weights]) / 2 if classes == 2 else weights
 

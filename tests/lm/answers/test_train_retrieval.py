@@ -120,6 +120,12 @@ def test_one_article_needs_no_weights():
     assert _logistic(sp.csr_matrix(np.eye(3)), np.zeros(3, np.int64), 1).tolist() == [[0.0]] * 3
 
 
+def test_few_questions_about_many_articles_are_learned_without_a_warning():
+    """scikit-learn warns of more than 20 labels of which most occur once; warnings are errors here."""
+    model = fit_linear([Counter({1: 1, 2: n % 3 + 1}) for n in range(30)], np.array([f"a{n}" for n in range(30)]))
+    assert model.weights.shape == (2, 30)
+
+
 def test_a_feature_counts_from_two_questions_on():
     model = fit_linear([Counter({1: 1, 2: 1}), Counter({2: 3, 3: 1}), Counter({2: 1, 3: 1})], np.array(["b", "a", "b"]))
     assert model.article_ids == ("a", "b")
