@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from py4j.java_gateway import is_instance_of
+from pyspark.errors import AnalysisException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -124,9 +125,14 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
         infers["multiLine"] = False
     if skip_bad_files:
         infers["ignoreCorruptFiles"] = True
-    df = spark.read.format(source.format).options(**infers).load(paths)
-    uris = df.inputFiles() if source.format.lower() == "parquet" else []
-    found = schema_drift.distinct_schemas(spark, uris) if 1 < len(uris) <= schema_drift.MAX_FILES else {}
+    try:
+        df = spark.read.format(source.format).options(**infers).load(paths)
+        uris = df.inputFiles() if source.format.lower() == "parquet" else []
+        found = schema_drift.distinct_schemas(spark, uris) if 1 < len(uris) <= schema_drift.MAX_FILES else {}
+    except AnalysisException as error:
+        if error.getCondition() == "PARQUET_TYPE_ILLEGAL":  # names neither the file nor the column
+            schema_drift.refuse_unknown_types(spark, _lines(spark, source, key).inputFiles(), key)
+        raise
     partitions = _partition_columns(spark, df)
     if source.format.lower() == "csv" and repeated_name(df.columns) and len(df.inputFiles()) == 1:
         options["enforceSchema"] = True  # else Spark compares the repeated names of the header with the numbered ones

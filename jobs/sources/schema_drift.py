@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from py4j.protocol import Py4JJavaError
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DataType, StructField, StructType
 
 from jobs.sources.expressions import column_named
+from jobs.spark.errors import InputError
 
 #: Reading more footers than this takes minutes; then Spark's own schema is used.
 MAX_FILES = 5_000
@@ -39,16 +41,33 @@ def distinct_schemas(spark: SparkSession, paths: Sequence[str]) -> dict[str, Str
     for path, message in zip(sorted(paths), found, strict=True):
         if message is not None:
             firsts.setdefault(str(message.toString()), (path, message))
-    jvm: Any = spark._jvm
-    converter = jvm.org.apache.spark.sql.execution.datasources.parquet.ParquetToSparkSchemaConverter(
-        spark._jsparkSession.sessionState().conf()
-    )
+    converter = _converter(spark)
     schemas: dict[str, StructType] = {}
     for path, message in firsts.values():
         schema = StructType.fromJson(json.loads(converter.convert(message).json()))
         if schema not in schemas.values():
             schemas[path] = schema
     return schemas
+
+
+def refuse_unknown_types(spark: SparkSession, paths: Sequence[str], key: str) -> None:
+    """Raise InputError for the first column of a Parquet file (URI) whose type Spark does not have, naming both."""
+    converter = _converter(spark)
+    jvm: Any = spark._jvm
+    for path in sorted(paths):
+        message = _footer_schema(spark, path)
+        for field in () if message is None else message.getFields():
+            alone = jvm.java.util.ArrayList()
+            alone.add(field)
+            try:
+                converter.convert(jvm.org.apache.parquet.schema.MessageType("alone", alone))
+            except AnalysisException as error:
+                kind = dict(error.getMessageParameters() or {}).get("parquetType", "unknown")
+                raise InputError(
+                    f"{key}.path: the column {field.getName()} of {path} has the type {kind}, which Spark does not "
+                    'read. Write times in microseconds (pandas: to_parquet(..., coerce_timestamps="us")), then run '
+                    "the command again."
+                ) from None
 
 
 def merge_schemas(schemas: Sequence[StructType]) -> StructType:
@@ -113,6 +132,13 @@ def _common_type(one: DataType, other: DataType) -> DataType:
     if isinstance(one, StructType) and isinstance(other, StructType):
         return merge_schemas([one, other])
     return other if (one.simpleString(), other.simpleString()) in _WIDER_TYPES else one
+
+
+def _converter(spark: SparkSession) -> Any:
+    """Return Spark's converter of Parquet schemas, with the settings of the session."""
+    jvm: Any = spark._jvm
+    parquet = jvm.org.apache.spark.sql.execution.datasources.parquet
+    return parquet.ParquetToSparkSchemaConverter(spark._jsparkSession.sessionState().conf())
 
 
 def _footer_schema(spark: SparkSession, path: str) -> Any:

@@ -90,6 +90,14 @@ def test_a_retyped_column_is_refused_by_column_and_file(spark: SparkSession, tmp
         read(spark, tmp_path)
 
 
+def test_a_type_that_spark_does_not_have_is_refused_by_column_and_file(spark: SparkSession, tmp_path: Path) -> None:
+    nanoseconds = pa.array([AT, AT], pa.timestamp("ns", tz="UTC"))
+    written(tmp_path, reviews("a"), reviews("b", reviewed_at=nanoseconds))
+    says = r"inputs\.reviews\.path: the column reviewed_at of file:.*/b\.parquet has the type INT64 \(TIMESTAMP\(NANOS"
+    with pytest.raises(InputError, match=says):
+        read(spark, tmp_path)
+
+
 def test_merged_schemas_ignore_case() -> None:
     from pyspark.sql.types import _parse_datatype_string as parsed
 

@@ -172,7 +172,7 @@ def nanoseconds(folder: Path) -> None:
         (damaged_inside, "/a.parquet cannot be read as parquet: it is truncated, damaged"),
         (foreign, "/readme.txt cannot be read as parquet: it is truncated, damaged"),
         (of_two_types, "column [query] is INT64 in file://{folder}/b.parquet but string in other files"),
-        (nanoseconds, "INT64 (TIMESTAMP(NANOS,false)), which Spark cannot read. Write timestamps in microseconds"),
+        (nanoseconds, "INT64 (TIMESTAMP(NANOS,false)), which Spark does not read. Write times in microseconds"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read(
