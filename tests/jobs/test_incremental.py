@@ -49,7 +49,7 @@ class ChangingShop(GrowingShop):
         rows["comes"] = [one + pd.Timedelta(days=int(n < 0.05)) for one, n in zip(day, late, strict=True)]
         again = rows[(late > 0.97)].assign(comes=lambda found: found.comes + pd.Timedelta(days=2))
         if table == "reviews":
-            again = again.assign(rating=1)
+            again = again.assign(rating="1")
         return pd.concat([rows, again], ignore_index=True)
 
     def export(self, day: date) -> None:
