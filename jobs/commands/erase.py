@@ -26,7 +26,7 @@ from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
 from jobs.inputs.validation import clean_id
 from jobs.spark import executor_files, files
-from jobs.spark.errors import GateRefused, UsageError
+from jobs.spark.errors import GateRefused, StoreBusy, UsageError
 from jobs.spark.fault_points import point
 from jobs.spark.privacy_key import keyed_hash
 from jobs.store import store_format
@@ -63,7 +63,8 @@ def erase(
     """Take the customers of the file `users` (one id a line) out of the store; return the receipt.
 
     With `dry_run` only count. Raises UsageError for a file without ids, StoreBusy while another command writes or reads
-    the ledger, and GateRefused where the search still finds one of the ids or `phrases`; the receipt names the files.
+    the ledger, or where its scratch folder has one of the ids, and GateRefused where the search finds one of the ids or
+    `phrases` elsewhere; the receipt names the files.
     """
     ids = _lines(users, "--users")
     texts = _lines(phrases, "--phrases") if phrases is not None else []
@@ -114,6 +115,12 @@ def erase(
         files.write_text(spark, path, json.dumps(receipt, indent=1, sort_keys=True))
         point("receipt-written")
     console.print(f"Receipt: {path}", highlight=False, markup=False)
+    if found.found and all(_room(name) == "scratch" for name in found.found):
+        raise StoreBusy(
+            f"{len(found.found):,} files of a running command still have an id or a phrase. That command deletes them "
+            "at its end. Everything else is erased. Run the same command again when it has ended. The receipt "
+            f"{path} names the files."
+        )
     if found.found:
         raise GateRefused(
             f"{len(found.found):,} files still have an id or a phrase: {', '.join(sorted(found.found)[:5])}. The "
@@ -193,13 +200,16 @@ def _remains(
 
 
 def _why(path: str) -> str:
-    room = path.partition("/")[0]
     return {
         "settings": "settings of a night name it, for example in a condition of the configuration",
         "tables": "a text names it, or an id that other values have too",
         "ledger": "an answer's text names it",
         "scratch": "a running command deletes it at its end",
-    }.get(room, "Regulars did not write it, or another command writes it now")
+    }.get(_room(path), "Regulars did not write it, or another command writes it now")
+
+
+def _room(path: str) -> str:
+    return path.partition("/")[0]
 
 
 def _show(console: Console, counted: Erasure, known: int, asked: int, learned: list[dict[str, str]]) -> None:

@@ -166,14 +166,17 @@ def test_a_night_keeps_its_model_when_another_is_trained(place: Place, run: Run,
 
 
 def test_a_training_disturbs_nobody(place: Place, run: Run, paused: Start) -> None:
-    """Letters T, F and –, the training first. Beside it every other command runs to its end."""
+    """Letters T, E, F and –, the training first. Beside it every other command runs to its end."""
     others = [command for command in COMMANDS if command != "train"]
-    assert letters_of("train", others) == {"T", "F", "–"}
+    assert letters_of("train", others) == {"T", "E", "F", "–"}
     first = paused("train", "inputs-read")
     for starts in ("nightly", "rollback", "backfill", "gc", "erase", "plan", "status", "evaluate", "unpublish"):
         code, said = run(starts)
-        assert code == 0, f"{starts}: {said}"
+        assert code == (75 if starts == "erase" else 0), f"{starts}: {said}"
+        assert starts != "erase" or "Everything else is erased. Run the same command again" in said
     code, said = end_of(first)
+    assert code == 0, said
+    code, said = run("erase")
     assert code == 0, said
     assert not any((place.store / "scratch").iterdir())
 
@@ -195,14 +198,15 @@ def test_two_trainings_of_one_model(place: Place, run: Run, paused: Start) -> No
 
 @pytest.mark.parametrize("runs", ["plan", "status", "evaluate"])
 def test_a_reading_command_disturbs_nobody(place: Place, run: Run, paused: Start, runs: str) -> None:
-    """Letters L, S, R and –, a reading command first. Only `plan` reads the ledger, so `gc` and `erase` wait for it."""
+    """Letters L, S, R, E and –, a reading command first. Only `plan` reads the ledger: `gc` and `erase` wait for it."""
     assert letters_of(runs, ["nightly", "backfill"]) <= {"L", "S", "R"}
     assert letters_of(runs, ["gc"]) == ({"G"} if runs == "plan" else {"–"})
-    assert letters_of(runs, ["erase"]) == {{"plan": "G", "status": "–", "evaluate": "R"}[runs]}
+    assert letters_of(runs, ["erase"]) == {{"plan": "G", "status": "–", "evaluate": "E"}[runs]}
     first = paused(runs, "runs-read" if runs == "status" else "inputs-read")
     for starts in ("nightly", "backfill", "rollback", "plan", "status", "evaluate", "gc", "erase"):
         code, said = run(starts)
-        assert code == (75 if runs == "plan" and starts in ("gc", "erase") else 0), f"{starts}: {said}"
+        waits = starts in {"plan": ("gc", "erase"), "evaluate": ("erase",)}.get(runs, ())
+        assert code == (75 if waits else 0), f"{starts}: {said}"
     code, said = end_of(first)
     assert code == 0, said
 
