@@ -46,6 +46,8 @@ class TableNotes:
     excluded: int = 0
     #: Rows that were left out as duplicates of another customer's row.
     of_others: int = 0
+    #: Earliest time, in microseconds since 1970, of the rows that happened after the date.
+    next_at: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the notes as values of JSON."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -16,7 +17,7 @@ from pyspark.sql import functions as F
 import schemas
 from jobs.inputs.known_rows import MOST_BROADCAST, KnownInputs, Segments, TableNotes, hash_of_columns
 from jobs.inputs.returns import HAS_RETURN, is_return
-from jobs.inputs.row_accounting import ReadTable, RowAccount, is_before, reject_unknown_ids
+from jobs.inputs.row_accounting import ReadTable, RowAccount, is_before, microseconds, reject_unknown_ids
 from jobs.inputs.validation import MARKS, RULE
 from jobs.sources.file_source import file_path, names_of_files
 from jobs.sources.file_versions import StartFromNothing, new_files, versions_of_files
@@ -39,6 +40,8 @@ class NewRows:
     #: Versions of all files of the source, and the files (URIs) that are new.
     versions: Mapping[str, str]
     fresh: Sequence[str]
+    #: The first instant after tonight's date.
+    end: datetime
 
     @classmethod
     def find(
@@ -50,6 +53,7 @@ class NewRows:
         path: str,
         opened: DataFrame,
         pseudonym: Pseudonym | None,
+        end: datetime,
     ) -> NewRows:
         """Compare the opened source with the notes. Raises StartFromNothing where the kept rows do not fit it."""
         notes = known.notes[table]
@@ -61,7 +65,7 @@ class NewRows:
         if not versions:
             raise StartFromNothing(f"inputs.{table} has no files")
         fresh = new_files(table, notes.files, versions)
-        return cls(spark, table, known, tables, path, pseudonym, versions, fresh)
+        return cls(spark, table, known, tables, path, pseudonym, versions, fresh, end)
 
     @property
     def old_files(self) -> list[str]:
@@ -113,12 +117,19 @@ class NewRows:
     def whole_account(self, tonight: RowAccount) -> RowAccount:
         """Add the rows that earlier nights counted. In `tonight`, used, quarantined and returned rows are of all."""
         before = RowAccount(**self.notes.account)
+        again = before.outside_window if self._has_later_rows else 0  # these were read again
         return replace(
             tonight,
-            read=before.read - before.outside_window + tonight.read,
+            read=before.read - again + tonight.read,
+            outside_window=before.outside_window - again + tonight.outside_window,
             opted_out=before.opted_out + tonight.opted_out + self._rows_of_opted_out,
             duplicates=before.duplicates + tonight.duplicates,
         )
+
+    def whole_next_at(self, tonight: int | None) -> int | None:
+        """The earliest time, in microseconds since 1970, of all rows after tonight's date."""
+        before = None if self._has_later_rows else self.notes.next_at
+        return min((at for at in (before, tonight) if at is not None), default=None)
 
     def whole_emptied(self, tonight: Mapping[str, int]) -> dict[str, int]:
         """Add the values that earlier nights left out."""
@@ -141,8 +152,8 @@ class NewRows:
 
     @property
     def _has_later_rows(self) -> bool:
-        """Whether earlier nights saw rows after their date."""
-        return self.notes.account["outside_window"] > 0
+        """Whether rows that earlier nights saw after their date are within tonight's."""
+        return self.notes.next_at is not None and self.notes.next_at < microseconds(self.end)
 
     @property
     def _names(self) -> list[str]:

@@ -88,9 +88,14 @@ def end_of_date(run_date: date, timezone: str) -> datetime:
     return datetime.combine(run_date + timedelta(days=1), time(), ZoneInfo(timezone))
 
 
+def microseconds(instant: datetime) -> int:
+    """Microseconds since 1970 of a whole second."""
+    return round(instant.timestamp()) * 1_000_000
+
+
 def is_before(instant: datetime, column: str) -> Column:
     """Whether `column` (timestamp) lies before `instant`, to the microsecond, in any session time zone."""
-    return F.col(column) < F.timestamp_micros(F.lit(round(instant.timestamp()) * 1_000_000))
+    return F.col(column) < F.timestamp_micros(F.lit(microseconds(instant)))
 
 
 def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTable]) -> DataFrame:

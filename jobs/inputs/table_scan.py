@@ -13,6 +13,7 @@ from datetime import datetime
 from pyspark.sql import Column, Observation, SparkSession
 from pyspark.sql import functions as F
 
+import schemas
 from jobs.config.input_settings import InputSettings
 from jobs.inputs import optouts
 from jobs.inputs.column_mapping import (
@@ -122,6 +123,7 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
         decided,
         *(F.count_if(F.col("__outcome") == outcome).alias(outcome) for outcome in _DROPPED),
         *(F.count_if(F.col("__outcome").isNull() & F.col(emptied(rule))).alias(rule) for rule in emptied_rules(table)),
+        _earliest_outside_window(table).alias("next_at"),
     )
     rows = keep_written_rows(rows, table, names)
     if new is not None:
@@ -183,6 +185,7 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
             changed,
             len(excluded_files),
             copies.get["of_others"] + (new.notes.of_others if new else 0),
+            new.whole_next_at(decided.get["next_at"]) if new else decided.get["next_at"],
         )
     return ReadTable(
         written,
@@ -199,10 +202,19 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
     )
 
 
+def _earliest_outside_window(table: str) -> Column:
+    """The earliest time, in microseconds since 1970, of the rows after the date; null without any."""
+    time_column = schemas.contract(table).time_column
+    if time_column is None:
+        return F.max(F.lit(None).cast("bigint"))
+    return F.min(F.when(F.col("__outcome") == "outside_window", F.unix_micros(F.col(time_column))))
+
+
 def _new_rows(scan: Scan, opened: OpenedSource) -> NewRows | None:
     if scan.known is None:
         return None
-    return NewRows.find(scan.spark, scan.table, scan.known, scan.tables, scan.path, opened.rows, scan.pseudonym)
+    find = NewRows.find
+    return find(scan.spark, scan.table, scan.known, scan.tables, scan.path, opened.rows, scan.pseudonym, scan.end)
 
 
 def _versions(scan: Scan, opened: OpenedSource) -> Mapping[str, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,9 @@ def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession,
 
     # That u6 opted out lets no review come back: only r1, which is new tonight, is of two customers.
     assert [inputs.noted["reviews"].of_others for inputs in (first, second)] == [0, 1]
+    # Tomorrow's row is read again tomorrow, the one of next year is not.
+    earliest = [inputs.noted["purchases"].next_at for inputs in (first, second)]
+    assert [datetime.fromtimestamp(at / 1e6, UTC).date() for at in earliest] == [RUN_DATE, date(2027, 1, 1)]
 
     # No file is new the next evening: two segments are read, and nothing else.
     both = KnownInputs(
