@@ -163,15 +163,15 @@ def _keep_progress(spark: SparkSession, night: Night, line: str) -> None:
 def _read(spark: SparkSession, config: Config, night: Night, segment: str, basis: Basis) -> tuple[Basis, Inputs]:
     """Read the inputs: only what is new, or everything where the basis turns out not to fit them."""
     work = night.store.work(night.run_id)
-    tables, folder = tables_of_night(config), segment if basis.keeps_rows else work
+    tables, kept = tables_of_night(config), segment if basis.keeps_rows else None
     known = basis.known(night.store, config, work)
     if known is not None:
         try:
-            return basis, read_inputs(spark, config, night.run_date, folder, tables, known, keeps_rows=True)
+            return basis, read_inputs(spark, config, night.run_date, work, tables, known, segment=kept)
         except StartFromNothing as reason:
             basis = without_record(basis, str(reason))
-            files.delete(spark, folder)
-    return basis, read_inputs(spark, config, night.run_date, folder, tables, keeps_rows=basis.keeps_rows)
+            files.delete(spark, segment)
+    return basis, read_inputs(spark, config, night.run_date, work, tables, segment=kept)
 
 
 def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame, key: bytes) -> DataFrame:

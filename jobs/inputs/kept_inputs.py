@@ -1,4 +1,7 @@
-"""Compares opt-outs and catalogue with those of the night that kept its rows, and keeps tonight's catalogue."""
+"""Compares opt-outs and catalogue with those of the night that kept its rows, and keeps those of tonight.
+
+Of the customers who opted out, only keyed hashes are kept: a list of them is personal data too.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,12 @@ def keep_catalogue(items: ReadTable, folder: str) -> None:
     kept.write.mode("overwrite").parquet(files.uri(f"{folder}/{CATALOGUE}"))
 
 
+def keep_optouts(read: ReadTable, folder: str, keyed_hashes: Callable[[Column], Column]) -> None:
+    """Write the keyed hash of each customer who opted out, which the next night compares with its own."""
+    kept = read.used.select(keyed_hashes(F.col("user_id")).alias("id_hash"))
+    kept.write.mode("overwrite").parquet(files.uri(f"{folder}/{optouts.TABLE}"))
+
+
 def catalogue_of(spark: SparkSession, folder: str) -> DataFrame:
     """Return `item_id`, `title` and `available` of the products of the night that kept its rows in the folder."""
     schema = "item_id string, title string, available boolean"
@@ -32,20 +41,24 @@ def catalogue_of(spark: SparkSession, folder: str) -> DataFrame:
 
 
 def opted_out_since(
-    known: KnownInputs, read: ReadTable | None, pseudonym: Callable[[Column], Column] | None
+    known: KnownInputs, read: ReadTable | None, keyed_hashes: Callable[[Column], Column], *, has_pseudonyms: bool
 ) -> KnownInputs:
     """Add the customers who opted out since. Raises StartFromNothing where one opted in again.
 
-    Also where another customer's row was left out as a duplicate: it may be one of theirs, and it is not kept.
+    `keyed_hashes` hashes the ids of a column. With `has_pseudonyms` these hashes are the ids of kept rows. Raises
+    StartFromNothing also where another customer's row was left out as a duplicate: it may be one of theirs, and it is
+    not kept.
     """
     if read is None:
         return known
-    path = files.for_reading(f"{known.newest}/{optouts.TABLE}")
-    before = read.written.sparkSession.read.schema(read.written.schema).parquet(path).select("user_id")
-    now = read.used.select("user_id")
-    if before.join(now, on="user_id", how="left_anti").head() is not None:
+    spark, user_id = read.used.sparkSession, F.col("user_id")
+    before = spark.read.schema("id_hash string").parquet(files.for_reading(f"{known.newest}/{optouts.TABLE}"))
+    hashed = read.used.select(user_id, keyed_hashes(user_id).alias("id_hash"))
+    hashed.write.mode("overwrite").parquet(files.uri(f"{known.work}/optouts_hashed"))
+    now = spark.read.schema(hashed.schema).parquet(files.for_reading(f"{known.work}/optouts_hashed"))
+    if before.join(now, on="id_hash", how="left_anti").head() is not None:
         raise StartFromNothing("inputs.optouts: a customer is no longer in it")
-    new = now.join(before, on="user_id", how="left_anti").distinct()
+    new = now.join(before, on="id_hash", how="left_anti").distinct()
     if new.head() is None:
         return known
     for table, notes in known.notes.items():
@@ -53,8 +66,8 @@ def opted_out_since(
             raise StartFromNothing(
                 f"inputs.optouts has a new customer, and inputs.{table} one key in two customers' rows"
             )
-    user_id = F.col("user_id") if pseudonym is None else pseudonym(F.col("user_id"))
-    return replace(known, opted_out=new.select(user_id.alias("user_id"), F.xxhash64("user_id").alias("id_hash")))
+    kept_id, id_number = F.col("id_hash") if has_pseudonyms else user_id, optouts.id_number("user_id")
+    return replace(known, opted_out=new.select(kept_id.alias("user_id"), id_number.alias("id_number")))
 
 
 def refuse_lost_products(spark: SparkSession, known: KnownInputs, items: ReadTable) -> None:

@@ -36,10 +36,10 @@ class TableNotes:
     #: Version of each file of the source by its URI, and a hash of the source's columns.
     files: Mapping[str, str]
     columns: str
-    #: Rows by outcome, values that were left out by rule, and the hashes of opted-out ids that were met.
+    #: Rows by outcome, values that were left out by rule, and the keyed hashes of opted-out ids that were met.
     account: Mapping[str, int]
     emptied: Mapping[str, int]
-    opted_out: Sequence[int]
+    opted_out: Sequence[str]
     #: Customers in `<table>_changed`.
     changed: int = 0
     #: Unreadable files that were left out.
@@ -70,7 +70,7 @@ class KnownInputs:
     work: str
     #: Customers by table in the changed ones of all segments.
     changed: Mapping[str, int] = field(default_factory=dict)
-    #: `user_id` and `id_hash` of the customers who opted out since; None without any.
+    #: `user_id` and `id_number` of the customers who opted out since; None without any.
     opted_out: DataFrame | None = None
 
     @property

@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 
 import schemas
 from jobs.inputs.known_rows import MOST_BROADCAST, KnownInputs, Segments, TableNotes, hash_of_columns
+from jobs.inputs.optouts import keyed_numbers
 from jobs.inputs.returns import HAS_RETURN, is_return
 from jobs.inputs.row_accounting import ReadTable, RowAccount, is_before, microseconds, reject_unknown_ids
 from jobs.inputs.validation import MARKS, RULE
@@ -136,14 +137,14 @@ class NewRows:
         both = dict(self.notes.emptied)
         return both | {rule: both.get(rule, 0) + n for rule, n in tonight.items()}
 
-    def matched(self) -> frozenset[int]:
-        """Hashes of the opted-out ids that kept rows have or had."""
-        found: set[int] = set(self.notes.opted_out)
+    def matched(self, keyed: Callable[[str], str]) -> frozenset[str]:
+        """Keyed hashes of the opted-out ids that kept rows have or had; `keyed` hashes a text."""
+        found = frozenset(self.notes.opted_out)
         if self.known.opted_out is not None:
             rows = self._segments.valid().select("user_id")
             joined = rows.join(F.broadcast(self.known.opted_out), on="user_id", how="inner")
-            found |= {row["id_hash"] for row in joined.select("id_hash").distinct().collect()}
-        return frozenset(found)
+            found |= keyed_numbers((row[0] for row in joined.select("id_number").distinct().collect()), keyed)
+        return found
 
     @property
     def notes(self) -> TableNotes:

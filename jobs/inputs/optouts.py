@@ -6,7 +6,7 @@ without customers, or whose customers are in no other table, ends the command un
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -30,8 +30,18 @@ def mark_opted_out(rows: DataFrame, tables: Mapping[str, ReadTable]) -> DataFram
 
 
 def matched_ids() -> Column:
-    """Return the aggregate `matched`: hashes of the opted-out ids of marked rows. A set of hashes holds no id."""
-    return F.collect_set(F.when(F.col(OPTED_OUT).isNotNull(), F.xxhash64(OPTED_OUT))).alias("matched")
+    """Return the aggregate `matched`: numbers of the opted-out ids of marked rows, for `keyed_numbers`."""
+    return F.collect_set(F.when(F.col(OPTED_OUT).isNotNull(), id_number(OPTED_OUT))).alias("matched")
+
+
+def id_number(name: str) -> Column:
+    """Return a number of each id in a column. Guesses of ids can be compared with it, so it is never kept."""
+    return F.xxhash64(name)
+
+
+def keyed_numbers(numbers: Iterable[int], keyed: Callable[[str], str]) -> frozenset[str]:
+    """Return the keyed hashes of numbers of ids, which may be kept; `keyed` hashes a text."""
+    return frozenset(keyed(str(number)) for number in numbers)
 
 
 def refuse_empty_optouts(source: InputSettings, read: ReadTable) -> None:

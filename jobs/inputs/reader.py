@@ -1,15 +1,17 @@
 """Reads the shop's tables for one run_date: valid rows, once each, without opted-out customers, all rows counted.
 
-Each source is scanned once. Its used and rejected rows are written once, below the run's work folder; every later
-step reads them there. Runs inside the night: `regulars nightly --run-date D`.
+Each source is scanned once. Its used and rejected rows are written once, below the run's work folder or in its segment;
+every later step reads them there. Runs inside the night: `regulars nightly --run-date D`.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -22,7 +24,7 @@ from jobs.inputs.catalogue import derive_items, with_delisted, with_earlier_snap
 from jobs.inputs.customer_names import CUSTOMERS, TEXTS, without_customer_names
 from jobs.inputs.delisted import items_of_purchases
 from jobs.inputs.freshness import Freshness
-from jobs.inputs.kept_inputs import keep_catalogue, opted_out_since, refuse_lost_products
+from jobs.inputs.kept_inputs import keep_catalogue, keep_optouts, opted_out_since, refuse_lost_products
 from jobs.inputs.known_rows import KnownInputs, TableNotes
 from jobs.inputs.quarantine import collect_quarantine
 from jobs.inputs.row_accounting import ReadTable, RowAccount, end_of_date
@@ -33,7 +35,7 @@ from jobs.sources.table_formats import pin_version
 from jobs.spark.contracts import enforce
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.fault_points import point
-from jobs.spark.privacy_key import keyed_hashes
+from jobs.spark.privacy_key import keyed_hash, keyed_hashes
 from schemas.runs import input_version
 
 #: Tables are checked against those of earlier steps. The tables of one step are read at the same time, because
@@ -85,7 +87,7 @@ def read_inputs(
     wanted: Collection[str] = schemas.INPUTS,
     known: KnownInputs | None = None,
     *,
-    keeps_rows: bool = False,
+    segment: str | None = None,
 ) -> Inputs:
     """Read the `wanted` and configured tables as of the end of `run_date` in the shop's time zone.
 
@@ -94,8 +96,8 @@ def read_inputs(
     empty or does not fit its mapping) and GateRefused (the outcomes do not add up to the rows read). Raises
     ValueError if the session has another time zone than the shop.
 
-    With `keeps_rows` the folder is a segment for the next night. With `known`, what earlier nights kept, only new rows
-    are read; the result is the same. Raises StartFromNothing where that cannot be sure.
+    The folder `segment`, if given, gets what the next night needs to read only what is new. With `known`, what earlier
+    nights kept, only new rows are read; the result is the same. Raises StartFromNothing where that cannot be sure.
     """
     if "purchases" in wanted and "purchases" not in config.inputs:
         raise ConfigurationError(
@@ -121,13 +123,18 @@ def read_inputs(
         for name, source in config.sources.items()
     }
 
-    pseudonym = keyed_hashes(privacy_key(spark, config)) if config.privacy.pseudonyms else None
+    has_pseudonyms = config.privacy.pseudonyms
+    # Without kept rows or pseudonyms, hashes are only compared with each other.
+    key = privacy_key(spark, config) if has_pseudonyms or segment else secrets.token_bytes()
+    pseudonym = keyed_hashes(key) if has_pseudonyms else None
 
     def read(table: str) -> ReadTable:
         source = sources[table]
+        is_kept = segment is not None and table in known_rows.TABLES
+        path = f"{segment if is_kept else work}/{table}"
         old = known if table in known_rows.TABLES else None
-        takes_notes = keeps_rows and table in known_rows.TABLES
-        found = read_table(Scan(spark, table, source, tables, end, f"{work}/{table}", pseudonym, old, takes_notes))
+        keyed = partial(keyed_hash, key)
+        found = read_table(Scan(spark, table, source, tables, end, path, keyed, pseudonym, old, is_kept))
         if table in ("items", "purchases") or (table == "reviews" and "purchases" not in wanted):
             _refuse_empty(table, source, found, run_date)
         if table == optouts.TABLE:
@@ -143,7 +150,8 @@ def read_inputs(
                 source, path = config.inputs["items"], f"{work}/items_of_snapshots"
                 tables["items"] = with_earlier_snapshots(spark, source, run_date, tables["items"], path)
             if known is not None and step is _FIRST:
-                known = opted_out_since(known, tables.get(optouts.TABLE), pseudonym)
+                of_today = tables.get(optouts.TABLE)
+                known = opted_out_since(known, of_today, keyed_hashes(key), has_pseudonyms=has_pseudonyms)
                 refuse_lost_products(spark, known, tables["items"])
             if "purchases" not in configured:
                 continue
@@ -153,8 +161,11 @@ def read_inputs(
                 titled = items_of_purchases(tables["purchases"].product_rows)
                 tables["items"] = with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
     unmatched = optouts.check_matches(config, wanted, tables)
-    if keeps_rows and "items" in tables:
-        keep_catalogue(tables["items"], work)
+    if segment is not None:
+        if "items" in tables:
+            keep_catalogue(tables["items"], segment)
+        if optouts.TABLE in tables:
+            keep_optouts(tables[optouts.TABLE], segment, keyed_hashes(key))
     point("inputs-read")
     used_rows = {
         t: enforce(read.used.drop(*MARKS), schemas.contract(t)) for t, read in tables.items() if t != optouts.TABLE

@@ -64,7 +64,7 @@ class ReadTable:
     #: Warnings for the operator, one line each.
     notes: Sequence[str] = ()
     #: Hashes of the opted-out ids that this table has.
-    opted_out_ids: frozenset[int] = frozenset()
+    opted_out_ids: frozenset[str] = frozenset()
     #: The valid rows before returns were netted, if there were any: they name products, too.
     before_returns: DataFrame | None = None
     #: What the next night needs to read only what is new; None where it may not.

@@ -58,7 +58,8 @@ _DROPPED = ("opted_out", "outside_window")
 class Scan:
     """One scan: the table, its source, the tables that were read before, and where its rows are written.
 
-    `end` is the first instant after the run date. `pseudonym` replaces ids of customers, if given.
+    `end` is the first instant after the run date. `keyed` is the keyed hash of a text. `pseudonym` replaces ids of
+    customers, if given.
     """
 
     spark: SparkSession
@@ -67,6 +68,7 @@ class Scan:
     tables: Mapping[str, ReadTable]
     end: datetime
     path: str
+    keyed: Callable[[str], str]
     pseudonym: Callable[[Column], Column] | None = None
     #: What earlier nights kept of the table, if only what is new is to be read.
     known: KnownInputs | None = None
@@ -164,11 +166,11 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
         returned=returned,
     )
     emptied_by_rule = {rule: decided.get[rule] for rule in emptied_rules(table) if decided.get[rule]}
-    matched = frozenset(opted_out.get["matched"])
+    matched = optouts.keyed_numbers(opted_out.get["matched"], scan.keyed)
     notes += refuse_undecoded_text(table, source, account.read, int(undecoded.get["rows"]))
     if new is not None:
         account, emptied_by_rule = new.whole_account(account), new.whole_emptied(emptied_by_rule)
-        matched |= new.matched()
+        matched |= new.matched(scan.keyed)
     _refuse_imbalance(scan, account)
     notes += warn_of_emptied_columns(table, account, emptied_by_rule)
     notes += warn_of_unknown_ids(table, account, rejected_by_rule)

@@ -111,9 +111,7 @@ def find_basis(
 
 def versions_of(config: Config, found: list[tuple[Task, Model]], key: bytes) -> dict[str, str]:
     """Everything besides the inputs that decides the rows of a night; `key` is that of keyed hashes."""
-    versions = packages() | {"settings": settings_version(config)}
-    if config.privacy.pseudonyms:
-        versions["key"] = keyed_hash(key, "state")
+    versions = packages() | {"settings": settings_version(config), "key": keyed_hash(key, "state")}
     for task, model in found:
         versions |= task_versions(task, model)
     return versions

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql import functions as F
 
+from jobs.config.privacy import privacy_key
 from jobs.config.settings import Config
 from jobs.inputs.known_rows import KnownInputs
 from jobs.inputs.reader import Inputs, read_inputs
 from jobs.inputs.row_accounting import end_of_date
 from jobs.sources.file_versions import StartFromNothing
+from jobs.spark.privacy_key import keyed_hash
+from tests.erasable import search
 from tests.jobs.inputs.test_reader import RIGHT, RUN_DATE, config_of
 
 if TYPE_CHECKING:
@@ -82,16 +85,15 @@ def rows_of(inputs: Inputs) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def evening(
-    spark: SparkSession, config: Config, day: date, folder: str, known: KnownInputs | None, *, keeps_rows: bool = True
+    spark: SparkSession, config: Config, day: date, work: str, known: KnownInputs | None, segment: str | None
 ) -> Inputs:
-    wanted = (*TABLES, "items", "optouts")
-    return read_inputs(spark, config, day, folder, wanted, known, keeps_rows=keeps_rows)
+    return read_inputs(spark, config, day, work, (*TABLES, "items", "optouts"), known, segment=segment)
 
 
 def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession, tmp_path: Path) -> None:
     tables = FIRST | {"items": ITEMS, "optouts": [{"user_id": "gone"}]}
     config = config_of(tmp_path, tables)
-    first = evening(spark, config, BEFORE, f"{tmp_path}/kept/first", None)
+    first = evening(spark, config, BEFORE, f"{tmp_path}/before", None, f"{tmp_path}/kept/first")
     assert first.accounts["purchases"].outside_window == 2
     known = KnownInputs(
         folders=[f"{tmp_path}/kept/first"],
@@ -99,12 +101,19 @@ def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession,
         end=end_of_date(BEFORE, config.timezone),
         work=f"{tmp_path}/work",
     )
+    # A later night compares opt-outs by keyed hashes: what is kept has no id that could be guessed.
+    key = privacy_key(spark, config)
+    (kept,) = spark.read.parquet(f"{tmp_path}/kept/first/optouts").collect()
+    assert kept.asDict() == {"id_hash": keyed_hash(key, "gone")}
+    (number,) = spark.range(1).select(F.xxhash64(F.lit("gone"))).first() or ()
+    assert first.noted["purchases"].opted_out == [keyed_hash(key, str(number))]
+    assert search(tmp_path / "kept", ["gone"]) == []
 
     add(tmp_path, NEW, "part-1.json")
     add(tmp_path, {"items": [*ITEMS, {"item_id": "i3", "title": "Pot"}]}, "part-0.json")
     add(tmp_path, {"optouts": [{"user_id": "gone"}, {"user_id": "u6"}]}, "part-0.json")
-    second = evening(spark, config, RUN_DATE, f"{tmp_path}/kept/second", known)
-    whole = evening(spark, config, RUN_DATE, f"{tmp_path}/whole", None, keeps_rows=False)
+    second = evening(spark, config, RUN_DATE, known.work, known, f"{tmp_path}/kept/second")
+    whole = evening(spark, config, RUN_DATE, f"{tmp_path}/whole", None, None)
     assert rows_of(second) == rows_of(whole)
     assert second.accounts == whole.accounts
     assert second.freshness == whole.freshness
@@ -126,14 +135,14 @@ def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession,
         work=known.work,
         changed={table: notes.changed for table, notes in second.noted.items()},
     )
-    third = evening(spark, config, RUN_DATE + timedelta(days=1), f"{tmp_path}/kept/third", both)
+    third = evening(spark, config, RUN_DATE + timedelta(days=1), both.work, both, f"{tmp_path}/kept/third")
     assert rows_of(third) == rows_of(whole)
     assert third.accounts == whole.accounts
     assert all(ids.count() == 0 for ids in third.changed.values())
 
     add(tmp_path, {"optouts": [{"user_id": "u6"}]}, "part-0.json")
     with pytest.raises(StartFromNothing, match="a customer is no longer in it"):
-        evening(spark, config, RUN_DATE, f"{tmp_path}/kept/third", known)
+        evening(spark, config, RUN_DATE, known.work, known, f"{tmp_path}/kept/third")
     add(tmp_path, {"optouts": [{"user_id": "gone"}, {"user_id": "u6"}, {"user_id": "u9"}]}, "part-0.json")
     with pytest.raises(StartFromNothing, match=r"inputs\.reviews one key in two customers' rows"):
-        evening(spark, config, RUN_DATE, f"{tmp_path}/kept/third", both)
+        evening(spark, config, RUN_DATE, both.work, both, f"{tmp_path}/kept/third")
