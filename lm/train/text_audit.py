@@ -6,6 +6,7 @@ folder can ask it so, thus the audit does too.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from lm.checkpoint.checkpoint import END_OF_TEXT, load_tokenizer
 from lm.engine.huggingface_model import ModelKind, load_model
@@ -23,6 +24,8 @@ from lm.train.language_model import Tokens, hidden_states, output_rows
 from lm.train.training_loop import length_batches, pad
 
 _BATCH_TOKENS = 4096
+#: Most documents in a batch: each has its own copy of the keys and values of what all begin with.
+_BATCH_ROWS = 128
 #: Most tokens of a free sample.
 _SAMPLE_TOKENS = 40
 
@@ -54,21 +57,23 @@ class TextModel:
     def losses(self, documents: Sequence[Tokens], starts: Sequence[int] | None = None) -> NDArray[np.float64]:
         """(N,) summed cross-entropy in nats of each document's tokens from its start on, by default the second one.
 
-        A document is cut at the model's positions.
+        A document is cut at the model's positions. The tokens with which all documents begin are read once.
         """
         documents = [document[: self.longest] for document in documents]
         starts = [1] * len(documents) if starts is None else starts
         lengths = np.array([len(document) for document in documents], dtype=np.int64)
         found = np.zeros(len(documents))
+        shared = max(0, min([_shared_tokens(documents), *(start - 1 for start in starts)]))
         with torch.inference_mode():
-            for batch in length_batches(lengths, _BATCH_TOKENS, 0, 0):
-                tokens = pad([documents[i] for i in batch], self.model.device)  # (B, T)
+            begun = self._read(documents[0][:shared]) if shared else None
+            for batch in length_batches(np.maximum(lengths - shared, 0), _BATCH_TOKENS, 0, 0, _BATCH_ROWS):
+                tokens = pad([documents[i][shared:] for i in batch], self.model.device)  # (B, T)
                 if tokens.shape[1] < 2:
                     continue
-                logits = hidden_states(self.model, tokens[:, :-1]) @ output_rows(self.model)[: self.text_tokens].T
+                logits = self._states(tokens[:, :-1], begun) @ output_rows(self.model)[: self.text_tokens].T
                 labels = tokens[:, 1:].clamp(max=self.text_tokens - 1)
                 each = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), labels, reduction="none")
-                place = torch.arange(1, tokens.shape[1])
+                place = shared + torch.arange(1, tokens.shape[1])
                 first = torch.tensor([starts[i] for i in batch])[:, None]
                 counted = (place >= first) & (place < torch.from_numpy(lengths[batch])[:, None])
                 found[batch] = (each.cpu() * counted).sum(dim=1).double().numpy()
@@ -83,19 +88,47 @@ class TextModel:
     def samples(self, prompt: Tokens, seed: int) -> list[str]:
         """FREE_SAMPLES continuations of a prompt at temperature 1; the first takes the likeliest token each time."""
         tokens = torch.from_numpy(prompt.astype(np.int64)).repeat(FREE_SAMPLES, 1).to(self.model.device)
+        unread, cache = tokens, None
         rules = [Sampling(temperature=0.0), *[Sampling()] * (FREE_SAMPLES - 1)]
         rng = np.random.default_rng(seed)
         end = self.tokenizer.token_to_id(END_OF_TEXT)
         with torch.inference_mode():
             for _ in range(min(_SAMPLE_TOKENS, self.longest - len(prompt))):
-                logits = hidden_states(self.model, tokens)[:, -1] @ output_rows(self.model)[: self.text_tokens].T
+                read = self.model.base_model(input_ids=unread, past_key_values=cache, use_cache=True)
+                logits = read.last_hidden_state[:, -1] @ output_rows(self.model)[: self.text_tokens].T
                 drawn = next_tokens(logits.float(), rules, rng.random(FREE_SAMPLES))
-                tokens = torch.cat([tokens, torch.from_numpy(drawn)[:, None].to(tokens.device)], dim=1)
+                unread, cache = torch.from_numpy(drawn)[:, None].to(tokens.device), read.past_key_values
+                tokens = torch.cat([tokens, unread], dim=1)
         texts = []
         for row in tokens[:, len(prompt) :].tolist():
             until = row.index(end) if end in row else len(row)
             texts.append(self.tokenizer.decode(row[:until]))
         return texts
+
+    def _read(self, prompt: Tokens) -> Cache:
+        """The keys and values of a prompt (T,)."""
+        tokens = torch.from_numpy(prompt.astype(np.int64))[None].to(self.model.device)
+        cache: Cache = self.model.base_model(input_ids=tokens, use_cache=True).past_key_values
+        return cache
+
+    def _states(self, tokens: torch.Tensor, begun: Cache | None) -> torch.Tensor:
+        """(B, T, n_embd) states of tokens (B, T), padded on the right, which go on from the prompt of `begun`."""
+        if begun is None:
+            return hidden_states(self.model, tokens)
+        cache = copy.deepcopy(begun)
+        cache.batch_repeat_interleave(len(tokens))
+        states: torch.Tensor = self.model.base_model(input_ids=tokens, past_key_values=cache).last_hidden_state
+        return states
+
+
+def _shared_tokens(documents: Sequence[Tokens]) -> int:
+    """The number of tokens with which all documents begin."""
+    shortest = min(map(len, documents), default=0)
+    if not shortest or len(documents) < 2:
+        return 0
+    first = np.stack([document[:shortest] for document in documents])
+    differs = (first != first[0]).any(axis=0)
+    return int(differs.argmax()) if differs.any() else shortest
 
 
 def judge_canaries(

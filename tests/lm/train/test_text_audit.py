@@ -33,6 +33,22 @@ def test_the_first_sample_takes_the_likeliest_token_each_time(path):
     assert texts == model.samples(prompt, seed=0)
 
 
+@pytest.mark.parametrize("start", [2, 5])
+def test_what_all_documents_begin_with_is_read_once(path, start):
+    """The losses of endings after one prompt are those of the documents alone, whatever their lengths."""
+    model = TextModel.load(path, "causal")
+    prompt = model.encode("I smell lovely so")
+    endings = [model.encode(text) for text in ("ink", "cartridge printer oil", "so so so", "printer oil")]
+    documents = [np.concatenate([prompt, ending]) for ending in endings]
+    read = []
+    model.model.base_model.wte.register_forward_hook(lambda module, tokens, out: read.append(tokens[0].numel()))
+    together = model.losses(documents, [start] * 4)
+    assert len(read) > 1
+    assert sum(read) < 4 * max(map(len, documents))
+    alone = [float(model.losses([document], [start])[0]) for document in documents]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
 def test_losses_are_those_of_each_document_alone(path):
     model = TextModel.load(path, "causal")
     documents = [model.encode(text) for text in ("I smell lovely", "so so", "ink cartridge printer oil")]
