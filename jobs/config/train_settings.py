@@ -190,6 +190,33 @@ class TrainSettings(Section):
         description="most minutes of the recommender's fine-tuning; it ends earlier where validation stops rising. "
         "In the last quarter the learning rate falls to 0. A refit repeats the epochs and takes as long again",
     )
+    dp_epsilon: float | None = Field(
+        default=None,
+        gt=0,
+        description="trains GPT-2 of the recommender and of the sentiment model with differential privacy of this "
+        "epsilon (DP-SGD, `pip install 'regulars[dp]'`): for each customer of the recommender, for each review of the "
+        "sentiment model. One example at a time, for one round (`recommend.round_epochs`), without pre-training",
+    )
+    dp_delta: float | None = Field(
+        default=None, gt=0, lt=1, description="delta of that privacy; default: 1 / n^1.1 for n customers or reviews"
+    )
+    dp_clip_norm: float = Field(default=1.0, gt=0, description="norm to which the gradient of each example is clipped")
+    dp_batch: PositiveInt = Field(
+        default=256, description="examples of a step with differential privacy, on average; at most a quarter of all"
+    )
     recommend: TrainRecommend = TrainRecommend()
     sentiment: TrainSentiment = TrainSentiment()
     answers: TrainAnswers = TrainAnswers()
+
+    @model_validator(mode="after")
+    def _trains_privately(self) -> TrainSettings:
+        if self.dp_epsilon is None:
+            return self
+        if self.recommend.processes > 1:
+            raise ValueError("dp_epsilon needs one process: set recommend.processes to 1, or remove dp_epsilon")
+        if self.recommend.refit:
+            raise ValueError("dp_epsilon: a refit spends the budget twice. Set recommend.refit to false")
+        for name, section in (("recommend", self.recommend), ("sentiment", self.sentiment)):
+            if section.pretrain_epochs and "pretrain_epochs" in section.model_fields_set:
+                raise ValueError(f"dp_epsilon: pre-training learns without noise. Set {name}.pretrain_epochs to 0")
+        return self

@@ -17,6 +17,7 @@ from jobs.config.config import Config
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.tables.answers import decoding, with_customer
 from jobs.training import training_data
+from jobs.training.differential_privacy import refuse_private_answers
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext
 from lm.answers.answer_prompt import Article
 from lm.answers.asker import Asker
@@ -79,9 +80,13 @@ def figures_table(figures: Figures) -> FiguresTable:
 
 
 def training_settings(train: TrainSettings, answers: AnswerSettings, min_customers: int) -> AnswersTrainSettings:
-    """Combine the configuration's sections `train` and `answers` into the settings of the training."""
+    """Combine the configuration's sections `train` and `answers` into the settings of the training.
+
+    Raises TrainingError where `train.dp_epsilon` is set.
+    """
     from lm.answers.train_answers import AnswersTrainSettings
 
+    refuse_private_answers(train)
     return AnswersTrainSettings(
         **train.answers.model_dump(exclude={"max_tokens", "pretrain_epochs"}),
         seed=train.seed,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from jobs.config.config import Config
 from jobs.spark.progress import Stages, warn
 from jobs.training import training_data
+from jobs.training.differential_privacy import private_settings
 from jobs.training.further_customers import joined_window, write_further_customers
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext, TrainingOptions
 from lm.checkpoint.manifest import read_manifest
@@ -100,7 +101,9 @@ def _settings(config: Config, options: TrainingOptions) -> RecommendTrainSetting
     from lm.recommend_training.settings import RecommendTrainSettings
 
     return RecommendTrainSettings(
-        **config.train.recommend.model_dump(exclude={"processes"}) | {"refit": options.refit},
+        **config.train.recommend.model_dump(exclude={"processes"})
+        | {"refit": options.refit}
+        | private_settings(config.train),
         seed=config.train.seed,
         max_minutes=config.train.max_minutes,
         language=config.recommend.language,

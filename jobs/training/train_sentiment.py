@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from jobs.config.config import Config
 from jobs.training import training_data
+from jobs.training.differential_privacy import private_settings
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _settings(config: Config) -> SentimentSettings:
     from lm.sentiment.train_sentiment import SentimentSettings
 
     return SentimentSettings(
-        **config.train.sentiment.model_dump(),
+        **config.train.sentiment.model_dump() | private_settings(config.train),
         seed=config.train.seed,
         language=config.recommend.language,
         label=config.sentiment.label,

@@ -46,6 +46,7 @@ from lm.train.language_model import (
     output_rows,
     write_model_folder,
 )
+from lm.train.private_steps import PrivateSteps
 from lm.train.training_loop import TrainingTask, length_batches, pad
 
 #: Length of the lists that are judged.
@@ -145,6 +146,7 @@ class ItemTokenTuning:
             counts = counts + others.purchases[0].astype(np.int64)
         sampling = SampledSoftmax.of(counts, unbought=not settings.titled)
         self.competitors = self._competitors(counts)
+        private = _private_steps(settings, len(learned))
         part_of = part_of_epoch(further, settings.seed)
 
         def batches(epoch: int) -> list[list[PurchaseExample]]:
@@ -153,6 +155,8 @@ class ItemTokenTuning:
             bounds = settings.max_tokens, settings.history_events
             among = self._learned(further.part(part)) if further and part else learned
             drawn = item_examples(among, self.encoder, self.token_of, *bounds, rng)
+            if private is not None:
+                return private.batches(drawn)
             return _batches(drawn, settings, epoch, most=max(STEP_EXAMPLES, len(drawn) // EPOCH_STEPS))
 
         def loss(batch: list[PurchaseExample]) -> tuple[torch.Tensor, float]:
@@ -164,7 +168,7 @@ class ItemTokenTuning:
             sampled = {"customers": float(len(judged))} if len(judged) < len(validation) else {}
             return _ranking(self.recommend(judged, K), judged) | sampled
 
-        return TrainingTask(self.model, batches, loss, validate if validation else None, f"ndcg@{K}")
+        return TrainingTask(self.model, batches, loss, validate if validation else None, f"ndcg@{K}", private)
 
     def _learned(self, customers: Sequence[CustomerEvents]) -> list[PurchaseTargets]:
         """What the customers' purchases teach, without customers who teach nothing."""
@@ -264,6 +268,7 @@ class TitleTuning:
         With `further` customers an epoch reads one part of all.
         """
         nights = self._nights(customers)
+        private = _private_steps(self.settings, len(nights))
         part_of = part_of_epoch(further, self.settings.seed)
 
         def batches(epoch: int) -> list[list[PurchaseExample]]:
@@ -272,6 +277,8 @@ class TitleTuning:
             among = self._nights(further.part(part)) if further and part else nights
             drawn = [of_customer[rng.integers(len(of_customer))] for of_customer in among]
             pairs = [(events, bought[rng.integers(len(bought))]) for events, bought in drawn]
+            if private is not None:
+                return private.batches(self.examples(pairs))
             return _batches(self.examples(pairs), self.settings, epoch)
 
         def loss(batch: list[PurchaseExample]) -> tuple[torch.Tensor, float]:
@@ -286,7 +293,7 @@ class TitleTuning:
             sums = [loss(batch) for batch in _batches(validated, self.settings, 0)]
             return {"log_likelihood": -sum(float(total) for total, _ in sums) / sum(weight for _, weight in sums)}
 
-        return TrainingTask(self.model, batches, loss, validate if validation else None, "log_likelihood")
+        return TrainingTask(self.model, batches, loss, validate if validation else None, "log_likelihood", private)
 
     def finish(self) -> Manifest:
         """Return the manifest; the model is an ordinary one already."""
@@ -328,6 +335,13 @@ class TitleTuning:
             barred = [sorted(one.purchased) if self.settings.exclude_purchased else [] for one in held]
             lists = engine.recommend([prompt.prompt for prompt in prompts], barred, k)
         return [[scored.item_id for scored in best] for best in lists]
+
+
+def _private_steps(settings: RecommendTrainSettings, customers: int) -> PrivateSteps | None:
+    """The steps with differential privacy: a customer has one example in an epoch, so one customer is protected."""
+    if settings.privacy is None:
+        return None
+    return PrivateSteps.plan(settings.privacy, customers, settings.max_epochs, "one customer")
 
 
 def _batches(

@@ -41,6 +41,7 @@ from lm.text.prompt import TITLE_TOKENS, Event, PromptEncoder
 from lm.text.template import TEMPLATES, event_line, product_text
 from lm.train import distributed
 from lm.train.language_model import Tokens, pretraining, stage_schedule, start_model, write_model_folder
+from lm.train.private_steps import PrivateSteps, refuse_unprotected_stages
 from lm.train.training_loop import ProgressCallback, StageOutcome, fit
 from lm.train.training_state import replace_folder, training_key, work_folder
 
@@ -70,6 +71,10 @@ def train_recommend(
     items = dict(sorted(items.items()))
     if not telling_titles(items):  # only purchases then tell products apart
         settings = replace(settings, titled=False, newcomers=False)
+    stages = {"pretrain_epochs": settings.pretrain_epochs > 0, "refit": settings.refit}
+    refuse_unprotected_stages(settings.privacy, stages | {"train.max_customers": further is not None})
+    if settings.privacy is not None:  # the number of steps decides the noise, so it must be known before
+        settings = replace(settings, max_epochs=min(settings.max_epochs, settings.round_epochs))
     split = split_of(customers, items, settings)
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     tokenizer = _tokenizer(split.training, items, settings) if start is None else checkpoint.load_tokenizer(start)
@@ -96,12 +101,14 @@ def train_recommend(
             fit(pretraining(model, documents, settings), pretrain, work, report)
         before = Manifest() if start is None else read_manifest(start)
         tuning = _coding(model, tokenizer, items, settings, before)
-        outcome, figures = _fine_tune(tuning, split, items, work, report, further)
+        outcome, figures, private = _fine_tune(tuning, split, items, work, report, further)
         if distributed.rank():
             return figures
         notes = {"settings": asdict(settings), "window": window or {}, "customers": len(customers)}
         notes |= {"epochs": outcome.best_epoch + 1, "out_of_time": outcome.out_of_time, "lines": outcome.lines}
         notes |= {"verdict": verdict(figures)}
+        if private is not None:
+            notes |= {"privacy": private.notes(_not_covered(settings))}
         if further is not None:
             notes |= {"counted": {"customers": len(customers) + further.customers, "further_version": further.version}}
         new = work / "model"
@@ -138,7 +145,7 @@ def _fine_tune(
     work: Path,
     report: ProgressCallback | None,
     further: FurtherCustomers | None,
-) -> tuple[StageOutcome, dict[str, float]]:
+) -> tuple[StageOutcome, dict[str, float], PrivateSteps | None]:
     """Train on the split and judge it. With `refit` train again on `split.refit`, at the rates that led to the best."""
     model, settings = tuning.model, tuning.settings
     parts = 1 if further is None else further.parts  # an epoch reads one of them
@@ -151,7 +158,8 @@ def _fine_tune(
     )
     begin = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     before = further and further.upto(split.last_training_day)
-    outcome = fit(tuning.task(split.training, split.validation, before), schedule, work, report)
+    task = tuning.task(split.training, split.validation, before)
+    outcome = fit(task, schedule, work, report)
     model.eval()
     tuning.fit_hybrid(split.training, split.validation, before)
     rivals = counting_lists(split, items, settings)
@@ -175,7 +183,19 @@ def _fine_tune(
         tuning.fit_hybrid(split.refit, [], further)
     elif settings.recount and settings.protocol == "time-split":
         tuning.recount(split.refit, further)
-    return outcome, figures
+    return outcome, figures, task.private
+
+
+def _not_covered(settings: RecommendTrainSettings) -> list[str]:
+    """What learns from customers without noise, beside GPT-2."""
+    parts = {
+        "the words of the tokenizer": settings.init is None,
+        "which products were bought": settings.coding == "item_tokens",
+        "counted purchases": settings.coding == "item_tokens" and settings.neighbours,
+        "the weights of the mixture": settings.coding == "item_tokens" and (settings.neighbours or settings.newcomers),
+        "the figures": True,
+    }
+    return [part for part, is_there in parts.items() if is_there]
 
 
 def _tokenizer(

@@ -40,6 +40,7 @@ from lm.train.language_model import (
     start_model,
     write_model_folder,
 )
+from lm.train.private_steps import PrivateSteps, refuse_unprotected_stages
 from lm.train.training_loop import ProgressCallback, TrainingProgress, TrainingTask, fit, length_batches, pad
 from lm.train.training_state import replace_folder, training_key, work_folder
 
@@ -74,6 +75,7 @@ def train_sentiment(
     until the training has finished. Returns `classification_figures` of the held-out test reviews.
     Raises TrainingError where there is too little to learn from.
     """
+    refuse_unprotected_stages(settings.privacy, {"pretrain_epochs": settings.pretrain_epochs > 0})
     rated = Rated.split(texts, np.asarray(labels, dtype=np.int64))
     start = None if settings.init is None else checkpoint.resolve(settings.init)
     known = rated.parts.rows("known")
@@ -100,7 +102,7 @@ def train_sentiment(
         reading = pretraining(model, [documents[i] for i in known], settings)
         fit(reading, stage_schedule("pretrain", settings, settings.pretrain_epochs), work, report)
         task = _Classification(model, documents, rated, settings)
-        epochs = max(settings.max_epochs, -(-settings.min_steps // task.steps))
+        epochs = task.private.epochs if task.private else max(settings.max_epochs, -(-settings.min_steps // task.steps))
         outcome = fit(task.task(), stage_schedule("finetune", settings, epochs), work, report)
         model.eval()
         head = fit_head(
@@ -128,6 +130,8 @@ def train_sentiment(
             "lines": outcome.lines,
             "shortened": sum(shortened for _, shortened in encoded),
         }
+        if task.private is not None:
+            notes["privacy"] = task.private.notes(_not_covered(settings))
         new = work / "model"
         final = manifest.model_copy(update=head.manifest_values() | {"training": notes, "metrics": figures})
         write_model_folder(model, tokenizer, final, new)
@@ -149,6 +153,18 @@ def _counted(stage: str, report: ProgressCallback | None) -> Callable[[int, int]
     return told
 
 
+def _not_covered(settings: SentimentSettings) -> list[str]:
+    """What learns from reviews without noise, beside GPT-2."""
+    parts = {
+        "the words of the tokenizer": settings.init is None,
+        "the shares of the labels": True,
+        "n-grams": settings.ngrams,
+        "the weights of the mixture and the calibration": True,
+        "the figures": True,
+    }
+    return [part for part, is_there in parts.items() if is_there]
+
+
 class _Classification:
     """The fine-tuning task: cross-entropy at the last token, classes weighted by the inverse root of their share."""
 
@@ -164,13 +180,19 @@ class _Classification:
         labels = rated.labels[rated.rows("train")]
         weights = 1 / np.sqrt(np.maximum(np.bincount(labels, minlength=len(LABELS)), 1))
         self.weights = torch.tensor(weights / weights[labels].mean(), dtype=torch.float32, device=choose_device())
+        self.private: PrivateSteps | None = None
+        if settings.privacy is not None:
+            epochs, least = settings.max_epochs, settings.min_steps
+            self.private = PrivateSteps.plan(settings.privacy, len(labels), epochs, "one review", min_steps=least)
 
     def task(self) -> TrainingTask[NDArray[np.int64]]:
-        return TrainingTask(self.model, self.batches, self.loss, self.validate, "macro_f1")
+        return TrainingTask(self.model, self.batches, self.loss, self.validate, "macro_f1", self.private)
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
         """The reviews of each step of an epoch."""
         rows = self.rated.rows("train")
+        if self.private is not None:
+            return [np.array(step, dtype=np.int64) for step in self.private.batches(rows.tolist())]
         of = length_batches(self.lengths[rows], self.settings.batch_tokens, self.settings.seed, epoch)
         return [rows[batch] for batch in of]
 

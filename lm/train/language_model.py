@@ -29,6 +29,7 @@ from lm.engine.device import choose_device
 from lm.engine.huggingface_model import ModelKind, load_model
 from lm.train.adapters import add_adapters, merged_weights
 from lm.train.learning_rate import Schedule
+from lm.train.private_steps import PrivacyBudget
 from lm.train.training_loop import TrainingTask, length_batches, pad
 from lm.train.training_state import TrainingError
 
@@ -59,6 +60,7 @@ class TrainingSettings:
     patience: int = 3
     pretrain_epochs: int = 1
     min_customers: int = 5  # a token or an n-gram needs so many customers who wrote it
+    privacy: PrivacyBudget | None = None  # of fine-tuning; the other stages learn without noise
     seed: int = 0
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from lm.engine.device import autocast, keep_freed_memory
 from lm.train import distributed
 from lm.train.learning_rate import Schedule
+from lm.train.private_steps import PrivateSteps, private_step
 from lm.train.training_state import TrainingError, TrainingState, load_state, save_state, write_json_lines
 
 Batch = TypeVar("Batch", bound=Sized)
@@ -58,6 +59,12 @@ class TrainingTask(Generic[Batch]):
     loss: Callable[[Batch], tuple[torch.Tensor, float]]
     validate: Callable[[], Mapping[str, float]] | None = None
     monitor: str = ""  # the validation metric to maximise
+    private: PrivateSteps | None = None  # steps with differential privacy; the last epoch's weights are then kept
+
+    @property
+    def scored(self) -> str:
+        """The entry of an epoch's line that decides which epoch is best; without a choice it is the last one."""
+        return self.monitor if self.validate and self.private is None else "epoch"
 
 
 @dataclass
@@ -155,6 +162,7 @@ class _Loop(Generic[Batch]):
         self.parameters = {name: one for name, one in task.model.named_parameters() if one.requires_grad}
         self.device = next(iter(self.parameters.values())).device
         self.optimizer = _adamw(self.parameters, schedule)
+        self.private = task.private and task.private.optimizer(self.optimizer, self.device)
         self.counters = _Counters(finished=schedule.epochs == 0)
         self.best: dict[str, torch.Tensor] = {}
         self.started, self.saved, self.save_cost = time.monotonic(), time.monotonic(), 0.0
@@ -235,11 +243,13 @@ class _Loop(Generic[Batch]):
             rate *= min(1.0, (counters.step + 1) / max(schedule.warmup_steps, 1))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if self.private is not None:
+            self.count(*private_step(self.private, self.parameters, batch, self.loss))
+            return
         rows = distributed.own_rows(batch)
         total, own_weight = torch.zeros((), device=self.device), 0.0
         if len(rows):
-            with autocast(self.device):
-                total, own_weight = self.task.loss(rows)
+            total, own_weight = self.loss(rows)
         weight = distributed.sum_over_processes(own_weight)
         if weight == 0:
             return
@@ -249,13 +259,19 @@ class _Loop(Generic[Batch]):
         distributed.sum_gradients(self.parameters.values())
         torch.nn.utils.clip_grad_norm_(self.parameters.values(), 1.0)
         self.optimizer.step()
-        value = distributed.sum_over_processes(float(total.detach()))
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"{schedule.stage}: the loss is not finite in epoch {counters.epoch + 1}: lower learning_rate"
-            )
-        counters.loss += value
-        counters.weight += weight
+        self.count(distributed.sum_over_processes(float(total.detach())), weight)
+
+    def loss(self, rows: Batch) -> tuple[torch.Tensor, float]:
+        with autocast(self.device):
+            return self.task.loss(rows)
+
+    def count(self, loss: float, weight: float) -> None:
+        """Add the loss of a step to that of the epoch."""
+        if not math.isfinite(loss):
+            stage, epoch = self.schedule.stage, self.counters.epoch + 1
+            raise TrainingError(f"{stage}: the loss is not finite in epoch {epoch}: lower learning_rate")
+        self.counters.loss += loss
+        self.counters.weight += weight
 
     def close_epoch(self, seconds: float) -> None:
         counters, schedule = self.counters, self.schedule
@@ -269,8 +285,7 @@ class _Loop(Generic[Batch]):
         line = {"stage": schedule.stage, "epoch": counters.epoch, "loss": counters.loss / max(counters.weight, 1e-9)}
         line |= {"seconds": round(seconds, 3), "learning_rate": [counters.rates[0], counters.rates[-1]]}
         counters.lines.append(line | metrics)
-        scored = self.task.monitor if self.task.validate else "epoch"  # without validation the last epoch is best
-        scores = [line.get(scored, 0.0) for line in counters.lines]
+        scores = [line.get(self.task.scored, 0.0) for line in counters.lines]
         if scores.index(max(scores)) == counters.epoch:
             counters.best_epoch = counters.epoch
             self.best = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}

@@ -132,6 +132,17 @@ def judge(shop: Shop, users: Sequence[str], arm: str | None, seed: int, folder: 
     titles = dict(shop.titles)
     if arm == "category":
         titles = {item: f"{title} {shop.categories[item]}".rstrip() for item, title in titles.items()}
+    customers = customers_before_cut(shop)
+    settings = RecommendTrainSettings(**TrainRecommend().model_dump(exclude={"processes"}), seed=seed)
+    window = {"browsed_events": sum(event.kind in BROWSING for one in customers for event in one.events)}
+    model = folder / f"{arm}-{seed}"
+    train_recommend(customers, titles, settings, model, window=window)
+    lists, lost = lists_of(shop, users, model, titles)
+    return metrics.ndcg_at_k(lists, [wanted(shop, user) for user in users], K), lost
+
+
+def customers_before_cut(shop: Shop) -> list[CustomerEvents]:
+    """The events before the cut of each customer who bought."""
     zone = ZoneInfo(TIMEZONE)
     customers = []
     for events in shop.events.values():
@@ -140,12 +151,16 @@ def judge(shop: Shop, users: Sequence[str], arm: str | None, seed: int, folder: 
             days = [at.astimezone(zone).toordinal() for at, _ in kept]
             moments = [round(at.timestamp() * 1e6) for at, _ in kept]
             customers.append(CustomerEvents([event for _, event in kept], days, moments))
-    settings = RecommendTrainSettings(**TrainRecommend().model_dump(exclude={"processes"}), seed=seed)
-    window = {"browsed_events": sum(event.kind in BROWSING for one in customers for event in one.events)}
-    model = folder / f"{arm}-{seed}"
-    train_recommend(customers, titles, settings, model, window=window)
-    lists, lost = lists_of(shop, users, model, titles)
-    return metrics.ndcg_at_k(lists, [wanted(shop, user) for user in users], K), lost
+    return customers
+
+
+def buyers(shop: Shop) -> list[str]:
+    """The customers with purchases before the cut who bought a product after it that can be judged."""
+    return [
+        user
+        for user, events in shop.events.items()
+        if any(event.kind == BOUGHT and at < shop.end for at, event in events) and wanted(shop, user)
+    ]
 
 
 def wanted(shop: Shop, user: str) -> set[str]:
@@ -163,11 +178,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             folder = Path(name) / str(seed)
             sample = write_sample(folder, customers=options.customers, seed=seed)
             base = read_shop(folder, sample.last_day, None)
-            users = [
-                user
-                for user, events in base.events.items()
-                if any(event.kind == BOUGHT and at < base.end for at, event in events) and wanted(base, user)
-            ]
+            users = buyers(base)
             for arm in values:
                 shop = base if arm is None else read_shop(folder, sample.last_day, arm)
                 found, share = judge(shop, users, arm, seed, folder)

@@ -31,6 +31,7 @@ from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.train_recommender import train_recommend
 from lm.recommend_training.training_examples import CustomerEvents
 from lm.text.prompt import Event, PromptEncoder
+from lm.train.private_steps import PrivacyBudget
 from lm.train.training_loop import TrainingProgress
 from lm.train.training_state import TrainingError
 from tests import ROOT
@@ -156,6 +157,25 @@ def test_neighbours_help_a_model_that_learned_nothing_and_can_be_left_out(tmp_pa
     assert read_manifest(tmp_path / "alone").neighbour_weights == []
     assert not (tmp_path / "alone" / CO_PURCHASE_FILE).exists()
     assert model_fingerprint(tmp_path / "alone") != model_fingerprint(tmp_path / "beside")
+
+
+@pytest.mark.parametrize("coding", ["item_tokens", "titles"])
+def test_a_training_with_differential_privacy_tells_what_it_covers(tmp_path, coding):
+    settings = replace(
+        TINY, coding=coding, privacy=PrivacyBudget(epsilon=4.0, batch=16), pretrain_epochs=0, max_epochs=1
+    )
+    train_recommend(shop(60), ITEMS, settings, tmp_path / "a")
+    told = read_manifest(tmp_path / "a").training["privacy"]
+    assert (told["unit"], told["covers"]) == ("one customer", "the weights of GPT-2")
+    assert 3.9 < told["epsilon"] <= 4
+    assert told["noise_multiplier"] > 0
+    assert ("counted purchases" in told["not_covered"]) == (coding == "item_tokens")
+    # Noise without a seed: whoever knows the seed cannot subtract it.
+    train_recommend(shop(60), ITEMS, settings, tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "b")
+    for unprotected in ({"refit": True}, {"pretrain_epochs": 1}):
+        with pytest.raises(TrainingError, match="this learns without noise"):
+            train_recommend(shop(60), ITEMS, replace(settings, **unprotected), tmp_path / "c")
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from lm.sentiment.review_parts import Parts
 from lm.sentiment.train_sentiment import SentimentSettings, _Classification, _counted, train_sentiment
 from lm.text.prompt import PromptEncoder
 from lm.text.splits import split_of
+from lm.train.private_steps import PrivacyBudget
 from lm.train.training_state import TrainingError
 from tests.models import save_causal
 from tests.opinions import FILLER, WORDS
@@ -73,6 +75,20 @@ def test_learns_what_the_words_say(trained):
     assert figures["macro_f1"] > 0.9 > 2 * figures["majority_macro_f1"]
     assert figures["accuracy_low"] <= figures["accuracy"] <= figures["accuracy_high"]
     assert 0 <= figures["expected_calibration_error"] < 0.1
+
+
+def test_a_training_with_differential_privacy_tells_what_it_covers(tmp_path):
+    settings = replace(TINY, privacy=PrivacyBudget(epsilon=8.0, batch=40), pretrain_epochs=0, max_epochs=1, min_steps=8)
+    texts, labels = reviews(240)
+    figures = train_sentiment(texts, labels, settings, tmp_path / "model")
+    told = read_manifest(tmp_path / "model").training["privacy"]
+    assert told["unit"] == "one review"
+    assert told["steps"] >= 8
+    assert 7.9 < told["epsilon"] <= 8
+    assert "n-grams" in told["not_covered"]
+    assert figures["reviews"] > 0
+    with pytest.raises(TrainingError, match="pretrain_epochs: this learns without noise"):
+        train_sentiment(texts, labels, replace(settings, pretrain_epochs=1), tmp_path / "other")
 
 
 def test_the_engine_gives_the_probabilities_that_were_judged(trained):
