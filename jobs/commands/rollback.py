@@ -80,7 +80,7 @@ def _old_versions(spark: SparkSession, store: Store, run_date: date, undone: Int
 
 
 def _opted_out(spark: SparkSession, config: Config, store: Store, run_date: date, run_id: str) -> Unwanted:
-    """Return ids and pseudonyms of all customers who opted out, as the newest published date reads them."""
+    """Return ids, pseudonyms and hashes of all customers who opted out, as the newest published date reads them."""
     if optouts.TABLE not in config.inputs:
         return {}
     newest = max([run_date, *published_dates(spark, store, "runs")])
@@ -88,7 +88,8 @@ def _opted_out(spark: SparkSession, config: Config, store: Store, run_date: date
     assert found is not None, "the table was asked for"
     ids, key = [row["user_id"] for row in found.collect()], privacy_key(spark, config)
     files.delete(spark, store.work(run_id))
-    return {"user_id": pa.array([*ids, *(keyed_hash(key, one) for one in ids)], pa.string())}
+    hashes = [keyed_hash(key, one) for one in ids]
+    return {"user_id": pa.array([*ids, *hashes], pa.string()), "user_hash": pa.array(hashes, pa.string())}
 
 
 def _restoring(

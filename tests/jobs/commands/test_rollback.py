@@ -17,6 +17,7 @@ from jobs.commands.rollback import rollback
 from jobs.config.config import Config
 from jobs.spark import fault_points
 from jobs.spark.errors import InputError, UsageError
+from jobs.spark.privacy_key import keyed_hash
 from jobs.store import date_swap
 from jobs.store.date_swap import Intent
 from jobs.store.publish import recover
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 DAY, OTHER = date(2026, 3, 1), date(2026, 3, 2)
 QUIET = Console(quiet=True)
+KEY = "the key of all tests"
 
 
 @pytest.fixture
@@ -74,19 +76,28 @@ def test_the_version_before_comes_back_and_goes_again(store: Store) -> None:
     assert not list(Path(store.root).glob("staging/*"))
 
 
-def test_customers_who_opted_out_since_do_not_come_back(spark: SparkSession, store: Store, tmp_path: Path) -> None:
+def test_customers_who_opted_out_since_do_not_come_back(
+    spark: SparkSession, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGULARS_KEY", KEY)
+
     def publish_lists(run_id: str, users: list[str]) -> None:
         recover(NO_SPARK, store, 5)
         rows = pa.table({"user_id": users, "rank": [1] * len(users), "price": pa.array(["1.50"] * len(users))})
         rows = rows.set_column(2, "price", rows["price"].cast(pa.decimal128(12, 2)))
-        for table in ("lists", "metrics"):
+        hashes = [keyed_hash(KEY.encode(), user) for user in users]
+        tables = {
+            "lists": rows,
+            "metrics": rows.drop_columns(["user_id"]),
+            "quarantine": pa.table({"table": ["reviews"] * len(users), "user_hash": hashes}),
+        }
+        for table, of_table in tables.items():
             folder = Path(store.staging(run_id)) / table
             folder.mkdir(parents=True)
-            kept = rows if table == "lists" else rows.drop_columns(["user_id"])
-            pq.write_table(kept, folder / "part-00000.parquet")
+            pq.write_table(of_table, folder / "part-00000.parquet")
         swaps = [
             date_swap.prepare_swap(NO_SPARK, store, f"{store.staging(run_id)}/{table}", store.date_folder(table, DAY))
-            for table in ("lists", "metrics")
+            for table in tables
         ]
         date_swap.commit(NO_SPARK, store, Intent(run_id, swaps, number=date_swap.next_publish(NO_SPARK, store)))
 
@@ -103,6 +114,8 @@ def test_customers_who_opted_out_since_do_not_come_back(spark: SparkSession, sto
     assert published("lists")["user_id"].to_pylist() == ["ann", "cleo"]
     assert published("lists").schema.field("price").type == pa.decimal128(12, 2)
     assert len(published("metrics")) == 3
+    kept = [keyed_hash(KEY.encode(), user) for user in ("ann", "cleo")]
+    assert published("quarantine")["user_hash"].to_pylist() == kept
     assert spark.read.parquet(store.date_folder("lists", DAY)).selectExpr("sum(price)").first()[0] == Decimal("3.00")
     rollback(spark, settings, DAY, QUIET)
     assert published("lists")["user_id"].to_pylist() == ["ann", "cleo", "dora"]
