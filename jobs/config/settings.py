@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from jobs.config.input_settings import TITLE, InputSettings, SourceSettings
 from jobs.config.rule_settings import RuleSettings, contradiction
+from jobs.config.secret_settings import remedy, secret_in
 from jobs.config.strict_model import PositiveInt, Section, Share, require_scalars, scalar_text
 from jobs.config.train_settings import TrainSettings
 from schemas import INPUTS, contract
@@ -404,7 +405,9 @@ class Config(Section):
         default=[],
         description="rules about the lists, in order; [the section on rules](../tables/README.md#rules) has examples",
     )
-    spark: dict[str, str] = Field(default={}, description="further settings of the Spark session")
+    spark: dict[str, str] = Field(
+        default={}, description="further settings of the Spark session; none may hold a secret"
+    )
     #: The values of `--set`, which are applied already; commands to go on with repeat them.
     _overrides: tuple[str, ...] = PrivateAttr(())
 
@@ -441,7 +444,13 @@ class Config(Section):
     @classmethod
     def _spark_texts(cls, value: object) -> object:
         given = require_scalars(value, "Spark setting: value, such as {spark.driver.memory: 8g}")
-        return {key: scalar_text(setting) for key, setting in given.items()}
+        settings = {key: scalar_text(setting) for key, setting in given.items()}
+        if (name := secret_in(settings)) is not None:
+            raise ValueError(
+                f"{name[:80]}: a secret here would reach Java's command line, the event log and the store. Give it in "
+                f"{remedy(name)}, and take it out here"
+            )
+        return settings
 
     @field_validator("sources")
     @classmethod

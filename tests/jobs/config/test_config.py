@@ -16,6 +16,9 @@ from jobs.config.config import load
 from jobs.config.settings import Config
 from jobs.config.strict_model import Section
 from jobs.spark.errors import ConfigurationError
+from jobs.training.differential_privacy import private_settings, refuse_private_answers
+from lm.train.private_steps import PrivacyBudget
+from lm.train.training_state import TrainingError
 from tests import ROOT
 
 PURCHASES = {"path": "data/purchases"}
@@ -396,3 +399,67 @@ def test_the_file_for_prometheus_is_a_local_one_that_the_exporter_reads(tmp_path
     assert config.report.prometheus == str(tmp_path / "metrics/regulars.prom")
     for wrong in ("metrics.txt", "hdfs://host/regulars.prom"):
         assert "report.prometheus" in error_of(tmp_path, RIGHT | {"report": {"prometheus": wrong}})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "place"),
+    [
+        ("spark.sql.catalog.lake.uri", "postgresql+psycopg2://shop:hidden@db/lake", "PYICEBERG_CATALOG__LAKE__URI"),
+        ("spark.sql.catalog.lake.uri", "https://hidden@rest.example/lake", "PYICEBERG_CATALOG__LAKE__URI"),
+        ("spark.sql.catalog.lake.uri", "jdbc:mysql://db/lake?user=a&password=hidden", "PYICEBERG_CATALOG__LAKE__URI"),
+        (
+            "spark.sql.catalog.lake.s3.secret-access-key",
+            "hidden",
+            "PYICEBERG_CATALOG__LAKE__S3__SECRET_ACCESS_KEY",
+        ),
+        ("spark.sql.catalog.lake.credential", "id:hidden", "PYICEBERG_CATALOG__LAKE__CREDENTIAL"),
+        ("spark.sql.catalog.lake.token", "hidden", "PYICEBERG_CATALOG__LAKE__TOKEN"),
+        ("spark.hadoop.fs.s3a.access.key", "hidden", "AWS_ACCESS_KEY_ID"),
+        ("spark.hadoop.fs.azure.account.key.shop.dfs.core.windows.net", "hidden", "SPARK_CONF_DIR"),
+        ("spark.driver.extraJavaOptions", "-Xss4m -Djavax.net.ssl.trustStorePassword=hidden", "SPARK_CONF_DIR"),
+    ],
+)
+def test_a_secret_in_spark_settings_is_refused_with_its_place(
+    tmp_path: Path, name: str, value: str, place: str
+) -> None:
+    said = error_of(tmp_path, RIGHT | {"spark": {name: value}})
+    assert name[:60] in said
+    assert place in said
+    assert "hidden" not in said
+
+
+def test_spark_settings_without_a_secret_are_taken(tmp_path: Path) -> None:
+    settings = {
+        "spark.sql.catalog.lake.uri": "https://rest.example/lake",
+        "spark.sql.catalog.lake.warehouse": "abfss://container@shop.dfs.core.windows.net/lake",
+        "spark.hadoop.fs.s3a.aws.credentials.provider": "com.example.Provider",
+        "spark.security.credentials.hive.enabled": "false",
+        "spark.kubernetes.authenticate.driver.oauthTokenFile": "/var/run/token",
+        "spark.driver.memory": "8g",
+        "spark.sql.maxTokenLength": "1000",
+    }
+    assert load(write(tmp_path, RIGHT | {"spark": settings})).spark == settings
+
+
+@pytest.mark.parametrize(
+    ("train", "reason"),
+    [
+        ({"recommend": {"processes": 2}}, "set recommend.processes to 1"),
+        ({"recommend": {"refit": True}}, "Set recommend.refit to false"),
+        ({"recommend": {"coding": "titles"}}, "Set recommend.pretrain_epochs to 0"),
+        ({"sentiment": {"pretrain_epochs": 2}}, "Set sentiment.pretrain_epochs to 0"),
+    ],
+)
+def test_what_learns_without_noise_is_refused_beside_differential_privacy(
+    tmp_path: Path, train: dict[str, Any], reason: str
+) -> None:
+    assert reason in error_of(tmp_path, RIGHT | {"train": train | {"dp_epsilon": 8}})
+
+
+def test_settings_of_differential_privacy_reach_the_trainings(tmp_path: Path) -> None:
+    train = load(write(tmp_path, RIGHT | {"train": {"dp_epsilon": 2, "dp_batch": 64}})).train
+    private = private_settings(train)
+    assert private == {"privacy": PrivacyBudget(epsilon=2.0, batch=64), "pretrain_epochs": 0}
+    assert private_settings(train.model_copy(update={"dp_epsilon": None})) == {}
+    with pytest.raises(TrainingError, match="the answers' model has no training with differential privacy"):
+        refuse_private_answers(train)
