@@ -19,18 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.config.config import Config
-from jobs.evaluation.training_cutoff import refuse_later_model, refuse_replaced_model
+from jobs.evaluation.training_cutoff import open_earlier_model, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
-from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.tables.answers import decoding
 from jobs.training import train_answers
-from lm.checkpoint.checkpoint import CheckpointError
-from lm.checkpoint.fingerprint import model_fingerprint
-from lm.checkpoint.manifest import read_manifest
 
 
 def evaluate_answers_holdout(
@@ -47,12 +43,7 @@ def evaluate_answers_holdout(
             raise ConfigurationError(f"inputs.{table} is missing: {train_answers.LEARNS_FROM}")
     if config.models.answers is None:
         raise ConfigurationError("models.answers is missing: name the folder of the trained model")
-    try:
-        path = models.resolve(config.models.answers)
-        fingerprint, manifest = model_fingerprint(path), read_manifest(path)
-    except CheckpointError as error:
-        raise ConfigurationError(f"models.answers: {error}") from None
-    refuse_later_model("answers", path, manifest, as_of)
+    path, fingerprint, _ = open_earlier_model("answers", config.models.answers, as_of)
     stages = Stages(console)
     with (
         stages.stage(f"reading questions up to {as_of}"),

@@ -21,17 +21,13 @@ from rich.progress import Progress
 from jobs.config.config import Config
 from jobs.evaluation import ranking_figures
 from jobs.evaluation.ranking_figures import JudgedCustomer, compare_with_baselines
-from jobs.evaluation.training_cutoff import refuse_other_split, refuse_replaced_model
+from jobs.evaluation.training_cutoff import open_model, refuse_other_split, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
-from jobs.scoring import models
-from jobs.spark.errors import ConfigurationError, InputError
+from jobs.spark.errors import InputError
 from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training import training_data
-from lm.checkpoint.checkpoint import CheckpointError
-from lm.checkpoint.fingerprint import model_fingerprint
-from lm.checkpoint.manifest import read_manifest
 
 if TYPE_CHECKING:
     from lm.recommend_training.held_out import HeldOut, Split
@@ -49,11 +45,7 @@ def evaluate_leave_one_out(
     Raises ConfigurationError for a missing model or one that was trained on the last purchases, InputError where no
     customer bought often enough, ModelChanged where a training replaces the model meanwhile.
     """
-    try:
-        path = models.resolve(config.models.recommend)
-        fingerprint, manifest = model_fingerprint(path), read_manifest(path)
-    except CheckpointError as error:
-        raise ConfigurationError(f"models.recommend: {error}") from None
+    path, fingerprint, manifest = open_model("recommend", config.models.recommend)
     refuse_other_split(path, manifest, config, as_of, console)
     trained = manifest.training.get("settings", {})
     if config.rules:

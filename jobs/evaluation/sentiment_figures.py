@@ -23,19 +23,16 @@ from rich.table import Table
 
 from jobs.config.config import Config
 from jobs.evaluation.label_figures import baseline_figures, label_figures
-from jobs.evaluation.training_cutoff import refuse_later_model, refuse_replaced_model
+from jobs.evaluation.training_cutoff import open_earlier_model, refuse_replaced_model
 from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.pictures.reliability_diagram import reliability_svg
-from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training import training_data
-from lm.checkpoint.checkpoint import CheckpointError, ngrams_know_categories
-from lm.checkpoint.fingerprint import model_fingerprint
-from lm.checkpoint.manifest import read_manifest
+from lm.checkpoint.checkpoint import ngrams_know_categories
 from lm.metrics import metrics
 from lm.sentiment.labels import LABELS, UNRATED
 from lm.sentiment.review_parts import parts_of
@@ -70,12 +67,7 @@ def evaluate_sentiment_holdout(
         raise ConfigurationError("inputs.reviews is missing: name the table of rated reviews")
     if config.models.sentiment is None:
         raise ConfigurationError("models.sentiment is null: name the folder of the trained model")
-    try:
-        path = models.resolve(config.models.sentiment)
-        fingerprint, manifest = model_fingerprint(path), read_manifest(path)
-    except CheckpointError as error:
-        raise ConfigurationError(f"models.sentiment: {error}") from None
-    refuse_later_model("sentiment", path, manifest, as_of)
+    path, fingerprint, manifest = open_earlier_model("sentiment", config.models.sentiment, as_of)
     stages = Stages(console)
     if days is None and manifest.trained_as_of is not None and manifest.trained_as_of < as_of:
         # The groups of near-copies, and with them the test set, depend on the reviews that the training read.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 from pyspark.sql import SparkSession
 from rich.console import Console
@@ -25,15 +26,34 @@ from schemas import runs
 _KEEP = "--set models.{task}=FOLDER on every command keeps the present model"
 
 
-def refuse_later_model(task: str, path: Path, manifest: Manifest, as_of: date) -> None:
-    """Raise ConfigurationError if the training read events after `as_of`."""
-    trained = manifest.trained_as_of
+class OpenedModel(NamedTuple):
+    """A model to evaluate: its folder, and the fingerprint and manifest that it had when it was opened."""
+
+    path: Path
+    fingerprint: str
+    manifest: Manifest
+
+
+def open_model(task: str, named: str) -> OpenedModel:
+    """Open the model that `models.<task>` names. Raises ConfigurationError for one that is missing or broken."""
+    try:
+        path = models.resolve(named)
+        return OpenedModel(path, model_fingerprint(path), read_manifest(path))
+    except CheckpointError as error:
+        raise ConfigurationError(f"models.{task}: {error}") from None
+
+
+def open_earlier_model(task: str, named: str, as_of: date) -> OpenedModel:
+    """Open a model as `open_model`. Raises ConfigurationError if its training read events after `as_of` too."""
+    opened = open_model(task, named)
+    trained = opened.manifest.trained_as_of
     if trained is not None and trained > as_of:
         raise ConfigurationError(
-            f"models.{task} ({path}) was trained on events up to {trained}: it knows events after {as_of}, so its "
-            f"figures would be too good. Train one with: regulars train --task {task} --as-of {as_of} "
+            f"models.{task} ({opened.path}) was trained on events up to {trained}: it knows events after {as_of}, so "
+            f"its figures would be too good. Train one with: regulars train --task {task} --as-of {as_of} "
             f"({_KEEP.format(task=task)})"
         )
+    return opened
 
 
 def refuse_other_split(path: Path, manifest: Manifest, config: Config, as_of: date, console: Console) -> None:

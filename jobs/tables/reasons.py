@@ -14,7 +14,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 if TYPE_CHECKING:  # torch stays out of the driver
-    from lm.recommend.reasons import ItemReasons
+    from lm.engine.kv_tree import Floats
     from lm.recommend.recommender import Recommender, ScoredItem
 
 PARTS = (
@@ -84,7 +84,7 @@ def scored_reasons(
 
     reasoner = Reasoner(model)
     explained = [[one.item_id for one in (found[:1] if only_first else found)] for found in lists]
-    weights = reasoner.reasons(prompts, explained)
+    weights = reasoner.event_weights(prompts, explained)
     items = [[one.item_id for one in found] for found in lists]
     scores = [np.array([one.score - one.weight for one in found]) for found in lists]
     parts = reasoner.parts(prompts, items, scores)
@@ -94,17 +94,18 @@ def scored_reasons(
                 one.item_id,
                 float(one.score),
                 tuple(map(float, part._replace(rule=one.weight))),
-                _heaviest(reasons[i]) if i < len(reasons) else None,
+                _heaviest(of_events[i]) if i < len(of_events) else None,
             )
             for i, (one, part) in enumerate(zip(found, of_list, strict=True))
         ]
-        for found, of_list, reasons in zip(lists, parts, weights, strict=True)
+        for found, of_list, of_events in zip(lists, parts, weights, strict=True)
     ]
 
 
-def _heaviest(reasons: ItemReasons) -> list[tuple[int, float]]:
-    order = sorted(range(len(reasons.weights)), key=lambda event: (-reasons.weights[event], event))
-    return [(event, reasons.weights[event]) for event in order[:KEPT] if reasons.weights[event] > 0]
+def _heaviest(weights: Floats) -> list[tuple[int, float]]:
+    """Return (event, weight) of the heaviest events, (events,) -> at most KEPT, the earlier event first on a tie."""
+    order = np.argsort(-weights, kind="stable")[:KEPT]
+    return [(int(event), float(weights[event])) for event in order if weights[event] > 0]
 
 
 def with_shown_events(results: DataFrame) -> DataFrame:

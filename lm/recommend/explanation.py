@@ -35,7 +35,7 @@ def explain_list(model: Recommender, prompt: str, ask: Ask, rank: int) -> Explan
     (items,) = ask([prompt])
     item = items[rank - 1].item_id
     reasoner = Reasoner(model)
-    ((reason,),) = reasoner.reasons([prompt], [[item]])
+    weights = tuple(reasoner.event_weights([prompt], [[item]])[0][0].tolist())
     scores = np.array([one.score - one.weight for one in items])
     (parts,) = reasoner.parts([prompt], [[one.item_id for one in items]], [scores])
     parts = [part._replace(rule=one.weight) for part, one in zip(parts, items, strict=True)]
@@ -44,6 +44,6 @@ def explain_list(model: Recommender, prompt: str, ask: Ask, rank: int) -> Explan
         lists = ask([without_events(model.encoder, prompt, events) for events in sets])
         return [item in {one.item_id for one in found} for found in lists]
 
-    without = counterfactual(reason.weights, is_listed)
+    without = counterfactual(weights, is_listed)
     verified = without is not None and not is_listed([without])[0]
-    return Explanation(items, parts, reason.weights, without, verified)
+    return Explanation(items, parts, weights, without, verified)

@@ -8,7 +8,6 @@ model again. The tokens before the first missing line are shared.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
@@ -24,15 +23,6 @@ from lm.text.prompt import PromptEncoder
 
 PASS_ROWS = 64
 """About the most rows of one prompt in one pass: the slots of a pass, which its rows may all attend to."""
-
-
-@dataclass(frozen=True)
-class ItemReasons:
-    """One product of a list: its score, the parts of it, and the weight of each event of the prompt, oldest first."""
-
-    score: float
-    parts: Parts
-    weights: tuple[float, ...]
 
 
 class _Prompt:
@@ -87,21 +77,17 @@ class Reasoner:
         self.engine, self.encoder = recommender.engine, recommender.encoder
         self._coded = recommender.catalogue.coding == "item_tokens"
 
-    def reasons(self, prompts: Sequence[str], items: Sequence[Sequence[str]]) -> list[list[ItemReasons]]:
-        """The reasons of each of the `items` (item_ids of the catalogue) of each rendered prompt."""
+    def event_weights(self, prompts: Sequence[str], items: Sequence[Sequence[str]]) -> list[Floats]:
+        """The weights of the events of each rendered prompt for its `items`, item_ids of the catalogue.
+
+        Returns for each prompt (items, events), the oldest event first. Raises KeyError for an item that is not in
+        the catalogue.
+        """
         leave_out = [
             [(event,) for event in range(len(event_lines(self.encoder, prompt)))] if wanted else []
             for prompt, wanted in zip(prompts, items, strict=True)
         ]
-        found = self.scores_without(prompts, items, leave_out)
-        parts = self.parts(prompts, items, [scores[0] for scores in found])
-        return [
-            [
-                ItemReasons(float(scores[0, i]), part, tuple((scores[0, i] - scores[1:, i]).tolist()))
-                for i, part in enumerate(of_items)
-            ]
-            for scores, of_items in zip(found, parts, strict=True)
-        ]
+        return [(scores[0] - scores[1:]).T for scores in self.scores_without(prompts, items, leave_out)]
 
     def scores_without(
         self,

@@ -67,18 +67,20 @@ def main() -> None:
     seconds = {"lists": time.perf_counter() - started}
     firsts = [[row[0].item_id] for row in found]
     started = time.perf_counter()
-    first = reasoner.reasons(prompts, firsts)
+    first = reasoner.event_weights(prompts, firsts)
     seconds["reasons of the first product"] = time.perf_counter() - started
     every = [[one.item_id for one in row] for row in found]
     started = time.perf_counter()
-    every_reason = reasoner.reasons(prompts, every)
+    reasoner.event_weights(prompts, every)
+    scores = [np.array([one.score for one in row]) for row in found]
+    parts = reasoner.parts(prompts, every, scores)
     seconds["reasons of all products"] = time.perf_counter() - started
     sums = max(
-        abs(sum(reason.parts) - one.score)
-        for row, reasons in zip(found, every_reason, strict=True)
-        for one, reason in zip(row, reasons, strict=True)
+        abs(sum(part) - one.score)
+        for row, of_row in zip(found, parts, strict=True)
+        for one, part in zip(row, of_row, strict=True)
     )
-    weights = [reasons[0].weights for reasons in first]
+    weights = [tuple(of_prompt[0].tolist()) for of_prompt in first]
     figures: dict[str, Any] = {
         "customers": len(prompts),
         "events": statistics.fmean(map(len, weights)),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lm.recommend.counterfactual import counterfactual
 from lm.recommend.explanation import explain_list
 from lm.recommend.hybrid import Hybrid
-from lm.recommend.reasons import ItemReasons, Reasoner, event_texts, without_events
+from lm.recommend.reasons import Reasoner, event_texts, without_events
 from lm.recommend.recommender import Recommender, ScoredItem
 from lm.recommend_training.count_purchases import Bought, count_hybrid
 from tests.lm.recommend.test_recommender import ITEMS, TITLES, make_recommender
@@ -75,17 +75,19 @@ def test_weights_equal_a_prediction_from_scratch_and_parts_sum_to_the_score(
     lists = listed(model, prompts)
     if coding == "tokens":
         lists[0] = [ITEMS[n] for n in (4, 29, 120, 170, 12)]  # bought, bought together, two without buyers, another
-    found = Reasoner(model).reasons(prompts, lists)
-    for prompt, items, reasons in zip(prompts, lists, found, strict=True):
+    weights = Reasoner(model).event_weights(prompts, lists)
+    scores = [one[0] for one in Reasoner(model).scores_without(prompts, lists, [[]] * len(prompts))]
+    parts = Reasoner(model).parts(prompts, lists, scores)
+    for p, (prompt, items) in enumerate(zip(prompts, lists, strict=True)):
         whole = all_scores(model, prompt)
         events = range(len(event_texts(model.encoder, prompt)))
         without = [all_scores(model, without_events(model.encoder, prompt, [event])) for event in events]
-        for item, reason in zip(items, reasons, strict=True):
-            assert reason.score == pytest.approx(whole[item], abs=1e-4)
-            assert sum(reason.parts) == pytest.approx(whole[item], abs=1e-4)
-            assert reason.weights == pytest.approx([whole[item] - other[item] for other in without], abs=2e-4)
+        assert scores[p] == pytest.approx([whole[item] for item in items], abs=1e-4)
+        assert [sum(part) for part in parts[p]] == pytest.approx([whole[item] for item in items], abs=1e-4)
+        expected = [[whole[item] - other[item] for other in without] for item in items]
+        np.testing.assert_allclose(weights[p], np.reshape(expected, (len(items), len(events))), atol=2e-4)
     if coding == "tokens":
-        own, together, unbought, cold = (one.parts for one in found[0][:4])
+        own, together, unbought, cold = parts[0][:4]
         assert own.bought_again > 0
         assert together.bought_together > 0
         assert own.popular < 0 == cold.popular == unbought.popular
@@ -96,35 +98,34 @@ def test_weights_equal_a_prediction_from_scratch_and_parts_sum_to_the_score(
 def test_reasons_do_not_depend_on_the_batch(tokens: Recommender, titles: Recommender) -> None:
     for model, prompts in ((tokens, CODED), (titles, TITLED)):
         lists = listed(model, prompts)
-        together = Reasoner(model).reasons(prompts, lists)
-        alone = [Reasoner(model).reasons([prompt], [items])[0] for prompt, items in zip(prompts, lists, strict=True)]
-        assert together == alone
+        together = Reasoner(model).event_weights(prompts, lists)
+        for prompt, items, weights in zip(prompts, lists, together, strict=True):
+            np.testing.assert_array_equal(Reasoner(model).event_weights([prompt], [items])[0], weights)
 
 
 def test_long_prompts_take_several_passes(tokens: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
     prompt = "Customer history\n" + "".join(f"Searched: ink for my printer {n}\n" for n in range(8)) + CODED[2][17:]
-    whole = Reasoner(tokens).reasons([prompt], listed(tokens, [prompt]))[0]
+    (whole,) = Reasoner(tokens).event_weights([prompt], listed(tokens, [prompt]))
     monkeypatch.setattr("lm.recommend.reasons.PASS_ROWS", 16)
-    pieces = Reasoner(tokens).reasons([prompt], listed(tokens, [prompt]))[0]
-    weights = np.array([one.weights for one in whole]), np.array([one.weights for one in pieces])
-    assert weights[0].shape == (4, 9)
-    np.testing.assert_allclose(*weights, atol=1e-4)
+    (pieces,) = Reasoner(tokens).event_weights([prompt], listed(tokens, [prompt]))
+    assert whole.shape == (4, 9)
+    np.testing.assert_allclose(whole, pieces, atol=1e-4)
 
 
 def test_a_product_that_cannot_be_listed_is_an_error(tokens: Recommender) -> None:
     with pytest.raises(KeyError, match="not in the catalogue"):
-        Reasoner(tokens).reasons(CODED[:1], [["no such product"]])
+        Reasoner(tokens).event_weights(CODED[:1], [["no such product"]])
 
 
 def test_a_counterfactual_takes_the_product_off_the_list(tokens: Recommender) -> None:
     prompt = CODED[0]
     item = listed(tokens, [prompt], 3)[0][0]
-    reason: ItemReasons = Reasoner(tokens).reasons([prompt], [[item]])[0][0]
+    ((weights,),) = Reasoner(tokens).event_weights([prompt], [[item]])
 
     def is_listed(sets: object) -> list[bool]:
         return [item in found for found in listed(tokens, [without_events(tokens.encoder, prompt, s) for s in sets], 3)]
 
-    found = counterfactual(reason.weights, is_listed)
+    found = counterfactual(weights.tolist(), is_listed)
     if found is None:
         assert is_listed([range(5)]) == [True]
     else:
