@@ -223,7 +223,9 @@ def messages(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> C
         path.write_bytes(content)
         settings = InputSettings.model_validate({"path": str(path), **source})
         with pytest.raises(InputError) as caught:
-            read_table(Scan(spark, "searches", settings, {}, datetime(2026, 4, 1, tzinfo=UTC), str(folder / "work")))
+            read_table(
+                Scan(spark, "searches", settings, {}, datetime(2026, 4, 1, tzinfo=UTC), str(folder / "work"), str)
+            )
         return str(caught.value)
 
     return message

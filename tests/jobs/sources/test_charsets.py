@@ -31,7 +31,7 @@ def table_of(spark: SparkSession, folder: Path, data: bytes, kind: str, **source
     path = folder / f"s.{kind}"
     path.write_bytes(data)
     parsed = InputSettings.model_validate({"path": str(path), "format": kind, **source})
-    return read_table(Scan(spark, "searches", parsed, {}, END, str(folder / "work")))
+    return read_table(Scan(spark, "searches", parsed, {}, END, str(folder / "work"), str))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,6 @@ def test_a_few_or_intended_undecoded_characters_give_a_warning(spark: SparkSessi
         pa.table({"user_id": ["u1"], "query": ["\ufffd\ufffd"], "searched_at": ["2026-03-01"]}), tmp_path / "p"
     )
     parsed = InputSettings.model_validate({"path": str(tmp_path / "p")})
-    lost = read_table(Scan(spark, "searches", parsed, {}, END, str(tmp_path / "work")))
+    lost = read_table(Scan(spark, "searches", parsed, {}, END, str(tmp_path / "work"), str))
     assert lost.account.used == 1
     assert "the program that wrote the files lost them" in lost.notes[0]

@@ -27,7 +27,7 @@ HEADER = "user_id,query,searched_at,note\n"
 
 def read(spark: SparkSession, folder: Path, **source: Any) -> ReadTable:
     settings = InputSettings.model_validate(source)
-    return read_table(Scan(spark, "searches", settings, {}, END, str(folder / "work")))
+    return read_table(Scan(spark, "searches", settings, {}, END, str(folder / "work"), str))
 
 
 def row(number: int, note: str = "") -> str:

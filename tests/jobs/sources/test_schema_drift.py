@@ -42,7 +42,7 @@ def reviews(names: str = "", **columns: Any) -> pa.Table:
 
 def read(spark: SparkSession, folder: Path, **source: Any) -> ReadTable:
     parsed = InputSettings.model_validate({"path": str(folder / "reviews"), **source})
-    return read_table(Scan(spark, "reviews", parsed, {}, END, str(folder / "work")))
+    return read_table(Scan(spark, "reviews", parsed, {}, END, str(folder / "work"), str))
 
 
 def written(folder: Path, *tables: pa.Table) -> None:

@@ -191,7 +191,7 @@ def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str
     """Return the error message of a night whose searches have this source."""
     end = datetime(2026, 4, 1, tzinfo=UTC)
     with pytest.raises(InputError) as caught:
-        read_table(Scan(spark, "searches", InputSettings.model_validate(source), {}, end, str(tmp_path / "work")))
+        read_table(Scan(spark, "searches", InputSettings.model_validate(source), {}, end, str(tmp_path / "work"), str))
     assert caught.value.exit_code == 5
     message = str(caught.value)
     assert "\tat " not in message, "no stack trace"
