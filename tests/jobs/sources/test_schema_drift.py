@@ -98,6 +98,7 @@ def test_a_type_that_spark_does_not_have_is_refused_by_column_and_file(spark: Sp
         read(spark, tmp_path)
 
 
+@pytest.mark.usefixtures("spark")  # Spark parses types in its JVM
 def test_merged_schemas_ignore_case() -> None:
     from pyspark.sql.types import _parse_datatype_string as parsed
 

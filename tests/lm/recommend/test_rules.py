@@ -130,7 +130,7 @@ def binding_of(rules: list[ShopRule], bound: list[int], customer: Customer) -> s
     return json.dumps(found)
 
 
-def check(coding: str, root: Path, rules: list[ShopRule], asked: list[tuple[str, Customer, list[int]]]) -> None:
+def check_lists(coding: str, root: Path, rules: list[ShopRule], asked: list[tuple[str, Customer, list[int]]]) -> None:
     """Compare the engine's lists with the oracle's."""
     model = shop_model(coding, root)
     model.rules = table = table_of(rules, model.catalogue)
@@ -183,7 +183,7 @@ def test_lists_equal_the_definition(coding: str, root: Path) -> None:
         rules = [replace(one, rule=replace(one.rule, name=f"r{n}")) for n, one in enumerate(rules)]
         subsets = st.lists(st.integers(0, len(rules) - 1), unique=True).map(sorted)
         asked = data.draw(st.lists(st.tuples(customers(), subsets), min_size=1, max_size=6))
-        check(coding, root, rules, [(prompt, customer, bound) for (prompt, customer), bound in asked])
+        check_lists(coding, root, rules, [(prompt, customer, bound) for (prompt, customer), bound in asked])
 
     compare()
 
@@ -194,7 +194,7 @@ def test_a_price_rule_knows_what_the_customer_paid(coding: str, root: Path) -> N
     limit = ListRule("cheaper", "price", at_most_times=0.5)
     rules = [ShopRule(limit, frozenset(BY_ID))]
     customer = Customer(paid={"ink": 2.0})
-    check(coding, root, rules, [(prompt, customer, [0]) for prompt in PROMPTS])
+    check_lists(coding, root, rules, [(prompt, customer, [0]) for prompt in PROMPTS])
     dear = {product.item_id for product in SHOP if product.category == "ink" and (product.price or 0) > 1}
     assert dear
 
@@ -236,6 +236,6 @@ def test_two_thousand_customers_under_twenty_sets_of_rules(coding: str, root: Pa
             )
             bound = [n for n in range(len(rules)) if rng.random() < 0.6]
             asked.append((PROMPTS[rng.integers(0, len(PROMPTS))], customer, bound))
-        check(coding, root, rules, asked)
+        check_lists(coding, root, rules, asked)
 
     compare()
