@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 
 from jobs.spark import errors
+from jobs.spark.fault_points import VARIABLE
 from tests import ROOT
+from tests.nights import SPARK, Shop, scored, tables
 
 DAG_FILE = ROOT / "jobs/deploy/airflow_dag.py"
 #: Python of an environment with apache-airflow 3, which needs other packages than Regulars does.
@@ -180,3 +182,41 @@ if sys.argv[-1] not in earlier:
     )
     assert said.splitlines()[-1] == "['success', 'failed']"
     assert calls.read_text(encoding="utf-8").split() == ["2026-03-01", "2026-03-01", "2026-03-02"]
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not AIRFLOW_PYTHON, reason="AIRFLOW_PYTHON names no Python with apache-airflow 3")
+def test_two_real_nights_in_airflow_equal_those_of_the_command_line(tmp_path: Path) -> None:
+    """The driver of the first night is killed after a wave is kept; Airflow tries again, and that night goes on."""
+    shop = Shop(tmp_path / "shop")
+    days = [shop.day - timedelta(days=1), shop.day]
+    by_hand, by_airflow = tmp_path / "by-hand", tmp_path / "by-airflow"
+    for day in days:
+        code, said = shop.night(by_hand, day=day)
+        assert code == 0, said
+    overrides = shop.arguments(by_airflow, "nightly", overrides=SPARK)[3:]
+    program(
+        tmp_path,
+        f"""
+from pathlib import Path
+calls = Path({str(tmp_path / "calls")!r})
+os.environ["PYTHONPATH"] = {str(ROOT)!r}
+if not calls.exists():
+    os.environ[{VARIABLE!r}] = "wave-committed"
+calls.open("a").write(sys.argv[-1] + "\n")
+code = "from jobs.cli import main; main()"
+os.execv(sys.executable, [sys.executable, "-c", code, *sys.argv[1:], *{overrides!r}])
+""",
+    )
+    ends = [f"{day + timedelta(days=1)}T02:30:00+00:00" for day in days]
+    environment = {
+        "REGULARS_TIMEZONE": "Europe/London",
+        "REGULARS_CONFIG": str(shop.config),
+        "REGULARS_STARTS_ON": str(days[0]),  # Airflow makes no task for a date before it
+        "OMP_NUM_THREADS": "1",
+    }
+    said = in_airflow(tmp_path, ends, environment)
+    assert said.splitlines()[-1] == "['success', 'success']"
+    assert (tmp_path / "calls").read_text(encoding="utf-8").split() == [str(days[0]), *map(str, days)]
+    assert tables(by_airflow) == tables(by_hand)
+    assert scored(by_airflow) == scored(by_hand)
