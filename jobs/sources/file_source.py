@@ -149,6 +149,8 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
         schema = with_mark(schema, partitions)
     if len(found) > 1:
         schema = schema_drift.merge_schemas([*found.values(), schema])  # only the last has the partition columns
+        if schema_drift.untyped_columns(found, schema, key):
+            spark.conf.set("spark.sql.parquet.enableVectorizedReader", "false")  # no option of one reader says so
     # Corrupt files are skipped for the schema alone: the scan must never lose their rows silently.
     rows = spark.read.format(source.format).options(**options, **marks).schema(schema).load(paths)
     return OpenedSource(rows, found if len(found) > 1 else {})

@@ -17,7 +17,15 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import DataType, StructField, StructType
+from pyspark.sql.types import (
+    DataType,
+    MapType,
+    NullType,
+    StructField,
+    StructType,
+    TimestampNTZType,
+    TimestampType,
+)
 
 from jobs.sources.expressions import column_named
 from jobs.spark.errors import InputError
@@ -33,7 +41,8 @@ _WIDER_TYPES = {("int", "bigint"), ("int", "double"), ("float", "double"), ("sma
 def distinct_schemas(spark: SparkSession, paths: Sequence[str]) -> dict[str, StructType]:
     """Return the distinct schemas among Parquet files, each under the first file (by name) that has it.
 
-    Unreadable files are skipped: the scan reports them.
+    A column of a file that has no values and no type (pandas writes it so) is of NullType. Unreadable files are
+    skipped: the scan reports them.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda path: _footer_schema(spark, path), sorted(paths)))
@@ -45,6 +54,8 @@ def distinct_schemas(spark: SparkSession, paths: Sequence[str]) -> dict[str, Str
     schemas: dict[str, StructType] = {}
     for path, message in firsts.values():
         schema = StructType.fromJson(json.loads(converter.convert(message).json()))
+        untyped = {str(field.getName()) for field in message.getFields() if _is_untyped(field)}
+        schema = StructType([StructField(f.name, NullType()) if f.name in untyped else f for f in schema.fields])
         if schema not in schemas.values():
             schemas[path] = schema
     return schemas
@@ -128,10 +139,38 @@ def referenced_columns(df: DataFrame) -> set[str]:
     return {str(found.apply(number).name()).lower() for number in range(found.size())}
 
 
+def untyped_columns(schemas: Mapping[str, StructType], merged: StructType, key: str) -> list[str]:
+    """Return the columns of `merged` that have a type in some files and, without a value, none in another.
+
+    Spark's row reader reads such a column as nulls, its column reader never does, and neither reads it as a time or
+    a structure. Raises InputError for those, naming the column, the file and the mend; `key` names the source.
+    """
+    found = []
+    for path, schema in schemas.items():
+        for name in (field.name for field in schema.fields if isinstance(field.dataType, NullType)):
+            wanted = next(field.dataType for field in merged.fields if field.name.lower() == name.lower())
+            if isinstance(wanted, (TimestampType, TimestampNTZType, StructType, MapType)):
+                raise InputError(
+                    f"{key}.path: the column {name} of {path} has no values and no type, but it is "
+                    f"{wanted.simpleString()} in other files. Write the file again with the type of the others, or "
+                    "take it out of the folder. Then run the command again."
+                )
+            if not isinstance(wanted, NullType):
+                found.append(name)
+    return found
+
+
 def _common_type(one: DataType, other: DataType) -> DataType:
+    if isinstance(one, NullType):
+        return other
     if isinstance(one, StructType) and isinstance(other, StructType):
         return merge_schemas([one, other])
     return other if (one.simpleString(), other.simpleString()) in _WIDER_TYPES else one
+
+
+def _is_untyped(field: Any) -> bool:
+    """Whether a field of a Parquet schema (a JVM object) is annotated as a column of nulls without a type."""
+    return str(field.getLogicalTypeAnnotation()) == "UNKNOWN"
 
 
 def _converter(spark: SparkSession) -> Any:

@@ -203,7 +203,8 @@ calls = Path({str(tmp_path / "calls")!r})
 os.environ["PYTHONPATH"] = {str(ROOT)!r}
 if not calls.exists():
     os.environ[{VARIABLE!r}] = "wave-committed"
-calls.open("a").write(sys.argv[-1] + "\n")
+with calls.open("a") as file:
+    print(sys.argv[-1], file=file)
 code = "from jobs.cli import main; main()"
 os.execv(sys.executable, [sys.executable, "-c", code, *sys.argv[1:], *{overrides!r}])
 """,

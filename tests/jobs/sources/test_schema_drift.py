@@ -98,6 +98,25 @@ def test_a_type_that_spark_does_not_have_is_refused_by_column_and_file(spark: Sp
         read(spark, tmp_path)
 
 
+def test_a_column_without_values_and_type_is_read_as_nulls(spark: SparkSession, tmp_path: Path) -> None:
+    """A frame of pandas whose column is None throughout has no type in Parquet. The first and the last file lack it."""
+    written(tmp_path, reviews("a", rating=pa.nulls(2)), reviews("b"), reviews("c", text=pa.nulls(2)))
+    try:
+        found = read(spark, tmp_path)
+        rated = {row.review_id: (row.rating, row.text) for row in found.used.collect()}
+    finally:
+        spark.conf.set("spark.sql.parquet.enableVectorizedReader", "true")
+    whole = {"b1": (5, "good"), "b2": (1, "bad")}
+    assert rated == whole | {"a1": (None, "good"), "a2": (None, "bad"), "c1": (5, None), "c2": (1, None)}
+
+
+def test_a_time_without_values_and_type_is_refused_by_column_and_file(spark: SparkSession, tmp_path: Path) -> None:
+    written(tmp_path, reviews("a", reviewed_at=pa.nulls(2)), reviews("b"))
+    says = r"inputs\.reviews\.path: the column reviewed_at of file:.*/a\.parquet has no values and no type, but it is"
+    with pytest.raises(InputError, match=says):
+        read(spark, tmp_path)
+
+
 @pytest.mark.usefixtures("spark")  # Spark parses types in its JVM
 def test_merged_schemas_ignore_case() -> None:
     from pyspark.sql.types import _parse_datatype_string as parsed
