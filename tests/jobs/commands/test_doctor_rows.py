@@ -9,7 +9,8 @@ from rich.console import Console
 
 from jobs.commands.doctor_rows import check_rows
 from jobs.config.config import load
-from tests.jobs.commands.test_init import LAYOUTS, german_shop, written
+from tests.jobs.commands.exports import LAYOUTS, german_shop
+from tests.jobs.commands.test_init import written
 
 
 def checked(spark, config: Path, rows: int = 50) -> tuple[bool, str]:
