@@ -9,14 +9,15 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from jobs.config import run_date as placeholders
+from jobs.config.secret_settings import has_secret, of_database, of_files, of_storage, refuse_secrets, without_secret
 from jobs.config.strict_model import PositiveInt, Section, require_scalars, scalar_text
 
 #: Column that purchases may map besides its contract: without an items table, the catalogue is derived from it.
 TITLE = "title"
 
 Kind = Literal["path", "table", "query", "jdbc"]
-_SECRET_IN_URL = re.compile(r"(?i)[?&;:,(](user|username|uid|password|pwd)\s*=|//[^/@]*@|thin:[^@]+/[^@]+@")
-_SECRET_OPTIONS = ("user", "password", "url", "dbtable", "query")
+#: Options of Spark's JDBC reader that have keys of their own in the section jdbc.
+_JDBC_KEYS = ("user", "password", "url", "dbtable", "query")
 
 
 class JdbcSettings(Section):
@@ -43,7 +44,7 @@ class JdbcSettings(Section):
     def _url_has_no_secret(cls, value: str) -> str:
         if not value.startswith("jdbc:"):
             raise ValueError("a JDBC URL begins with jdbc:, such as jdbc:postgresql://host:5432/shop")
-        if _SECRET_IN_URL.search(value):
+        if has_secret(value):
             raise ValueError(
                 "take user and password out of the URL: name the environment variables that hold them, "
                 "user_env: SHOP_DB_USER and password_env: SHOP_DB_PASSWORD"
@@ -99,7 +100,7 @@ class SourceSettings(Section):
     options: dict[str, str | bool | int | float] = Field(
         default={},
         description="options of Spark's reader for the format or for jdbc; for delta and iceberg: storage "
-        "options of deltalake and pyiceberg",
+        "options of deltalake and pyiceberg; none may hold a secret",
     )
     version: int | None = Field(
         default=None,
@@ -116,7 +117,7 @@ class SourceSettings(Section):
         if not paths or not all(isinstance(path, str) and path.strip() for path in paths):
             raise ValueError("give a path, or a list of paths")
         for path in paths:
-            placeholders.check_path(str(path))
+            placeholders.check_path(without_secret(str(path)))
         return value
 
     @field_validator("options", mode="before")
@@ -130,15 +131,18 @@ class SourceSettings(Section):
         if len(given) != 1:
             what = f"not {' and '.join(given)}" if given else "the place of its rows"
             raise ValueError(f"name exactly one of {', '.join(self.KINDS[:-1])} and {self.KINDS[-1]}, {what}")
+        in_lake = self.format.lower() in ("delta", "iceberg")
+        place = of_database if given == ["jdbc"] else of_storage if in_lake else of_files
+        refuse_secrets(self.options, place, "options.")
         if given != ["path"]:
             for name in ("version", "max_bad_files", *(() if given == ["jdbc"] else ("options",))):
                 if getattr(self, name, None):
                     raise ValueError(f"{name} goes with path, not with {given[0]}: remove {name}")
             if self.format != "parquet":
                 raise ValueError(f"format goes with path, not with {given[0]}: remove format")
-            secret = next((name for name in self.options if name.lower() in _SECRET_OPTIONS), None)
-            if secret is not None:
-                raise ValueError(f"options.{secret} is refused: write it in jdbc, as url, table, query or user_env")
+            named = next((name for name in self.options if name.lower() in _JDBC_KEYS), None)
+            if named is not None:
+                raise ValueError(f"options.{named} is refused: write it in jdbc, as url, table, query or user_env")
         return self
 
     @property

@@ -17,7 +17,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from jobs.config.input_settings import TITLE, InputSettings, SourceSettings
 from jobs.config.rule_settings import RuleSettings, contradiction
-from jobs.config.secret_settings import remedy, secret_in
+from jobs.config.secret_settings import Address, of_spark, of_storage, refuse_secrets
 from jobs.config.strict_model import PositiveInt, Section, Share, require_scalars, scalar_text
 from jobs.config.train_settings import TrainSettings
 from schemas import INPUTS, contract
@@ -28,11 +28,11 @@ Star = Annotated[int, Field(ge=1, le=5)]
 class Models(Section):
     """The models: a folder that `regulars train` writes, a URI, or a hub id such as gpt2 or hf://org/name."""
 
-    recommend: str = Field(default="./models/recommend", description="model that makes the lists")
-    sentiment: str | None = Field(
+    recommend: Address = Field(default="./models/recommend", description="model that makes the lists")
+    sentiment: Address | None = Field(
         default="./models/sentiment", description="model that labels reviews; null: no labels are written"
     )
-    answers: str | None = Field(
+    answers: Address | None = Field(
         default=None, description="model that answers customers' questions; without it no answers are written"
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
@@ -202,14 +202,19 @@ class PublishSettings(Section):
         default="parquet",
         description="delta also commits every published date to Delta tables below `to`, for object stores",
     )
-    to: str | None = Field(
+    to: Address | None = Field(
         default=None, min_length=1, description="folder or URI of the Delta tables, such as s3://bucket/shop"
     )
     options: dict[str, str] = Field(
         default={},
-        description="storage options of the deltalake library, such as {AWS_ENDPOINT_URL: ...}; keep credentials in "
-        "the environment",
+        description="storage options of the deltalake library, such as {AWS_ENDPOINT_URL: ...}; none may hold a secret",
     )
+
+    @field_validator("options")
+    @classmethod
+    def _options_have_no_secret(cls, options: dict[str, str]) -> dict[str, str]:
+        refuse_secrets(options, of_storage)
+        return options
 
     @model_validator(mode="after")
     def _delta_has_a_place(self) -> PublishSettings:
@@ -373,7 +378,7 @@ _OBJECT_STORES = ("s3", "s3a", "s3n", "gs", "wasb", "wasbs", "abfs", "abfss", "a
 class Config(Section):
     """The whole file."""
 
-    store: str = Field(min_length=1, description="folder or hdfs:// URI of tables and ledger; no object store")
+    store: Address = Field(min_length=1, description="folder or hdfs:// URI of tables and ledger; no object store")
     timezone: str = Field(description="the shop's IANA time zone; its midnight separates dates")
     inputs: dict[str, InputSettings] = Field(
         description="input tables: purchases, and items or purchases.columns.title; reviews alone for labels only"
@@ -445,11 +450,7 @@ class Config(Section):
     def _spark_texts(cls, value: object) -> object:
         given = require_scalars(value, "Spark setting: value, such as {spark.driver.memory: 8g}")
         settings = {key: scalar_text(setting) for key, setting in given.items()}
-        if (name := secret_in(settings)) is not None:
-            raise ValueError(
-                f"{name[:80]}: a secret here would reach Java's command line, the event log and the store. Give it in "
-                f"{remedy(name)}, and take it out here"
-            )
+        refuse_secrets(settings, of_spark)
         return settings
 
     @field_validator("sources")

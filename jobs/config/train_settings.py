@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from jobs.config.secret_settings import Address
 from jobs.config.strict_model import PositiveInt, Section, Share
 
 #: The rate and warm-up of a training that starts from `init`: those of fine-tuning with AdamW in the literature.
@@ -16,7 +17,7 @@ PRETRAINED_WARMUP = 100
 class TrainSection(Section):
     """The keys that all trainings share: GPT-2's shape and the optimiser."""
 
-    init: str | None = Field(
+    init: Address | None = Field(
         default=None, description="checkpoint to start from; by default a new model of the shape below"
     )
     n_embd: PositiveInt = Field(default=64, description="width of the embeddings")
