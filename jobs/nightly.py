@@ -30,7 +30,7 @@ from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.lock import lock
 from jobs.store.publish import StagedTable, publish_staged, recover, stage_tables, temporary_folders
 from jobs.store.state import new_segment, prepare_state
-from jobs.store.store import Store
+from jobs.store.store import Store, published_dates
 from jobs.tables import groups, loyalty
 from jobs.tables.loyalty_sums import sums_of_night
 from jobs.tables.metrics import age_rows, input_ages, label_metrics, list_metrics, quarantine_counts, table_rows
@@ -163,15 +163,18 @@ def _keep_progress(spark: SparkSession, night: Night, line: str) -> None:
 def _read(spark: SparkSession, config: Config, night: Night, segment: str, basis: Basis) -> tuple[Basis, Inputs]:
     """Read the inputs: only what is new, or everything where the basis turns out not to fit them."""
     work = night.store.work(night.run_id)
+    # A date of the past never brings a customer back who opted out since.
+    newest = max([night.run_date, *published_dates(spark, night.store, "runs")])
+    read = partial(read_inputs, spark, config, night.run_date, work, optouts_as_of=newest)
     tables, kept = tables_of_night(config), segment if basis.keeps_rows else None
     known = basis.known(night.store, config, work)
     if known is not None:
         try:
-            return basis, read_inputs(spark, config, night.run_date, work, tables, known, segment=kept)
+            return basis, read(tables, known, segment=kept)
         except StartFromNothing as reason:
             basis = without_record(basis, str(reason))
             files.delete(spark, segment)
-    return basis, read_inputs(spark, config, night.run_date, work, tables, segment=kept)
+    return basis, read(tables, segment=kept)
 
 
 def _rejections(spark: SparkSession, night: Night, quarantine: DataFrame, key: bytes) -> DataFrame:

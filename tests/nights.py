@@ -30,12 +30,14 @@ SPARK = (
 
 
 class Shop:
-    """A sample shop of 60 customers and the nights of its last date."""
+    """A sample shop of 60 customers and the nights of its last date; untrained models, unless it `trains` its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, customers: int = 60, days: int = 10, *, trains: bool = False) -> None:
         self.folder = folder
-        info = write_sample(folder, customers=60, products=40, days=10, seed=1)
+        info = write_sample(folder, customers=customers, products=40, days=days, seed=1)
         self.config, self.day = info.config, info.last_day
+        if trains:
+            return
         without_inputs(self.config, "questions", "articles")
         items = pd.read_parquet(folder / "data/items")
         save_causal(folder / "models/recommend", item_ids=sorted(items.item_id.dropna().unique()))

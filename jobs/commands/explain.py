@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +25,7 @@ from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
 from jobs.spark import files
 from jobs.spark.errors import UsageError
+from jobs.spark.key_filter import rows_with
 from jobs.spark.privacy_key import keyed_hash
 from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
@@ -81,7 +81,7 @@ def explain(
         with stages.stage(f"reading the inputs up to {run_date}"):
             used = read_inputs(spark, config, run_date, work, _INPUTS).used
         of_user = {
-            table: rows.where(F.col("user_id").isin(ids)) if "user_id" in schemas.contract(table).column_names else rows
+            table: rows_with(rows, "user_id", ids) if "user_id" in schemas.contract(table).column_names else rows
             for table, rows in used.items()
         }
         context = TaskContext(spark, config, store, f"explain-{run_date}", run_date, of_user, model)
@@ -170,7 +170,7 @@ def _published(spark: SparkSession, store: Store, run_date: date, ids: set[str])
     folder = store.date_folder(recommend.TABLE, run_date)
     if not files.exists(spark, folder):
         return None
-    rows = spark.read.parquet(files.for_reading(folder)).where(F.col("user_id").isin(ids)).orderBy("rank")
+    rows = rows_with(spark.read.parquet(files.for_reading(folder)), "user_id", ids).orderBy("rank")
     return [row["item_id"] for row in rows.select("item_id").collect()] or None
 
 

@@ -15,6 +15,7 @@ from jobs.commands.options import shop_today
 from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
 from jobs.inputs.reader import read_inputs
+from jobs.spark.key_filter import rows_with
 from jobs.spark.privacy_key import keyed_hashes
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
@@ -35,5 +36,5 @@ def identify(spark: SparkSession, config: Config, pseudonyms: Sequence[str]) -> 
         hashed = customers.distinct().withColumn(
             "pseudonym", keyed_hashes(privacy_key(spark, config))(F.col("user_id"))
         )
-        found = hashed.where(F.col("pseudonym").isin(list(pseudonyms))).collect()
+        found = rows_with(hashed, "pseudonym", pseudonyms).collect()
     return {row["pseudonym"]: row["user_id"] for row in found}

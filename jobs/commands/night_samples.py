@@ -36,14 +36,14 @@ def samples(spark: SparkSession, night: Night) -> Iterator[Table]:
 def _one_list(spark: SparkSession, night: Night) -> Table:
     rows = _published(spark, night, "recommendations")
     likeliest = rows.where("rank = 1").orderBy(F.col("because").isNull(), F.desc("score"), "user_id").limit(1)
-    is_of_customer = F.col("user_id") == likeliest.collect()[0]["user_id"]
-    found = rows.where(is_of_customer).orderBy("rank").limit(_PRODUCTS).collect()
+    one = likeliest.select("user_id")  # a join with it: the id as a literal would reach the event log
+    found = rows.join(one, on="user_id", how="left_semi").orderBy("rank").limit(_PRODUCTS).collect()
     table = Table(
         "rank", "product", "score", "because", title="One customer's list: the one whose first product is the likeliest"
     )
     for row in found:
         table.add_row(str(row["rank"]), escape(row["title"]), f"{row['score']:.2f}", escape(row["because"] or ""))
-    prompt = _published(spark, night, "prompts").where(is_of_customer).select("prompt").first()
+    prompt = _published(spark, night, "prompts").join(one, on="user_id", how="left_semi").select("prompt").first()
     bought = _bought(rows, prompt["prompt"]) if prompt else []
     table.caption = escape(f"Bought before, newest last: {' · '.join(bought)}") if bought else "Bought nothing before"
     return table

@@ -88,6 +88,7 @@ def read_inputs(
     known: KnownInputs | None = None,
     *,
     segment: str | None = None,
+    optouts_as_of: date | None = None,
 ) -> Inputs:
     """Read the `wanted` and configured tables as of the end of `run_date` in the shop's time zone.
 
@@ -95,6 +96,8 @@ def read_inputs(
     Raises ConfigurationError (purchases are wanted and not configured), InputError (a source is missing, unreadable,
     empty or does not fit its mapping) and GateRefused (the outcomes do not add up to the rows read). Raises
     ValueError if the session has another time zone than the shop.
+
+    Opt-outs are those of `optouts_as_of`, if given: who opted out since `run_date` is left out too.
 
     The folder `segment`, if given, gets what the next night needs to read only what is new. With `known`, what earlier
     nights kept, only new rows are read; the result is the same. Raises StartFromNothing where that cannot be sure.
@@ -112,14 +115,19 @@ def read_inputs(
     end = end_of_date(run_date, config.timezone)
     tables: dict[str, ReadTable] = {}
     notes: list[str] = []
+
+    def date_of(*readers: str) -> date:
+        return optouts_as_of if optouts_as_of is not None and readers == (optouts.TABLE,) else run_date
+
     sources = {
-        table: pin_version(spark, source.for_date(run_date), f"inputs.{table}")
+        table: pin_version(spark, source.for_date(date_of(table)), f"inputs.{table}")
         for table, source in config.inputs.items()
         if table in wanted
     }
-    used = {name for name in config.sources if any(uses_source(source, name) for source in sources.values())}
+    users = {name: [t for t, source in sources.items() if uses_source(source, name)] for name in config.sources}
+    used = {name for name, readers in users.items() if readers}
     named = {
-        name: pin_version(spark, source.for_date(run_date), f"sources.{name}") if name in used else source
+        name: pin_version(spark, source.for_date(date_of(*users[name])), f"sources.{name}") if name in used else source
         for name, source in config.sources.items()
     }
 
@@ -138,7 +146,7 @@ def read_inputs(
         if table in ("items", "purchases") or (table == "reviews" and "purchases" not in wanted):
             _refuse_empty(table, source, found, run_date)
         if table == optouts.TABLE:
-            optouts.refuse_empty_optouts(source, found)
+            optouts.refuse_broken_optouts(source, found)
         return found
 
     with named_sources(spark, named, sources, notes), ThreadPoolExecutor(_THREADS) as pool:
@@ -160,7 +168,7 @@ def read_inputs(
             elif config.inputs["purchases"].maps_title:
                 titled = items_of_purchases(tables["purchases"].product_rows)
                 tables["items"] = with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
-    unmatched = optouts.check_matches(config, wanted, tables)
+    unmatched = optouts.check_matches(config, wanted, tables, partial(keyed_hash, key), pseudonym)
     if segment is not None:
         if "items" in tables:
             keep_catalogue(tables["items"], segment)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.report.facts import Complaint, ItemCount, ListedItem, ListExample, Replay
 from jobs.spark import files
+from jobs.spark.key_filter import rows_with
 from jobs.store.store import Store, published_dates
 from jobs.tables.list_changes import ENTERED, KEPT, earlier_lists, list_kind
 from lm.metrics.metrics import hit_at_k, mean_interval, recall_at_k
@@ -128,14 +129,10 @@ def _examples(before: DataFrame, after: DataFrame, most: int) -> list[ListExampl
 def _lists(rows: DataFrame, users: list[str]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     names = [name for name in ("previous_rank", *_REASONS) if name in rows.columns]
-    wanted = rows.where(_is_one_of("user_id", users)).select("user_id", "rank", "title", "prompt_hash", *names)
+    wanted = rows_with(rows, "user_id", users).select("user_id", "rank", "title", "prompt_hash", *names)
     for row in wanted.orderBy("user_id", "rank").collect():
         found.setdefault(row["user_id"], []).append(row.asDict())
     return found
-
-
-def _is_one_of(column: str, values: list[str]) -> Column:
-    return F.col(column).isin(values) if values else F.lit(False)
 
 
 def _listed(row: dict[str, Any]) -> ListedItem:

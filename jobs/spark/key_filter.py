@@ -1,11 +1,12 @@
-"""Skips rows of a large table that cannot have one of many keys, before anything is shuffled.
+"""Keeps the rows of a table that have, or may have, one of some keys, without a key in the plan.
 
-The keys become a Bloom filter of about ten bits each. Executors build and use it; no key reaches the driver or a plan.
+Many keys become a Bloom filter of about ten bits each. Executors build and use it; no key reaches the driver or a plan.
 Spark has the filter for its own joins only and gives it no public function, so this module calls the classes inside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 from pyspark.sql import Column, DataFrame
@@ -39,3 +40,12 @@ def might_be_in(keys: DataFrame, count: int, key: Column) -> Column:
     contains = spark_sql.catalyst.expressions.BloomFilterMightContain(*operands)
     found: Column = cast("Any", ClassicColumn)(utils.column(contains))
     return F.coalesce(found, F.lit(False))
+
+
+def rows_with(rows: DataFrame, column: str, values: Iterable[str]) -> DataFrame:
+    """Keep the rows whose text `column` has one of a few values.
+
+    A join with them, because values as literals of a condition would be in the plan, and so in Spark's event log.
+    """
+    wanted = rows.sparkSession.createDataFrame([(value,) for value in values], f"`{column}` string").distinct()
+    return rows.join(F.broadcast(wanted), on=column, how="left_semi").select(*rows.columns)

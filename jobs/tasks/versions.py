@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from pyspark.sql import SparkSession
 
 from jobs.config.config import Config
 from jobs.config.input_settings import SourceSettings
+from jobs.inputs import optouts
 from jobs.scoring import models
 from jobs.scoring.models import Model
+from jobs.sources.queries import uses_source
 from jobs.spark import executor_files, files
 from jobs.spark.errors import ConfigurationError
 from jobs.store.store import Store
@@ -99,9 +101,9 @@ def save_settings(spark: SparkSession, store: Store, config: Config) -> None:
 def own_config(spark: SparkSession, store: Store, config: Config, published: Mapping[str, str]) -> Config:
     """The configuration with the settings and models that a date was published with, and today's inputs.
 
-    Delta and Iceberg tables are read at the versions that the date was published with. A model is searched in the
-    configured folder and in its sibling folders. Raises ConfigurationError with the mend where settings or a model are
-    gone.
+    Delta and Iceberg tables are read at the versions that the date was published with, but for opt-outs. A model is
+    searched in the configured folder and in its sibling folders. Raises ConfigurationError with the mend where settings
+    or a model are gone.
     """
     path = store.settings(published.get("settings", "unknown"))
     try:
@@ -119,17 +121,31 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
     now = config.model_dump(mode="json")
     then = {key: now[key] | value if isinstance(value, dict) else value for key, value in saved.items()}
     text = json.dumps(now | {"rules": []} | then)  # settings without rules do not name them
-    tables = {section: _at_own_versions(section, getattr(config, section), published) for section in _TABLES}
+    tables = {
+        section: _at_own_versions(section, getattr(config, section), published, _of_optouts(config, section))
+        for section in _TABLES
+    }
     own = {"models": config.models.model_copy(update=chosen), **tables}
     return Config.model_validate_json(text).model_copy(update=own)
 
 
+def _of_optouts(config: Config, section: str) -> Collection[str]:
+    """Return what the opt-outs are read from: their list is today's, for a customer may have opted out since."""
+    if optouts.TABLE not in config.inputs:
+        return ()
+    if section == "inputs":
+        return (optouts.TABLE,)
+    return [name for name in config.sources if uses_source(config.inputs[optouts.TABLE], name)]
+
+
 def _at_own_versions(
-    section: str, sources: Mapping[str, SourceSettings], published: Mapping[str, str]
+    section: str, sources: Mapping[str, SourceSettings], published: Mapping[str, str], todays: Collection[str]
 ) -> dict[str, SourceSettings]:
-    """Set the version of each Delta or Iceberg table that a date was published with."""
+    """Set the version of each Delta or Iceberg table that a date was published with, but for those of `todays`."""
     own = dict(sources)
     for name, source in sources.items():
+        if name in todays:
+            continue
         version = published.get(runs.input_version(section, name))
         if version is not None and source.kind in ("path", "table"):
             own[name] = source.model_copy(update={"version": int(version)})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from jobs.spark.key_filter import might_be_in
+from jobs.spark.key_filter import might_be_in, rows_with
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -25,3 +25,14 @@ def test_a_filter_passes_all_its_keys_and_few_others(spark: SparkSession) -> Non
 
 def test_no_key_passes_nothing(spark: SparkSession) -> None:
     assert keys(spark, 0, 10).where(might_be_in(keys(spark, 0, 0), 0, F.col("key"))).count() == 0
+
+
+def test_rows_of_a_few_ids_are_kept_and_no_plan_has_an_id(spark: SparkSession) -> None:
+    rows = spark.createDataFrame([(1, "anna"), (2, "bert"), (3, "anna"), (4, None)], "number int, user_id string")
+    kept = rows_with(rows, "user_id", ["anna", "nobody", "anna"])
+    assert kept.columns == rows.columns
+    assert sorted(row["number"] for row in kept.collect()) == [1, 3]
+    plan = str(kept._jdf.queryExecution().toString())
+    assert "Join" in plan
+    assert "anna" not in plan
+    assert rows_with(rows, "user_id", []).collect() == []
