@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from io import FileIO
 from multiprocessing import get_context
@@ -124,17 +124,25 @@ def _refuse_wide(path: Path, columns: int) -> None:
 
 
 def _join(first: SourceFile, second: SourceFile) -> SourceFile:
-    rows = first.rows + second.rows
-    columns = tuple(
-        SourceColumn(a.name, a.sql, a.kind, (a.values + b.values)[: 2 * SAMPLE_ROWS], _mean_blank(first, a, second, b))
-        for a, b in zip(first.columns, second.columns, strict=True)
-    )
+    """One source of two files. A column that one of them lacks is blank there."""
+    by_name = [{column.name: column for column in one.columns} for one in (first, second)]
+    names = dict.fromkeys(name for columns in by_name for name in columns)
+    columns = tuple(_join_column(by_name[0].get(name), first.rows, by_name[1].get(name), second.rows) for name in names)
     questions = tuple(dict.fromkeys(first.questions + second.questions))
-    return SourceFile(first.paths + second.paths, first.format, first.options, columns, rows, questions)
+    return SourceFile(
+        (*first.paths, *second.paths), first.format, first.options, columns, first.rows + second.rows, questions
+    )
 
 
-def _mean_blank(first: SourceFile, a: SourceColumn, second: SourceFile, b: SourceColumn) -> float:
-    return (a.blank * first.rows + b.blank * second.rows) / max(first.rows + second.rows, 1)
+def _join_column(
+    first: SourceColumn | None, first_rows: int, second: SourceColumn | None, second_rows: int
+) -> SourceColumn:
+    a, b = first or second, second or first
+    assert a is not None and b is not None  # every name is of one of the two
+    blank = (first.blank if first else 1.0) * first_rows + (second.blank if second else 1.0) * second_rows
+    values = ((first.values if first else ()) + (second.values if second else ()))[: 2 * SAMPLE_ROWS]
+    kind = a.kind if a.values else b.kind  # Parquet may have no type for a column without values
+    return SourceColumn(a.name, a.sql, kind, values, blank / max(first_rows + second_rows, 1))
 
 
 def _looked_at(path: Path, converted: Path, replace: bool) -> list[SourceFile]:
@@ -165,7 +173,7 @@ def _look(path: Path, converted: Path, replace: bool) -> Iterator[SourceFile]:
     elif ending in _ARCHIVES:
         raise InputError(f"{path} is an archive, which Spark does not read: unpack it, then run the command again.")
     elif ending in (".parquet", ".pq"):
-        yield _parquet(path, (path,))
+        yield _parquet(path)
     elif ending == ".orc":
         yield _orc(path)
     elif ending in (".json", ".jsonl", ".ndjson") or _starts_as_json(path):
@@ -189,12 +197,20 @@ def _folder(path: Path) -> SourceFile:
     files = sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith(("_", ".")))
     if not files:
         raise InputError(f"{path} is an empty folder: name a file, or a folder with files.")
-    if _ending(files[0]) in (".parquet", ".pq"):
-        return _parquet(files[0], (path,))
     if _ending(files[0]) in _SPREADSHEETS:
         raise InputError(f"{path} is a folder of spreadsheets: name the spreadsheets themselves.")
-    (one,) = _look(files[0], path, replace=False)
-    return SourceFile((path,), one.format, one.options, one.columns, one.rows, one.questions)
+    # The newest file may have values where the oldest has none: exports are mostly named by their dates.
+    newest_file = [file for file in files if _ending(file) == _ending(files[0])][-1]
+    looked = [one for file in dict.fromkeys((files[0], newest_file)) for one in _look(file, path, replace=False)]
+    whole, newest = looked[0], looked[-1]
+    if newest is not whole and (newest.format, newest.options) == (whole.format, whole.options):
+        whole = _join(whole, newest)
+    elif newest is not whole:
+        differ = (
+            f"{files[0].name} and {newest_file.name} of {path} are written in different ways: may one input read both?"
+        )
+        whole = replace(whole, questions=(*whole.questions, differ))
+    return replace(whole, paths=(path,))
 
 
 def _content(path: Path) -> bytes:
@@ -379,7 +395,7 @@ def _flatten(row: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[t
             yield (*prefix, name), value
 
 
-def _parquet(path: Path, paths: tuple[Path, ...]) -> SourceFile:
+def _parquet(path: Path) -> SourceFile:
     with duckdb.connect() as database:
         try:
             read = database.read_parquet(str(path))
@@ -397,7 +413,7 @@ def _parquet(path: Path, paths: tuple[Path, ...]) -> SourceFile:
         for name, kind in types.items()
         if kind == "TIMESTAMP_NS"
     ]
-    return SourceFile(paths, "parquet", {}, columns, len(rows), tuple(questions))
+    return SourceFile((path,), "parquet", {}, columns, len(rows), tuple(questions))
 
 
 def _orc(path: Path) -> SourceFile:

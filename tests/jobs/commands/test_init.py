@@ -335,6 +335,32 @@ def test_nanoseconds_in_parquet_are_a_question(tmp_path: Path) -> None:
     assert "nanoseconds" in " ".join(found["purchases"].questions)
 
 
+def test_the_newest_file_of_a_folder_shows_what_the_oldest_has_no_values_for(tmp_path: Path) -> None:
+    (tmp_path / "orders").mkdir()
+    for day, price in (("2026-01-01", None), ("2026-01-02", 3.5)):
+        rows = [
+            {"user_id": f"u{n}", "item_id": "i1", "title": "Tea", "purchased_at": day, "price": price} for n in range(9)
+        ]
+        channel = {} if price is None else {"channel": "app"}
+        pd.DataFrame([row | channel for row in rows]).to_parquet(tmp_path / f"orders/{day}.parquet")
+    (found,) = read_files([tmp_path / "orders"], tmp_path)
+    assert (found.paths, found.rows) == ((tmp_path / "orders",), 18)
+    blank = {column.name: (column.kind, column.blank) for column in found.columns}
+    assert blank["price"] == ("number", 0.5) and blank["channel"] == ("text", 0.5)
+
+
+def test_a_folder_whose_files_are_written_in_two_ways_is_a_question(tmp_path: Path) -> None:
+    (tmp_path / "orders").mkdir()
+    rows = [[e["user"], e["item"], e["at"].isoformat(), e["title"]] for e in events(30)]
+    for name, separator in (("1", ","), ("2", ";")):
+        content = csv_bytes(["user_id", "item_id", "purchased_at", "title"], rows, separator)
+        (tmp_path / f"orders/{name}.csv").write_bytes(content)
+    (found,) = read_files([tmp_path / "orders"], tmp_path)
+    assert found.questions == (
+        f"1.csv and 2.csv of {tmp_path / 'orders'} are written in different ways: may one input read both?",
+    )
+
+
 def test_monthly_files_of_equal_columns_are_one_input(tmp_path: Path) -> None:
     for month in (1, 2):
         rows = [[e["user"], e["item"], e["at"].isoformat(), e["title"]] for e in events(30)]
