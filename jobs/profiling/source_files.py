@@ -126,23 +126,16 @@ def _refuse_wide(path: Path, columns: int) -> None:
 def _join(first: SourceFile, second: SourceFile) -> SourceFile:
     """One source of two files. A column that one of them lacks is blank there."""
     by_name = [{column.name: column for column in one.columns} for one in (first, second)]
-    names = dict.fromkeys(name for columns in by_name for name in columns)
-    columns = tuple(_join_column(by_name[0].get(name), first.rows, by_name[1].get(name), second.rows) for name in names)
+    rows, columns = first.rows + second.rows, []
+    for name in dict.fromkeys(name for of_one in by_name for name in of_one):
+        a, b = (
+            here.get(name) or replace(there[name], values=(), blank=1.0) for here, there in (by_name, by_name[::-1])
+        )
+        blank = (a.blank * first.rows + b.blank * second.rows) / max(rows, 1)
+        kind = a.kind if a.values else b.kind  # Parquet may have no type for a column without values
+        columns.append(SourceColumn(name, a.sql, kind, (a.values + b.values)[: 2 * SAMPLE_ROWS], blank))
     questions = tuple(dict.fromkeys(first.questions + second.questions))
-    return SourceFile(
-        (*first.paths, *second.paths), first.format, first.options, columns, first.rows + second.rows, questions
-    )
-
-
-def _join_column(
-    first: SourceColumn | None, first_rows: int, second: SourceColumn | None, second_rows: int
-) -> SourceColumn:
-    a, b = first or second, second or first
-    assert a is not None and b is not None  # every name is of one of the two
-    blank = (first.blank if first else 1.0) * first_rows + (second.blank if second else 1.0) * second_rows
-    values = ((first.values if first else ()) + (second.values if second else ()))[: 2 * SAMPLE_ROWS]
-    kind = a.kind if a.values else b.kind  # Parquet may have no type for a column without values
-    return SourceColumn(a.name, a.sql, kind, values, blank / max(first_rows + second_rows, 1))
+    return SourceFile((*first.paths, *second.paths), first.format, first.options, tuple(columns), rows, questions)
 
 
 def _looked_at(path: Path, converted: Path, replace: bool) -> list[SourceFile]:
@@ -206,9 +199,7 @@ def _folder(path: Path) -> SourceFile:
     if newest is not whole and (newest.format, newest.options) == (whole.format, whole.options):
         whole = _join(whole, newest)
     elif newest is not whole:
-        differ = (
-            f"{files[0].name} and {newest_file.name} of {path} are written in different ways: may one input read both?"
-        )
+        differ = f"{files[0].name} and {newest_file.name} of {path} are written in two ways: may one input read both?"
         whole = replace(whole, questions=(*whole.questions, differ))
     return replace(whole, paths=(path,))
 

@@ -346,7 +346,7 @@ def test_the_newest_file_of_a_folder_shows_what_the_oldest_has_no_values_for(tmp
     (found,) = read_files([tmp_path / "orders"], tmp_path)
     assert (found.paths, found.rows) == ((tmp_path / "orders",), 18)
     blank = {column.name: (column.kind, column.blank) for column in found.columns}
-    assert blank["price"] == ("number", 0.5) and blank["channel"] == ("text", 0.5)
+    assert (blank["price"], blank["channel"]) == (("number", 0.5), ("text", 0.5))
 
 
 def test_a_folder_whose_files_are_written_in_two_ways_is_a_question(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_a_folder_whose_files_are_written_in_two_ways_is_a_question(tmp_path: Pa
         (tmp_path / f"orders/{name}.csv").write_bytes(content)
     (found,) = read_files([tmp_path / "orders"], tmp_path)
     assert found.questions == (
-        f"1.csv and 2.csv of {tmp_path / 'orders'} are written in different ways: may one input read both?",
+        f"1.csv and 2.csv of {tmp_path / 'orders'} are written in two ways: may one input read both?",
     )
 
 
