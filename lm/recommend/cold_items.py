@@ -3,7 +3,8 @@
 A model that learns from purchases knows nothing of such products. The odds of each against all known products together
 are exp(slope * log(similarity + 0.1) + constant). The similarity is a sum of TF-IDF cosines between the title and the
 titles of the customer's newest purchases; older purchases count less. GPT-2's logits have no part in it: they know too
-much of the products that GPT-2 was trained on. `lm.recommend_training.fit_hybrid` fits slope and constant.
+much of the products that GPT-2 was trained on. `lm.recommend_training.fit_hybrid` fits slope and constant. A product
+whose title says nothing is never listed: nothing tells whom it suits.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class ColdItems:
         known = logits.masked_fill(unbought, -torch.inf).log_softmax(dim=1)
         slope, constant = self.weights
         odds = np.float32(slope) * self.log_similarity(purchases, cold) + np.float32(constant)
+        odds[:, np.diff(cold.indptr) == 0] = NEVER
         # numpy in float64: the rounding of torch's logarithm depends on a row's place in the batch.
         total = np.log1p(np.exp(odds.astype(np.float64)).sum(axis=1, keepdims=True)).astype(np.float32)
         joined = torch.cat([known, torch.from_numpy(odds).to(logits.device)], dim=1)

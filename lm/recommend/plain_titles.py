@@ -31,6 +31,11 @@ def telling_titles(titles: Mapping[str, str]) -> dict[str, str]:
     return {item: title for item, title in titles.items() if plain[item] not in common | MISSING_TITLES}
 
 
+def title_or_nothing(item_id: str, title: str) -> str:
+    """The title, or an empty text if it is missing, the id or a number."""
+    return "" if _without_id(_words(title), _words(item_id)) in MISSING_TITLES else title
+
+
 def untold_note(titles: Mapping[str, str]) -> str | None:
     """A note for who trains on these products (item_id -> title); None where nearly all titles say something."""
     untold = len(titles) - len(telling_titles(titles))

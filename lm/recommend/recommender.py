@@ -30,6 +30,7 @@ from lm.recommend.flat_lists import Names, flat_lists, is_flat
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.list_rules import Binding, Cap, Resolved, RuleTable
 from lm.recommend.place_weights import PlaceWeights
+from lm.recommend.plain_titles import title_or_nothing
 from lm.recommend.rankings import KeptWeights, TitleRankings, TokenRankings
 from lm.recommend.ruled_lists import Ruled, ruled_lists
 from lm.recommend.same_titles import SAME_TITLE, SameTitles
@@ -99,7 +100,8 @@ class Recommender:
         cold = np.flatnonzero(is_cold)
         row_bytes = COPIES * 4 * (known + len(cold) + 1)
         self._rows_at_once = max(1, (worker_memory or WORKER_MEMORY) // SCORES_PART // row_bytes)
-        self._cold = self.hybrid.cold_vectors(catalogue.titles.take(cold))
+        named = zip(catalogue.item_ids.take(cold), catalogue.titles.take(cold), strict=True)
+        self._cold = self.hybrid.cold_vectors([title_or_nothing(item, title) for item, title in named])
         self._listable_rows: Ints = np.flatnonzero((code >= 0) | is_cold)
         code[cold] = known + np.arange(len(cold))  # their log-probabilities come after those of known items
         self._listable = torch.from_numpy(code[self._listable_rows])

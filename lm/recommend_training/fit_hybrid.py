@@ -100,13 +100,13 @@ def fit_cold_items(
 ) -> ColdItems:
     """The cold items with slope and constant for customers of `purchases` who then bought `wanted` (item codes).
 
-    One fold of the known products after the other counts as cold. A product that the customer bought before is not
-    new to them and is left out. Every customer has the same weight. The constant is one standard error below its
-    estimate: few purchases say little of cold items, and known products are the safer choice. Without anything to
-    learn from, cold items stay out of all lists. If not `exact`, COLD_CUSTOMERS see the wanted items of each fold and
-    COLD_DRAWN others, which stand for the rest of it.
+    One fold of the known products with titles after the other counts as cold. A product that the customer bought
+    before is not new to them and is left out. Every customer has the same weight. The constant is one standard error
+    below its estimate: few purchases say little of cold items, and known products are the safer choice. Cold items
+    stay out of all lists if the slope is not above its standard error: then titles do not tell which to list. If not
+    `exact`, COLD_CUSTOMERS see the wanted items of each fold and COLD_DRAWN others, which stand for the rest of it.
     """
-    known = np.flatnonzero(cold.bought)
+    known = np.flatnonzero(cold.bought & (np.diff(cold.title_vectors.indptr) > 0))
     rng = np.random.default_rng(seed)
     drawn = rng.permutation(known)
     if not exact:
@@ -133,7 +133,10 @@ def fit_cold_items(
     curvature = sum(torch.autograd.functional.hessian(fold.loss, weights.detach()) for fold in folds)
     covariance = torch.linalg.inv(torch.eye(2) + curvature)
     slope, constant = weights.tolist()
-    lowered = constant - float(covariance[1, 1].sqrt())
+    slope_error, constant_error = covariance.diagonal().sqrt().tolist()
+    if slope <= slope_error:
+        return replace(cold, weights=(0.0, NEVER))
+    lowered = constant - constant_error
     return replace(cold, weights=(round(slope, 6), round(lowered, 6)))
 
 

@@ -18,7 +18,7 @@ from lm.checkpoint.fingerprint import model_fingerprint
 from lm.checkpoint.manifest import Manifest, read_manifest
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.co_purchase import CoPurchaseFeatures
-from lm.recommend.cold_items import ColdItems
+from lm.recommend.cold_items import NEVER, ColdItems
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.recommender import Recommender
 from lm.recommend_training.fit_hybrid import COLD_FOLDS, _cold_fold, fit_cold_items
@@ -109,7 +109,16 @@ def test_the_fit_finds_what_titles_say_and_how_often_a_product_is_bought():
     assert other == pytest.approx(0.001, rel=0.6)
     purchases, wanted = customers_who_go_on_with_a_word(2000, likely=0.0)
     silent = fit_cold_items(counted, purchases, wanted, seed=0)
-    assert abs(silent.weights[0]) < 0.2 < 1 < telling.weights[0]
+    assert silent.weights == (0.0, NEVER)  # titles that tell nothing list nothing
+    assert telling.weights[0] > 1
+
+
+def test_a_cold_item_whose_title_says_nothing_is_never_listed():
+    cold = cold_items(2.0, -1.0)
+    log_p = cold.log_probs(torch.zeros(1, 5), [codes(3)], cold.vectors(["", "soap"]))
+    assert log_p[0, 5].item() == pytest.approx(NEVER, abs=1)
+    alone = cold.log_probs(torch.zeros(1, 5), [codes(3)], cold.vectors(["soap"]))
+    assert log_p[0, [0, 1, 2, 3, 6]].tolist() == alone[0, [0, 1, 2, 3, 5]].tolist()
 
 
 def test_the_fit_on_a_sample_of_products_agrees_with_the_fit_on_all(monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lm.recommend.plain_titles import telling_titles, untold_note
+from lm.recommend.plain_titles import telling_titles, title_or_nothing, untold_note
 
 REAL = {f"B{n:03}": f"{colour} {thing}" for n, (colour, thing) in enumerate((c, t) for c in "abcde" for t in "vwxyz")}
 
@@ -15,6 +15,8 @@ REAL = {f"B{n:03}": f"{colour} {thing}" for n, (colour, thing) in enumerate((c, 
 )
 def test_a_title_without_words_of_its_own_says_nothing(item, title):
     assert telling_titles(REAL | {item: title}) == REAL
+    assert title_or_nothing(item, title) == ""
+    assert title_or_nothing(item, "red teapot 4711") == "red teapot 4711"
 
 
 @pytest.mark.parametrize("template", ["{}", "Item {}", "Product no. {}", "Our product", "SKU-{}-EU"])
