@@ -43,7 +43,7 @@ def catalogue_of(spark: SparkSession, folder: str) -> DataFrame:
 def opted_out_since(
     known: KnownInputs, read: ReadTable | None, keyed_hashes: Callable[[Column], Column], *, has_pseudonyms: bool
 ) -> KnownInputs:
-    """Add the customers who opted out since. Raises StartFromNothing where one opted in again.
+    """Add the customers who opted out, and those of them since. Raises StartFromNothing where one opted in again.
 
     `keyed_hashes` hashes the ids of a column. With `has_pseudonyms` these hashes are the ids of kept rows. Raises
     StartFromNothing also where another customer's row was left out as a duplicate: it may be one of theirs, and it is
@@ -58,6 +58,8 @@ def opted_out_since(
     now = spark.read.schema(hashed.schema).parquet(files.for_reading(f"{known.work}/optouts_hashed"))
     if before.join(now, on="id_hash", how="left_anti").head() is not None:
         raise StartFromNothing("inputs.optouts: a customer is no longer in it")
+    kept_id, id_number = F.col("id_hash") if has_pseudonyms else user_id, optouts.id_number("user_id")
+    known = replace(known, all_opted_out=now.select(kept_id.alias("user_id")))
     new = now.join(before, on="id_hash", how="left_anti").distinct()
     if new.head() is None:
         return known
@@ -66,7 +68,6 @@ def opted_out_since(
             raise StartFromNothing(
                 f"inputs.optouts has a new customer, and inputs.{table} one key in two customers' rows"
             )
-    kept_id, id_number = F.col("id_hash") if has_pseudonyms else user_id, optouts.id_number("user_id")
     return replace(known, opted_out=new.select(kept_id.alias("user_id"), id_number.alias("id_number")))
 
 

@@ -2,7 +2,8 @@
 
 Each night keeps one segment, a folder that never changes. The first one, of a night from nothing, has all rows. A
 later one has all rows of the customers of whom it read a new row, `<table>_changed` with those customers, and the
-rejected rows that it read. So of each customer the newest segment that names them counts.
+rejected rows that it read. So of each customer the newest segment that names them counts. `<table>_later` has the rows
+of a segment's own files that happened after its date.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from jobs.spark import files
 
 #: The tables of which a night may read only what is new: they have a customer and a time in each row.
 TABLES = ("purchases", "searches", "reviews", "events")
+#: What follows the name of a table in the part with later rows.
+LATER_PART = "_later"
 #: Most customers that are sent to every executor.
 MOST_BROADCAST = 2_000_000
 
@@ -46,8 +49,6 @@ class TableNotes:
     excluded: int = 0
     #: Rows that were left out as duplicates of another customer's row.
     of_others: int = 0
-    #: Earliest time, in microseconds since 1970, of the rows that happened after the date.
-    next_at: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the notes as values of JSON."""
@@ -72,6 +73,8 @@ class KnownInputs:
     changed: Mapping[str, int] = field(default_factory=dict)
     #: `user_id` and `id_number` of the customers who opted out since; None without any.
     opted_out: DataFrame | None = None
+    #: `user_id` of all customers who opted out, as kept rows write it; None without such an input.
+    all_opted_out: DataFrame | None = None
 
     @property
     def newest(self) -> str:
@@ -110,6 +113,11 @@ class Segments:
         """The rows that name an id which no related table has; only the newest segment has all of them."""
         return self._read("", self.folders[-1:]).where(F.col(RULE).isin(*self._unknown_rules())).drop(_SEGMENT)
 
+    def later(self) -> DataFrame | None:
+        """The rows that happened after the date of the segment that read them; None where no segment has any."""
+        there = self._with_part(LATER_PART)
+        return self._read(LATER_PART, there).drop(_SEGMENT) if there else None
+
     def _rejected(self, rows: DataFrame) -> DataFrame:
         is_newest = F.col(_SEGMENT) == len(self.folders) - 1
         rejected = rows.where(F.col(RULE).isNotNull())
@@ -119,8 +127,11 @@ class Segments:
         return [unknown_id_rule(relation) for relation in schemas.contract(self.table).relations] or [""]
 
     def _netted(self) -> DataFrame | None:
-        there = [one for one in self.folders if files.exists(self.spark, f"{one}/{self.table}_with_returns")]
+        there = self._with_part("_with_returns")
         return self._read("_with_returns", there) if there else None
+
+    def _with_part(self, part: str) -> list[str]:
+        return [one for one in self.folders if files.exists(self.spark, f"{one}/{self.table}{part}")]
 
     def _newest(self, rows: DataFrame) -> DataFrame:
         """Keep the rows of each customer in the newest segment that names them."""

@@ -98,6 +98,12 @@ def is_before(instant: datetime, column: str) -> Column:
     return F.col(column) < F.timestamp_micros(F.lit(microseconds(instant)))
 
 
+def happened_after(table: str, end: datetime) -> Column:
+    """Whether a row of the table happened at or after `end`; false in tables without a time."""
+    time_column = schemas.contract(table).time_column
+    return F.lit(False) if time_column is None else F.coalesce(~is_before(end, time_column), F.lit(False))
+
+
 def reject_unknown_ids(rows: DataFrame, table: str, tables: Mapping[str, ReadTable]) -> DataFrame:
     """Set RULE in rows whose id is not in the table that the contract relates it to, if that table was read.
 
@@ -128,8 +134,7 @@ def decide_outcome(rows: DataFrame, table: str, end: datetime) -> DataFrame:
     A rejected row that happened at or after `end` is outside the window: on the run's date it did not exist yet.
     A date that is repeated later therefore rejects the same rows.
     """
-    time_column = schemas.contract(table).time_column
-    is_later = F.lit(False) if time_column is None else F.coalesce(~is_before(end, time_column), F.lit(False))
+    is_later = happened_after(table, end)
     outcome = (
         F.when(F.col(OPTED_OUT).isNotNull(), "opted_out")
         .when(F.col(RULE).isNotNull() & ~is_later, "quarantined")

@@ -1,7 +1,7 @@
 """Scans the source of one table: maps, validates and deduplicates its rows, writes them and counts every outcome.
 
-With the rows that earlier nights kept, only new files and later rows are read. Their customers' kept rows come beside
-them, so that duplicates and returns are found as in a scan of everything. Part of `jobs/inputs/reader.py`.
+With the rows that earlier nights kept, only new files are read. Their customers' kept rows come beside them, so that
+duplicates and returns are found as in a scan of everything. Part of `jobs/inputs/reader.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from datetime import datetime
 from pyspark.sql import Column, Observation, SparkSession
 from pyspark.sql import functions as F
 
-import schemas
 from jobs.config.input_settings import InputSettings
 from jobs.inputs import optouts
 from jobs.inputs.column_mapping import (
@@ -24,7 +23,8 @@ from jobs.inputs.column_mapping import (
     warn_of_empty_columns,
 )
 from jobs.inputs.freshness import freshness
-from jobs.inputs.known_rows import KnownInputs, TableNotes, hash_of_columns
+from jobs.inputs.known_rows import LATER_PART, KnownInputs, TableNotes, hash_of_columns
+from jobs.inputs.later_rows import mark_later, note_rule_if_later, write_apart
 from jobs.inputs.new_rows import NewRows
 from jobs.inputs.quarantine import FILE_UNREADABLE
 from jobs.inputs.returns import HAS_RETURN, mark_returned_products, net_returns
@@ -116,17 +116,18 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
         notes += warn_of_empty_columns(table, source, raw)
     raw = raw.observe(undecoded, F.count_if(has_undecoded_text(raw)).alias("rows"))
     rows = validate_rows(raw, table, columns)
-    if new is not None:
-        rows = new.of_later_rows(rows)
     rows = rows.observe(read, F.count(F.lit(1)).alias("rows"))
+    if scan.takes_notes:
+        rows = note_rule_if_later(rows, table, scan.end)
     rows = reject_unknown_ids(rows, table, scan.tables)
     rows = optouts.mark_opted_out(rows, scan.tables)
     rows = decide_outcome(rows.observe(opted_out, optouts.matched_ids()), table, scan.end).observe(
         decided,
         *(F.count_if(F.col("__outcome") == outcome).alias(outcome) for outcome in _DROPPED),
         *(F.count_if(F.col("__outcome").isNull() & F.col(emptied(rule))).alias(rule) for rule in emptied_rules(table)),
-        _earliest_outside_window(table).alias("next_at"),
     )
+    if scan.takes_notes:
+        rows = mark_later(rows)
     rows = keep_written_rows(rows, table, names)
     if new is not None:
         with translating_errors(table, source, scan.key, scan=True):
@@ -146,7 +147,10 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
     rows = rows.select(*map(column_named, kept))
 
     with translating_errors(table, source, scan.key, scan=True):
-        rows.write.mode("overwrite").parquet(files.uri(scan.path))
+        if scan.takes_notes and new is None:
+            write_apart(spark, rows, scan.path, f"{scan.path}{LATER_PART}")
+        else:
+            rows.write.mode("overwrite").parquet(files.uri(scan.path))
     written = spark.read.schema(rows.schema).parquet(files.for_reading(scan.path))
     returned, before_returns = 0, None
     if table == "purchases" and written.where(HAS_RETURN).head() is not None:
@@ -187,7 +191,6 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
             changed,
             len(excluded_files),
             copies.get["of_others"] + (new.notes.of_others if new else 0),
-            new.whole_next_at(decided.get["next_at"]) if new else decided.get["next_at"],
         )
     return ReadTable(
         written,
@@ -202,14 +205,6 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
         noted=noted,
         changed=new.changed if new else None,
     )
-
-
-def _earliest_outside_window(table: str) -> Column:
-    """The earliest time, in microseconds since 1970, of the rows after the date; null without any."""
-    time_column = schemas.contract(table).time_column
-    if time_column is None:
-        return F.max(F.lit(None).cast("bigint"))
-    return F.min(F.when(F.col("__outcome") == "outside_window", F.unix_micros(F.col(time_column))))
 
 
 def _new_rows(scan: Scan, opened: OpenedSource) -> NewRows | None:

@@ -40,6 +40,8 @@ _DEFAULTS = {
     # The checksummed local file system would leave .crc files beside the tables.
     "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
     "spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version": "2",
+    # A scan writes the rows of its date and later ones to two folders; else Spark would sort all rows for that.
+    "spark.sql.maxConcurrentOutputFileWriters": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"

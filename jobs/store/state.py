@@ -21,7 +21,7 @@ from jobs.store.date_swap import FolderSwap, prepare_swap
 from jobs.store.store import Store, is_name, published_dates
 
 #: Raise it with each change of what a segment holds or how it is read.
-FORMAT = 3
+FORMAT = 4
 _RECORD = "state.json"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +48,13 @@ FIRST = {
         bought("unknown", "u5", "i9"),
         bought("tomorrow", "u1", at="2026-06-30 12:00:00"),
         bought("next year", "u1", at="2027-01-01"),
+        bought("next year, opts out tomorrow", "u6", at="2027-01-01"),
+        bought("tomorrow, opts out tomorrow", "u6", at="2026-06-30 12:00:00"),
+        bought("tomorrow, unknown until tomorrow", "u5", "i3", at="2026-06-30 12:00:00"),
+        bought("tomorrow, no user", " ", at="2026-06-30 12:00:00"),
+        bought("tomorrow, no price", "u4", at="2026-06-30 12:00:00") | {"unit_price": "none"},
+        bought("tomorrow, return", "u1", quantity=-2, at="2026-06-30 13:00:00"),
+        bought("tomorrow, return without purchase", "u4", "i2", quantity=-1, at="2026-06-30 13:00:00"),
         bought("opts out tomorrow", "u6"),
         bought("return without purchase", "u7", quantity=-1),
         bought("opted out", "gone"),
@@ -67,6 +74,7 @@ NEW = {
         bought("covers the return", "u7", at="2026-05-01"),
         bought("no user", " "),
         bought("new customer", "u8", at="2026-06-30"),
+        bought("new and next year", "u8", at="2027-01-01"),
     ],
     "reviews": [reviewed("r1", "u9", 1, "2026-06-30 10:00:00"), reviewed("r5", "u2")],
 }
@@ -94,7 +102,7 @@ def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession,
     tables = FIRST | {"items": ITEMS, "optouts": [{"user_id": "gone"}]}
     config = config_of(tmp_path, tables)
     first = evening(spark, config, BEFORE, f"{tmp_path}/before", None, f"{tmp_path}/kept/first")
-    assert first.accounts["purchases"].outside_window == 2
+    assert first.accounts["purchases"].outside_window == 9
     known = KnownInputs(
         folders=[f"{tmp_path}/kept/first"],
         notes=first.noted,
@@ -119,13 +127,18 @@ def test_new_files_and_later_rows_are_read_beside_kept_ones(spark: SparkSession,
     assert second.freshness == whole.freshness
     assert second.rejected_by_rule == whole.rejected_by_rule
     changed = {table: {row["user_id"] for row in ids.collect()} for table, ids in second.changed.items()}
-    assert changed == {"purchases": {"u1", "u2", "u3", "u5", "u6", "u7", "u8"}, "reviews": {"u1", "u2", "u6", "u9"}}
+    assert changed == {
+        "purchases": {"u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8"},
+        "reviews": {"u1", "u2", "u6", "u9"},
+    }
 
     # That u6 opted out lets no review come back: only r1, which is new tonight, is of two customers.
     assert [inputs.noted["reviews"].of_others for inputs in (first, second)] == [0, 1]
-    # Tomorrow's row is read again tomorrow, the one of next year is not.
-    earliest = [inputs.noted["purchases"].next_at for inputs in (first, second)]
-    assert [datetime.fromtimestamp(at / 1e6, UTC).date() for at in earliest] == [RUN_DATE, date(2027, 1, 1)]
+    # What happens later is kept apart, of two folders the first one alone has some.
+    kept = [path.parent.name for path in sorted(tmp_path.glob("kept/*/*_later"))]
+    assert kept == ["first", "second"]
+    assert second.accounts["purchases"].outside_window == 2
+    assert second.emptied_by_rule == whole.emptied_by_rule
 
     # No file is new the next evening: two segments are read, and nothing else.
     both = KnownInputs(
