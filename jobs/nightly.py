@@ -102,7 +102,8 @@ def run_night(
             night.emptied = inputs.emptied_by_rule
             night.versions |= inputs.versions
             rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)
-            night.input_ages = input_ages(inputs.used, end_of_date(run_date, config.timezone))
+            end = end_of_date(run_date, config.timezone)
+            night.input_ages = input_ages(inputs.newest_at, inputs.accounts, end)
         night.notes = inputs.notes
         tell_basis(console, basis)
         for note in inputs.notes:

@@ -17,12 +17,11 @@ from typing import Any, Self
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import StructType
 
 import schemas
 from jobs.inputs.returns import HAS_RETURN, RETURNED
 from jobs.inputs.validation import RULE, unknown_id_rule
-from jobs.spark import files
+from jobs.spark import files, parquet
 
 #: The tables of which a night may read only what is new: they have a customer and a time in each row.
 TABLES = ("purchases", "searches", "reviews", "events")
@@ -155,8 +154,7 @@ def read_segments(
     """Read the part `name` of segments (or of `folders` among them), with the column __segment: the segment's place."""
     folders = segments if folders is None else folders
     paths = [files.for_reading(f"{folder}/{name}") for folder in folders]
-    schema: StructType = spark.read.parquet(paths[0]).schema
-    rows = spark.read.schema(schema).parquet(*paths)
+    rows = spark.read.schema(parquet.folder_schema(spark, f"{folders[0]}/{name}")).parquet(*paths)
     return rows.withColumn(_SEGMENT, _place(rows, segments, name))
 
 

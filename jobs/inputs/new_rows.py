@@ -25,7 +25,7 @@ from jobs.inputs.validation import MARKS, RULE, emptied, emptied_rules
 from jobs.sources.expressions import column_named
 from jobs.sources.file_source import file_path, names_of_files
 from jobs.sources.file_versions import StartFromNothing, new_files, versions_of_files
-from jobs.spark import files
+from jobs.spark import files, parquet
 
 Pseudonym = Callable[[Column], Column]
 
@@ -104,7 +104,7 @@ class NewRows:
     @cached_property
     def changed_customers(self) -> int:
         """The number of rows of `changed`."""
-        return self.changed.count()
+        return parquet.row_count(self.spark, f"{self.path}_changed")
 
     def whole(self) -> Segments:
         """All segments, with the one of tonight."""

@@ -62,6 +62,8 @@ class Inputs:
     emptied_by_rule: dict[tuple[str, str], int]
     #: The newest days of the tables with a time.
     freshness: dict[str, Freshness]
+    #: The time of the newest used row, in microseconds since 1970, of the tables with a time.
+    newest_at: dict[str, int]
     #: Warnings for the operator, one line each.
     notes: list[str]
     #: Version of each Delta table, and snapshot of each Iceberg table, by its key in `versions` of the table `runs`.
@@ -194,6 +196,7 @@ def read_inputs(
             (t, rule): n for t, read in tables.items() for rule, n in sorted(read.emptied_by_rule.items())
         },
         freshness={t: read.freshness for t, read in tables.items() if read.freshness is not None},
+        newest_at={t: read.newest_at for t, read in tables.items() if read.newest_at is not None},
         notes=[*notes, *(note for read in tables.values() for note in read.notes), *unmatched],
         versions={
             input_version(section, name): str(source.version)

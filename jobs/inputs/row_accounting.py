@@ -6,6 +6,7 @@ window, duplicate, returned. A row with none of them is used. Returns that match
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime, time, timedelta
@@ -61,6 +62,8 @@ class ReadTable:
     emptied_by_rule: Mapping[str, int] = field(default_factory=dict)
     #: None for tables without a time, and without used rows.
     freshness: Freshness | None = None
+    #: The time of the newest used row in microseconds since 1970.
+    newest_at: int | None = None
     #: Warnings for the operator, one line each.
     notes: Sequence[str] = ()
     #: Hashes of the opted-out ids that this table has.
@@ -199,17 +202,37 @@ def is_copy() -> Column:
     return F.col(RULE).isNull() & (F.col("__copy") > 1)
 
 
-def count_by_rule_and_day(written: DataFrame, table: str) -> tuple[int, dict[str, int], set[date]]:
-    """Count the used rows, and the rejected ones by rule, in one job; return the days of the used rows too."""
+@dataclass(frozen=True)
+class WrittenRows:
+    """The number of used rows and of rejected ones by rule, and the days and newest time of the used rows.
+
+    The time is in microseconds since 1970; None without used rows, and in tables without a time.
+    """
+
+    used: int
+    rejected: dict[str, int]
+    days: set[date]
+    newest_at: int | None
+
+
+def count_written(written: DataFrame, table: str) -> WrittenRows:
+    """Count the used rows, and the rejected ones by rule, in one job; say when the used rows happened too."""
     time_column = schemas.contract(table).time_column
-    day = F.lit(None).cast("date") if time_column is None else F.when(F.col(RULE).isNull(), F.to_date(time_column))
-    counts: dict[str | None, int] = {}
-    days: set[date] = set()
-    for row in written.groupBy(RULE, day.alias("__day")).count().collect():
-        counts[row[RULE]] = counts.get(row[RULE], 0) + int(row["count"])
-        days |= {row["__day"]} - {None}
-    used = counts.pop(None, 0)
-    return used, {str(rule): n for rule, n in counts.items()}, days
+    at = F.lit(None).cast("timestamp") if time_column is None else F.when(F.col(RULE).isNull(), F.col(time_column))
+    counted = written.groupBy(RULE, F.to_date(at).alias("day")).agg(
+        F.count(F.lit(1)).alias("rows"), F.unix_micros(F.max(at)).alias("newest_at")
+    )
+    found = counted.collect()
+    rejected = Counter[str]()
+    for row in found:
+        if row[RULE] is not None:
+            rejected[row[RULE]] += row["rows"]
+    return WrittenRows(
+        used=sum(row["rows"] for row in found if row[RULE] is None),
+        rejected=dict(rejected),
+        days={row["day"] for row in found} - {None},
+        newest_at=max((row["newest_at"] for row in found if row["newest_at"] is not None), default=None),
+    )
 
 
 def refuse_imbalance(table: str, account: RowAccount) -> None:

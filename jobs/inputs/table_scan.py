@@ -31,7 +31,7 @@ from jobs.inputs.returns import HAS_RETURN, mark_returned_products, net_returns
 from jobs.inputs.row_accounting import (
     ReadTable,
     RowAccount,
-    count_by_rule_and_day,
+    count_written,
     decide_outcome,
     is_copy,
     keep_written_rows,
@@ -101,7 +101,7 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
     table, source, spark = scan.table, scan.source, scan.spark
     with_title = table == "purchases" and ("items" not in scan.tables or source.maps_title)
     columns = input_columns(table, with_title)
-    read, undecoded, opted_out, decided, copies = (Observation() for _ in range(5))
+    read, undecoded, opted_out, decided, copies, returns = (Observation() for _ in range(6))
 
     opened = open_source(spark, table, source, excluded_files)
     notes = refuse_schema_drift(spark, table, source, opened)
@@ -141,6 +141,7 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
     kept = [*names, *MARKS]
     if table == "purchases":
         rows, kept = mark_returned_products(rows), [*kept, HAS_RETURN]
+        rows = rows.observe(returns, F.count_if(HAS_RETURN).alias("rows"))
     has_ids = new is None and "user_id" in kept and table != optouts.TABLE  # opt-outs are compared before
     if scan.pseudonym is not None and has_ids:
         rows = rows.withColumn("user_id", scan.pseudonym(F.col("user_id")))
@@ -153,17 +154,18 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
             rows.write.mode("overwrite").parquet(files.uri(scan.path))
     written = spark.read.schema(rows.schema).parquet(files.for_reading(scan.path))
     returned, before_returns = 0, None
-    if table == "purchases" and written.where(HAS_RETURN).head() is not None:
+    if table == "purchases" and returns.get["rows"]:
         before_returns = written.where(F.col(RULE).isNull())
         written, returned = net_returns(spark, written, f"{scan.path}_with_returns")
     if new is not None:
         segments = new.whole()
         written, before_returns, returned = segments.used_and_rejected(), segments.valid(), segments.returned()
-    used, rejected_by_rule, days = count_by_rule_and_day(written, table)
+    counted = count_written(written, table)
+    rejected_by_rule = counted.rejected
     dropped = {outcome: decided.get[outcome] for outcome in _DROPPED}
     account = RowAccount(
         int(read.get["rows"]),
-        used,
+        counted.used,
         sum(rejected_by_rule.values()),
         **dropped,
         duplicates=copies.get["duplicates"],
@@ -198,7 +200,8 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
         rejected_by_rule | ({FILE_UNREADABLE: len(excluded_files)} if excluded_files else {}),
         excluded_files=tuple(excluded_files),
         emptied_by_rule=emptied_by_rule,
-        freshness=freshness(days),
+        freshness=freshness(counted.days),
+        newest_at=counted.newest_at,
         notes=notes,
         opted_out_ids=matched,
         before_returns=before_returns,

@@ -92,6 +92,17 @@ def footers(spark: SparkSession, folder: str) -> list[Footer]:
     return files.each(lambda name: footer(spark, f"{folder}/{name}"), names)
 
 
+def folder_schema(spark: SparkSession, folder: str) -> StructType:
+    """Return the schema of the first Parquet file in a folder, without a Spark job. Raises FileNotFoundError for none.
+
+    Spark takes all columns as nullable when it reads with a schema.
+    """
+    for name in files.listdir(spark, folder):
+        if name.endswith(".parquet"):
+            return footer(spark, f"{folder}/{name}").schema
+    raise FileNotFoundError(folder)
+
+
 def row_count(spark: SparkSession, folder: str) -> int:
     """Return the number of rows of all Parquet files in a folder; 0 without files. Local folders need no session.
 

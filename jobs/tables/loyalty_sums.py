@@ -8,7 +8,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 
 from jobs.inputs.known_rows import latest_segments, newest_segment, of_customers, read_segments
-from jobs.spark import files
+from jobs.spark import files, parquet
 from jobs.tables import loyalty
 from jobs.tables.earlier import Earlier
 from jobs.tables.runs import Night
@@ -40,7 +40,7 @@ def sums_of_night(
     path = f"{earlier.tonight}/{SUMS}_changed"
     reduce(DataFrame.unionByName, parts).distinct().coalesce(1).write.mode("overwrite").parquet(files.uri(path))
     changed = spark.read.schema("user_id string").parquet(files.for_reading(path))
-    count = changed.count()
+    count = parquet.row_count(spark, path)
     night.named[SUMS] = count
     theirs = {table: of_customers(used[table], changed, count) for table in ("purchases", "reviews") if table in used}
     sums = _sums(spark, night, theirs, labels, theirs.get("reviews"))

@@ -21,9 +21,9 @@ from functools import reduce
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from jobs.inputs.row_accounting import RowAccount
 from jobs.tables.list_changes import KEPT, UNCHANGED, list_kind
 from jobs.tables.unchanged import Unchanged
-from schemas import contract
 
 _SCHEMA = "metric string, slice string, value double, n bigint"
 
@@ -141,21 +141,15 @@ def quarantine_counts(spark: SparkSession, counts: Mapping[tuple[str, str], int]
     return spark.createDataFrame(rows, _SCHEMA)
 
 
-def input_ages(used: Mapping[str, DataFrame], end: datetime) -> dict[str, tuple[float, int]]:
-    """Return the hours from the newest row to `end` and the number of rows of each table that has a time column.
+def input_ages(
+    newest_at: Mapping[str, int], accounts: Mapping[str, RowAccount], end: datetime
+) -> dict[str, tuple[float, int]]:
+    """Return the hours from the newest row to `end` and the number of used rows of each table that has a time.
 
-    Tables without rows have no age.
+    `newest_at` is in microseconds since 1970. Tables without rows have no age.
     """
-    timed = {name: column for name in used if (column := contract(name).time_column) is not None}
-    newest = [
-        used[name]
-        .agg(F.unix_micros(F.max(column)).alias("newest"), F.count("*").alias("n"))
-        .select(F.lit(name).alias("table"), "*")
-        for name, column in timed.items()
-    ]
-    rows = reduce(DataFrame.unionByName, newest).collect() if newest else []
     # Both sides are instants, so the result does not depend on the session's time zone.
-    return {name: ((end.timestamp() - at / 1_000_000) / 3600, n) for name, at, n in rows if at is not None}
+    return {table: ((end.timestamp() - at / 1_000_000) / 3600, accounts[table].used) for table, at in newest_at.items()}
 
 
 def age_rows(spark: SparkSession, ages: Mapping[str, tuple[float, int]]) -> DataFrame:

@@ -19,7 +19,7 @@ import schemas
 from jobs.inputs.kept_inputs import catalogue_of
 from jobs.inputs.known_rows import MOST_BROADCAST, latest_segments, newest_segment, of_customers, read_segments
 from jobs.scoring import ledger
-from jobs.spark import files
+from jobs.spark import files, parquet
 from jobs.store.store import Store
 from jobs.tables.earlier import Earlier
 from jobs.tables.list_changes import KEPT
@@ -97,7 +97,7 @@ def find_unchanged(
     path = f"{earlier.tonight}/{ANSWERED}_changed"
     concerned.coalesce(1).write.mode("overwrite").parquet(files.uri(path))
     concerned = spark.read.schema("user_id string").parquet(files.for_reading(path))
-    return _copied(spark, earlier, terms, concerned, used["items"])
+    return _copied(spark, earlier, terms, concerned, parquet.row_count(spark, path), used["items"])
 
 
 def _compared(before: DataFrame, now: DataFrame, *, same_title: bool) -> DataFrame:
@@ -184,10 +184,9 @@ def of_concerned(used: Mapping[str, DataFrame], unchanged: Unchanged) -> dict[st
 
 
 def _copied(
-    spark: SparkSession, earlier: Earlier, terms: ListTerms, concerned: DataFrame, items: DataFrame
+    spark: SparkSession, earlier: Earlier, terms: ListTerms, concerned: DataFrame, count: int, items: DataFrame
 ) -> Unchanged:
     """The prompts and lists of the earlier date without those of concerned customers, as they are on the run date."""
-    count = concerned.count()
     going = F.broadcast(concerned) if count <= MOST_BROADCAST else concerned
     prompts, lists = (
         spark.read.parquet(files.for_reading(terms.store.date_folder(table, earlier.day))).join(
