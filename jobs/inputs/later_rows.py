@@ -18,6 +18,7 @@ from jobs.spark import files
 LATER, _SEPARATOR = "later", "|"
 #: Name of the column with the rule of a row if it is later; null in all others.
 _RULE_IF_LATER = "__rule_if_later"
+_IS_LATER = "__is_later"
 
 
 def note_rule_if_later(rows: DataFrame, table: str, end: datetime) -> DataFrame:
@@ -39,10 +40,11 @@ def write_apart(spark: SparkSession, rows: DataFrame, path: str, later_path: str
     for folder in (path, later_path):
         files.delete(spark, folder)
     is_later = F.coalesce(F.startswith(RULE, F.lit(LATER + _SEPARATOR)), F.lit(False))
-    rows.withColumn("later", is_later).write.mode("overwrite").partitionBy("later").parquet(files.uri(both))
-    for folder, name in ((path, "later=false"), (later_path, "later=true")):
-        if files.exists(spark, f"{both}/{name}"):
-            files.rename(spark, f"{both}/{name}", folder)
+    rows.withColumn(_IS_LATER, is_later).write.mode("overwrite").partitionBy(_IS_LATER).parquet(files.uri(both))
+    for folder, value in ((path, "false"), (later_path, "true")):
+        written = f"{both}/{_IS_LATER}={value}"
+        if files.exists(spark, written):
+            files.rename(spark, written, folder)
     files.delete(spark, both)
     if not files.exists(spark, path):
         rows.limit(0).write.parquet(files.uri(path))

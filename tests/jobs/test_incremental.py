@@ -6,7 +6,7 @@ import io
 import shutil
 import zlib
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ EVENTS = ("purchases", "searches", "reviews", "events")
 
 
 class ChangingShop(GrowingShop):
-    """A shop whose exports add a file a night: some rows come a night late, some a second time, some changed."""
+    """A shop whose exports add a file a night: some rows come a night late or early, some a second time or changed."""
 
     def __init__(self, folder: Path, *, nights: int, customers: int = 60) -> None:
         super().__init__(folder, customers=customers, products=150, days=nights + 6, churn=0.007, nights=nights)
@@ -41,12 +41,13 @@ class ChangingShop(GrowingShop):
         self.optouts = [*optouts.user_id, *users[:nights]]
 
     def _with_availability(self, table: str) -> pd.DataFrame:
-        """Add `comes`: the date on which an export has the row. One in twenty comes a night late, or twice."""
+        """Add `comes`: the date on which an export has the row. One in twenty comes late, one early, some twice."""
         rows = pd.read_parquet(self.folder / "data" / table)
         at = pd.to_datetime(rows[contract(table).time_column], utc=True, errors="coerce")
         day = at.dt.tz_convert("Europe/London").dt.date.fillna(self.nights[0])
         late = np.random.default_rng(zlib.crc32(table.encode())).random(len(rows))
-        rows["comes"] = [one + pd.Timedelta(days=int(n < 0.05)) for one, n in zip(day, late, strict=True)]
+        shift = np.where(late < 0.05, 1, np.where(late < 0.1, -1, 0))
+        rows["comes"] = [one + timedelta(days=int(n)) for one, n in zip(day, shift, strict=True)]
         again = rows[(late > 0.97)].assign(comes=lambda found: found.comes + pd.Timedelta(days=2))
         if table == "reviews":
             again = again.assign(rating="1")
@@ -109,6 +110,11 @@ def with_reasons(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(recommendations, "scored_reasons", scored)
 
 
+def counts(night: Night) -> dict[str, tuple[int, int, int]]:
+    """Read, used and later rows of each input table."""
+    return {table: (one.read, one.used, one.outside_window) for table, one in night.accounts.items()}
+
+
 BY_CHANGE = "incremental.enabled=true"
 
 
@@ -134,14 +140,16 @@ def test_nights_by_change_are_those_from_nothing(spark: SparkSession, tmp_path: 
     shop = ChangingShop(tmp_path, nights=3)
     first, *later = shop.nights
     shop.export(first)
-    _, said = shop.run(spark, "by-change", first, BY_CHANGE)
+    night, said = shop.run(spark, "by-change", first, BY_CHANGE)
+    assert night.accounts["purchases"].outside_window > 0
     assert "starts from nothing: no earlier date is published" in said
     shutil.copytree(tmp_path / "by-change", tmp_path / "from-nothing")
     for day in later:
         shop.export(day)
         night, said = shop.run(spark, "by-change", day, BY_CHANGE)
-        shop.run(spark, "from-nothing", day)
+        whole, _ = shop.run(spark, "from-nothing", day)
         assert "Only what changed since" in said
+        assert counts(night) == counts(whole)
         assert 0 < night.copied < night.customers
         assert differences(tmp_path) == []
 
@@ -155,9 +163,10 @@ def test_thirty_nights_with_edits_opt_outs_and_erased_customers(spark: SparkSess
         shop.export(day)
         if number == 9:
             shop.write_again(shop.nights[4])
-        _, said = shop.run(spark, "by-change", day, BY_CHANGE, "incremental.full_every=12")
-        shop.run(spark, "from-nothing", day)
+        night, said = shop.run(spark, "by-change", day, BY_CHANGE, "incremental.full_every=12")
+        whole, _ = shop.run(spark, "from-nothing", day)
         assert differences(tmp_path) == [], day
+        assert counts(night) == counts(whole), day
         kinds.append("by change" if "Only what changed" in said else said.split("starts from nothing: ")[1][:40])
         if number == 14:
             shop.run(spark, "by-change", day, BY_CHANGE)
