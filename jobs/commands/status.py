@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from pyspark.sql import SparkSession
@@ -62,12 +63,29 @@ def show_status(
     found = date_states(spark, store, days_between(start, end), today)
     console.print(_calendar(found))
     console.print(_legend(found))
-    listed = found if first or last else found[-_LISTED:]
+    listed = (
+        found if first or last else [*(one for one in found[:-_LISTED] if one.state == "failed"), *found[-_LISTED:]]
+    )
     console.print(_list(listed))
+    if left_out := len(found) - len(listed):
+        console.print(f"{left_out} earlier dates are not listed: --from {found[0].run_date}", highlight=False)
     for problem in problems:
         console.print(f"[yellow]Not compared:[/yellow] {escape(problem)}", highlight=False)
     _print_next(console, next_commands(found, options, has_models=not problems))
+    for day in _perhaps_mistaken(found):
+        console.print(
+            f"Was {day} a mistake? Then forget it: regulars unpublish {options} --run-date {day}", highlight=False
+        )
     return found
+
+
+def _perhaps_mistaken(found: Sequence[DateState]) -> list[date]:
+    """Return the dates that were only tried, and whose date before was never even tried."""
+    return [
+        one.run_date
+        for before, one in pairwise(found)
+        if one.state == "failed" and not one.is_published and before.state == "missing"
+    ]
 
 
 def next_commands(found: Sequence[DateState], config_options: str, *, has_models: bool) -> list[str]:

@@ -217,12 +217,15 @@ def unpublish(
     config: ConfigFile = DEFAULT_CONFIG,
     overrides: Overrides = None,
 ) -> None:
-    """Take a date out of every table; rollback brings it back."""
+    """Take a date out of every table; rollback brings it back. A date that was only tried is forgotten."""
     from jobs.commands.unpublish import unpublish as take_away
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
     tables = take_away(session_for_files("unpublish", settings), settings, day, console, str(config))
+    if not tables:
+        console.print(f"{day} was never published; its failed run is forgotten", highlight=False)
+        return
     console.print(f"{day} is no longer in {', '.join(tables)}", highlight=False)
     if settings.publish.keep_publishes:
         console.print(

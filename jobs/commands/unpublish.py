@@ -1,6 +1,7 @@
 """`regulars unpublish`: takes a date out of every table, for example one that was published by mistake.
 
-Its folders move to the trash, so `regulars rollback` brings the date back while `publish.keep_publishes` keeps them.
+Its folders move to the trash, so `regulars rollback` brings the date back while `publish.keep_publishes` keeps them. A
+date that was only tried by mistake is forgotten.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def unpublish(
 ) -> list[str]:
     """Move the folders of `run_date` in all tables to the trash; return the names of the tables.
 
-    Raises UsageError where no table has the date; its command names `config_file`.
+    The record of a run that failed for the date goes too: `status` then no longer counts the date as due. Raises
+    UsageError where neither exists; its command names `config_file`.
     """
     store, run_id = Store(config.store), f"unpublish-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
@@ -37,11 +39,17 @@ def unpublish(
         # `runs` goes first: a date that it names has all its tables.
         names = sorted(files.listdir(spark, store.tables), key=lambda name: (name != "runs", name))
         tables = [name for name in names if run_date in published_dates(spark, store, name)]
-        if not tables:
+        attempt = store.attempt(run_date)
+        was_tried = files.exists(spark, attempt)
+        if not tables and not was_tried:
             raise UsageError(
                 f"{run_date} is not published in {store.root}. To list the dates that are: "
                 f"regulars status --config {shlex.quote(config_file)}"
             )
+        if was_tried:
+            files.delete(spark, attempt)
+        if not tables:
+            return []
         paths = [*(store.date_folder(table, run_date) for table in tables), store.state(run_date)]
         folders = [path.removeprefix(f"{store.root}/") for path in paths if files.exists(spark, path)]
         commit(spark, store, Intent(run_id, [], folders, next_publish(spark, store)))

@@ -76,13 +76,18 @@ def _queries(source: SourceSettings) -> dict[str, str]:
 
 
 def current(config: Config, config_file: str) -> tuple[dict[str, str], list[str]]:
-    """Today's versions as a night would write them, and the errors of models that cannot be found."""
+    """Today's versions as a night would write them, and the errors of models that cannot be found.
+
+    Without a session nothing tells the number format that `auto` means, so it is left out.
+    """
     found, problems = packages() | {"settings": settings_version(config)}, []
     for task in wanted_tasks(config):
         try:
             found |= task_versions(task, task.find_model(config, config_file))
         except ConfigurationError as error:
             problems.append(str(error))
+    if found.get("dtype") == "auto":
+        del found["dtype"]
     return found, problems
 
 

@@ -9,19 +9,23 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 from rich.console import Console
 
 from jobs.commands import status, store_commands
 from jobs.commands.status import next_commands
 from jobs.config.settings import Config
 from jobs.nightly import _keep_progress
+from jobs.spark.errors import UsageError
 from jobs.spark.progress import Stages
 from jobs.store.attempts import record_attempt
 from jobs.store.dates import DateState, State
 from jobs.store.lock import lock
 from jobs.store.store import Store
 from jobs.tables.runs import Night
+from jobs.tasks.versions import current
 from tests.jobs.spark.test_files import NO_SPARK
+from tests.models import save_causal
 from tests.published import put
 
 DAY = date(2026, 3, 1)
@@ -55,6 +59,38 @@ def test_failed_and_missing_dates_have_their_command_and_a_missing_model_its_tra
     assert next_commands(states(found), "--config 'a b.yaml'", has_models=has_models) == [
         f"regulars {one}" for one in commands
     ]
+
+
+def test_old_failed_dates_are_listed_and_a_perhaps_mistaken_date_has_its_command(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {"store": store.root, "timezone": "UTC", "inputs": {"purchases": {"path": "p"}, "items": {"path": "i"}}}
+    monkeypatch.setattr(status, "current", lambda config, file: ({}, []))
+    put(store, DAY - timedelta(days=1))
+    for day in (DAY, DAY + timedelta(days=60)):
+        with pytest.raises(UsageError, match="no column"), record_attempt(NO_SPARK, store, "a-night", day):
+            raise UsageError("no column")
+    log = io.StringIO()
+    status.show_status(NO_SPARK, Config.model_validate(raw), Console(file=log, width=200), "shop.yaml")
+    listed = re.findall(r"│ (\d{4}-\d\d-\d\d) +│ failed", log.getvalue())
+    assert listed == ["2026-03-01", "2026-04-30"]
+    assert "47 earlier dates are not listed: --from 2026-02-28" in log.getvalue()
+    asked = re.findall(r"Was (.*) a mistake\? Then forget it: regulars unpublish (.*)", log.getvalue())
+    assert asked == [("2026-04-30", "--config shop.yaml --run-date 2026-04-30")]
+
+
+def test_without_a_session_the_automatic_number_format_makes_no_date_stale(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a worker knows what `auto` means."""
+    raw = {"store": store.root, "timezone": "UTC", "inputs": {"purchases": {"path": "p"}, "items": {"path": "i"}}}
+    save_causal(tmp_path / "model", item_ids=["tea"])
+    models = {"recommend": str(tmp_path / "model"), "sentiment": None}
+    monkeypatch.setattr(SparkSession, "getActiveSession", staticmethod(lambda: None))
+    for dtype, names in (("auto", None), ("float32", "float32")):
+        found, problems = current(Config.model_validate(raw | {"models": models | {"dtype": dtype}}), "shop.yaml")
+        assert problems == []
+        assert found.get("dtype") == names
 
 
 def test_a_running_night_shows_its_stage_customers_rate_and_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

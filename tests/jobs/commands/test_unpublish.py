@@ -14,6 +14,8 @@ from jobs.commands.unpublish import unpublish
 from jobs.config.config import Config
 from jobs.spark import fault_points
 from jobs.spark.errors import UsageError
+from jobs.store.attempts import record_attempt
+from jobs.store.dates import known_span
 from jobs.store.delta_tables import DeltaTables, update_delta_tables
 from jobs.store.publish import recover
 from jobs.store.store import Store, published_dates
@@ -40,6 +42,16 @@ def test_a_date_that_is_not_published_is_an_error(store: Store) -> None:
     publish(store, "one", DAY, "ab")
     with pytest.raises(UsageError, match=r"2026-03-02 is not published in .* regulars status --config a.yaml"):
         unpublish(NO_SPARK, config(store), OTHER, QUIET, "a.yaml")
+
+
+def test_a_date_that_was_only_tried_is_forgotten(store: Store) -> None:
+    publish(store, "one", DAY, "ab")
+    with pytest.raises(UsageError, match="no such column"), record_attempt(NO_SPARK, store, "typo", FUTURE):
+        raise UsageError("no such column")
+    assert known_span(NO_SPARK, store) == (FUTURE, FUTURE)  # these tables have no `runs`
+    assert unpublish(NO_SPARK, config(store), FUTURE, QUIET) == []
+    assert known_span(NO_SPARK, store) is None
+    assert versions(store) == {"a": "one", "b": "one"}
 
 
 def test_a_killed_unpublish_is_finished(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
