@@ -29,6 +29,8 @@ KEPT = 5
 _LEAST_SHARE = 0.25
 #: Marks a search that enough customers wrote.
 FREQUENT = "_frequent"
+#: A word of at least three letters, or two Chinese characters.
+_WORD = r"\p{IsHan}{2}|[\p{L}&&[^\p{IsHan}]]{3,}"
 #: A placeholder of redaction: its text is not repeated to a customer.
 _REDACTED = r"\[[A-Z]+\]"
 
@@ -137,9 +139,22 @@ def frequent_searches(searches: DataFrame, min_customers: int) -> DataFrame:
 
 
 def heaviest_search() -> Column:
-    """The text of the heaviest search in `reasons` that weighs enough to be named; null without."""
+    """The text of the heaviest search in `reasons` that weighs enough to be named and fits `title`; null without.
+
+    Any event may weigh much for a product that everybody buys. A person sees the reason in a search only if it shares
+    a word with the product's title, or two Chinese characters.
+    """
     least = F.col("reasons")[0]["weight"] * _LEAST_SHARE
-    return F.filter("reasons", lambda reason: (reason["kind"] == "searched") & (reason["weight"] >= least))[0]["text"]
+    title = F.lower("title")
+
+    def fits(text: Column) -> Column:
+        words = F.regexp_extract_all(F.lower(text), F.lit(_WORD), F.lit(0))
+        return F.exists(words, lambda word: F.contains(title, F.regexp_replace(word, "s$", "")))
+
+    return F.filter(
+        "reasons",
+        lambda reason: (reason["kind"] == "searched") & (reason["weight"] >= least) & fits(reason["text"]),
+    )[0]["text"]
 
 
 def with_because(
@@ -151,9 +166,9 @@ def with_because(
 ) -> DataFrame:
     """Add `because`, a sentence over the heaviest events in `reasons`, and leave the fields of REASONS in them.
 
-    Names the heaviest search and the heaviest event of a product. A search that fewer than `min_customers` customers
-    wrote is not named, nor is a redacted text. Null where no event can be named. `frequent` is the result of
-    `frequent_searches`, if it is known already.
+    Names the heaviest search that fits the product, and the heaviest event of a product. A search that fewer than
+    `min_customers` customers wrote is not named, nor is a redacted text. Null where no event can be named. `frequent`
+    is the result of `frequent_searches`, if it is known already.
     """
     words = _WORDINGS[language]
     least = F.col("reasons")[0]["weight"] * _LEAST_SHARE

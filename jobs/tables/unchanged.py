@@ -78,6 +78,9 @@ def find_unchanged(
     if renamed.head() is not None:
         named = (rows for rows in used.values() if {"user_id", "item_id"} <= set(rows.columns))
         parts += [rows.join(F.broadcast(renamed), on="item_id", how="left_semi") for rows in named]
+        parts.append(
+            _any_in(answered, "candidates", renamed.withColumnRenamed("item_id", "one"))
+        )  # see heaviest_search
     if switched.head() is not None:
         parts.append(_any_in(answered, "candidates", switched.withColumnRenamed("item_id", "one")))
     if frequent is not None:

@@ -10,7 +10,8 @@ from jobs.tables import reasons, recommendations
 from jobs.tables.reasons import EVENTS
 
 AT = datetime(2026, 2, 1, tzinfo=UTC)
-LISTS = "user_id string, reasons array<struct<kind:string,text:string,title:string,at:timestamp,weight:double>>"
+EVENT = "kind:string,text:string,title:string,at:timestamp,weight:double"
+LISTS = f"user_id string, title string, reasons array<struct<{EVENT}>>"
 
 
 def event(kind, text, title=None, weight=1.0):
@@ -36,6 +37,14 @@ CASES = {
     ),
     "rare": ([RARE, BOUGHT], "Because you bought Blue kettle.", "因为您购买过Blue kettle。"),
     "only rare": ([RARE], None, None),
+    "unlike": ([event("searched", "dog leash 5 m", weight=2.0), BOUGHT], "Because you bought Blue kettle.", None),
+    "only unlike": ([event("searched", "狗粮")], None, None),
+    "lighter but alike": (
+        [event("searched", "dog leash 5 m", weight=2.0), FREQUENT],
+        "Because you searched for “tea  Pot”.",
+        None,
+    ),
+    "Chinese": ([event("searched", "茶壶 1升")], "Because you searched for “茶壶 1升”.", None),
     "redacted": ([REDACTED], None, None),
     "redacted title": ([event("bought", "x", "for [EMAIL]")], None, None),
     "untitled": ([event("bought", "i7", " ")], None, None),
@@ -45,8 +54,9 @@ CASES = {
 
 
 def test_because_names_the_heaviest_events_that_may_be_named(spark):
-    lists = spark.createDataFrame([(name, found) for name, (found, *_) in CASES.items()], LISTS)
-    asked = [(f"u{n}", "Tea pot") for n in range(5)] + [("u1", "call [PHONE]")] * 9
+    lists = spark.createDataFrame([(name, "Teapots 红茶壶", found) for name, (found, *_) in CASES.items()], LISTS)
+    frequent = ("Tea pot", "dog leash 5 m", "狗粮", "茶壶 1升")
+    asked = [(f"u{n}", text) for n in range(5) for text in frequent] + [("u1", "call [PHONE]")] * 9
     asked += (
         [("u1", "my secret")] * 9
         + [(f"u{n}", "my secret") for n in range(4)]
@@ -64,7 +74,7 @@ def test_because_names_the_heaviest_events_that_may_be_named(spark):
 
 
 def test_without_searches_no_search_is_named(spark):
-    lists = spark.createDataFrame([("u1", [FREQUENT, BOUGHT]), ("u2", [FREQUENT])], LISTS)
+    lists = spark.createDataFrame([("u1", "Tea", [FREQUENT, BOUGHT]), ("u2", "Tea", [FREQUENT])], LISTS)
     found = {r.user_id: r.because for r in reasons.with_because(lists, None, "en", 5).collect()}
     assert found == {"u1": "Because you bought Blue kettle.", "u2": None}
 
