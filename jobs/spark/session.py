@@ -6,7 +6,9 @@ import logging
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ _DEFAULTS = {
     "spark.sql.maxConcurrentOutputFileWriters": "2",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
 }
+#: Days for which traces of failed tasks are kept.
+_LOG_DAYS = 7
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 #: Settings that nobody may override, because results would change.
 _FIXED = {
@@ -105,11 +109,16 @@ def _with_quiet_log(java_options: str) -> str:
 
 
 def _log_folder() -> Path:
-    """Return a folder that only this user can read: traces of Spark may quote values of rows."""
+    """Return a folder that only this user can read: traces of Spark may quote values of rows. Old ones are deleted."""
     folder = Path(tempfile.gettempdir()) / f"regulars-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid() or folder.stat().st_mode & 0o077:
         return Path(tempfile.mkdtemp(prefix="regulars-"))
+    oldest = time.time() - _LOG_DAYS * 86_400
+    for log in folder.glob("spark-*.log"):
+        with suppress(FileNotFoundError):  # another command deletes the same
+            if log.stat().st_mtime < oldest:
+                log.unlink()
     return folder
 
 

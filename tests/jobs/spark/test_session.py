@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -49,6 +52,20 @@ def test_the_operators_driver_options_stay(monkeypatch: pytest.MonkeyPatch) -> N
     kept = settings(monkeypatch, spark_driver_extraJavaOptions=own_log)["spark.driver.extraJavaOptions"]
     assert kept == own_log
     assert settings(monkeypatch)["spark.driver.extraJavaOptions"].startswith("-Dlog4j2.configurationFile=/")
+
+
+def test_traces_are_kept_for_a_week_where_only_this_user_reads_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(session.tempfile, "tempdir", str(tmp_path))
+    folder = session._log_folder()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for name, days in (("spark-1.log", 8), ("spark-2.log", 6), ("other.log", 8)):
+        (folder / name).touch()
+        os.utime(folder / name, times=(time.time() - days * 86_400,) * 2)
+    assert {path.name for path in session._log_folder().iterdir()} == {"spark-2.log", "other.log"}
+    folder.chmod(0o755)
+    assert session._log_folder() != folder
 
 
 def test_settings_that_decide_results_cannot_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
