@@ -15,6 +15,7 @@ from rich.console import Console
 
 from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
+from jobs.inputs import optouts
 from jobs.inputs.freshness import refuse_stale
 from jobs.inputs.reader import Inputs, read_inputs, tables_of_night
 from jobs.inputs.row_accounting import end_of_date
@@ -99,6 +100,9 @@ def run_night(
             basis, inputs = _read(spark, config, night, segment, basis)
             night.accounts = inputs.accounts
             refuse_stale(inputs.freshness, config, run_date)
+            listed = inputs.accounts.get(optouts.TABLE)
+            if listed is None or not config.inputs[optouts.TABLE].allow_empty:
+                gate.refuse_lost_optouts(spark, store, 0 if listed is None else listed.used, config.gate)
             night.emptied = inputs.emptied_by_rule
             night.versions |= inputs.versions
             rejected = _rejections(spark, night, hash_ids(inputs.quarantine), key)

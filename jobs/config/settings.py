@@ -166,7 +166,11 @@ class GateSettings(Section):
     )
     min_rows: PositiveInt = Field(default=100, description="tables and label shares with fewer rows are not checked")
     max_drop: float = Field(
-        default=0.3, ge=0, le=1, description="share by which a table may have fewer rows than its smallest date"
+        default=0.3,
+        ge=0,
+        le=1,
+        description="share by which a table may have fewer rows than its smallest date, and the list of opt-outs fewer "
+        "customers than on the newest one",
     )
     max_rise: float = Field(
         default=1.0, ge=0, description="share by which a table may have more rows than its largest date"

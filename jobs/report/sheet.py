@@ -19,10 +19,12 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from jobs.config.config import Config
+from jobs.config.privacy import privacy_key
 from jobs.inputs.reader import read_inputs
 from jobs.report.html import environment, style
 from jobs.spark import files
 from jobs.spark.errors import InputError
+from jobs.spark.privacy_key import keyed_hashes
 from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store, published_dates
@@ -85,15 +87,15 @@ def write_sheet(
         )
     with Stages(console).stage(f"lists of {run_date} and the histories of {most} customers"):
         lists = spark.read.parquet(files.for_reading(store.date_folder("recommendations", run_date)))
-        drawn = drawn_customers(lists, most, config.train.seed)
         with scratch_folder(spark, store, "sheet") as work:
-            used = read_inputs(spark, config, run_date, work, _INPUTS).used
-            of_drawn = {
-                table: rows.join(F.broadcast(drawn), on="user_id", how="left_semi")
-                if "user_id" in rows.columns
-                else rows
-                for table, rows in used.items()
-            }
+            inputs = read_inputs(spark, config, run_date, work, _INPUTS, optouts_as_of=max(published))
+            if inputs.opted_out is not None:  # they may have opted out since the lists were published
+                gone = inputs.opted_out
+                if config.privacy.pseudonyms:
+                    gone = gone.select(keyed_hashes(privacy_key(spark, config))(F.col("user_id")).alias("user_id"))
+                lists = lists.join(gone, on="user_id", how="left_anti")
+            drawn = drawn_customers(lists, most, config.train.seed)
+            of_drawn = {table: _of(drawn, rows) for table, rows in inputs.used.items()}
             customers = collect_customers(
                 lists.join(drawn, on="user_id", how="left_semi"), histories(of_drawn, _EVENTS)
             )

@@ -16,12 +16,15 @@ from pyspark.sql import DataFrame, SparkSession
 from jobs.config.settings import GateSettings
 from jobs.spark import files
 from jobs.spark.errors import GateRefused
+from jobs.store.dates import published_runs
 from jobs.store.store import Store, published_dates
 
 #: The compared metrics. Their slice in `metrics` is the table or the label.
 ROWS, LABEL_SHARE = "rows", "label_share"
 #: Tables whose row count may fall without limit.
 _MAY_FALL = ("quarantine",)
+#: Opt-outs that a list may lose from one date to the next, however short it is.
+_FEW_OPTOUTS = 5
 #: Tolerance for rounding errors in products of row counts.
 _ROUNDING = 1e-6
 
@@ -72,6 +75,24 @@ def refuse_drift(
     found = judge(tonight, list(before.values()), settings, unfinished)
     if found:
         raise GateRefused(_message(found, dates))
+
+
+def refuse_lost_optouts(spark: SparkSession, store: Store, customers: int, settings: GateSettings) -> None:
+    """Raise GateRefused where the list of opt-outs lost more customers than `max_drop` allows.
+
+    `customers` are those of tonight's list. It is compared with that of the newest published date: an export that
+    breaks off would bring customers back who opted out. Losing five of them always passes.
+    """
+    newest = published_dates(spark, store, "runs")[-1:]
+    before = max((run.rows.get("optouts.used", 0) for run in published_runs(spark, store, newest).values()), default=0)
+    lost = before - customers
+    if lost <= max(_FEW_OPTOUTS, math.floor(before * settings.max_drop + _ROUNDING)):
+        return
+    raise GateRefused(
+        f"inputs.optouts names {customers:,} customers, and named {before:,} on {newest[0]}. The others would get "
+        "lists again. Nothing was published, the old data stays. Give the complete list, then run the same command. If "
+        f"the list is right, add --set gate.max_drop={math.ceil(lost / before * 100) / 100} once."
+    )
 
 
 def refuse_short_lists(metrics: DataFrame, ledger: str, k: int) -> None:

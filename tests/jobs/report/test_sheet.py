@@ -11,8 +11,10 @@ import yaml
 from rich.console import Console
 
 from jobs.config.config import load
+from jobs.config.privacy import privacy_key
 from jobs.report.sheet import SheetCustomer, SheetEvent, SheetProduct, render, write_sheet
 from jobs.spark.errors import InputError
+from jobs.spark.privacy_key import keyed_hash
 from tests.jobs.report.test_chromium import CHROMIUM, LIGHT, judged
 from tests.rows import frame
 
@@ -61,6 +63,16 @@ def test_the_newest_lists_beside_what_was_known_on_their_date(spark, shop):
     write_sheet(spark, config, date(2026, 3, 2), console, file)
     assert file.read_bytes() == first
     assert write_sheet(spark, config, None, console, file, most=2) == 2
+    # Who opted out since the lists were published is not shown.
+    frame(spark, "optouts", [{"user_id": "secret-0"}]).write.parquet(str(shop / "optouts"))
+    listed = load(shop / "regulars.yaml", ["inputs.optouts={path: optouts}"])
+    assert write_sheet(spark, listed, None, console, file) == 4
+    assert "mug for" not in file.read_text()
+    hidden = load(shop / "regulars.yaml", ["inputs.optouts={path: optouts}", "privacy.pseudonyms=true"])
+    key, folder = privacy_key(spark, hidden), shop / "store/tables/recommendations/run_date=2026-03-04"
+    lists = [{"user_id": keyed_hash(key, f"secret-{n}"), "rank": 1, "item_id": "mug"} for n in range(5)]
+    frame(spark, "recommendations", lists).write.parquet(str(folder))
+    assert write_sheet(spark, hidden, None, console, file) == 4
     with pytest.raises(InputError, match=r"no lists of 2026-03-05.*regulars nightly --run-date 2026-03-05"):
         write_sheet(spark, config, date(2026, 3, 5), console, file)
 

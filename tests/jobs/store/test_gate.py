@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.config.settings import GateSettings
 from jobs.spark.errors import GateRefused
-from jobs.store.gate import LABEL_SHARE, ROWS, MetricRow, judge, refuse_drift, refuse_short_lists
+from jobs.store.gate import LABEL_SHARE, ROWS, MetricRow, judge, refuse_drift, refuse_lost_optouts, refuse_short_lists
 from jobs.store.publish import publish
 from jobs.store.store import Store
+from tests.jobs.spark.test_files import NO_SPARK
 from tests.rows import frame
 
 if TYPE_CHECKING:
@@ -130,3 +133,39 @@ def test_it_reads_what_was_published_before(spark: SparkSession, tmp_path: Path)
     with pytest.raises(GateRefused, match="7 customers have fewer than 10 products"):
         refuse_short_lists(frame(spark, "metrics", lost), store.ledger("recommend"), 10)
     refuse_short_lists(few, store.ledger("recommend"), 10)
+
+
+@pytest.mark.parametrize(
+    ("before", "tonight", "mend"),
+    [
+        (1000, 700, None),
+        (1000, 699, "gate.max_drop=0.31"),
+        (1000, 0, "gate.max_drop=1.0"),  # the input is no longer configured
+        (6, 1, None),
+        (7, 1, "gate.max_drop=0.86"),
+        (0, 0, None),
+        (1000, 2000, None),
+    ],
+)
+def test_a_list_of_opt_outs_that_broke_off_is_refused(
+    tmp_path: Path, before: int, tonight: int, mend: str | None
+) -> None:
+    store, now = Store(str(tmp_path)), datetime(2026, 3, 1, tzinfo=UTC)
+    for number, listed in enumerate((5000, before)):  # of two dates the newer one counts
+        run = {"run_id": "r", "status": "published", "started_at": now, "finished_at": now}
+        rows = pa.array([[("optouts.used", listed), ("purchases.used", 9)]], pa.map_(pa.string(), pa.int64()))
+        table = pa.Table.from_pylist([run]).append_column("rows", rows)
+        folder = Path(store.date_folder("runs", DAY + timedelta(days=number)))
+        folder.mkdir(parents=True)
+        pq.write_table(table, folder / "part-00000.parquet")
+    if mend is None:
+        refuse_lost_optouts(NO_SPARK, store, tonight, SETTINGS)
+        return
+    with pytest.raises(GateRefused, match=rf"names {tonight} customers, and named [\d,]+ on 2026-03-02.*{mend} once"):
+        refuse_lost_optouts(NO_SPARK, store, tonight, SETTINGS)
+    value = float(mend.partition("=")[2])
+    refuse_lost_optouts(NO_SPARK, store, tonight, SETTINGS.model_copy(update={"max_drop": value}))
+
+
+def test_a_store_without_dates_refuses_no_opt_outs(tmp_path: Path) -> None:
+    refuse_lost_optouts(NO_SPARK, Store(str(tmp_path)), 0, SETTINGS)
