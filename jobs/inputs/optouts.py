@@ -77,10 +77,13 @@ def check_matches(
     tables: Mapping[str, ReadTable],
     keyed: Callable[[str], str],
     pseudonym: Callable[[Column], Column] | None = None,
+    *,
+    is_same_list: bool = False,
 ) -> list[str]:
     """Return a note of how many opted-out customers no other table has.
 
     `keyed` hashes a text as the tables' `opted_out_ids` are hashed; `pseudonym` is what replaced the ids of their rows.
+    With `is_same_list`, an earlier night checked this list: only customers with new rows are compared again.
     Raises InputError where no table has any of them, or one has an id of them in another spelling, unless `allow_empty`
     is set. A command that reads only some of the tables with customers compares nothing.
     """
@@ -101,7 +104,8 @@ def check_matches(
             f"Correct inputs.optouts.columns.user_id or the file. {_ALLOW}"
         )
     spellings = _other_spellings(tables[TABLE].used, matched, keyed)
-    rows = [tables[table].used.select("user_id") for table in others if table in tables]
+    read = [tables[table] for table in others if table in tables]
+    rows = [(one.changed if is_same_list and one.changed is not None else one.used).select("user_id") for one in read]
     if similar := _customers_with(rows, spellings, pseudonym):
         raise InputError(
             f"inputs.optouts: {missing:,} of {listed:,} customers of {source.place} are in no other input table, and "

@@ -170,7 +170,10 @@ def read_inputs(
             elif config.inputs["purchases"].maps_title:
                 titled = items_of_purchases(tables["purchases"].product_rows)
                 tables["items"] = with_delisted(spark, tables["items"], titled, f"{work}/items_of_purchases")
-    unmatched = optouts.check_matches(config, wanted, tables, partial(keyed_hash, key), pseudonym)
+    is_same_list = known is not None and known.opted_out is None
+    unmatched = optouts.check_matches(
+        config, wanted, tables, partial(keyed_hash, key), pseudonym, is_same_list=is_same_list
+    )
     if segment is not None:
         if "items" in tables:
             keep_catalogue(tables["items"], segment)

@@ -36,12 +36,13 @@ QUICK = (
 
 @dataclass(frozen=True)
 class Marked:
-    """The shop, the settings of all its commands, its customers' ids, and where Spark logs."""
+    """The shop, the settings of all its commands, its customers' ids, and where Spark logs and works."""
 
     shop: Shop
     settings: tuple[str, ...]
     ids: list[str]
     events: Path
+    scratch: Path
 
 
 def append(shop: Shop, table: str, column: str, words: str, first: int, count: int) -> None:
@@ -74,7 +75,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
     people.to_parquet(shop.folder / "data" / "customers.parquet")
     for table, column in (("reviews", "text"), ("questions", "answer")):
         append(shop, table, column, f" Yours, {NAME}", 0, 40)
-    events = tmp_path_factory.mktemp("events")
+    events, scratch = tmp_path_factory.mktemp("events"), tmp_path_factory.mktemp("scratch")
     settings = (
         *QUICK,
         "models.answers=./models/answers",
@@ -83,7 +84,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
         "privacy.pseudonyms=true",
         "spark.spark.eventLog.enabled=true",
         f"spark.spark.eventLog.dir=file://{events}",
-        f"spark.spark.local.dir={tmp_path_factory.mktemp('scratch')}",
+        f"spark.spark.local.dir={scratch}",
     )
     store = shop.folder / "store"
     options = ("--as-of", str(shop.day), "--task", "all")
@@ -92,7 +93,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Marked:
         said, _ = process.communicate(timeout=1800)
         assert process.returncode == code, said
         assert not any(mark in said for mark in (*ids, *PERSONAL))
-    return Marked(shop, settings, ids, events)
+    return Marked(shop, settings, ids, events, scratch)
 
 
 def test_no_model_knows_a_customer(marked: Marked) -> None:
@@ -141,10 +142,10 @@ def test_no_id_and_no_address_leaves_the_inputs(marked: Marked, tmp_path: Path) 
     assert lineage.read_text().count("\n") == 5  # of the killed night only its beginning
     for text in (said, why, report, figures.read_text(), lineage.read_text()):
         assert not any(mark in text for mark in marks)
-    for folder in (store, marked.events):
-        assert any(folder.rglob("*"))
+    for folder in (store, marked.events, marked.scratch, shop.folder / "store"):
         assert search(folder, marks) == []
+    assert any(marked.events.rglob("*"))
     rare = {name for name in search(store, [SEARCHED, ANSWERED]) if not name.startswith("tables/prompts/")}
     assert rare == set()
-    open_files = [path for path in store.rglob("*") if path.stat().st_mode & 0o077]
-    assert open_files == []
+    written = [path for folder in (store, marked.scratch) for path in folder.rglob("*")]
+    assert [path for path in written if path.stat().st_mode & 0o077] == []
