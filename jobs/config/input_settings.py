@@ -215,8 +215,8 @@ class InputSettings(SourceSettings):
 
     allow_empty: bool = Field(
         default=False,
-        description="of optouts only: whether a list without customers, or with none that another table has, is right; "
-        "otherwise it ends the night",
+        description="of optouts only: whether a list is right that has no customers, none that another table has, rows "
+        "without an id, or ids that another table writes differently; otherwise it ends the night",
     )
 
     @field_validator("where", "query")

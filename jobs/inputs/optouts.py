@@ -56,19 +56,27 @@ def keyed_numbers(numbers: Iterable[int], keyed: Callable[[str], str]) -> frozen
 
 
 def refuse_broken_optouts(source: InputSettings, read: ReadTable) -> None:
-    """Raise InputError where a row has lost its id, or where no row has one and `allow_empty` is not set."""
-    if broken := read.rejected_by_rule.get(ROW_MALFORMED):
+    """Raise InputError where a row cannot be read. Without `allow_empty` also where one has no id, or none has."""
+    broken = read.rejected_by_rule.get(ROW_MALFORMED, 0)
+    if broken:
         raise InputError(
             f"inputs.optouts: rows of {source.place} cannot be read ({broken:,}). Their customers would get lists, so "
             "the command stops. Give them the columns and quotes of the other rows, then run the command again."
         )
-    if read.account.used or source.allow_empty:
+    if source.allow_empty:
         return
-    found = "has no rows" if not read.account.read else f"has no customer in its rows ({read.account})"
-    raise InputError(
-        f"inputs.optouts: {source.place} {found}. Customers who opted out would get lists, so the command stops. Give "
-        f"the complete list. {_ALLOW}"
-    )
+    found = f"has no customer in its rows ({read.account})" if read.account.read else "has no rows"
+    if not read.account.used:
+        raise InputError(
+            f"inputs.optouts: {source.place} {found}. Customers who opted out would get lists, so the command stops. "
+            f"Give the complete list. {_ALLOW}"
+        )
+    if read.account.quarantined:
+        raise InputError(
+            f"inputs.optouts: {read.account.quarantined:,} of {read.account.read:,} rows of {source.place} have no "
+            "user_id. Their customers would get lists, so the command stops. Correct inputs.optouts.columns.user_id, "
+            "or leave the rows out by inputs.optouts.where. Then run the command again."
+        )
 
 
 def check_matches(

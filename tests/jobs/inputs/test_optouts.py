@@ -38,6 +38,7 @@ def csv_list(folder: Path, text: str, **settings: Any) -> dict[str, Any]:
         ("user_id,since\n,2026-01-01\n , \n", "has no customer in its rows"),
         ("", "is the file empty"),
         ("user_id\nC1039\nC2\n", "none of the 2 customers .* is in purchases"),
+        ("user_id,since\n1039,2026-01-01\n,2026-01-02\n", "1 of 2 rows of .* have no user_id"),
         ("user_id\n1039\n2,or 3\n", r"rows of .* cannot be read \(1\)"),
         ("user_id\n1039\nU2.0\n\uff35\uff12\n", r"2 of 3 customers .* ids in purchases \(1\) differ"),
     ],

@@ -96,7 +96,7 @@ def shop(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Input
         "searches": [{}, {}, {"query": "TEA"}, {"query": " "}],
         "questions": [{"user_id": "gone"}, {"question_id": "q2", "user_id": None}],
     }
-    return read(spark, tmp_path_factory.mktemp("shop"), tables)
+    return read(spark, tmp_path_factory.mktemp("shop"), tables, optouts={"allow_empty": True})
 
 
 def test_accounts(shop: Inputs) -> None:
