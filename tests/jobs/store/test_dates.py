@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from jobs.store.attempts import read_attempts, record_attempt, record_waiting
 from jobs.store.dates import date_states, dates_to_run, days_between, known_span
 from jobs.store.lock import lock
 from jobs.store.store import Store
+from tests import ROOT
 from tests.jobs.spark.test_files import NO_SPARK
 from tests.published import put
 
@@ -117,3 +120,20 @@ def test_a_record_is_gone_once_its_date_is_published(tmp_path: Path) -> None:
     with record_attempt(NO_SPARK, store, "second", FIRST):
         assert read_attempts(NO_SPARK, store)[FIRST].run_id == "second"
     assert read_attempts(NO_SPARK, store) == {}
+
+
+def test_reading_the_runs_starts_no_thread_of_arrow(store: Store) -> None:
+    """A thread that outlives a short command aborts it: `terminate called without an active exception`."""
+    put(store, date(2026, 3, 1))
+    script = f"""
+import os
+from datetime import date
+from jobs.store.dates import published_runs
+from jobs.store.store import Store
+import pyarrow.parquet
+before = len(os.listdir("/proc/self/task"))
+assert published_runs(None, Store({store.root!r}), [date(2026, 3, 1)])
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "0\\n"
