@@ -136,4 +136,4 @@ assert published_runs(None, Store({store.root!r}), [date(2026, 3, 1)])
 print(len(os.listdir("/proc/self/task")) - before)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "0\\n"
+    assert done.stdout == "0\n"
