@@ -91,17 +91,21 @@ class Segments:
         """The rows that broke no rule, before returns are netted, in the columns that were written."""
         return self._newest(self._read("").where(F.col(RULE).isNull()))
 
-    def used_and_rejected(self) -> DataFrame:
-        """The used rows and the rejected ones, after returns were netted."""
-        rows = self._read("")
-        used = rows.where(F.col(RULE).isNull())
+    def used(self) -> DataFrame:
+        """The used rows, after returns were netted, apart from the rejected ones: nobody reads all for either."""
+        used = self._read("").where(F.col(RULE).isNull())
         if self.table != "purchases":
-            return self._newest(used).unionByName(self._rejected(rows))
-        netted = self._netted()
-        both = self._newest(used.where(~F.col(HAS_RETURN))).unionByName(self._rejected(rows)).drop(HAS_RETURN)
-        if netted is None:
-            return both
-        return both.unionByName(self._newest(netted).where(~F.col(RETURNED)).drop(RETURNED, HAS_RETURN))
+            return self._newest(used)
+        netted, untouched = self._netted(), self._newest(used.where(~F.col(HAS_RETURN))).drop(HAS_RETURN)
+        return untouched if netted is None else untouched.unionByName(self._counted(netted, F.col(RULE).isNull()))
+
+    def rejected(self) -> DataFrame:
+        """The rejected rows, after returns were netted."""
+        rejected = self._rejected(self._read(""))
+        if self.table != "purchases":
+            return rejected
+        netted, rejected = self._netted(), rejected.drop(HAS_RETURN)
+        return rejected if netted is None else rejected.unionByName(self._counted(netted, F.col(RULE).isNotNull()))
 
     def returned(self) -> int:
         """The number of returns and returned purchases."""
@@ -116,6 +120,9 @@ class Segments:
         """The rows that happened after the date of the segment that read them; None where no segment has any."""
         there = self._with_part(LATER_PART)
         return self._read(LATER_PART, there).drop(_SEGMENT) if there else None
+
+    def _counted(self, netted: DataFrame, which: Column) -> DataFrame:
+        return self._newest(netted.where(which)).where(~F.col(RETURNED)).drop(RETURNED, HAS_RETURN)
 
     def _rejected(self, rows: DataFrame) -> DataFrame:
         is_newest = F.col(_SEGMENT) == len(self.folders) - 1
@@ -153,9 +160,15 @@ def read_segments(
 ) -> DataFrame:
     """Read the part `name` of segments (or of `folders` among them), with the column __segment: the segment's place."""
     folders = segments if folders is None else folders
-    paths = [files.for_reading(f"{folder}/{name}") for folder in folders]
-    rows = spark.read.schema(parquet.folder_schema(spark, f"{folders[0]}/{name}")).parquet(*paths)
-    return rows.withColumn(_SEGMENT, _place(rows, segments, name))
+    schema = parquet.folder_schema(spark, f"{folders[0]}/{name}")
+
+    def read(some: Sequence[str]) -> DataFrame:
+        rows = spark.read.schema(schema).parquet(*(files.for_reading(f"{folder}/{name}") for folder in some))
+        return rows.withColumn(_SEGMENT, _place(rows, segments, some, name))
+
+    # The oldest segment has most rows. Read by itself, it needs no place worked out for each row.
+    oldest, others = folders[:1], folders[1:]
+    return read(oldest).unionByName(read(others)) if others else read(oldest)
 
 
 def latest_segments(spark: SparkSession, segments: Sequence[str], name: str) -> DataFrame | None:
@@ -181,10 +194,10 @@ def of_customers(rows: DataFrame, customers: DataFrame, count: int) -> DataFrame
     return rows.join(F.broadcast(customers) if count <= MOST_BROADCAST else customers, on="user_id", how="left_semi")
 
 
-def _place(rows: DataFrame, segments: Sequence[str], name: str) -> Column:
-    """The place of a row's segment, by the folder of its file."""
-    if len(segments) == 1:
-        return F.lit(0)
+def _place(rows: DataFrame, segments: Sequence[str], read: Sequence[str], name: str) -> Column:
+    """The place of a row's segment among all; of several that were `read` together, by the folder of the row's file."""
+    if len(read) == 1:
+        return F.lit(list(segments).index(read[0]))
     path = rows.metadataColumn("_metadata").getField("file_path")
     folder = F.regexp_extract(path, f"([^/]+)/{name}/[^/]+$", 1)
     places = [part for n, one in enumerate(segments) for part in (F.lit(one.rpartition("/")[2]), F.lit(n))]

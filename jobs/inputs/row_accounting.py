@@ -74,6 +74,8 @@ class ReadTable:
     noted: TableNotes | None = None
     #: `user_id` of the customers whose rows are not those that earlier nights kept; None where all rows were read.
     changed: DataFrame | None = None
+    #: The used rows, where they are read apart from the rejected ones of `written`.
+    used_alone: DataFrame | None = None
 
     @property
     def product_rows(self) -> DataFrame:
@@ -83,7 +85,7 @@ class ReadTable:
     @property
     def used(self) -> DataFrame:
         """The used rows, with the columns that were written."""
-        return self.written.where(F.col(RULE).isNull())
+        return self.written.where(F.col(RULE).isNull()) if self.used_alone is None else self.used_alone
 
 
 def end_of_date(run_date: date, timezone: str) -> datetime:

@@ -157,9 +157,11 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
     if table == "purchases" and returns.get["rows"]:
         before_returns = written.where(F.col(RULE).isNull())
         written, returned = net_returns(spark, written, f"{scan.path}_with_returns")
+    used_alone = None
     if new is not None:
         segments = new.whole()
-        written, before_returns, returned = segments.used_and_rejected(), segments.valid(), segments.returned()
+        used_alone, before_returns, returned = segments.used(), segments.valid(), segments.returned()
+        written = used_alone.unionByName(segments.rejected())
     counted = count_written(written, table)
     rejected_by_rule = counted.rejected
     dropped = {outcome: decided.get[outcome] for outcome in _DROPPED}
@@ -207,6 +209,7 @@ def _scan(scan: Scan, excluded_files: Sequence[str]) -> ReadTable:
         before_returns=before_returns,
         noted=noted,
         changed=new.changed if new else None,
+        used_alone=used_alone,
     )
 
 

@@ -89,9 +89,9 @@ def prepare(context: TaskContext) -> PreparedTask:
     def rows(asked: DataFrame, results: Results) -> DataFrame:
         titles_differ = catalogue.same_titles is None
         lists = recommendations.lists(asked, results.rows, items, settings.k, titles_differ=titles_differ)
-        lists = with_because(
-            lists, context.used.get("searches"), settings.language, context.config.privacy.min_customers, frequent
-        )
+        # Without reasons no list names a search, so none is counted.
+        searches = None if settings.reasons == "none" else context.used.get("searches")
+        lists = with_because(lists, searches, settings.language, context.config.privacy.min_customers, frequent)
         late = left_out(asked, results)
         if late is not None:
             lists = with_carried(context.spark, context.store, context.run_date, lists, late, items, settings.k)
