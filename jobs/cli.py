@@ -109,7 +109,7 @@ def nightly(
     until = store_commands.parsed_deadline(deadline, settings)
     spark = session("nightly", settings)
     night = run_night(spark, settings, day, console, str(config), until, from_scratch=from_scratch)
-    show_summary(spark, night, console, str(config))
+    show_summary(spark, night, console, settings.options())
 
 
 @app.command()

@@ -59,7 +59,7 @@ def check_setup(config_file: Path, overrides: Sequence[str], console: Console) -
         findings += [
             Finding("configuration", str(config_file)),
             _disk(config),
-            *_models(config, config_file),
+            *_models(config),
             *_inputs(config),
         ]
     table = Table("", "check", "found", "how to fix it", box=None)
@@ -158,7 +158,7 @@ def _disk(config: Config) -> Finding:
     return Finding("store", f"{config.store}, {free:.0f} GiB free", fix)
 
 
-def _models(config: Config, config_file: Path) -> Iterator[Finding]:
+def _models(config: Config) -> Iterator[Finding]:
     needed = {"recommend": config.models.recommend} if "purchases" in config.inputs else {}
     if "reviews" in config.inputs and config.models.sentiment:
         needed["sentiment"] = config.models.sentiment
@@ -175,7 +175,7 @@ def _models(config: Config, config_file: Path) -> Iterator[Finding]:
             coding = {"recommend": manifest.coding, "sentiment": "classifier"}.get(key, "writer")
             yield Finding(f"models.{key}", f"{path} ({coding}, {model_fingerprint(path)})")
         except checkpoint.CheckpointError as error:
-            train = f"regulars train --config {config_file} --task {key}"
+            train = config.command("train", f"--task {key}")
             if not Path(model).exists() and Path(model).is_absolute():  # a hub id is no path
                 yield Finding(f"models.{key}", f"{model} is not trained yet", hint=f"before the first night: {train}")
             else:

@@ -87,10 +87,10 @@ def train(
         raise UsageError("--promote compares on held-out purchases, which a refit trains on: leave one of the two out")
     figures = run_training(session("train", settings), settings, day, tasks, console, options)
     without = [f" --set models.{task}=null" for task in left_out(settings, tasks, figures)]
-    go_on = f"nightly --run-date {day}{''.join(without)}"
+    go_on = settings.command("nightly", f"--run-date {day}{''.join(without)}")
     if protocol == Protocol.LEAVE_ONE_OUT:
-        go_on = "evaluate --protocol leave-one-out"
-    console.print(f"Go on with: regulars {go_on} --config {config}", highlight=False, markup=False)
+        go_on = settings.command("evaluate", "--protocol leave-one-out")
+    console.print(f"Go on with: {go_on}", highlight=False, markup=False)
 
 
 def evaluate(

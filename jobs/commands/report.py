@@ -36,7 +36,9 @@ def write_report(
     if run_date is None:
         span = known_span(spark, store)
         if span is None:
-            raise UsageError(f"no night was ever run in {store.root}: run regulars nightly --run-date DATE first")
+            raise UsageError(
+                f"no night was ever run in {store.root}: run first {config.command('nightly', '--run-date DATE')}"
+            )
         run_date = span[1]
     _, line = rewrite(spark, config, config_file, run_date)
     console.print(line, highlight=False, markup=False)

@@ -7,7 +7,6 @@ the newest published date reads.
 
 from __future__ import annotations
 
-import shlex
 import uuid
 from collections.abc import Sequence
 from datetime import date
@@ -32,13 +31,10 @@ from jobs.store.publish import recover
 from jobs.store.store import Store, published_dates
 
 
-def rollback(
-    spark: SparkSession, config: Config, run_date: date, console: Console, config_file: str = "regulars.yaml"
-) -> list[str]:
+def rollback(spark: SparkSession, config: Config, run_date: date, console: Console) -> list[str]:
     """Restore the version of `run_date` that its newest publish replaced; return the changed tables.
 
-    Raises UsageError where that publish replaced nothing or the old version is no longer kept; its command names
-    `config_file`.
+    Raises UsageError where that publish replaced nothing or the old version is no longer kept.
     """
     store, run_id = Store(config.store), f"rollback-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
@@ -53,12 +49,12 @@ def rollback(
             if not any(run_date in published_dates(spark, store, table) for table in tables):
                 raise UsageError(
                     f"{run_date} is not published in {store.root}, and no earlier version of {run_date} is kept. To "
-                    f"list the published dates: regulars status --config {shlex.quote(config_file)}"
+                    f"list the published dates: {config.command('status')}"
                 )
             raise UsageError(
                 f"no earlier version of {run_date} is kept: it was published only once, or its last publish was "
                 f"more than publish.keep_publishes ({config.publish.keep_publishes}) publishes ago. To write the date "
-                f"again: regulars nightly --config {shlex.quote(config_file)} --run-date {run_date}"
+                f"again: {config.command('nightly', f'--run-date {run_date}')}"
             )
         back = {swap.target for swap in swaps}
         added = [swap.target for swap in undone.swaps if _is_of(run_date, swap.target) and swap.target not in back]

@@ -208,7 +208,7 @@ def rollback(
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
-    tables = put_back(session("rollback", settings), settings, day, console, str(config))
+    tables = put_back(session("rollback", settings), settings, day, console)
     console.print(f"{day}: the previous version is back in {', '.join(tables)}", highlight=False)
 
 
@@ -222,14 +222,14 @@ def unpublish(
 
     settings = load_config(config, overrides)
     day = parsed_date("--run-date", run_date)
-    tables = take_away(session_for_files("unpublish", settings), settings, day, console, str(config))
+    tables = take_away(session_for_files("unpublish", settings), settings, day, console)
     if not tables:
         console.print(f"{day} was never published; its failed run is forgotten", highlight=False)
         return
     console.print(f"{day} is no longer in {', '.join(tables)}", highlight=False)
     if settings.publish.keep_publishes:
         console.print(
-            f"To bring it back: regulars rollback --config {config} --run-date {day}", highlight=False, markup=False
+            f"To bring it back: {settings.command('rollback', f'--run-date {day}')}", highlight=False, markup=False
         )
 
 

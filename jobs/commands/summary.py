@@ -33,8 +33,11 @@ _MADE = {
 _WARNINGS = 5
 
 
-def show_summary(spark: SparkSession, night: Night, console: Console, config_file: str) -> None:
-    """Print the summary, or one JSON object without sample rows. Sample rows name no customer and no review."""
+def show_summary(spark: SparkSession, night: Night, console: Console, options: str) -> None:
+    """Print the summary, or one JSON object without sample rows. Sample rows name no customer and no review.
+
+    `options` are those of Config.options, for the commands to go on with.
+    """
     if isinstance(console, LogConsole) and console.as_json:
         console.write_event("night", f"published {night.run_date}", **figures(night))
         return
@@ -62,7 +65,7 @@ def show_summary(spark: SparkSession, night: Night, console: Console, config_fil
     minutes = (datetime.now(UTC) - night.started_at).total_seconds() / 60
     made = ", ".join(f"{night.rows[name]:,} {words}" for name, words in _MADE.items() if night.rows.get(name))
     console.print(f"Done in {minutes:.1f} minutes: {made or 'no rows'}.", highlight=False)
-    _print_ways_on(spark, night, console, config_file)
+    _print_ways_on(spark, night, console, options)
 
 
 def repeat_warnings(notes: Sequence[str], console: Console) -> None:
@@ -73,7 +76,7 @@ def repeat_warnings(notes: Sequence[str], console: Console) -> None:
         console.print(f"{len(notes) - _WARNINGS} further warnings about the inputs are above.", highlight=False)
 
 
-def _print_ways_on(spark: SparkSession, night: Night, console: Console, config_file: str) -> None:
+def _print_ways_on(spark: SparkSession, night: Night, console: Console, options: str) -> None:
     """Print where the results lie, and commands that can be copied."""
 
     def show(what: str, text: str) -> None:
@@ -83,10 +86,10 @@ def _print_ways_on(spark: SparkSession, night: Night, console: Console, config_f
     page = f"{night.store.report(night.run_date)}/index.html"
     if files.exists(spark, page):
         show("Report:", page)
-    command, config = program(), shlex.quote(config_file)
-    show("All dates:", f"{command} status --config {config}")
-    show("The page:", f"{command} report --config {config} --run-date {night.run_date} --open")
-    show("Once more:", f"{command} nightly --config {config} --run-date {night.run_date}")
+    command = program()
+    show("All dates:", f"{command} status {options}")
+    show("The page:", f"{command} report {options} --run-date {night.run_date} --open")
+    show("Once more:", f"{command} nightly {options} --run-date {night.run_date}")
     show("Your own shop:", f"{command} init FILES")
 
 

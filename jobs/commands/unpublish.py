@@ -6,7 +6,6 @@ date that was only tried by mistake is forgotten.
 
 from __future__ import annotations
 
-import shlex
 import uuid
 from datetime import date
 
@@ -24,13 +23,11 @@ from jobs.store.publish import recover
 from jobs.store.store import Store, published_dates
 
 
-def unpublish(
-    spark: SparkSession, config: Config, run_date: date, console: Console, config_file: str = "regulars.yaml"
-) -> list[str]:
+def unpublish(spark: SparkSession, config: Config, run_date: date, console: Console) -> list[str]:
     """Move the folders of `run_date` in all tables to the trash; return the names of the tables.
 
     The record of a run that failed for the date goes too: `status` then no longer counts the date as due. Raises
-    UsageError where neither exists; its command names `config_file`.
+    UsageError where neither exists.
     """
     store, run_id = Store(config.store), f"unpublish-{run_date}-{uuid.uuid4().hex[:8]}"
     with lock(spark, store, run_id):
@@ -43,8 +40,7 @@ def unpublish(
         was_tried = files.exists(spark, attempt)
         if not tables and not was_tried:
             raise UsageError(
-                f"{run_date} is not published in {store.root}. To list the dates that are: "
-                f"regulars status --config {shlex.quote(config_file)}"
+                f"{run_date} is not published in {store.root}. To list the dates that are: {config.command('status')}"
             )
         if was_tried:
             files.delete(spark, attempt)

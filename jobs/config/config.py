@@ -127,7 +127,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             "Correct the file (or --set), then run the command again."
         ) from None
     found = _with_absolute_paths(config, path.absolute().parent)
-    found._overrides = tuple(overrides)
+    found._overrides, found._file = tuple(overrides), str(path)
     return found
 
 

@@ -419,10 +419,19 @@ class Config(Section):
     )
     #: The values of `--set`, which are applied already; commands to go on with repeat them.
     _overrides: tuple[str, ...] = PrivateAttr(())
+    _file: str = PrivateAttr("regulars.yaml")
 
-    def options(self, config_file: str) -> str:
-        """Return the options of a command that reads this configuration again: `--config` and each `--set`."""
-        return shlex.join(["--config", config_file, *(part for one in self._overrides for part in ("--set", one))])
+    def options(self, config_file: str | None = None) -> str:
+        """Return the options of a command that reads this configuration again: `--config` and each `--set`.
+
+        `config_file` is by default the file that was read.
+        """
+        sets = (part for one in self._overrides for part in ("--set", one))
+        return shlex.join(["--config", config_file or self._file, *sets])
+
+    def command(self, name: str, options: str = "") -> str:
+        """Return the command `regulars NAME` that reads this configuration again, with further `options`."""
+        return f"regulars {name} {self.options()} {options}".rstrip()
 
     @field_validator("store")
     @classmethod

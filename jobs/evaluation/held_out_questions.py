@@ -43,7 +43,7 @@ def evaluate_answers_holdout(
             raise ConfigurationError(f"inputs.{table} is missing: {train_answers.LEARNS_FROM}")
     if config.models.answers is None:
         raise ConfigurationError("models.answers is missing: name the folder of the trained model")
-    path, fingerprint, _ = open_earlier_model("answers", config.models.answers, as_of)
+    path, fingerprint, _ = open_earlier_model("answers", config, as_of)
     stages = Stages(console)
     with (
         stages.stage(f"reading questions up to {as_of}"),

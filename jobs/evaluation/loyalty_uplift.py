@@ -93,7 +93,7 @@ def compare_as_of(spark: SparkSession, config: Config, used: Mapping[str, DataFr
     """Compare the groups by the inputs `used` up to the end of `as_of`. Raises what `evaluate_loyalty` does."""
     settings, store = config.loyalty, Store(config.store)
     starts_on = _started(config)
-    baseline = _baseline(spark, store, starts_on)
+    baseline = _baseline(spark, config, starts_on)
     refuse_group_changes(spark, store, settings)
     design = design_of(settings)
     days_seen = _days_seen(used["purchases"], starts_on, as_of, design.horizon_days)
@@ -224,11 +224,12 @@ def group_moments(customers: DataFrame, names: Sequence[str]) -> dict[str, Momen
     return by_group
 
 
-def _baseline(spark: SparkSession, store: Store, starts_on: date) -> DataFrame:
+def _baseline(spark: SparkSession, config: Config, starts_on: date) -> DataFrame:
+    store = Store(config.store)
     if starts_on not in published_dates(spark, store, "loyalty"):
         raise InputError(
             f"table loyalty has no date {starts_on} (loyalty.starts_on), which holds the groups. "
-            f"Run: regulars nightly --run-date {starts_on}"
+            f"Run: {config.command('nightly', f'--run-date {starts_on}')}"
         )
     return spark.read.parquet(files.for_reading(store.date_folder("loyalty", starts_on)))
 

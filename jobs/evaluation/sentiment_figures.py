@@ -67,7 +67,7 @@ def evaluate_sentiment_holdout(
         raise ConfigurationError("inputs.reviews is missing: name the table of rated reviews")
     if config.models.sentiment is None:
         raise ConfigurationError("models.sentiment is null: name the folder of the trained model")
-    path, fingerprint, manifest = open_earlier_model("sentiment", config.models.sentiment, as_of)
+    path, fingerprint, manifest = open_earlier_model("sentiment", config, as_of)
     stages = Stages(console)
     if days is None and manifest.trained_as_of is not None and manifest.trained_as_of < as_of:
         # The groups of near-copies, and with them the test set, depend on the reviews that the training read.

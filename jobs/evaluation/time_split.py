@@ -136,7 +136,7 @@ def _published_lists(spark: SparkSession, config: Config, run_date: date) -> Dat
     if not files.exists(spark, folder):
         raise NobodyToJudge(
             f"no recommendations of {run_date} are published in {config.store}: "
-            f"run regulars nightly --run-date {run_date} first"
+            f"run first {config.command('nightly', f'--run-date {run_date}')}"
         )
     ranked = F.array_sort(F.collect_list(F.struct("rank", "item_id")))
     lists = spark.read.parquet(files.for_reading(folder)).groupBy("user_id").agg(ranked.alias("ranked"))

@@ -43,14 +43,18 @@ def open_model(task: str, named: str) -> OpenedModel:
         raise ConfigurationError(f"models.{task}: {error}") from None
 
 
-def open_earlier_model(task: str, named: str, as_of: date) -> OpenedModel:
-    """Open a model as `open_model`. Raises ConfigurationError if its training read events after `as_of` too."""
-    opened = open_model(task, named)
+def open_earlier_model(task: str, config: Config, as_of: date) -> OpenedModel:
+    """Open the model `models.<task>` as `open_model`.
+
+    Raises ConfigurationError if its training read events after `as_of` too.
+    """
+    opened = open_model(task, getattr(config.models, task))
     trained = opened.manifest.trained_as_of
     if trained is not None and trained > as_of:
         raise ConfigurationError(
             f"models.{task} ({opened.path}) was trained on events up to {trained}: it knows events after {as_of}, so "
-            f"its figures would be too good. Train one with: regulars train --task {task} --as-of {as_of} "
+            "its figures would be too good. Train one with: "
+            f"{config.command('train', f'--task {task} --as-of {as_of}')} "
             f"({_KEEP.format(task=task)})"
         )
     return opened
@@ -77,7 +81,7 @@ def refuse_other_split(path: Path, manifest: Manifest, config: Config, as_of: da
     if wrong:
         raise ConfigurationError(
             f"models.recommend ({path}) {wrong}: its training read purchases that would judge it. Train one with: "
-            f"regulars train --task recommend --protocol leave-one-out --as-of {as_of} "
+            f"{config.command('train', f'--task recommend --protocol leave-one-out --as-of {as_of}')} "
             f"({_KEEP.format(task='recommend')})"
         )
 
@@ -110,9 +114,10 @@ def refuse_lists_of_later_model(spark: SparkSession, config: Config, run_date: d
     if trained is not None and trained > run_date:
         raise InputError(
             f"the lists of {run_date} come from a model that was trained on events up to {trained}: it knows the "
-            f"purchases that would judge them. Make others with: regulars train --task recommend --as-of {run_date}, "
-            f"then regulars nightly --run-date {run_date} (--set models.recommend=FOLDER --set store=FOLDER on every "
-            "command keeps the present model and lists)"
+            "purchases that would judge them. Make others with: "
+            f"{config.command('train', f'--task recommend --as-of {run_date}')}, then "
+            f"{config.command('nightly', f'--run-date {run_date}')} (--set models.recommend=FOLDER --set store=FOLDER "
+            "on every command keeps the present model and lists)"
         )
 
 

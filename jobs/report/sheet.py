@@ -82,8 +82,8 @@ def write_sheet(
     if run_date not in published or run_date is None:
         named = "any date" if run_date is None else str(run_date)
         raise InputError(
-            f"no lists of {named} are published in {config.store}: run regulars nightly --run-date "
-            f"{run_date or 'DATE'} first"
+            f"no lists of {named} are published in {config.store}: run first "
+            + config.command("nightly", f"--run-date {run_date or 'DATE'}")
         )
     with Stages(console).stage(f"lists of {run_date} and the histories of {most} customers"):
         lists = spark.read.parquet(files.for_reading(store.date_folder("recommendations", run_date)))

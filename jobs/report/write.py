@@ -154,9 +154,7 @@ def rewrite(spark: SparkSession, config: Config, config_file: str, run_date: dat
         else:
             facts = _of_attempt(collector, attempt)
     elif published is None:
-        raise UsageError(
-            f"no night of {run_date} was ever run in {store.root}: see regulars status --config {config_file}"
-        )
+        raise UsageError(f"no night of {run_date} was ever run in {store.root}: see {config.command('status')}")
     else:
         same_run = earlier if earlier is not None and earlier.run_id == published.run["run_id"] else None
         facts = collector.of_published(_seen_before(same_run))
@@ -190,7 +188,7 @@ def one_line(facts: NightFacts, page: str) -> str:
 def _of_attempt(collector: Collector, attempt: Attempt) -> NightFacts:
     """The facts of a run that left nothing but its record, for example because it was killed."""
     started = datetime.fromisoformat(attempt.started_at).astimezone(UTC)
-    reason = attempt.reason or "the run was killed, or it still runs: see regulars status"
+    reason = attempt.reason or "the run was killed, or it still runs: see " + collector.config.command("status")
     facts = collector.of_failed(
         "failed", attempt.run_id, started, reason, _DEFECT, rows={}, seconds={}, versions={}, ages={}
     )

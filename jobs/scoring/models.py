@@ -47,10 +47,13 @@ class Model:
         return functools.partial(_encoder, self.path, self.language)
 
 
-def find(key: str, model: str, config_file: str, language: Language | None = None, *, dtype: Dtype = "auto") -> Model:
+def find(
+    key: str, model: str, config_options: str, language: Language | None = None, *, dtype: Dtype = "auto"
+) -> Model:
     """Resolve `models.<key>`; ConfigurationError with the mend where there is no usable checkpoint.
 
-    `language` is the configured template's. A trained model must have been trained with it; a stock model takes any.
+    `config_options` are those of Config.options, for the command that trains a model. `language` is the configured
+    template's. A trained model must have been trained with it; a stock model takes any.
     """
     try:
         path = resolve(model)
@@ -59,14 +62,13 @@ def find(key: str, model: str, config_file: str, language: Language | None = Non
         manifest = read_manifest(path)
     except checkpoint.CheckpointError as error:
         raise ConfigurationError(
-            f"models.{key}: {error}\nTrain one with: regulars train --config {config_file} --task {key}"
+            f"models.{key}: {error}\nTrain one with: regulars train {config_options} --task {key}"
         ) from None
     is_stock, trained = not (path / MANIFEST_FILE).exists(), manifest.language
     if language and not is_stock and language != trained:
         raise ConfigurationError(
             f"recommend.language is {language}, but models.{key} ({path}) was trained with {trained} prompts: set"
-            f" recommend.language: {trained} in {config_file}, or train again with: regulars train --config"
-            f" {config_file} --task {key}"
+            f" recommend.language: {trained}, or train again with: regulars train {config_options} --task {key}"
         )
     dtype = resolved_dtype(dtype)
     return Model(

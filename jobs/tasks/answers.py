@@ -49,7 +49,7 @@ def find_model(config: Config, config_file: str) -> Model:
     """Find `models.answers`."""
     if config.models.answers is None:
         raise ConfigurationError("models.answers is missing: name the folder of the trained model")
-    return models.find(NAME, config.models.answers, config_file, dtype=config.models.dtype)
+    return models.find(NAME, config.models.answers, config.options(config_file), dtype=config.models.dtype)
 
 
 def lookback_days(config: Config) -> int:

@@ -60,7 +60,9 @@ def is_wanted(config: Config) -> bool:
 def find_model(config: Config, config_file: str) -> Model:
     """Find `models.recommend`; a trained model must speak the configured language."""
     chosen = config.models
-    return models.find(NAME, chosen.recommend, config_file, config.recommend.language, dtype=chosen.dtype)
+    return models.find(
+        NAME, chosen.recommend, config.options(config_file), config.recommend.language, dtype=chosen.dtype
+    )
 
 
 def lookback_days(config: Config) -> int:

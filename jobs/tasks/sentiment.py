@@ -41,7 +41,7 @@ def find_model(config: Config, config_file: str) -> Model:
     """Find `models.sentiment`."""
     if config.models.sentiment is None:
         raise ConfigurationError("models.sentiment is null: name the folder of the trained model")
-    return models.find(NAME, config.models.sentiment, config_file, dtype=config.models.dtype)
+    return models.find(NAME, config.models.sentiment, config.options(config_file), dtype=config.models.dtype)
 
 
 def lookback_days(config: Config) -> int:

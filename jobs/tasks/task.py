@@ -61,7 +61,7 @@ class PreparedTask:
 
 def model_warnings(task: str, model: Model, config: Config, run_date: date) -> list[str]:
     """Return what the operator should know of a model: it was trained on later events, or without inputs.events."""
-    command = f"regulars train --task {task} --as-of {run_date}"
+    command = config.command("train", f"--task {task} --as-of {run_date}")
     found = []
     if model.trained_as_of is not None and model.trained_as_of > run_date:
         found.append(

@@ -131,7 +131,9 @@ def own_config(spark: SparkSession, store: Store, config: Config, published: Map
         for section in _TABLES
     }
     own = {"models": config.models.model_copy(update=chosen), **tables}
-    return Config.model_validate_json(text).model_copy(update=own)
+    found = Config.model_validate_json(text).model_copy(update=own)
+    found._file, found._overrides = config._file, config._overrides
+    return found
 
 
 def _of_optouts(config: Config, section: str) -> Collection[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def night_of(spark, info, day: date, *overrides: str) -> tuple[Night, str]:
     console = Console(file=log, width=200)
     config = load(info.config, ["sentiment.lookback_days=30", *overrides])
     night = run_night(spark, config, day, console, str(info.config))
-    show_summary(spark, night, console, str(info.config))
+    show_summary(spark, night, console, config.options())
     return night, log.getvalue()
 
 
@@ -139,7 +140,7 @@ def test_models_that_know_later_events_are_told(first, shop):
     assert versions["recommend.trained_as_of"] == day.isoformat()
     assert versions["sentiment.trained_as_of"] == next_day.isoformat()
     assert f"models.sentiment was trained on events up to {next_day}, after the run date {day}" in printed
-    assert f"regulars train --task sentiment --as-of {day}" in printed
+    assert re.search(rf"regulars train --config .*--set [^-]*--task\s+sentiment\s+--as-of\s+{day}", printed, re.S)
     assert "models.recommend was trained" not in printed
 
 
@@ -201,7 +202,9 @@ def test_the_end_shows_a_list_and_the_ways_on(first, shop):
     ways = printed.split("Done in ")[1]
     assert f"{len(lists):,} products in lists" in ways
     assert f"{night.store.report(shop.run_date)}/index.html" in ways
-    assert f"regulars status --config {shop.config}" in ways
+    assert f"regulars status --config {shop.config} --set sentiment.lookback_days=30" in ways
+    again = f"--config {shop.config} .*--set loyalty.control_share=0.3 .*--run-date {shop.run_date}"
+    assert re.search(f"Once more: +regulars nightly {again}", ways)
     assert "regulars init FILES" in ways
 
 

@@ -45,7 +45,7 @@ def night(spark, shop, file: Path) -> tuple[set[str], str]:
     """Run a night; return the published tables and what it printed."""
     console = Console(file=io.StringIO(), width=200)
     config = load(file)
-    show_summary(spark, run_night(spark, config, shop.run_date, console, str(file)), console, str(file))
+    show_summary(spark, run_night(spark, config, shop.run_date, console, str(file)), console, config.options())
     return {path.name for path in Path(config.store, "tables").iterdir()}, console.file.getvalue()
 
 

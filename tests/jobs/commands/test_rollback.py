@@ -136,12 +136,12 @@ def test_a_table_that_the_last_publish_added_goes_with_it(store: Store) -> None:
 
 def test_without_an_earlier_version_nothing_changes(store: Store) -> None:
     with pytest.raises(
-        UsageError, match=r"is not published in .* no earlier version of 2026-03-01 is kept.*--config a.yaml"
+        UsageError, match=r"is not published in .* no earlier version of 2026-03-01 is kept.*--config regulars.yaml"
     ):
-        rollback(NO_SPARK, config(store), DAY, QUIET, "a.yaml")
+        rollback(NO_SPARK, config(store), DAY, QUIET)
     publish(store, "one", DAY, "ab")
-    with pytest.raises(UsageError, match=r"published only once.* nightly --config a.yaml --run-date 2026-03-01"):
-        rollback(NO_SPARK, config(store), DAY, QUIET, "a.yaml")
+    with pytest.raises(UsageError, match=r"published only once.* nightly --config regulars.yaml --run-date 2026-03-01"):
+        rollback(NO_SPARK, config(store), DAY, QUIET)
     assert versions(store) == {"a": "one", "b": "one"}
 
 

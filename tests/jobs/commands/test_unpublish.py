@@ -40,8 +40,8 @@ def test_a_date_goes_from_every_table_and_comes_back(store: Store) -> None:
 
 def test_a_date_that_is_not_published_is_an_error(store: Store) -> None:
     publish(store, "one", DAY, "ab")
-    with pytest.raises(UsageError, match=r"2026-03-02 is not published in .* regulars status --config a.yaml"):
-        unpublish(NO_SPARK, config(store), OTHER, QUIET, "a.yaml")
+    with pytest.raises(UsageError, match=r"2026-03-02 is not published in .* regulars status --config regulars.yaml"):
+        unpublish(NO_SPARK, config(store), OTHER, QUIET)
 
 
 def test_a_date_that_was_only_tried_is_forgotten(store: Store) -> None:

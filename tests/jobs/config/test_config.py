@@ -423,3 +423,10 @@ def test_settings_of_differential_privacy_reach_the_trainings(tmp_path: Path) ->
     assert private_settings(train.model_copy(update={"dp_epsilon": None})) == {}
     with pytest.raises(TrainingError, match="the answers' model has no training with differential privacy"):
         refuse_private_answers(train)
+
+
+def test_a_command_to_go_on_with_reads_the_same_file_and_overrides(tmp_path: Path) -> None:
+    file = write(tmp_path, RIGHT).rename(tmp_path / "shop one.yaml")
+    config = load(file, ["store=./store3", "models.sentiment=null"])
+    said = f"regulars status --config '{file}' --set store=./store3 --set models.sentiment=null --from 2026-03-01"
+    assert config.command("status", "--from 2026-03-01") == said

@@ -166,7 +166,7 @@ def test_refusals_say_how_to_go_on(spark, shop):
         evaluated(spark, config, end, "loyalty.key=another")
     with pytest.raises(UsageError, match=r"loyalty\.control_share"):
         evaluated(spark, config, end, "loyalty.control_share=0.0")
-    with pytest.raises(InputError, match="regulars nightly --run-date 2026-03-11"):
+    with pytest.raises(InputError, match=r"regulars nightly .*--run-date 2026-03-11"):
         evaluated(spark, config, end, "loyalty.starts_on=2026-03-11")
     with pytest.raises(UsageError, match="purchases end on"):
         evaluated(spark, config, START)

@@ -27,6 +27,6 @@ def test_a_recommender_without_the_configured_events_is_named() -> None:
     model = Model("folder", "m", reads_browsing=False, trained_as_of=DAY)
     (warning,) = model_warnings("recommend", model, config("events"), DAY)
     assert "trained without inputs.events" in warning
-    assert warning.endswith("regulars train --task recommend --as-of 2026-03-01")
+    assert warning.endswith("regulars train --config regulars.yaml --task recommend --as-of 2026-03-01")
     assert not model_warnings("recommend", model, config(), DAY)
     assert not model_warnings("sentiment", model, config("events"), DAY)
