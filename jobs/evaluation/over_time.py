@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jobs.evaluation.ranking_figures import RANKERS, write_json
+from jobs.evaluation.ranking_figures import RANKERS, cell, write_json
 from jobs.evaluation.time_split import NobodyToJudge
 from jobs.evaluation.trend import Estimate, change
 from jobs.pictures import charts
@@ -127,18 +127,14 @@ def _table(judged: Mapping[date, Mapping[str, Any]], rival: str, k: int) -> Tabl
     heads = ("lists of", "customers", f"recall@{k}", f"ndcg@{k}", f"{rival}: ndcg@{k}", "the model's lead on it")
     table = Table(*heads, title="Lists by date (95% intervals)", title_justify="left")
     for day, of in judged.items():
-        cells = [_cell(of[_MODEL][f"{name}@{k}"]) for name in ("recall", "ndcg")]
-        cells += [_cell(of[rival][f"{name}@{k}"]) for name in ("ndcg", "model_more_ndcg")]
+        cells = [cell(of[_MODEL][f"{name}@{k}"], of["customers"]) for name in ("recall", "ndcg")]
+        cells += [cell(of[rival][f"{name}@{k}"], of["customers"]) for name in ("ndcg", "model_more_ndcg")]
         table.add_row(day.isoformat(), f"{of['customers']:,}", *cells)
     return table
 
 
 def _estimate(figure: Mapping[str, float]) -> Estimate:
     return Estimate(figure["value"], figure["low"], figure["high"])
-
-
-def _cell(figure: Mapping[str, float]) -> str:
-    return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
 
 
 def _signed(one: Estimate) -> str:

@@ -22,6 +22,8 @@ from lm.metrics import baselines, metrics
 HISTORY_LENGTHS = (0, 3, 10, 30)
 #: Below so many customers an interval is wide, and a warning says so.
 FEW_CUSTOMERS = 100
+#: A bootstrap draws only from the values it has: of fewer equal values than this it knows no interval.
+_TOO_FEW_EQUAL = 10
 RANKERS = ("model", "co-purchase", "popularity", "buy again")
 
 
@@ -147,11 +149,12 @@ def print_figures(console: Console, title: str, figures: Mapping[str, Any], k: i
     warn_of_few_customers(console, figures["customers"])
     table = Table("the model, by slice", "customers", f"ndcg@{k}", "best baseline", f"lead in ndcg@{k}")
     for name, of_slice in figures["slices"].items():
+        customers = int(of_slice["customers"])
         ndcg, lead = (
-            _cell({"value": of_slice[m], "low": of_slice[f"{m}_low"], "high": of_slice[f"{m}_high"]})
+            cell({"value": of_slice[m], "low": of_slice[f"{m}_low"], "high": of_slice[f"{m}_high"]}, customers)
             for m in (f"ndcg@{k}", f"lead_ndcg@{k}")
         )
-        table.add_row(name, f"{of_slice['customers']:,.0f}", ndcg, of_slice["best_baseline"], lead)
+        table.add_row(name, f"{customers:,}", ndcg, of_slice["best_baseline"], lead)
     console.print(table)
 
 
@@ -199,12 +202,14 @@ def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
     table = Table("", *headers, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
     for ranker, of_ranker in figures.items():
         if ranker in RANKERS:
-            cells = [_cell(of_ranker[name]) for name in shown]
+            cells = [cell(of_ranker[name], figures["customers"]) for name in shown]
             more = [of_ranker.get(f"model_more_{name}@{k}") for name in leads]
-            table.add_row(ranker, *cells, *("" if lead is None else _cell(lead) for lead in more))
+            table.add_row(ranker, *cells, *("" if lead is None else cell(lead, figures["customers"]) for lead in more))
     return table
 
 
-def _cell(figure: Mapping[str, float]) -> str:
-    interval = f" ({figure['low']:.3f}–{figure['high']:.3f})" if "low" in figure else ""
-    return f"{figure['value']:.3f}{interval}"
+def cell(figure: Mapping[str, float], customers: int) -> str:
+    """Return `value (low–high)` of a figure of so many customers, or `too few` in place of an interval."""
+    if customers < 2 or (customers < _TOO_FEW_EQUAL and figure["low"] == figure["high"]):
+        return f"{figure['value']:.3f} (too few)"
+    return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"

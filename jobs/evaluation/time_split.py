@@ -26,6 +26,7 @@ from jobs.inputs.reader import read_inputs
 from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.spark import files
 from jobs.spark.errors import InputError
+from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.training.training_data import collect_sellable, sample_by_hash
@@ -67,9 +68,10 @@ def judge_lists(
 ) -> dict[str, Any]:
     """Judge the lists published for `run_date` by the purchases of the `days` days after it, beside the baselines.
 
-    Returns the figures: `new_items` and `all_items`, each with `customers` and `metric -> {value, low, high}` of the
-    model and every baseline at each k of `ks`; `decisive` names the one of the two that `recommend.exclude_purchased`
-    makes the shop's aim. The baselines learn from purchases up to `run_date`.
+    Warns where the purchases end before these days do. Returns the figures: `new_items` and `all_items`, each with
+    `customers` and `metric -> {value, low, high}` of the model and every baseline at each k of `ks`; `decisive` names
+    the one of the two that `recommend.exclude_purchased` makes the shop's aim. The baselines learn from purchases up
+    to `run_date`.
     Raises InputError where the model of the lists was trained on later events, and its subclass NobodyToJudge.
     """
     published = _published_lists(spark, config, run_date)
@@ -81,16 +83,21 @@ def judge_lists(
         judged = _judged_customers(bought, published)
         known = _known_purchases(bought)
         sellable = collect_sellable(used)
+        newest = used["purchases"].agg(F.max(F.to_date("purchased_at"))).first()[0]  # type: ignore[index]  # one row
     if not judged:
         raise NobodyToJudge(
             f"no customer with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "
             "give a --run-date with purchases after it, or more --days"
         )
+    if newest < last:
+        told = f"the newest purchase up to {last} is of {newest}"
+        warn(console, f"{told}: {(newest - run_date).days} of the {days} days are judged")
     ks = _shown(ks, config)
     figures: dict[str, Any] = {
         "protocol": "time-split",
         "run_date": run_date.isoformat(),
         "days": days,
+        "newest_purchase_on": newest.isoformat(),
         "exclude_purchased": config.recommend.exclude_purchased,
         "decisive": "new_items" if config.recommend.exclude_purchased else "all_items",
         "new_items": compare_with_baselines(judged, known, sellable, ks, new_only=True),

@@ -104,6 +104,13 @@ def names_of_files(spark: SparkSession, uris: Sequence[str]) -> list[str]:
     return [*uris, *single, *(str(hadoop_path(spark, uri).toString()) for uri in uris)]
 
 
+def parquet_schemas(spark: SparkSession, source: SourceSettings, key: str) -> dict[str, StructType]:
+    """Return the distinct schemas of a Parquet source that was opened before, each under its first file (URI)."""
+    paths, path_options = spark_paths(spark, source.paths, key)
+    uris = spark.read.options(**path_options).parquet(*paths).inputFiles()
+    return schema_drift.distinct_schemas(spark, uris[: schema_drift.MAX_FILES])
+
+
 def hadoop_path(spark: SparkSession, uri: str) -> Any:
     """Return Hadoop's path of a file's URI."""
     jvm: Any = spark._jvm

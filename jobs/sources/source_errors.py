@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,17 +11,20 @@ from py4j.java_gateway import JavaObject, is_instance_of
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from jobs.config.input_settings import SourceSettings
 from jobs.profiling.column_names import are_names
 from jobs.sources.charsets import ENCODING_HINT, is_undecoded
 from jobs.sources.expressions import find_column
-from jobs.sources.file_source import repeated_name
+from jobs.sources.file_source import parquet_schemas, repeated_name
 from jobs.sources.jdbc import sql_exception
 from jobs.sources.malformed_rows import MALFORMED
+from jobs.sources.schema_drift import distinct_schemas
 from jobs.spark.errors import BadFile, InputError
 from jobs.spark.session import spark_log
+from schemas import INPUTS, contract
 
 _LISTED_COLUMNS = 30
 _FORMATS = {
@@ -48,7 +51,7 @@ def translating_errors(
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        explanation = _explanation(error, key, source, df, scan)
+        explanation = _explanation(error, table, key, source, df, scan)
         if explanation is None:
             raise
         log = spark_log() if scan else None  # while it plans, Spark raises and logs nothing
@@ -58,7 +61,12 @@ def translating_errors(
 
 
 def _explanation(
-    error: PySparkException | Py4JJavaError, key: str, source: SourceSettings, df: DataFrame | None, scan: bool
+    error: PySparkException | Py4JJavaError,
+    table: str,
+    key: str,
+    source: SourceSettings,
+    df: DataFrame | None,
+    scan: bool,
 ) -> str | None:
     condition, parameters, message = _spark_condition(error)
     refused = sql_exception(error)
@@ -90,10 +98,7 @@ def _explanation(
     if condition in ("DATA_SOURCE_NOT_FOUND", "INVALID_DATA_SOURCE"):
         return f"Spark knows no format {source.format}; use parquet, csv, json, orc"
     if condition == "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH":
-        return (
-            f"column {parameters.get('column')} is {parameters.get('actualType')} in {parameters.get('path')} but "
-            f"{parameters.get('expectedType')} in other files. Write all files with one type"
-        )
+        return _two_types(parameters, table, source, key)
     if condition.startswith("FAILED_READ_FILE"):
         named = _format_of_name(parameters.get("path", ""))
         if named is not None and named != source.format.lower():
@@ -202,6 +207,35 @@ def _spark_condition(error: PySparkException | Py4JJavaError) -> tuple[str, dict
 def _is_spark_throwable(exception: JavaObject) -> bool:
     context = SparkContext.getOrCreate()  # the threads that read tables have no active session
     return bool(is_instance_of(context._gateway, exception, "org.apache.spark.SparkThrowable"))
+
+
+def _two_types(parameters: Mapping[str, str], table: str, source: SourceSettings, key: str) -> str:
+    """Name a column that is of two types, a file of each, and the type that the contract wants where it names one.
+
+    Spark names one of the files, with the type that Parquet gives the column: FIXED_LEN_BYTE_ARRAY is a decimal.
+    """
+    spark = SparkSession.active()
+    name, file, expected = (parameters.get(one, "") for one in ("column", "path", "expectedType"))
+    name = name.strip("[]")
+
+    def type_in(schema: StructType | None) -> str | None:
+        fields = () if schema is None else schema.fields
+        return next((one.dataType.simpleString() for one in fields if one.name.lower() == name.lower()), None)
+
+    actual = type_in(distinct_schemas(spark, [file]).get(file)) or parameters.get("actualType")
+    schemas_of_files = parquet_schemas(spark, source, key) if source.kind == "path" else {}
+    other = next((path for path, schema in schemas_of_files.items() if type_in(schema) == expected), "other files")
+    own = getattr(source, "columns", None)
+    columns = contract(table).columns if table in INPUTS else ()
+    wanted = (
+        one
+        for one in columns
+        if (one.name if own is None else own.get(one.name, "")).strip("`").lower() == name.lower()
+    )
+    mends = (f"{table}.{one.name} is {one.type}: write all files with that type" for one in wanted)
+    return f"the column {name} is {actual} in {file} but {expected} in {other}. " + next(
+        mends, "Write all files with one type"
+    )
 
 
 def _bad_file(error: PySparkException | Py4JJavaError) -> str | None:

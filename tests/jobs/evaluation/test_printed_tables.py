@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jobs.evaluation.experiment import ExperimentDesign, Moments, Verdict, compare_groups
 from jobs.evaluation.loyalty_uplift import LoyaltyReport, _print_report
-from jobs.evaluation.ranking_figures import compare_with_baselines, print_figures
+from jobs.evaluation.ranking_figures import cell, compare_with_baselines, print_figures
 from jobs.evaluation.time_split import JudgedCustomer
 
 
@@ -29,6 +29,19 @@ def test_ranking_figures(customers, is_told):
     assert widest(log.getvalue()) <= 100
     assert "30 or more purchases" in log.getvalue()
     assert ("only 99 customers are judged" in log.getvalue()) == is_told
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "customers", "shown"),
+    [
+        (1.0, 1.0, 1, "1.000 (too few)"),
+        (1.0, 1.0, 9, "1.000 (too few)"),
+        (1.0, 1.0, 10, "1.000 (1.000–1.000)"),
+        (0.5, 1.0, 2, "1.000 (0.500–1.000)"),
+    ],
+)
+def test_a_figure_of_too_few_customers_has_no_interval(low, high, customers, shown):
+    assert cell({"value": 1.0, "low": low, "high": high}, customers) == shown
 
 
 @pytest.mark.parametrize(("customers", "is_told"), [(99, True), (1000, False)])

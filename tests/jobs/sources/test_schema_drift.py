@@ -86,7 +86,10 @@ def test_a_nested_column_that_moved_is_refused(spark: SparkSession, tmp_path: Pa
 
 def test_a_retyped_column_is_refused_by_column_and_file(spark: SparkSession, tmp_path: Path) -> None:
     written(tmp_path, reviews("a"), reviews("b", text=pa.array([1, 2])))
-    with pytest.raises(InputError, match=r"column \[text\] is INT64 in file:.*/b\.parquet but string in other files"):
+    says = (
+        r"the column text is bigint in file:.*/b\.parquet but string in file:.*/a\.parquet\. reviews\.text is string: "
+    )
+    with pytest.raises(InputError, match=says + "write all files with that type, then run the command again"):
         read(spark, tmp_path)
 
 

@@ -171,7 +171,7 @@ def nanoseconds(folder: Path) -> None:
         (truncated_beside_a_right_one, "/z.parquet cannot be read as parquet: it is truncated, damaged"),
         (damaged_inside, "/a.parquet cannot be read as parquet: it is truncated, damaged"),
         (foreign, "/readme.txt cannot be read as parquet: it is truncated, damaged"),
-        (of_two_types, "column [query] is INT64 in file://{folder}/b.parquet but string in other files"),
+        (of_two_types, "the column query is bigint in file://{folder}/b.parquet but string in file:"),
         (nanoseconds, "INT64 (TIMESTAMP(NANOS,false)), which Spark does not read. Write times in microseconds"),
     ],
 )  # fmt: skip
