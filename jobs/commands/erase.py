@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -83,9 +83,10 @@ def erase(
         counted = erase_customers(spark, store, run_id, customers.unwanted, customers.needles, dry_run=True)
         known = sum(bool({one, keyed_hash(key, one)} & counted.user_ids) for one in ids)
         learned = _models(config, counted.first_date)
-        _show(console, counted, known, len(ids), learned)
         if dry_run:
+            _show(console, counted, known, len(ids), learned, column="to erase")
             return {}
+        reports = files.listdir(spark, f"{store.root}/reports")
         receipt: dict[str, Any] = {
             "run_id": run_id,
             "state": "begun",  # stays where this run is killed; the next one counts only what is left
@@ -114,7 +115,9 @@ def erase(
         }
         files.write_text(spark, path, json.dumps(receipt, indent=1, sort_keys=True))
         point("receipt-written")
-    console.print(f"Receipt: {path}", highlight=False, markup=False)
+    _show(console, counted, known, len(ids), learned, column="erased")
+    for line in (f"Receipt: {path}", *_advice(config, reports)):
+        console.print(line, highlight=False, markup=False)
     if found.found and all(_room(name) == "scratch" for name in found.found):
         raise StoreBusy(
             f"{len(found.found):,} files of a running command still have an id or a phrase. That command deletes them "
@@ -128,6 +131,16 @@ def erase(
             "command again."
         )
     return receipt
+
+
+def _advice(config: Config, reports: Sequence[str]) -> Iterator[str]:
+    """Say how to write the deleted reports again, and what keeps the customers out of the next night."""
+    for day in sorted(name.removeprefix("run_date=") for name in reports):
+        yield f"The report of {day} is deleted. To write it again: {config.command('report', f'--run-date {day}')}"
+    yield (
+        "The next night writes these customers again while the shop's tables have their rows. Delete these rows, or "
+        "put the ids into inputs.optouts."
+    )
 
 
 def _customers(ids: Sequence[str], phrases: Sequence[str], key: bytes) -> _Customers:
@@ -212,9 +225,11 @@ def _room(path: str) -> str:
     return path.partition("/")[0]
 
 
-def _show(console: Console, counted: Erasure, known: int, asked: int, learned: list[dict[str, str]]) -> None:
-    """Print the rows that go, how many customers they are of, and the models that learned from them."""
-    table = Table("rows of", "to erase")
+def _show(
+    console: Console, counted: Erasure, known: int, asked: int, learned: list[dict[str, str]], *, column: str
+) -> None:
+    """Print the rows that go, under `column`, how many customers they are of, and the models that learned from them."""
+    table = Table("rows of", column)
     for name, count in sorted(counted.rows.items()):
         table.add_row(name, f"{count:,}")
     console.print(table)

@@ -6,7 +6,7 @@ changes nothing that a run or a reader sees.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -75,7 +75,8 @@ def plan(
     while gc rewrites the ledger.
     """
     store, stages = Store(config.store), Stages(console)
-    rates = measured_rates(published_runs(spark, store, published_dates(spark, store, "runs")))
+    published = published_runs(spark, store, published_dates(spark, store, "runs"))
+    rates = measured_rates([*published.values(), *_replaced_runs(spark, store)])
     planned: list[PlannedDate] = []
     foreseen: dict[str, list[tuple[date, DataFrame]]] = {}
     with reading_ledger(spark, store, "plan") as scratch:
@@ -109,10 +110,10 @@ def plan(
     return planned
 
 
-def measured_rates(runs: Mapping[date, Run]) -> _Rates:
+def measured_rates(runs: Iterable[Run]) -> _Rates:
     """The newest measured speed of each task, and the seconds of the newest night without the model."""
     rates = _Rates()
-    newest_first = sorted(runs.values(), key=lambda run: run.finished_at, reverse=True)
+    newest_first = sorted(runs, key=lambda run: run.finished_at, reverse=True)
     tasks = {name.removesuffix(".scored") for run in newest_first for name in run.rows if name.endswith(".scored")}
     for task in tasks:
         measured = [run for run in newest_first if run.rows.get(f"{task}.scored") and run.seconds.get(f"{task}.model")]
@@ -125,6 +126,27 @@ def measured_rates(runs: Mapping[date, Run]) -> _Rates:
         model = sum(seconds for name, seconds in run.seconds.items() if name.endswith(".model"))
         rates.other_seconds = max(run.wall_seconds - model, 0.0)
     return rates
+
+
+def _replaced_runs(spark: SparkSession, store: Store) -> list[Run]:
+    """The runs that the trash still has: a date that ran again without a request measured its model only before."""
+    folders = []
+    for run_id in files.listdir(spark, f"{store.root}/trash"):
+        folder = f"{store.trash(run_id)}/tables/runs"
+        folders += [f"{folder}/{name}" for name in files.listdir(spark, folder)]
+    found = files.each(lambda folder: parquet.small_rows(spark, folder), folders)
+    maps = ("rows", "seconds", "versions")
+    return [
+        Run(
+            row["run_id"],
+            row["status"],
+            row["started_at"],
+            row["finished_at"],
+            **{name: dict(row.get(name) or ()) for name in maps},
+        )
+        for rows in found
+        for row in rows
+    ]
 
 
 def _requests(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -128,6 +129,17 @@ def test_a_dry_run_changes_nothing(store: Store, tmp_path: Path) -> None:
     before = content()
     assert erased(store, tmp_path, dry_run=True) == {}
     assert content() == before
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_reports_and_the_next_night_are_said(store: Store, tmp_path: Path, *, dry_run: bool) -> None:
+    Path(store.report(DAY)).mkdir(parents=True)
+    log = io.StringIO()
+    erase(NO_SPARK, config_of(store), tmp_path / "users.txt", Console(file=log, width=300), dry_run=dry_run)
+    said = log.getvalue()
+    assert ("to erase" in said, "erased" in said) == (dry_run, not dry_run)
+    again = f"To write it again: regulars report --config regulars.yaml --run-date {DAY}"
+    assert (again in said, "put the ids into inputs.optouts" in said) == (not dry_run, not dry_run)
 
 
 def test_models_that_learned_from_them_are_listed(store: Store, tmp_path: Path) -> None:
