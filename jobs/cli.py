@@ -141,8 +141,7 @@ def doctor(
     from jobs.commands.doctor import check_setup
     from jobs.commands.doctor_rows import check_rows_of
 
-    healthy = check_setup(config, overrides or [], console)
-    if not check_rows_of(config, overrides or [], rows, console) or not healthy:
+    if not check_setup(config, given := overrides or [], console, lambda: check_rows_of(config, given, rows, console)):
         raise typer.Exit(2)
 
 

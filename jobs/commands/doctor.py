@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,8 +48,10 @@ class Finding:
     hint: str = ""
 
 
-def check_setup(config_file: Path, overrides: Sequence[str], console: Console) -> bool:
-    """Print one line per check and return whether a night can run."""
+def check_setup(
+    config_file: Path, overrides: Sequence[str], console: Console, check_rows: Callable[[], bool] = lambda: True
+) -> bool:
+    """Print one line per check, then what `check_rows` finds, then the verdict; return whether a night can run."""
     findings = [*_machine(), *_packages(), *_bytecode()]
     try:
         config = load(config_file, overrides)
@@ -67,7 +69,8 @@ def check_setup(config_file: Path, overrides: Sequence[str], console: Console) -
         mark = "[red]✗[/red]" if finding.fix else "[yellow]![/yellow]" if finding.hint else "[green]✓[/green]"
         table.add_row(mark, *map(escape, (finding.check, finding.found, finding.fix or finding.hint)))
     console.print(table)
-    healthy = not any(finding.fix for finding in findings)
+    rows_pass = check_rows()
+    healthy = rows_pass and not any(finding.fix for finding in findings)
     untrained = any(finding.check.startswith("models.") and finding.hint for finding in findings)
     passed = "All checks passed: train the models marked !, then a night can run."
     passed = passed if untrained else "All checks passed: a night can run."

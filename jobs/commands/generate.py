@@ -56,10 +56,13 @@ def generate(
 
 
 def _print_texts(prompt: str, model: str, max_length: int, options: Callable[..., list[list[str]]]) -> None:
-    from lm.checkpoint.checkpoint import resolve
+    from lm.checkpoint.checkpoint import CheckpointError, resolve
     from lm.engine.sampling import Sampler
 
-    path = resolve(model)
+    try:
+        path = resolve(model)
+    except CheckpointError as error:
+        raise UsageError(f"--model: {error}") from None
     _check_length(path, max_length)
     (texts,) = options(Sampler.load(path), [prompt])
     if not texts:

@@ -24,7 +24,7 @@ from jobs.inputs.row_accounting import end_of_date, is_before
 from jobs.scoring import models
 from jobs.spark import files, parquet
 from jobs.spark.errors import ConfigurationError
-from jobs.spark.progress import warn
+from jobs.spark.progress import Stages, warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.tables import customer_rules, list_rules, prompts, recommendations
@@ -53,12 +53,13 @@ def show_rules(
     products share a title. Raises ConfigurationError where there is neither, and the errors of a night about its rules,
     inputs and model.
     """
-    night = NightRules.of(config, run_date)
+    night, stages = NightRules.of(config, run_date), Stages(console)
     model = recommend.find_model(config, config_file)
     for warning in model_warnings(recommend.NAME, model, config, run_date):
         warn(console, warning)
     with scratch_folder(spark, Store(config.store), "rules") as scratch:
-        used = read_inputs(spark, config, run_date, f"{scratch}/inputs").used
+        with stages.stage("reading the inputs"):
+            used = read_inputs(spark, config, run_date, f"{scratch}/inputs").used
         shipped = models.shipped(spark, model)
         context = TaskContext(spark, config, Store(config.store), "rules", run_date, used, shipped)
         items = recommend.products(context, night)
@@ -68,10 +69,12 @@ def show_rules(
         list_rules.refuse_empty_lists(
             catalogue.members, catalogue.never, customer_rules.sets_of_rules(used, night), night
         )
-        lists = _lists(context, night, items, catalogue, customers, scratch)
+        with stages.stage("the model makes the lists with all rules and without each of them"):
+            lists = _lists(context, night, items, catalogue, customers, scratch)
         last = run_date + timedelta(days=days)
-        later = read_inputs(spark, config, last, f"{scratch}/later", ("purchases", "items", "optouts")).used
-        bought = _bought_later(later["purchases"], config, run_date, lists[None])
+        with stages.stage(f"reading the purchases up to {last}"):
+            later = read_inputs(spark, config, last, f"{scratch}/later", ("purchases", "items", "optouts")).used
+            bought = _bought_later(later["purchases"], config, run_date, lists[None])
     titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
     names = [rule.name for rule in night.rules] + ([SAME_TITLE] if catalogue.same_titles is not None else [])
     bills = [
@@ -180,10 +183,25 @@ def _print(console: Console, bills: Sequence[RuleBill], titles: Mapping[str, str
         if not bill.customers:
             continue
         for verb, products in (("lists", bill.listed), ("displaces", bill.displaced)):
-            named = ", ".join(f"{titles.get(item, item)} ({n:,})" for item, n in products)
+            named = _named(products, titles)
             console.print(f"{bill.rule} {verb}: {named or 'nothing'}", highlight=False, markup=False)
         worst = ", ".join(f"{rows} rows ({share:.0%})" for _, rows, share in bill.worst)
-        console.print(f"{bill.rule}: of the lists that change most it displaces {worst}", highlight=False, markup=False)
+        console.print(
+            f"{bill.rule}: of the lists that change most it displaces {worst}. 100% is a whole list, in which rank 1 "
+            "weighs most.",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _named(products: Sequence[tuple[str, int]], titles: Mapping[str, str]) -> str:
+    """Name products with their lists by their titles, and by their ids where a title stands for several."""
+    shown = [titles.get(item, item) for item, _ in products]
+    names = [
+        f"{title} [{item}]" if shown.count(title) > 1 else title
+        for title, (item, _) in zip(shown, products, strict=True)
+    ]
+    return ", ".join(f"{name} ({n:,})" for name, (_, n) in zip(names, products, strict=True))
 
 
 def _cell(figure: Interval) -> str:

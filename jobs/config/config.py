@@ -15,9 +15,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from jobs.config.input_settings import InputSettings, SourceSettings, escaped
-from jobs.config.settings import Config, did_you_mean
+from jobs.config.settings import Config, did_you_mean, mistaken_columns
 from jobs.config.strict_model import Section
 from jobs.spark.errors import ConfigurationError
+from schemas import INPUTS
 
 __all__ = ["Config", "InputSettings", "load"]
 
@@ -119,15 +120,31 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = Config.model_validate(content)
     except ValidationError as error:
         details = error.errors()
-        problems = "\n".join(f"  {_explain(detail)}" for detail in details[:_MAX_MISTAKES])
-        if len(details) > _MAX_MISTAKES:
-            problems += f"\n  and {len(details) - _MAX_MISTAKES} more"
+        found = [_explain(detail) for detail in details]
+        if all(detail["loc"] for detail in details):  # else the columns of the whole were checked, and are named
+            found += _mistaken_columns(content)
+        problems = "\n".join(f"  {one}" for one in found[:_MAX_MISTAKES])
+        if len(found) > _MAX_MISTAKES:
+            problems += f"\n  and {len(found) - _MAX_MISTAKES} more"
         raise ConfigurationError(
             f"{path} is not a valid configuration:\n{problems}\n"
             "Correct the file (or --set), then run the command again."
         ) from None
-    found = _with_absolute_paths(config, path.absolute().parent)
-    found._overrides, found._file = tuple(overrides), str(path)
+    read = _with_absolute_paths(config, path.absolute().parent)
+    if Path(read.store).is_file():
+        raise ConfigurationError(f"store: {read.store} is a file, not a folder. Name a folder in {path}, or remove it.")
+    read._overrides, read._file = tuple(overrides), str(path)
+    return read
+
+
+def _mistaken_columns(content: Mapping[str, Any]) -> list[str]:
+    """Return the lines about unknown columns of inputs; pydantic checks them only where all else is right."""
+    inputs = content.get("inputs")
+    found = []
+    for table, source in inputs.items() if isinstance(inputs, dict) else ():
+        columns = source.get("columns") if isinstance(source, dict) else None
+        if table in INPUTS and isinstance(columns, dict):
+            found += mistaken_columns(table, (_shorten(str(name)) for name in columns))
     return found
 
 

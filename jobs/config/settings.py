@@ -540,12 +540,8 @@ class Config(Section):
         for table, source in self.inputs.items():
             if source.columns is None:
                 continue
-            for name in source.columns:
-                if _is_mistaken(table, name):
-                    raise ValueError(
-                        f"inputs.{table}.columns.{name} is not a column of {table}; "
-                        f"{did_you_mean(name, mappable_columns(table))}"
-                    )
+            if mistaken := mistaken_columns(table, source.columns):
+                raise ValueError("\n  ".join(mistaken))
             missing = [name for name in contract(table).required if name not in source.columns]
             if missing:
                 raise ValueError(
@@ -569,7 +565,16 @@ def _is_mistaken(table: str, name: str) -> bool:
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Suggest the choice that is most similar to `name`, and list all choices."""
+    """Suggest the choice that is most similar to `name`; list all choices where none is."""
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}? It is one of {', '.join(known)}." if near else f"it is one of {', '.join(known)}."
+    return f"did you mean {near[0]}?" if near else f"it is one of {', '.join(known)}."
+
+
+def mistaken_columns(table: str, names: Iterable[str]) -> list[str]:
+    """Return a line for each of the names in `inputs.<table>.columns` that is no column of the table."""
+    return [
+        f"inputs.{table}.columns.{name} is not a column of {table}; {did_you_mean(name, mappable_columns(table))}"
+        for name in names
+        if _is_mistaken(table, name)
+    ]

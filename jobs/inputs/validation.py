@@ -164,13 +164,18 @@ def raw_name(column: str) -> str:
     return f"__raw_{column}"
 
 
+def _null_detail(column: schemas.Column) -> str:
+    unread = "" if column.type == "string" else ", or the expression of inputs.*.columns cannot read it"
+    return f"{column.name} is null or empty{unread}"
+
+
 def rule_details(table: str) -> dict[str, str]:
     """Describe each rule of the table, by name: the column and why a row breaks the rule, without any value."""
     contract = schemas.contract(table)
     return {
         ROW_MALFORMED: _MALFORMED_DETAIL,
         **{f"{c.name}_unparsable": f"{c.name} cannot be read as {c.type}" for c in contract.columns},
-        **{f"{c.name}_not_null": f"{c.name} is null or empty" for c in contract.columns if not c.nullable},
+        **{f"{c.name}_not_null": _null_detail(c) for c in contract.columns if not c.nullable},
         **{rule.name: rule.message for rule in contract.rules},
         **{
             unknown_id_rule(r): f"{r.column} is not in {r.table} or an earlier snapshot, and no purchase names it"

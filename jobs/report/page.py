@@ -13,7 +13,7 @@ from jobs.report.facts import Day, InputAge, ListedItem, NightFacts
 from jobs.report.html import environment, style
 
 HEADLINES = {"published": "PUBLISHED", "carried": "PUBLISHED IN PART", "kept": "KEPT YESTERDAY", "failed": "FAILED"}
-_MARKS = {"published": "■", "carried": "◪", "failed": "✗", "missing": "·", "before": "–"}
+_MARKS = {"published": "■", "carried": "◧", "failed": "✗", "missing": "·", "before": "–"}
 _STATES = {state: state for state in _MARKS} | {"before": "before the first night"}
 _LABELS = ("negative", "neutral", "positive")
 #: Rules of quarantine on the page; `run.json` has all.
@@ -54,12 +54,14 @@ def render(facts: NightFacts, timezone: str) -> str:
 def summary(facts: NightFacts) -> str:
     """Say in one sentence what readers of the tables find."""
     reviews = facts.rows.get("sentiments", 0)
+    has_labels = "sentiments" in facts.rows or any(one.task == "sentiment" for one in facts.tasks)
+    labels = f"{reviews:,} labelled reviews" if has_labels else ""
     if facts.changes is not None:
         changed = "" if facts.changes.since is None else f", {facts.changes.changed:.0%} changed"
         lists, rows = facts.changes.customers, facts.changes.rows
-        return f"{lists:,} lists with {rows:,} products{changed}; {reviews:,} labelled reviews."
+        return f"{lists:,} lists with {rows:,} products{changed}{'; ' if labels else ''}{labels}."
     if facts.outcome in ("published", "carried"):
-        return f"{reviews:,} labelled reviews."
+        return f"{labels or 'No lists and no labels'}."
     if facts.newest_published is None:
         return "Nothing is published yet."
     return f"Nothing new was published. Readers find the data of {facts.newest_published}."

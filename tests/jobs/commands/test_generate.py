@@ -69,7 +69,7 @@ def test_a_hub_id_without_network_asks_for_a_folder(
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     code, output = run(capfd, "generate", "--prompt", "a", "--model", "gpt2")
     assert code == 2
-    assert "model gpt2 is no local directory and cannot be downloaded" in output
+    assert "--model: model gpt2 is no local directory and cannot be downloaded" in output
     assert "name a local directory" in output
 
 

@@ -430,3 +430,19 @@ def test_a_command_to_go_on_with_reads_the_same_file_and_overrides(tmp_path: Pat
     config = load(file, ["store=./store3", "models.sentiment=null"])
     said = f"regulars status --config '{file}' --set store=./store3 --set models.sentiment=null --from 2026-03-01"
     assert config.command("status", "--from 2026-03-01") == said
+
+
+def test_a_store_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    assert f"store: {tmp_path}/store is a file, not a folder" in error_of(tmp_path, RIGHT)
+
+
+def test_misspelt_keys_and_columns_are_named_together_each_with_its_closest_name(tmp_path: Path) -> None:
+    wrong = RIGHT | {"timezome": "UTC", "recomend": {}}
+    wrong["inputs"] = RIGHT["inputs"] | {"purchases": PURCHASES | {"columns": {"purchasedat": "t", "itemid": "i"}}}
+    said = error_of(tmp_path, wrong)
+    assert "timezome is not a key; did you mean timezone?" in said
+    assert "recomend is not a key; did you mean recommend?" in said
+    assert "inputs.purchases.columns.purchasedat is not a column of purchases; did you mean purchased_at?" in said
+    assert "inputs.purchases.columns.itemid is not a column of purchases; did you mean item_id?" in said
+    assert "one of" not in said

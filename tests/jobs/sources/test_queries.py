@@ -133,7 +133,7 @@ def test_tables_of_the_catalog(spark: SparkSession, shop: Path) -> None:
             "SELECT * FROM order",
             "inputs.purchases.query: order is neither a source nor a table of the catalog; did you me",
         ),
-        ("SELECT * FROM order JOIN lines", "did you mean orders? It is one of"),
+        ("SELECT * FROM order JOIN lines", "did you mean orders? Correct the query"),
         (
             "SELECT o.customer FROM orders o",
             "there is no column `o`.`customer`. The source orders: It has order_id, customer_id, ",
