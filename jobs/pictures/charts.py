@@ -55,15 +55,23 @@ def stacked_areas(title: str, labels: Sequence[str], series: Mapping[str, Sequen
 def lines(title: str, labels: Sequence[str], series: Mapping[str, Sequence[float | None]], **options: Any) -> str:
     """Draw one line for each of `series`; None is a gap. `options` are pygal's."""
     chart = pygal.Line(show_dots=len(labels) < 8, dots_size=2, **_options(len(labels)) | options)
-    chart.value_formatter = lambda value: f"{value:,.4g}"
+    chart.value_formatter = in_words
     return _drawn(chart, title, labels, series)
 
 
 def bars(title: str, labels: Sequence[str], values: Sequence[float | None]) -> str:
     """Draw one bar a label, from zero, in a colour that says neither good nor bad."""
     chart = pygal.Bar(include_x_axis=True, **_options(len(labels)))
-    chart.value_formatter = lambda value: f"{value:,.4g}"
+    chart.value_formatter = in_words
     return _drawn(chart, title, labels, {title: values}).replace("color-0", _PLAIN)
+
+
+def in_words(value: float) -> str:
+    """Return a number as people write it: 2.4 million, 12,345, 0.125."""
+    for size, word in ((1e9, " billion"), (1e6, " million")):
+        if abs(value) >= size:
+            return f"{value / size:,.4g}{word}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def intervals(title: str, values: Mapping[str, tuple[float, float, float]]) -> str:

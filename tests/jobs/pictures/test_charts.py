@@ -70,3 +70,11 @@ def test_curves_have_the_losses_on_the_left_axis_and_all_else_on_the_right():
     assert {"loss", "ndcg@10 (right)", "Training of recommend by epoch"} <= set(texts)
     assert not any("seconds" in (text or "") for text in texts)
     assert training_svg("recommend", []) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(2.4e6, "2.4 million"), (1.25e9, "1.25 billion"), (12_345, "12,345"), (0.125, "0.125"), (0, "0"), (90, "90")],
+)
+def test_numbers_of_an_axis_are_written_as_people_write_them(value, words):
+    assert charts.in_words(value) == words

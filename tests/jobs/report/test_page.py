@@ -148,3 +148,20 @@ def test_the_line_says_the_night():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_strip_names_its_months_and_stages_are_in_order_of_seconds():
+    facts = night_facts("published")
+    html = render(facts.model_copy(update={"seconds": {"inputs": 2.0, "publish": 9.0, "prompts": 4.0}}), "UTC")
+    assert f"<i>{facts.days[0].run_date:%b}</i>" in html
+    table = html[html.index("Stages, the longest first") :]
+    assert table.index(">publish<") < table.index(">prompts<") < table.index(">inputs<")
+
+
+def test_a_shop_without_a_sentiment_model_reads_of_no_labels():
+    facts = night_facts("published")
+    rows = {name: n for name, n in facts.rows.items() if name != "sentiments"}
+    tasks = [one for one in facts.tasks if one.task != "sentiment"]
+    html = render(facts.model_copy(update={"rows": rows, "tasks": tasks}), "UTC")
+    assert "labelled reviews" in render(facts, "UTC")
+    assert "labelled reviews" not in html
