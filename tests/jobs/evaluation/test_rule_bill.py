@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.commands.rules import _named
 from jobs.evaluation.rule_bill import rule_bill
 
 WITH = {"u1": ["a", "b"], "u2": ["a", "c"], "u3": ["b", "c"]}
@@ -27,3 +28,9 @@ def test_without_later_purchases_there_is_no_ndcg() -> None:
     bill = rule_bill("own brand", WITH, {}, {}, sellable=8, k=2)
     assert bill.ndcg is None
     assert (bill.customers, bill.rows, bill.worst) == (0, 0, [])
+
+
+def test_products_that_share_a_title_are_named_with_their_ids() -> None:
+    titles = {"a": "tea", "b": "tea", "c": "mug"}
+    assert _named([("a", 3), ("c", 2), ("b", 1)], titles) == "tea [a] (3), mug (2), tea [b] (1)"
+    assert _named([("a", 3), ("gone", 1)], titles) == "tea (3), gone (1)"

@@ -249,4 +249,8 @@ def test_every_rule_has_a_reason_without_values() -> None:
         assert all(rule.name in reasons for rule in contract(table).rules)
         for column in contract(table).columns:
             assert column.name in reasons[f"{column.name}_unparsable"]
+    # A value that the shop's expression cannot read becomes null: the reason must not say that there was none.
+    assert rule_details("purchases")["purchased_at_not_null"].endswith(
+        "the expression of inputs.*.columns cannot read it"
+    )
     assert rule_details("purchases")["unknown_item"].startswith("item_id is not in items or an earlier snapshot")
