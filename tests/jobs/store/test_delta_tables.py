@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 DAY, OTHER = date(2026, 3, 1), date(2026, 3, 2)
-KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, str]]:
-    """The storage options of an S3 stand-in on loopback with a bucket named lake."""
+    """The storage options of an S3 stand-in on loopback with a bucket named lake; the environment has the keys."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -50,7 +50,10 @@ def s3() -> Iterator[dict[str, str]]:
         "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key", aws_secret_access_key="secret"
     )
     client.create_bucket(Bucket="lake")
-    yield KEYS | {"AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        yield {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": endpoint, "AWS_ALLOW_HTTP": "true"}
     server.stop()
 
 
@@ -200,7 +203,12 @@ def test_every_table_goes_through_as_it_is(spark: SparkSession, store: Store, tm
 
 def test_a_storage_that_does_not_answer_is_named(store: Store) -> None:
     put(store, DAY)
-    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "max_retries": "0"}
+    nowhere = {
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ALLOW_HTTP": "true",
+        "max_retries": "0",
+    }
     with pytest.raises(DeltaTablesBehind, match=r"s3://lake/shop could not be brought up to date") as refusal:
         update_delta_tables(NO_SPARK, store, DeltaTables("s3://lake/shop", KEYS | nowhere))
     assert refusal.value.exit_code == 6
