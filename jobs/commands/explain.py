@@ -108,7 +108,8 @@ def explain(
         ExplainedEvent(event["at"], event["kind"], event["text"], weight)
         for event, weight in zip(request["events"], answer["weights"], strict=True)
     ]
-    same = None if published is None else published == [one["item_id"] for one in products]
+    listed = [one["item_id"] for one in products]
+    same = None if published is None else published[: config.recommend.k] == listed  # --set may ask for a shorter list
     effects = _effects(products, night)
     result = ExplainedList(products, events, answer["without"], answer["is_verified"], same, effects)
     _print(console, result, run_date, rank)
