@@ -83,7 +83,7 @@ def judge_lists(
         judged = _judged_customers(bought, published)
         known = _known_purchases(bought)
         sellable = collect_sellable(used)
-        newest = used["purchases"].agg(F.max(F.to_date("purchased_at"))).first()[0]  # type: ignore[index]  # one row
+        newest = used["purchases"].agg(F.max(F.to_date("purchased_at"))).collect()[0][0]
     if not judged:
         raise NobodyToJudge(
             f"no customer with a list of {run_date} has a purchase from {run_date + timedelta(days=1)} to {last}: "

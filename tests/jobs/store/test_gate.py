@@ -151,6 +151,7 @@ def test_a_list_of_opt_outs_that_broke_off_is_refused(
     tmp_path: Path, before: int, tonight: int, mend: str | None
 ) -> None:
     store, now = Store(str(tmp_path)), datetime(2026, 3, 1, tzinfo=UTC)
+    refuse_lost_optouts(NO_SPARK, store, 0, SETTINGS)  # without dates there is nothing to compare with
     for number, listed in enumerate((5000, before)):  # of two dates the newer one counts
         run = {"run_id": "r", "status": "published", "started_at": now, "finished_at": now}
         rows = pa.array([[("optouts.used", listed), ("purchases.used", 9)]], pa.map_(pa.string(), pa.int64()))
@@ -165,7 +166,3 @@ def test_a_list_of_opt_outs_that_broke_off_is_refused(
         refuse_lost_optouts(NO_SPARK, store, tonight, SETTINGS)
     value = float(mend.partition("=")[2])
     refuse_lost_optouts(NO_SPARK, store, tonight, SETTINGS.model_copy(update={"max_drop": value}))
-
-
-def test_a_store_without_dates_refuses_no_opt_outs(tmp_path: Path) -> None:
-    refuse_lost_optouts(NO_SPARK, Store(str(tmp_path)), 0, SETTINGS)
