@@ -52,6 +52,21 @@ def test_a_night_keeps_the_scratch_of_a_running_training(tmp_path: Path) -> None
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+def test_the_next_training_deletes_the_scratch_of_a_killed_one_and_keeps_that_of_a_running_one(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-c", OWN, store.root], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as training:
+        assert training.stdout is not None
+        rows = Path(training.stdout.readline().strip(), "rows.parquet")
+        with scratch_folder(NO_SPARK, store, "train"):
+            assert rows.read_text() == "rows"
+        training.send_signal(signal.SIGKILL)
+        training.wait(timeout=60)
+    with scratch_folder(NO_SPARK, store, "train"):
+        assert not rows.parent.exists()
+
+
 def test_a_store_that_cannot_be_written_names_the_mend(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file, not a folder")
     with pytest.raises(ConfigurationError, match=r"store: .* cannot be written .* run the same command again"):
