@@ -1,8 +1,8 @@
 """Scratch folders of commands that do not hold the store's lock: plan, train and evaluate.
 
-Such a command owns `<store>/scratch/<name>` by a lock on `<store>/scratch/<name>.live`. They and writing commands delete
-only scratch folders whose owner has ended. The same marks keep `plan` and `gc` apart, because `plan` reads the ledger
-without the store's lock while `gc` would move its files.
+Such a command owns `<store>/scratch/<name>` by a lock on `<store>/scratch/<name>.live`. These and writing commands
+delete only scratch folders whose owner has ended. The same marks keep `plan` and `gc` apart, because `plan` reads the
+ledger without the store's lock while `gc` would move its files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _READS_LEDGER, _REWRITES_LEDGER = "reads-ledger-", "rewrites-ledger-"
 def scratch_folder(spark: SparkSession, store: Store, command: str) -> Iterator[str]:
     """Return the path of a folder that no other command deletes while the block runs; it is deleted at the end.
 
-    Folders of killed commands are deleted first: they may hold customers' ids, and the next night may be far. Raises ConfigurationError where the store cannot be written or a folder of it is a link to a place outside it.
+    Folders of killed commands are deleted first: they may hold customers' ids, and the next night may be far. Raises
+    ConfigurationError where the store cannot be written or a folder of it is a link to a place outside it.
     """
     refuse_links(store)
     folder = store.scratch(f"{command}-{uuid4().hex[:8]}")
