@@ -29,12 +29,19 @@ def scratch_folder(spark: SparkSession, store: Store, command: str) -> Iterator[
     Folders of killed commands are deleted first: they may hold customers' ids, and the next night may be far. Raises
     ConfigurationError where the store cannot be written or a folder of it is a link to a place outside it.
     """
+    with _owned_folder(spark, store, command) as folder:
+        delete_dead_scratch(spark, store)
+        yield folder
+
+
+@contextmanager
+def _owned_folder(spark: SparkSession, store: Store, command: str) -> Iterator[str]:
+    """Do what `scratch_folder` does, and leave folders of killed commands alone: a dry run changes nothing."""
     refuse_links(store)
     folder = store.scratch(f"{command}-{uuid4().hex[:8]}")
     with ExitStack() as held:
         try:
             files.mkdirs(spark, folder.rpartition("/")[0])
-            delete_dead_scratch(spark, store)
             held.enter_context(hold_file(spark, folder + _MARK, command))
         except OSError as error:
             raise not_writable(store, error) from error
@@ -83,7 +90,7 @@ def reading_ledger(spark: SparkSession, store: Store, command: str) -> Iterator[
 
     Raises StoreBusy while one does. Call this in commands that read the ledger without the store's lock.
     """
-    with scratch_folder(spark, store, _READS_LEDGER + command) as folder:
+    with _owned_folder(spark, store, _READS_LEDGER + command) as folder:
         _refuse_live(spark, store, _REWRITES_LEDGER, "rewrites")
         yield folder
 
@@ -94,7 +101,7 @@ def rewriting_ledger(spark: SparkSession, store: Store, command: str) -> Iterato
 
     Reader and rewriter mark themselves before they look for each other, so at least one of two sees the other.
     """
-    with scratch_folder(spark, store, _REWRITES_LEDGER + command):
+    with _owned_folder(spark, store, _REWRITES_LEDGER + command):
         _refuse_live(spark, store, _READS_LEDGER, "reads")
         yield
 
