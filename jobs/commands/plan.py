@@ -20,7 +20,7 @@ from jobs.inputs.reader import read_inputs, tables_of_night
 from jobs.scoring import ledger, models
 from jobs.spark import files, parquet
 from jobs.spark.progress import Stages
-from jobs.store.dates import DateState, Run, published_runs
+from jobs.store.dates import DateState, Run, published_runs, run_of
 from jobs.store.scratch import reading_ledger
 from jobs.store.store import Store, published_dates
 from jobs.tasks import recommend
@@ -135,18 +135,7 @@ def _replaced_runs(spark: SparkSession, store: Store) -> list[Run]:
         folder = f"{store.trash(run_id)}/tables/runs"
         folders += [f"{folder}/{name}" for name in files.listdir(spark, folder)]
     found = files.each(lambda folder: parquet.small_rows(spark, folder), folders)
-    maps = ("rows", "seconds", "versions")
-    return [
-        Run(
-            row["run_id"],
-            row["status"],
-            row["started_at"],
-            row["finished_at"],
-            **{name: dict(row.get(name) or ()) for name in maps},
-        )
-        for rows in found
-        for row in rows
-    ]
+    return [run_of(row) for rows in found for row in rows]
 
 
 def _requests(

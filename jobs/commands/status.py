@@ -63,9 +63,8 @@ def show_status(
     found = date_states(spark, store, days_between(start, end), today)
     console.print(_calendar(found))
     console.print(_legend(found))
-    listed = (
-        found if first or last else [*(one for one in found[:-_LISTED] if one.state == "failed"), *found[-_LISTED:]]
-    )
+    old_failures = [one for one in found[:-_LISTED] if one.state == "failed"]
+    listed = found if first or last else [*old_failures, *found[-_LISTED:]]
     console.print(_list(listed))
     if left_out := len(found) - len(listed):
         console.print(f"{left_out} earlier dates are not listed: --from {found[0].run_date}", highlight=False)

@@ -88,11 +88,11 @@ def published_runs(spark: SparkSession, store: Store, days: Iterable[date]) -> d
     wanted = set(days)
     found = sorted(day for day in published_dates(spark, store, "runs") if day in wanted)
     read = files.each(lambda day: parquet.small_rows(spark, store.date_folder("runs", day)), found)
-    return {day: _run(*rows) for day, rows in zip(found, read, strict=True) if rows}
+    return {day: run_of(*rows) for day, rows in zip(found, read, strict=True) if rows}
 
 
-def _run(row: Mapping[str, Any]) -> Run:
-    """Return the one row of a date. Releases before a column left it out; Parquet's maps come as pairs."""
+def run_of(row: Mapping[str, Any]) -> Run:
+    """Return the run of a row of `runs`. Releases before a column left it out; Parquet's maps come as pairs."""
     maps = {name: dict(row.get(name) or ()) for name in ("rows", "seconds", "versions")}
     return Run(row["run_id"], row["status"], row["started_at"], row["finished_at"], **maps)
 
