@@ -33,7 +33,8 @@ CONTRACT = Contract(
             "rule",
             "string",
             nullable=True,
-            doc="names of the rules that weighted it or changed its rank, same_title among them; null where none did",
+            doc="names of the rules that weighted it, moved it, or left out a better product, same_title among them; "
+            "null where none did",
         ),
         Column(
             "previous_rank",

@@ -124,8 +124,12 @@ class Resolved:
 
     #: (I,) what is added to scores; -inf is never listed. Requests with the same rules share the array.
     weights: Float32s
-    #: Rows that are never listed, of this request alone, in any order.
-    denied: Ints
+    #: (I,) as `weights`, also for products that are never listed.
+    soft_weights: Float32s
+    #: The rules that never list some products: the name and the (I,) products of each.
+    masks: Sequence[tuple[str, Bools]]
+    #: Rows that a rule never lists, of this request alone, in any order.
+    denied: Sequence[tuple[str, Ints]]
     #: Rows and what is added to their scores, of this request alone.
     near: Ints
     near_weights: Float32s
@@ -159,7 +163,7 @@ class RuleTable:
     #: (R, I) index in `fact_texts` of what each rule knows of each product; a text is empty where nothing matters.
     fact: Ints
     fact_texts: Sequence[str]
-    _weights: dict[tuple[int, ...], Float32s] = field(default_factory=dict, repr=False)
+    _weights: dict[tuple[int, ...], tuple[Float32s, Float32s]] = field(default_factory=dict, repr=False)
     _resolved: dict[tuple[int, ...], Resolved] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -235,22 +239,26 @@ class RuleTable:
 
     def _resolve(self, binding: Binding) -> Resolved:
         bound = [(index, self.rules[index]) for index in binding.rules]
-        denied = [np.empty(0, np.int64)]
+        denied: list[tuple[str, Ints]] = []
         similar: list[tuple[str, Ints, Float32s]] = []
         for index, items in binding.disliked:
             rows = self.catalogue.index(items).astype(np.int64)
             rows = rows[rows >= 0]
-            denied.append(rows)
+            denied.append((self.rules[index].name, rows))
             similar.append((self.rules[index].name, *self._near(rows, index)))
         near, near_weights = _joined([(rows, weights) for _, rows, weights in similar])
         for index, rule in bound:
             if rule.kind == "price":
-                denied += [self._beyond(index, rule, category, paid) for category, paid in binding.paid]
-        denied += [self._of_category(index, value) for index, values in binding.recent for value in values]
+                denied += [(rule.name, self._beyond(index, rule, category, paid)) for category, paid in binding.paid]
+        for index, values in binding.recent:
+            denied += [(self.rules[index].name, self._of_category(index, value)) for value in values]
         diverse = [(rule.name, rule.strength) for _, rule in bound if rule.kind == "diversity"]
+        weights, soft_weights = self._weights_of(binding.rules)
         return Resolved(
-            weights=self.weights(binding.rules),
-            denied=np.concatenate(denied),
+            weights=weights,
+            soft_weights=soft_weights,
+            masks=[(rule.name, self._never[i]) for i, rule in bound if self._never[i] is not None],
+            denied=[(name, rows) for name, rows in denied if len(rows)],
             near=near,
             near_weights=near_weights,
             weighting=[(rule.name, self._members[i]) for i, rule in bound if rule.kind in ("boost", "bury")],
@@ -269,31 +277,38 @@ class RuleTable:
         numbers = self.fact[np.array(rules, np.int64)[:, None], self.catalogue.index(item_ids)].T.tolist()
         return [",".join(text for n in of_item if (text := self.fact_texts[n])) for of_item in numbers]
 
-    def weights(self, rules: tuple[int, ...]) -> Float32s:
-        """(I,) the weights that depend on the rules alone; -inf is never listed."""
+    def _weights_of(self, rules: tuple[int, ...]) -> tuple[Float32s, Float32s]:
+        """(I,) the weights that depend on the rules alone, with -inf for what is never listed, and without."""
         found = self._weights.get(rules)
         if found is None:
-            if len(self._weights) * self.price.nbytes > _CACHE_BYTES:
+            if 2 * len(self._weights) * self.price.nbytes > _CACHE_BYTES:
                 self._weights.clear()
-            found = np.zeros(len(self.price), np.float32)
+            soft = np.zeros(len(self.price), np.float32)
             for index in rules:
-                rule, member = self.rules[index], self._members[index]
+                rule = self.rules[index]
                 if rule.kind in ("boost", "bury"):
-                    found[member] += np.float32(rule.weight if rule.kind == "boost" else -rule.weight)
-                found[self.never(index)] = -np.inf
-            self._weights[rules] = found
+                    soft[self._members[index]] += np.float32(rule.weight if rule.kind == "boost" else -rule.weight)
+            hard = soft.copy()
+            for index in rules:
+                if (never := self._never[index]) is not None:
+                    hard[never] = -np.inf
+            found = self._weights[rules] = hard, soft
         return found
 
-    def never(self, index: int) -> Bools:
-        """(I,) the products that a rule never lists, whoever the customer is."""
-        rule, member = self.rules[index], self._members[index]
+    @cached_property
+    def _never(self) -> Sequence[Bools | None]:
+        """Of each rule the (I,) products that it never lists, whoever the customer is; None where it has none."""
+        found = [self._never_of(rule, member) for rule, member in zip(self.rules, self._members, strict=True)]
+        return [one if one is not None and one.any() else None for one in found]
+
+    def _never_of(self, rule: ListRule, member: Bools) -> Bools | None:
         if rule.kind == "deny":
             return member
         if rule.kind == "allow":
             return ~member
-        none = np.zeros(len(member), np.bool_)
         if rule.kind != "price":
-            return none
+            return None
+        none = np.zeros(len(member), np.bool_)
         too_low = none if rule.at_least is None else self.price < rule.at_least
         too_high = none if rule.at_most is None else self.price > rule.at_most
         return member & (too_low | too_high)

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from lm.recommend.list_rules import Bools, Floats, Ints, Resolved
+from lm.recommend.list_rules import Bools, Float32s, Floats, Ints, Resolved
 from lm.recommend.place_weights import PlaceWeights, TrieWeights
 from lm.recommend.trie import Trie
 
@@ -21,6 +21,10 @@ _MOST_KEPT = 32
 _KEPT_BYTES = 1 << 28
 #: Weights in the trie by the identity of two arrays: the weights of rows, and the rows of a constraint.
 KeptWeights = dict[tuple[int, int], tuple[object, object, TrieWeights]]
+
+
+#: Requests and columns of scores.
+_Places = tuple[torch.Tensor, torch.Tensor]
 
 
 class Ask(NamedTuple):
@@ -48,37 +52,90 @@ class Searcher(Protocol):
 
 
 class TokenRankings:
-    """Rankings of n requests from their scores (n, L) of the L listable rows, to which it adds the rules' weights."""
+    """Rankings of n requests from their scores (n, L) of the L listable rows, which it weights and masks in place."""
 
     def __init__(self, scores: torch.Tensor, listable_rows: Ints, column: Ints, rules: Sequence[Resolved]) -> None:
         """`column` is the place of each catalogue row in `listable_rows`, -1 for others."""
-        self._scores, self._rows = scores, listable_rows
-        request = np.repeat(np.arange(len(rules)), [len(one.near) for one in rules])
-        near = column[np.concatenate([np.empty(0, np.int64), *(one.near for one in rules)])]
-        added = [one.weights[one.near] + one.near_weights for one in rules]
-        is_listable = near >= 0
-        own = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *added])[is_listable]).to(scores.device)
-        places = torch.from_numpy(request[is_listable]), torch.from_numpy(near[is_listable].astype(np.int64))
-        own += scores[places]
-        requests: dict[int, list[int]] = {}
+        self._scores, self._rows, self._column = scores, listable_rows, column
+        #: Of each request, the rules that never list some products, each with the best score that it left out.
+        self.left_out: list[dict[str, float]] = [{} for _ in rules]
+        groups: dict[int, list[int]] = {}
         for i, one in enumerate(rules):
-            requests.setdefault(id(one.weights), []).append(i)
-        for same in requests.values():
-            weights = rules[same[0]].weights[listable_rows]
-            if weights.any():
-                shared = torch.from_numpy(weights).to(scores.device)
-                if len(same) == len(scores):
-                    scores += shared
-                else:
-                    scores[same] += shared
-        scores[places] = own  # one rounding: a score plus the sum of its weights
+            groups.setdefault(id(one.weights), []).append(i)
+        near_places, near_scores = self._near(rules)
+        for same in groups.values():
+            self._weight(same, rules[same[0]].soft_weights[listable_rows])
+        masks = [
+            (same, name, columns)
+            for same in groups.values()
+            for name, never in rules[same[0]].masks
+            if len(columns := torch.from_numpy(np.flatnonzero(never[listable_rows])).to(scores.device))
+        ]
+        for same, name, columns in masks:
+            self._leave_out(same, [name] * len(same), self._part(same)[:, columns].amax(dim=1).tolist())
+        denied = self._denied(rules)
+        scores[near_places] = near_scores
+        scores[denied] = -torch.inf
+        for same, _, columns in masks:
+            if len(same) == len(scores):
+                scores.index_fill_(1, columns, -torch.inf)
+            else:
+                scores[torch.tensor(same, device=scores.device)[:, None], columns] = -torch.inf
+
+    def _weight(self, requests: Sequence[int], weights: Float32s) -> None:
+        """Add the weights (L,) that requests share."""
+        if weights.any():
+            shared = torch.from_numpy(weights).to(self._scores.device)
+            if len(requests) == len(self._scores):
+                self._scores += shared
+            else:
+                self._scores[list(requests)] += shared
+
+    def _near(self, rules: Sequence[Resolved]) -> tuple[_Places, torch.Tensor]:
+        """The products like disliked ones, with their scores: one rounding, a score plus the sum of its weights."""
+        request, column = self._listable([one.near for one in rules])
+        added = [one.soft_weights[one.near] + one.near_weights for one in rules]
+        own = torch.from_numpy(np.concatenate([np.empty(0, np.float32), *added])[column >= 0])
+        places = self._places(request, column)
+        return places, own.to(self._scores.device) + self._scores[places]
+
+    def _denied(self, rules: Sequence[Resolved]) -> _Places:
+        """The products that rules deny to one request alone; notes the best of each rule."""
+        denied = [(request, name, rows) for request, one in enumerate(rules) for name, rows in one.denied]
+        entry, column = self._listable([rows for _, _, rows in denied])
+        places = self._places(np.array([request for request, _, _ in denied], np.int64)[entry], column)
+        entry = entry[column >= 0]
+        if len(entry):
+            first = np.flatnonzero(np.diff(entry, prepend=-1))
+            best = np.maximum.reduceat(self._scores[places].cpu().numpy().astype(np.float64), first)
+            requests, names, _ = zip(*(denied[one] for one in entry[first].tolist()), strict=True)
+            self._leave_out(requests, names, best.tolist())
+        return places
+
+    def _listable(self, rows: Sequence[Ints]) -> tuple[Ints, Ints]:
+        """The place in `rows` and the column of each catalogue row in them."""
+        place = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+        return place, self._column[np.concatenate([np.empty(0, np.int64), *rows])].astype(np.int64)
+
+    def _places(self, request: Ints, column: Ints) -> _Places:
+        """Where the scores of requests' columns are; -1 is none."""
+        device, known = self._scores.device, column >= 0
+        return torch.from_numpy(request[known]).to(device), torch.from_numpy(column[known]).to(device)
+
+    def _leave_out(self, requests: Sequence[int], names: Sequence[str], best: Sequence[float]) -> None:
+        for request, name, score in zip(requests, names, best, strict=True):
+            known = self.left_out[request]
+            known[name] = max(score, known.get(name, -np.inf))
+
+    def _part(self, requests: Sequence[int]) -> torch.Tensor:
+        return self._scores if len(requests) == len(self._scores) else self._scores[list(requests)]
 
     def flat(self, requests: Sequence[int], size: int, member: Bools | None = None) -> tuple[Ints, Ints, Floats]:
         """The `size` best rows of each of some requests, or more where scores are equal; among `member` if given.
 
         Returns the place in `requests`, the catalogue row and the score of each, best first.
         """
-        scores = self._scores if len(requests) == len(self._scores) else self._scores[list(requests)]
+        scores = self._part(requests)
         if member is not None:
             scores = scores.masked_fill(torch.from_numpy(~member[self._rows]).to(scores.device), -torch.inf)
         at_kth = torch.topk(scores, min(size, scores.shape[1])).values[:, -1:]

@@ -8,7 +8,7 @@ scores, and arrange lists.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -178,8 +178,8 @@ class Recommender:
             return plain([encoded[i] for i in batch], [rows[i] for i in batch], k)
 
         def best_ruled(batch: list[int]) -> list[list[ScoredItem]]:
-            denied = [np.concatenate([rows[i], bound[i].denied]) for i in batch]
-            return self._best_ruled([encoded[i] for i in batch], denied, [bound[i] for i in batch], k)
+            of_batch = [rows[i] for i in batch]
+            return self._best_ruled([encoded[i] for i in batch], of_batch, [bound[i] for i in batch], k)
 
         parts: list[tuple[list[int], Callable[[list[int]], list[list[ScoredItem]]]]] = [
             ([i for i in range(len(prompts)) if i not in bound], best_plain),
@@ -260,7 +260,8 @@ class Recommender:
             hit = (scores >= at_kth) & (scores > -torch.inf)
             prompt, place = (index.cpu().numpy() for index in hit.nonzero(as_tuple=True))
             score = scores[hit].cpu().numpy().astype(np.float64)
-            lists += _named_by_title(self._lists(len(scores), prompt, self._listable_rows[place], score, k), left_out)
+            found = self._lists(len(scores), prompt, self._listable_rows[place], score, k)
+            lists += _named_below(found, [{SAME_TITLE: better} for better in left_out])
         return lists
 
     def _token_scores(self, prompts: list[list[int]], excluded: list[Ints]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -279,7 +280,11 @@ class Recommender:
         """As the two functions for prompts without rules, under `rules`."""
         if self.catalogue.coding == "titles":
             rankings = TitleRankings(self.catalogue.trie, self._place, self._trie_weights)
-            search = partial(self._search, prompts, [np.unique(rows) for rows in excluded])
+            denied = [
+                np.unique(np.concatenate([rows, *(of_rule for _, of_rule in one.denied)]))
+                for rows, one in zip(excluded, rules, strict=True)
+            ]
+            search = partial(self._search, prompts, denied)
             tops = partial(rankings.tops, search, rules)
             return self._scored(len(rules), ruled_lists(tops, rules, k, self.rules))
         lists: list[list[ScoredItem]] = []
@@ -291,10 +296,12 @@ class Recommender:
 
     def _ruled_tokens(self, scores: torch.Tensor, rules: list[Resolved], k: int) -> list[list[ScoredItem]]:
         """The lists of n requests from their scores (n, listable items)."""
-        rankings = TokenRankings(
-            scores, self._listable_rows, self._column, rules
-        )  # adds the rules' weights to `scores`
-        left_out = self._twins.keep_best(scores, [one.constraints for one in rules])
+        rankings = TokenRankings(scores, self._listable_rows, self._column, rules)  # changes `scores`
+        left_out = rankings.left_out
+        for names, better in zip(
+            left_out, self._twins.keep_best(scores, [one.constraints for one in rules]), strict=True
+        ):
+            names[SAME_TITLE] = better
         lists: list[list[ScoredItem] | None] = [None] * len(rules)
         for size, flat in (
             (k, [i for i, one in enumerate(rules) if is_flat(one) and not one.caps]),
@@ -315,7 +322,7 @@ class Recommender:
             ruled = ruled_lists(partial(rankings.tops, requests=rest), [rules[i] for i in rest], k, self.rules)
             for i, one in zip(rest, self._scored(len(rest), ruled), strict=True):
                 lists[i] = one
-        return _named_by_title([one or [] for one in lists], left_out)
+        return _named_below([one or [] for one in lists], left_out)
 
     def _scored(self, requests: int, ruled: Ruled) -> list[list[ScoredItem]]:
         """The products of arranged lists."""
@@ -372,11 +379,17 @@ class Recommender:
         return self._scored(prompts, Ruled(prompt[order], row[order], score[order], names, weight))
 
 
-def _named_by_title(lists: list[list[ScoredItem]], left_out: Sequence[float]) -> list[list[ScoredItem]]:
-    """Name `same_title` at the products below a better one, of score `left_out` (n,), whose title is listed already."""
-    return [
-        products
-        if not products or products[-1].score >= better
-        else [one._replace(rules=(*one.rules, SAME_TITLE)) if one.score < better else one for one in products]
-        for products, better in zip(lists, left_out, strict=True)
-    ]
+def _named_below(lists: list[list[ScoredItem]], left_out: Sequence[Mapping[str, float]]) -> list[list[ScoredItem]]:
+    """Name rules at the products below a better one, of the score in `left_out`, that the rule left out of the list."""
+    found = []
+    for products, by_rule in zip(lists, left_out, strict=True):
+        worst = min((one.score for one in products), default=np.inf)  # pins stand above better ones
+        names = [(name, better) for name, better in by_rule.items() if better > worst]
+        if names:
+            products = [_named(one, tuple(name for name, better in names if one.score < better)) for one in products]
+        found.append(products)
+    return found
+
+
+def _named(product: ScoredItem, names: tuple[str, ...]) -> ScoredItem:
+    return product._replace(rules=tuple(dict.fromkeys((*product.rules, *names)))) if names else product

@@ -44,27 +44,38 @@ class Customer:
 
 def is_allowed(product: Product, customer: Customer, bound: Sequence[ShopRule]) -> bool:
     """Whether no rule denies the product to the customer."""
-    if product.item_id in customer.excluded:
-        return False
-    for one in bound:
-        rule, is_of_rule, price = one.rule, product.item_id in one.products, product.price
-        if rule.kind == "deny" and is_of_rule:
-            return False
-        if rule.kind == "allow" and not is_of_rule:
-            return False
-        if rule.kind == "disliked" and product.item_id in customer.disliked:
-            return False
-        if rule.kind == "repeat" and is_of_rule and product.category in (customer.recent or {}).get(rule.name, ()):
-            return False
-        if rule.kind == "price" and is_of_rule and price is not None:
-            paid = (customer.paid or {}).get(product.category or "", None)
-            limits = [(rule.at_least, rule.at_most)]
-            if paid is not None:
-                limits.append(tuple(t and t * paid for t in (rule.at_least_times, rule.at_most_times)))
-            for low, high in limits:
-                if (low is not None and price < low) or (high is not None and price > high):
-                    return False
-    return True
+    return product.item_id not in customer.excluded and not any(_denies(one, product, customer) for one in bound)
+
+
+def denying(
+    scores: Mapping[str, float], products: Mapping[str, Product], customer: Customer, bound: Sequence[ShopRule]
+) -> dict[str, float]:
+    """By rule the best score of a product that it denies; `scores` have the weights of boosts and buries."""
+    best: dict[str, float] = {}
+    for item_id, score in scores.items():
+        for one in bound:
+            if item_id not in customer.excluded and _denies(one, products[item_id], customer):
+                best[one.rule.name] = max(best.get(one.rule.name, -np.inf), score)
+    return best
+
+
+def _denies(one: ShopRule, product: Product, customer: Customer) -> bool:
+    rule, is_of_rule, price = one.rule, product.item_id in one.products, product.price
+    if rule.kind == "deny":
+        return is_of_rule
+    if rule.kind == "allow":
+        return not is_of_rule
+    if rule.kind == "disliked":
+        return product.item_id in customer.disliked
+    if rule.kind == "repeat":
+        return is_of_rule and product.category in (customer.recent or {}).get(rule.name, ())
+    if rule.kind == "price" and is_of_rule and price is not None:
+        paid = (customer.paid or {}).get(product.category or "", None)
+        limits = [(rule.at_least, rule.at_most)]
+        if paid is not None:
+            limits.append(tuple(t and t * paid for t in (rule.at_least_times, rule.at_most_times)))
+        return any((low is not None and price < low) or (high is not None and price > high) for low, high in limits)
+    return False
 
 
 def weight(product: Product, similarity: float, bound: Sequence[ShopRule]) -> np.float32:

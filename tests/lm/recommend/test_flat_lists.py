@@ -19,7 +19,8 @@ def test_a_product_is_listed_if_fewer_better_ones_of_its_value_are(values: list[
     for n, of in enumerate(values):
         value[n * products : n * products + len(of)] = of
     cap = Cap("one a brand", value, most)
-    rules = [Resolved(np.zeros(len(value), np.float32), NONE, NONE, np.empty(0, np.float32), (), caps=[cap])]
+    none = np.zeros(len(value), np.float32)
+    rules = [Resolved(none, none, (), (), NONE, np.empty(0, np.float32), (), caps=[cap])]
     request = np.repeat(np.arange(len(values)), [len(of) for of in values])
     row = np.concatenate([n * products + np.arange(len(of)) for n, of in enumerate(values)])
     found = flat_lists(request, row, rules * len(values))

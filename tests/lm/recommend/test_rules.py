@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.list_rules import KINDS, ListRule, RuleTable
-from lm.recommend.recommender import Recommender
+from lm.recommend.recommender import Recommender, ScoredItem
 from lm.text.prompt import PromptEncoder
-from tests.lm.recommend.rules_oracle import Customer, Product, ShopRule, expected, is_allowed, weight
+from tests.lm.recommend.rules_oracle import Customer, Product, ShopRule, denying, expected, is_allowed, weight
 from tests.models import save_causal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -163,6 +164,21 @@ def check_lists(coding: str, root: Path, rules: list[ShopRule], asked: list[tupl
         plain = full_ranking(coding, root, prompt)
         assert np.allclose([one.score - one.weight for one in found], [plain[i] for i in wanted], rtol=0, atol=1e-4)
         assert np.allclose([one.score for one in found], [dict(_by_id(scored))[i] for i in wanted], rtol=0, atol=1e-4)
+        if coding == "item_tokens":
+            check_names(plain, found, customer, bound)
+
+
+def check_names(
+    plain: Mapping[str, float], found: Sequence[ScoredItem], customer: Customer, bound: list[ShopRule]
+) -> None:
+    """A rule that denies products is named at those below the best of them, and at no other."""
+    weighted = {i: float(np.float32(score) + weight(BY_ID[i], 0.0, bound)) for i, score in plain.items()}
+    best = denying(weighted, BY_ID, customer, bound)
+    for rule in [one.rule for one in bound if one.rule.kind in ("deny", "allow", "price", "repeat", "disliked")]:
+        for product in found:
+            better = best.get(rule.name, -np.inf) - product.score
+            if abs(better) > 1e-4 and (better > 0 or rule.kind != "disliked"):  # disliked also names what it buries
+                assert (rule.name in product.rules) == (better > 0)
 
 
 def _dislikes(bound: list[ShopRule]) -> bool:
