@@ -90,45 +90,71 @@ class Cost:
 def night(spark: SparkSession, shop: Shop, store: str, day: date, *, by_change: bool) -> Cost:
     """Run one night and return its cost."""
     overrides = [*SETTINGS, f"store={shop.folder / store}", f"incremental.enabled={str(by_change).lower()}"]
-    started, processor, begun = time.perf_counter(), _processor_seconds(), time.time()
-    with _most_memory() as memory:
+    started, begun = time.perf_counter(), time.time()
+    with _watched() as used:
         done = run_night(spark, load(shop.config_file, overrides), day, console, shop.config_file)
-    seconds, processor = time.perf_counter() - started, _processor_seconds() - processor
+    seconds, processor = time.perf_counter() - started, used.processor_seconds
     console.print(
         f"[dim]{store} {day}: {seconds:.1f} s, {processor:.1f} s of the processors, {done.copied:,} of "
         f"{done.customers:,} customers copied[/dim]",
         highlight=False,
     )
     stages = {name: round(value, 1) for name, value in done.seconds.items()}
-    return Cost(seconds, processor, stages, memory[0], (begun, begun + seconds))
+    return Cost(seconds, processor, stages, used.most_memory, (begun, begun + seconds))
 
 
-def _processor_seconds() -> float:
-    """Processor seconds of this process and all its children so far, also of those that ended."""
+class _Used:
+    """What this process and its children used; `look` is called again and again, because children end."""
+
+    def __init__(self) -> None:
+        self.most_memory = 0.0  # GB held together
+        self._before = self._seconds_of_each()
+        self._now = dict(self._before)
+
+    @property
+    def processor_seconds(self) -> float:
+        return sum(seconds - self._before.get(process, 0.0) for process, seconds in self._now.items())
+
+    def look(self) -> None:
+        """Note the memory and the processor seconds."""
+        self._now |= self._seconds_of_each()
+        held = 0
+        for process in _processes():
+            with contextlib.suppress(psutil.Error):
+                held += process.memory_full_info().pss  # pages that workers share count once
+        self.most_memory = max(self.most_memory, held / 1e9)
+
+    @staticmethod
+    def _seconds_of_each() -> dict[tuple[int, float], float]:
+        found = {}
+        for process in _processes():
+            with contextlib.suppress(psutil.Error):
+                found[process.pid, process.create_time()] = sum(process.cpu_times()[:2])
+        return found
+
+
+def _processes() -> list[psutil.Process]:
     own = psutil.Process()
-    return sum(sum(process.cpu_times()[:4]) for process in [own, *own.children(recursive=True)])
+    return [own, *own.children(recursive=True)]
 
 
 @contextlib.contextmanager
-def _most_memory() -> Iterator[list[float]]:
-    """Yield a list whose one value becomes the most GB that this process and its children held, asked each second."""
-    own, most, ended = psutil.Process(), [0.0], threading.Event()
+def _watched() -> Iterator[_Used]:
+    """Yield what is used while the block runs, looked at each second."""
+    used, ended = _Used(), threading.Event()
 
     def watch() -> None:
         while not ended.wait(1):
-            held = 0
-            for process in [own, *own.children(recursive=True)]:
-                with contextlib.suppress(psutil.Error):
-                    held += process.memory_full_info().pss  # pages that workers share count once
-            most[0] = max(most[0], held / 1e9)
+            used.look()
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield most
+        yield used
     finally:
         ended.set()
         thread.join()
+        used.look()
 
 
 def differing_rows(one: Path, other: Path) -> dict[str, int]:
