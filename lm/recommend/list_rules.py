@@ -257,7 +257,7 @@ class RuleTable:
         return Resolved(
             weights=weights,
             soft_weights=soft_weights,
-            masks=[(rule.name, self._never[i]) for i, rule in bound if self._never[i] is not None],
+            masks=[(rule.name, never) for i, rule in bound if (never := self._never[i]) is not None],
             denied=[(name, rows) for name, rows in denied if len(rows)],
             near=near,
             near_weights=near_weights,

@@ -297,11 +297,8 @@ class Recommender:
     def _ruled_tokens(self, scores: torch.Tensor, rules: list[Resolved], k: int) -> list[list[ScoredItem]]:
         """The lists of n requests from their scores (n, listable items)."""
         rankings = TokenRankings(scores, self._listable_rows, self._column, rules)  # changes `scores`
-        left_out = rankings.left_out
-        for names, better in zip(
-            left_out, self._twins.keep_best(scores, [one.constraints for one in rules]), strict=True
-        ):
-            names[SAME_TITLE] = better
+        best_twins = self._twins.keep_best(scores, [one.constraints for one in rules])
+        left_out = [{**of, SAME_TITLE: twin} for of, twin in zip(rankings.left_out, best_twins, strict=True)]
         lists: list[list[ScoredItem] | None] = [None] * len(rules)
         for size, flat in (
             (k, [i for i, one in enumerate(rules) if is_flat(one) and not one.caps]),
