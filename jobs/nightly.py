@@ -32,6 +32,7 @@ from jobs.store.lock import lock
 from jobs.store.publish import StagedTable, publish_staged, recover, stage_tables, temporary_folders
 from jobs.store.state import new_segment, prepare_state
 from jobs.store.store import Store, published_dates
+from jobs.store.usual_seconds import usual_seconds
 from jobs.tables import groups, loyalty
 from jobs.tables.loyalty_sums import sums_of_night
 from jobs.tables.metrics import age_rows, input_ages, label_metrics, list_metrics, quarantine_counts, table_rows
@@ -96,6 +97,7 @@ def run_night(
         groups.refuse_group_changes(spark, store, config.loyalty)
         versions = versions_of(config, found, key)
         basis = find_basis(spark, store, config, run_date, versions, from_scratch=from_scratch)
+        stages.usual = usual_seconds(spark, store, by_change=basis.record is not None)
         with stages.stage("inputs"):
             basis, inputs = _read(spark, config, night, segment, basis)
             night.accounts = inputs.accounts

@@ -30,6 +30,7 @@ from jobs.spark.privacy_key import keyed_hash
 from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.store.usual_seconds import usual_seconds
 from jobs.tables.catalogues import SellableCatalogue
 from jobs.tables.list_rules import NightRules
 from jobs.tasks import recommend
@@ -72,13 +73,14 @@ def explain(
 
     Raises UsageError where the customer has no event up to the date or opted out, or the list has no such `rank`.
     """
-    store, stages = Store(config.store), Stages(console)
+    store = Store(config.store)
+    stages = Stages(console, usual=usual_seconds(spark, store))
     model = models.shipped(spark, recommend.find_model(config, config_file))
     ids = {user}
     if config.privacy.pseudonyms:
         ids.add(keyed_hash(privacy_key(spark, config), user))
     with scratch_folder(spark, store, "explain") as work:
-        with stages.stage(f"reading the inputs up to {run_date}"):
+        with stages.stage(f"reading the inputs up to {run_date}", like="inputs", is_part=True):
             used = read_inputs(spark, config, run_date, work, _INPUTS).used
         of_user = {
             table: rows_with(rows, "user_id", ids) if "user_id" in schemas.contract(table).column_names else rows

@@ -6,6 +6,7 @@ changes nothing that a run or a reader sees.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,10 +20,11 @@ from jobs.config.config import Config
 from jobs.inputs.reader import read_inputs, tables_of_night
 from jobs.scoring import ledger, models
 from jobs.spark import files, parquet
-from jobs.spark.progress import Stages
+from jobs.spark.progress import Stages, dates_done
 from jobs.store.dates import DateState, Run, published_runs, run_of
 from jobs.store.scratch import reading_ledger
 from jobs.store.store import Store, published_dates
+from jobs.store.usual_seconds import usual_seconds
 from jobs.tasks import recommend
 from jobs.tasks.all_tasks import wanted_tasks
 from jobs.tasks.task import PreparedTask, TaskContext
@@ -74,10 +76,12 @@ def plan(
     Answers that an earlier date of the plan would add to the ledger count as hits of the later dates. Raises StoreBusy
     while gc rewrites the ledger.
     """
-    store, stages = Store(config.store), Stages(console)
+    store = Store(config.store)
+    stages = Stages(console, usual=usual_seconds(spark, store))
     published = published_runs(spark, store, published_dates(spark, store, "runs"))
     rates = measured_rates([*published.values(), *_replaced_runs(spark, store)])
     planned: list[PlannedDate] = []
+    begun = time.monotonic()
     foreseen: dict[str, list[tuple[date, DataFrame]]] = {}
     with reading_ledger(spark, store, "plan") as scratch:
         for number, (day, (state, reason)) in enumerate(due.items(), 1):
@@ -99,6 +103,8 @@ def plan(
                     by_rule = _asked_again(spark, store, prepared, requests, missing)
             customers = asked[recommend.NAME][1].count() if recommend.NAME in asked else 0
             planned.append(PlannedDate(day, reason, customers, hits, to_score, rates.minutes(to_score), by_rule))
+            if number < len(due):
+                console.print(dates_done(number, len(due), begun), highlight=False)
     console.print(_table(planned))
     for one in planned:
         for rule, requests_of_rule in one.by_rule.items():
@@ -146,7 +152,7 @@ def _requests(
     Their columns are `key` and, under rules, `prompt_hash` and `bound`, the names of the rules.
     """
     found = [(task, task.find_model(config, config_file)) for task in wanted_tasks(config)]
-    with stages.stage(f"{date_of_all}: reading the inputs"):
+    with stages.stage(f"{date_of_all}: reading the inputs", like="inputs"):
         used = read_inputs(spark, config, day, f"{scratch}/inputs", tables_of_night(config)).used
     asked = {}
     for task, model in found:

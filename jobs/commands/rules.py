@@ -27,6 +27,7 @@ from jobs.spark.errors import ConfigurationError
 from jobs.spark.progress import Stages, warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.store.usual_seconds import usual_seconds
 from jobs.tables import customer_rules, list_rules, prompts, recommendations
 from jobs.tables.catalogues import SellableCatalogue
 from jobs.tables.list_rules import NightRules
@@ -53,12 +54,13 @@ def show_rules(
     products share a title. Raises ConfigurationError where there is neither, and the errors of a night about its rules,
     inputs and model.
     """
-    night, stages = NightRules.of(config, run_date), Stages(console)
+    night = NightRules.of(config, run_date)
+    stages = Stages(console, usual=usual_seconds(spark, Store(config.store)))
     model = recommend.find_model(config, config_file)
     for warning in model_warnings(recommend.NAME, model, config, run_date):
         warn(console, warning)
     with scratch_folder(spark, Store(config.store), "rules") as scratch:
-        with stages.stage("reading the inputs"):
+        with stages.stage("reading the inputs", like="inputs"):
             used = read_inputs(spark, config, run_date, f"{scratch}/inputs").used
         shipped = models.shipped(spark, model)
         context = TaskContext(spark, config, Store(config.store), "rules", run_date, used, shipped)
@@ -72,7 +74,7 @@ def show_rules(
         with stages.stage("the model makes the lists with all rules and without each of them"):
             lists = _lists(context, night, items, catalogue, customers, scratch)
         last = run_date + timedelta(days=days)
-        with stages.stage(f"reading the purchases up to {last}"):
+        with stages.stage(f"reading the purchases up to {last}", like="inputs", is_part=True):
             later = read_inputs(spark, config, last, f"{scratch}/later", ("purchases", "items", "optouts")).used
             bought = _bought_later(later["purchases"], config, run_date, lists[None])
     titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))

@@ -25,6 +25,7 @@ from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.store.usual_seconds import reading_stage
 from jobs.tables.answers import decoding
 from jobs.training import train_answers
 
@@ -44,10 +45,10 @@ def evaluate_answers_holdout(
     if config.models.answers is None:
         raise ConfigurationError("models.answers is missing: name the folder of the trained model")
     path, fingerprint, _ = open_earlier_model("answers", config, as_of)
-    stages = Stages(console)
+    stages, store = Stages(console), Store(config.store)
     with (
-        stages.stage(f"reading questions up to {as_of}"),
-        scratch_folder(spark, Store(config.store), "evaluate") as work,
+        reading_stage(spark, store, console, f"reading questions up to {as_of}"),
+        scratch_folder(spark, store, "evaluate") as work,
     ):
         used = read_inputs(spark, config, as_of, work, train_answers.tables(config)).used
         past = train_answers.past_questions(used, as_of, config.timezone)

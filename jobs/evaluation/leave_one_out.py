@@ -27,6 +27,7 @@ from jobs.spark.errors import InputError
 from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.store.usual_seconds import reading_stage
 from jobs.training import training_data
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def evaluate_leave_one_out(
     trained = manifest.training.get("settings", {})
     if config.rules:
         warn(console, "These lists are made without the rules of the configuration, which published lists keep.")
-    split, titles, sellable, title_keys = _read_split(spark, config, as_of)
+    split, titles, sellable, title_keys = _read_split(spark, config, as_of, console)
     before = [[str(event.item_id) for event in one.events if event.kind == "bought"] for one in split.test]
     lists = _recommend(path, config, split.test, titles, sellable, title_keys, console)
     refuse_replaced_model("recommend", path, fingerprint)
@@ -75,14 +76,18 @@ def evaluate_leave_one_out(
 
 
 def _read_split(
-    spark: SparkSession, config: Config, as_of: date
+    spark: SparkSession, config: Config, as_of: date, console: Console
 ) -> tuple[Split, dict[str, str], list[str], dict[str, str]]:
     """Return the split of the customers, the titles by item id, the sellable item ids, and the keys of the titles."""
     from lm.recommend_training.held_out import split_of
     from lm.recommend_training.settings import RecommendTrainSettings
     from lm.train.training_state import TrainingError
 
-    with scratch_folder(spark, Store(config.store), "evaluate") as work:
+    store = Store(config.store)
+    with (
+        reading_stage(spark, store, console, f"reading the histories up to {as_of}"),
+        scratch_folder(spark, store, "evaluate") as work,
+    ):
         used = read_inputs(spark, config, as_of, work, training_data.HISTORY_TABLES).used
         customers = training_data.collect_customers(used, config.train.max_customers).customers
         titles = training_data.collect_titles(used)

@@ -35,6 +35,7 @@ from jobs.spark.errors import InputError, UsageError
 from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store, published_dates
+from jobs.store.usual_seconds import reading_stage
 from jobs.tables import loyalty
 from jobs.tables.groups import CONTROL, TREATED, refuse_group_changes
 
@@ -80,7 +81,8 @@ def evaluate_loyalty(
     store = Store(config.store)
     _started(config)
     with scratch_folder(spark, store, "evaluate") as work:
-        used = read_inputs(spark, config, as_of, work, _INPUTS).used
+        with reading_stage(spark, store, console, f"reading the inputs up to {as_of}"):
+            used = read_inputs(spark, config, as_of, work, _INPUTS).used
         report = compare_as_of(spark, config, used, as_of)
     _print_report(report, design_of(config.loyalty), console)
     if json_file is not None:

@@ -23,7 +23,7 @@ from jobs.evaluation.time_split import NobodyToJudge
 from jobs.evaluation.trend import Estimate, change
 from jobs.pictures import charts
 from jobs.spark.errors import InputError, UsageError
-from jobs.spark.progress import warn
+from jobs.spark.progress import dates_done, warn
 
 _MODEL, *_BASELINES = RANKERS
 
@@ -63,9 +63,7 @@ def evaluate_dates(
             figures = {"customers": 0}
         if figures["customers"]:
             judged[day] = figures
-        left = (time.monotonic() - begun) / number * (len(days) - number)
-        until = f", about {left / 60:.1f} minutes left" if number < len(days) else ""
-        console.print(f"{day}: date {number} of {len(days)} is judged{until}", highlight=False)
+        console.print(f"{day} is judged: {dates_done(number, len(days), begun)}", highlight=False)
     if len(judged) < 2:
         raise InputError(
             f"{len(judged)} of {len(days)} dates have customers who bought something in the days after: give other "

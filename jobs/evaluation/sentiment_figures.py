@@ -31,6 +31,7 @@ from jobs.spark.errors import ConfigurationError, InputError
 from jobs.spark.progress import Stages
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.store.usual_seconds import reading_stage
 from jobs.training import training_data
 from lm.checkpoint.checkpoint import ngrams_know_categories
 from lm.metrics import metrics
@@ -72,14 +73,13 @@ def evaluate_sentiment_holdout(
     if days is None and manifest.trained_as_of is not None and manifest.trained_as_of < as_of:
         # The groups of near-copies, and with them the test set, depend on the reviews that the training read.
         as_of = manifest.trained_as_of
-    with stages.stage(f"reading reviews up to {as_of}"):
-        found = _read_reviews(spark, config, as_of)
-        texts, labels, categories = found.texts, found.labels, found.categories
-        known = len(texts)
-        if days is not None:
-            later = _read_reviews(spark, config, as_of + timedelta(days=days), after=as_of)
-            texts, labels = [*texts, *later.texts], [*labels, *later.labels]
-            categories = [*categories, *later.categories]
+    found = _read_reviews(spark, config, console, as_of)
+    texts, labels, categories = found.texts, found.labels, found.categories
+    known = len(texts)
+    if days is not None:
+        later = _read_reviews(spark, config, console, as_of + timedelta(days=days), after=as_of)
+        texts, labels = [*texts, *later.texts], [*labels, *later.labels]
+        categories = [*categories, *later.categories]
     rated = [i for i, label in enumerate(labels) if label != UNRATED]
     held_out = set(parts_of(texts[:known]).rows("test").tolist())
     test = [i for i in rated if (i in held_out if days is None else i >= known)]
@@ -131,10 +131,14 @@ def evaluate_sentiment_holdout(
 
 
 def _read_reviews(
-    spark: SparkSession, config: Config, as_of: date, after: date | None = None
+    spark: SparkSession, config: Config, console: Console, as_of: date, after: date | None = None
 ) -> training_data.LabelledReviews:
     """Return the reviews known at the end of `as_of`, without those up to the end of `after`."""
-    with scratch_folder(spark, Store(config.store), "evaluate") as work:
+    store = Store(config.store)
+    with (
+        reading_stage(spark, store, console, f"reading reviews up to {as_of}"),
+        scratch_folder(spark, store, "evaluate") as work,
+    ):
         used = read_inputs(spark, config, as_of, work, training_data.tables_of_reviews(config.inputs)).used
         if after is not None:
             old = is_before(end_of_date(after, config.timezone), "reviewed_at")

@@ -29,6 +29,7 @@ from jobs.spark.errors import InputError
 from jobs.spark.progress import warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.store.usual_seconds import reading_stage
 from jobs.training.training_data import collect_sellable, sample_by_hash
 
 #: The most customers that are judged and that the baselines learn from; drawn by a hash of their ids.
@@ -76,8 +77,11 @@ def judge_lists(
     """
     published = _published_lists(spark, config, run_date)
     refuse_lists_of_later_model(spark, config, run_date, console)
-    last = run_date + timedelta(days=days)
-    with scratch_folder(spark, Store(config.store), "evaluate") as work:
+    last, store = run_date + timedelta(days=days), Store(config.store)
+    with (
+        reading_stage(spark, store, console, f"reading the purchases up to {last}"),
+        scratch_folder(spark, store, "evaluate") as work,
+    ):
         used = read_inputs(spark, config, last, work, ("purchases", "items", "optouts")).used
         bought = purchases_around(used["purchases"], is_before(end_of_date(run_date, config.timezone), "purchased_at"))
         judged = _judged_customers(bought, published)

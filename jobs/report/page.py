@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from jobs.pictures import charts
 from jobs.report.facts import Day, InputAge, ListedItem, NightFacts
 from jobs.report.html import environment, style
+from jobs.spark.progress import duration
 
 HEADLINES = {"published": "PUBLISHED", "carried": "PUBLISHED IN PART", "kept": "KEPT YESTERDAY", "failed": "FAILED"}
 _MARKS = {"published": "■", "carried": "◧", "failed": "✗", "missing": "·", "before": "–"}
@@ -65,15 +66,6 @@ def summary(facts: NightFacts) -> str:
     if facts.newest_published is None:
         return "Nothing is published yet."
     return f"Nothing new was published. Readers find the data of {facts.newest_published}."
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as text for people, such as 1 h 05 min."""
-    sign, seconds = ("-" if seconds < 0 else ""), abs(seconds)
-    if seconds < 90:
-        return f"{sign}{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{sign}{minutes} min" if minutes < 90 else f"{sign}{minutes // 60} h {minutes % 60:02d} min"
 
 
 def is_old(age: InputAge) -> bool:

@@ -22,11 +22,11 @@ from jobs.evaluation import loyalty_uplift
 from jobs.report import lineage, looks
 from jobs.report.collect import ONLY_THE_NIGHT_KNOWS, Collector
 from jobs.report.facts import Experiment, NightFacts, Outcomes
-from jobs.report.page import HEADLINES, duration, render, summary
+from jobs.report.page import HEADLINES, render, summary
 from jobs.report.prometheus import write_metrics
 from jobs.spark import files
 from jobs.spark.errors import DeltaTablesBehind, StoreBusy, UsageError, UserError
-from jobs.spark.progress import warn
+from jobs.spark.progress import duration, warn
 from jobs.store.attempts import Attempt, read_attempts
 from jobs.store.store import Store
 from jobs.tables.runs import Night, counts

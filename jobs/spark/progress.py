@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,8 @@ from jobs.spark.log_console import tell
 _LINE_EVERY = 15.0
 #: Seconds between two lines that are kept for other processes.
 _KEEP_EVERY = 5.0
+#: A stage that usually takes fewer seconds shows no estimate.
+_LEAST_ESTIMATE = 5.0
 
 
 def warn(console: Console, message: str) -> None:
@@ -24,26 +27,69 @@ def warn(console: Console, message: str) -> None:
     tell(console, f"[bold]Warning:[/bold] {escape(message)}", "warning", "warning")
 
 
+def duration(seconds: float) -> str:
+    """Return seconds as text for people, such as 1 h 05 min."""
+    sign, seconds = ("-" if seconds < 0 else ""), abs(seconds)
+    if seconds < 90:
+        return f"{sign}{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{sign}{minutes} min" if minutes < 90 else f"{sign}{minutes // 60} h {minutes % 60:02d} min"
+
+
+def expected_end(seconds_left: float) -> str:
+    """Return the local time in so many seconds, such as 11:40; with its date where that is not today's."""
+    now = datetime.now()
+    end = now + timedelta(seconds=seconds_left)
+    return f"{end:%H:%M}" if end.date() == now.date() else f"{end:%Y-%m-%d %H:%M}"
+
+
+def dates_done(number: int, total: int, begun: float) -> str:
+    """Say how many dates are done and when all will be, if each takes as long as those since `begun` (monotonic)."""
+    line = f"{number} of {total} dates"
+    if number < total:
+        line += f", ends about {expected_end((time.monotonic() - begun) / number * (total - number))}"
+    return line
+
+
+@dataclass(frozen=True)
+class UsualSeconds:
+    """The seconds that an earlier night took, by stage."""
+
+    run_date: date
+    seconds: Mapping[str, float]
+
+
 class Stages:
     """The stages of one run: shows the present one and measures its seconds.
 
-    `keep` gets the present line: at the start of each stage and every few seconds while requests are scored.
+    `keep` gets the present line: at the start of each stage and every few seconds while requests are scored. With
+    `usual` a stage says how long it will probably take.
     """
 
-    def __init__(self, console: Console, keep: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, console: Console, keep: Callable[[str], None] | None = None, usual: UsualSeconds | None = None
+    ) -> None:
         self.console = console
+        self.usual = usual
         self.seconds: dict[str, float] = {}
         self._keep = keep or (lambda line: None)
         self._kept_at = float("-inf")
         self._name = ""
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Measure one stage, also where it fails. Seconds of stages with the same name add up."""
-        started = time.monotonic()
-        tell(self.console, f"[dim]{time.strftime('%H:%M:%S')}[/dim] {name} …", "stage", stage=name)
+    def stage(self, name: str, *, like: str = "", is_part: bool = False, model: str = "") -> Iterator[None]:
+        """Measure one stage, also where it fails. Seconds of stages with the same name add up.
+
+        `like` is the stage of a night that does the same, by default the one of this name; `is_part` says that this
+        stage does a part of it. `model` names the model's seconds in the stage: they do not count, because the number
+        of requests differs from night to night and their progress is shown.
+        """
+        started, clock = time.monotonic(), time.strftime("%H:%M:%S")
+        about, night = self._estimate(like or name, model, is_part=is_part)
+        shown = f"{name}, {about} {night}" if about else name
+        tell(self.console, f"[dim]{clock}[/dim] {shown} …", "stage", stage=name)
         self._name = name
-        self._keep_line(name, at_once=True)
+        self._keep_line(f"{name}, {about} from {clock} {night}" if about else name, at_once=True)
         try:
             yield
         finally:
@@ -54,6 +100,18 @@ class Stages:
         """Show the number of scored requests, their rate and the expected end while the block runs."""
         with ProgressBars(self.console) as bars:
             yield RequestCounter(bars, unit, lambda line: self._keep_line(f"{self._name}: {line}"))
+
+    def _estimate(self, like: str, model: str, *, is_part: bool) -> tuple[str, str]:
+        """How long the stage `like` of the earlier night took without its model, and which night; else empty texts."""
+        if self.usual is None:
+            return "", ""
+        of_model = self.usual.seconds.get(model, 0.0)
+        seconds = self.usual.seconds.get(like, 0.0) - of_model
+        if seconds < _LEAST_ESTIMATE:
+            return "", ""
+        about = f"at most about {duration(seconds)}" if is_part else f"about {duration(seconds)}"
+        whole = f"all {like} " if is_part else ""
+        return about + (" without the model" if of_model else ""), f"as {whole}in the night of {self.usual.run_date}"
 
     def _keep_line(self, line: str, *, at_once: bool = False) -> None:
         now = time.monotonic()

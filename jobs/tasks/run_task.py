@@ -47,7 +47,7 @@ def run_task(task: Task, context: TaskContext, night: Night, stages: Stages) -> 
         night.versions["catalogue"] = prepared.terms.catalogue_version
     with stages.stage(task.REQUESTS.replace("_", " ")):
         asked = night.keep(spark, prepared.requests, task.REQUESTS)
-    with stages.stage(task.TABLE):
+    with stages.stage(task.TABLE, model=f"{task.NAME}.model"):
         with stages.counter(task.UNIT) as counter:
             results = ledger.results(
                 spark,

@@ -28,9 +28,10 @@ from jobs.inputs.reader import read_inputs
 from jobs.pictures.training_curves import training_svg
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
-from jobs.spark.progress import ProgressBars, Stages, warn
+from jobs.spark.progress import ProgressBars, warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
+from jobs.store.usual_seconds import reading_stage
 from jobs.tasks.all_tasks import TASKS
 from jobs.training.audit import audit_task, show_audit, write_audit
 from jobs.training.trainer import Figures, FiguresTable, Trainer, TrainingContext, TrainingOptions
@@ -79,9 +80,9 @@ def train(
         del outs[task]
     wanted = list(dict.fromkeys(table for task in outs for table in trainers[task].tables(config)))
     figures = {}
-    stages = Stages(console)
-    with scratch_folder(spark, Store(config.store), "train") as work:
-        with stages.stage(f"reading {', '.join(t for t in config.inputs if t in wanted)} up to {as_of}"):
+    store, read = Store(config.store), ", ".join(table for table in config.inputs if table in wanted)
+    with scratch_folder(spark, store, "train") as work:
+        with reading_stage(spark, store, console, f"reading {read} up to {as_of}"):
             inputs = read_inputs(spark, config, as_of, work, wanted)
         for note in inputs.notes:
             warn(console, note)

@@ -33,7 +33,7 @@ def start_training(config: Config) -> None:
     ("module", "command"),
     [
         (train, start_training),
-        (leave_one_out, lambda config: leave_one_out._read_split(NO_SPARK, config, DAY)),
+        (leave_one_out, lambda config: leave_one_out._read_split(NO_SPARK, config, DAY, Console(quiet=True))),
         (sentiment_figures, lambda config: sentiment_figures._read_reviews(NO_SPARK, config, DAY)),
     ],
 )

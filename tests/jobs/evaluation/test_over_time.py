@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
@@ -53,8 +54,8 @@ def test_lists_that_got_better(tmp_path):
     assert found["changes"]["ndcg@10"]["value"] == pytest.approx(0.1)
     assert "NDCG@10 changed by +0.100 (+0.072 to +0.128): the lists got better." in log
     assert "The lead on co-purchase changed by +0.100" in log
-    assert "date 1 of 3 is judged, about" in log
-    assert "2026-03-15: date 3 of 3 is judged\n" in log
+    assert re.search(r"2026-03-01 is judged: 1 of 3 dates, ends about [\d-]*\s?\d\d:\d\d\n", log)
+    assert "2026-03-15 is judged: 3 of 3 dates\n" in log
     root = ElementTree.fromstring(files["picture_file"].read_text())
     whiskers = [one for one in root.iter() if one.get("class", "").startswith("ci")]
     assert len(whiskers) == 6  # three dates of two lines
