@@ -34,7 +34,7 @@ def start_training(config: Config) -> None:
     [
         (train, start_training),
         (leave_one_out, lambda config: leave_one_out._read_split(NO_SPARK, config, DAY, Console(quiet=True))),
-        (sentiment_figures, lambda config: sentiment_figures._read_reviews(NO_SPARK, config, DAY)),
+        (sentiment_figures, lambda config: sentiment_figures._read_reviews(NO_SPARK, config, Console(quiet=True), DAY)),
     ],
 )
 def test_a_night_leaves_the_inputs_of_a_running_command(

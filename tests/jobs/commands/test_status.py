@@ -17,7 +17,7 @@ from jobs.commands.status import next_commands
 from jobs.config.settings import Config
 from jobs.nightly import _keep_progress
 from jobs.spark.errors import UsageError
-from jobs.spark.progress import Stages
+from jobs.spark.progress import Stages, UsualSeconds
 from jobs.store.attempts import record_attempt
 from jobs.store.dates import DateState, State
 from jobs.store.lock import lock
@@ -111,6 +111,10 @@ def test_a_running_night_shows_its_stage_customers_rate_and_end(store: Store, mo
         assert "running, since" in shown()  # nothing is kept yet
         with stages.stage("inputs"):
             assert "inputs, since" in shown()
+        stages.usual = UsualSeconds(date(2026, 2, 28), {"prompts": 21.0})
+        with stages.stage("prompts"):
+            estimate = r"prompts, about 21 s from \d\d:\d\d:\d\d as in the night of 2026-02-28, since"
+            assert re.search(estimate, shown())
         with stages.stage("recommendations"), stages.counter("customers") as counter:
             stages._kept_at = float("-inf")  # the last line is five seconds old
             counter.update(300, 1200)
