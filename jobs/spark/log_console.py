@@ -43,9 +43,15 @@ class LogConsole(Console):
         self.file.flush()
 
 
-def tell(console: Console, markup: str, event: str, level: Level = "info", **figures: Any) -> None:
-    """Print a line with rich's markup; a console that writes JSON names the event and its figures instead."""
+def tell(
+    console: Console, markup: str, event: str, level: Level = "info", *, clock: bool = False, **figures: Any
+) -> None:
+    """Print a line with rich's markup; a console that writes JSON names the event and its figures instead.
+
+    With `clock` the line starts with the local time; JSON has `at`.
+    """
     if isinstance(console, LogConsole) and console.as_json:
         console.write_event(event, Text.from_markup(markup).plain.strip(), level, **figures)
     else:
-        console.print(markup, highlight=False)
+        time = f"[dim]{datetime.now():%H:%M:%S}[/dim] " if clock else ""
+        console.print(time + markup, highlight=False)

@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from jobs.spark.log_console import tell
 
@@ -151,7 +151,7 @@ class ProgressBars:
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[detail]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[time_left]}"),
             console=console,
             disable=not console.is_terminal,
             transient=True,
@@ -174,16 +174,17 @@ class ProgressBars:
     def update(
         self, name: str, done: float, total: float, detail: str, time_left: str = "", *, is_last: bool = False
     ) -> None:
-        """Show that `done` of `total` is reached. `detail` stands beside the bar; logs add `time_left` to it.
+        """Show that `done` of `total` is reached, with `detail` and the expected end, `time_left`.
 
         A log skips the line if the last one is less than 15 seconds old, unless `is_last`.
         """
         if name not in self._bars:
-            self._bars[name] = self._display.add_task(name, total=total, detail=detail)
+            self._bars[name] = self._display.add_task(name, total=total, detail=detail, time_left=time_left)
         self._lines[name] = detail
-        self._display.update(self._bars[name], completed=done, total=total, detail=detail)
+        self._display.update(self._bars[name], completed=done, total=total, detail=detail, time_left=time_left)
         now = time.monotonic()
         if self._console.is_terminal or (now - self._printed_at < _LINE_EVERY and not is_last):
             return
         self._printed_at = now
-        tell(self._console, f"  {name}: {detail}{time_left}", "progress", work=name, done=done, total=total)
+        line = f"  {name}: {detail}" + (f", {time_left}" if time_left else "")
+        tell(self._console, line, "progress", clock=True, work=name, done=done, total=total)

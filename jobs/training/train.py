@@ -28,7 +28,7 @@ from jobs.inputs.reader import read_inputs
 from jobs.pictures.training_curves import training_svg
 from jobs.spark import files
 from jobs.spark.errors import ConfigurationError, InputError, StoreBusy
-from jobs.spark.progress import ProgressBars, warn
+from jobs.spark.progress import ProgressBars, expected_end, warn
 from jobs.store.scratch import scratch_folder
 from jobs.store.store import Store
 from jobs.store.usual_seconds import reading_stage
@@ -196,7 +196,7 @@ def _show(bars: ProgressBars, task: str, now: training_loop.TrainingProgress) ->
     detail += "".join(f" {name} {value:.3f}" for name, value in now.metrics.items() if name != "customers")
     if "customers" in now.metrics:
         detail += f" on a sample of {now.metrics['customers']:,.0f} customers"
-    left = "" if math.isnan(now.seconds_left) else f", at most {now.seconds_left / 60:.1f} minutes left"
+    left = "" if math.isnan(now.seconds_left) else f"at most until {expected_end(now.seconds_left)}"
     bars.update(f"{task} {now.stage}", now.epoch + now.step / now.steps, now.epochs, detail, left)
 
 

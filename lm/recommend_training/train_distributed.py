@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ def train_one_of_many(
     def report(now: TrainingProgress) -> None:
         if reported.get(now.stage) != now.epoch:  # one line an epoch: each travels from the executor to the driver
             reported[now.stage] = now.epoch
-            figures = ", ".join(f"{name} {value:.3f}" for name, value in now.metrics.items())
-            left = f"at most {now.seconds_left / 60:.1f} minutes left"
-            print(f"  recommend {now.stage}: epoch {now.epoch + 1} {figures}, {left}", flush=True)
+            told = [f"epoch {now.epoch + 1}", *(f"{name} {value:.3f}" for name, value in now.metrics.items())]
+            if not math.isnan(now.seconds_left):
+                told.append(f"at most {now.seconds_left / 60:.1f} minutes left")
+            print(f"  recommend {now.stage}: {', '.join(told)}", flush=True)
 
     with process_group():
         first = rank() == 0

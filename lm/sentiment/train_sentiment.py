@@ -41,7 +41,15 @@ from lm.train.language_model import (
     write_model_folder,
 )
 from lm.train.private_steps import PrivateSteps, refuse_unprotected_stages
-from lm.train.training_loop import ProgressCallback, TrainingProgress, TrainingTask, fit, length_batches, pad
+from lm.train.training_loop import (
+    ESTIMATE_SECONDS,
+    ProgressCallback,
+    TrainingProgress,
+    TrainingTask,
+    fit,
+    length_batches,
+    pad,
+)
 from lm.train.training_state import replace_folder, training_key, work_folder
 
 
@@ -146,7 +154,9 @@ def _counted(stage: str, report: ProgressCallback | None) -> Callable[[int, int]
     begun = time.monotonic()
 
     def told(done: int, of: int) -> None:
-        left = (time.monotonic() - begun) / done * (of - done) if done else math.nan
+        seconds = time.monotonic() - begun
+        is_known = done and seconds >= ESTIMATE_SECONDS
+        left = seconds / done * (of - done) if is_known else math.nan
         if report is not None:
             report(TrainingProgress(stage, 0, 1, done, of, math.nan, left, {}))
 

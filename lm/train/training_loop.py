@@ -29,6 +29,9 @@ Batch = TypeVar("Batch", bound=Sized)
 #: duration: saving costs at most a twentieth of the time.
 _SAVE_SECONDS = 20.0
 _SAVE_COSTS = 20.0
+#: A speed is known after so many seconds and so many steps. The first step does not count: it is far slower.
+ESTIMATE_SECONDS = 10.0
+_ESTIMATE_STEPS = 5
 #: Entries of an epoch's line that are no validation figures.
 NO_FIGURES = ("stage", "epoch", "loss", "seconds", "learning_rate")
 
@@ -43,7 +46,7 @@ class TrainingProgress:
     step: int
     steps: int  # of this epoch
     loss: float  # mean of this epoch so far, natural log; NaN in a stage without epochs
-    seconds_left: float  # until max_epochs at the present speed; NaN before a speed is known
+    seconds_left: float  # at most: until the last epoch at the present speed; NaN before that is known
     metrics: Mapping[str, float]  # of the newest validation
 
 
@@ -166,7 +169,7 @@ class _Loop(Generic[Batch]):
         self.counters = _Counters(finished=schedule.epochs == 0)
         self.best: dict[str, torch.Tensor] = {}
         self.started, self.saved, self.save_cost = time.monotonic(), time.monotonic(), 0.0
-        self.steps_here = 0
+        self.steps_here, self.second_step_at, self.spent = 0, 0.0, 0.0
 
     def resume(self) -> None:
         torch.manual_seed(self.schedule.seed + distributed.rank())
@@ -221,8 +224,8 @@ class _Loop(Generic[Batch]):
         self.task.model.train()
         begun = time.monotonic()
         while counters.step < len(batches):
-            spent = counters.spent + counters.seconds + time.monotonic() - begun
-            left = distributed.broadcast_from_first(schedule.share_of_time(spent))
+            self.spent = counters.spent + counters.seconds + time.monotonic() - begun
+            left = distributed.broadcast_from_first(schedule.share_of_time(self.spent))
             if left == 0 and counters.step:
                 counters.out_of_time = True
                 break
@@ -304,10 +307,6 @@ class _Loop(Generic[Batch]):
         if self.report is None:
             return
         counters, schedule = self.counters, self.schedule
-        left = steps * (schedule.epochs - counters.epoch) - counters.step
-        seconds = (time.monotonic() - self.started) / self.steps_here * left
-        if schedule.max_seconds is not None:
-            seconds = min(seconds, max(0.0, schedule.max_seconds - counters.spent))
         newest = counters.lines[-1] if counters.lines else {}
         self.report(
             TrainingProgress(
@@ -317,10 +316,23 @@ class _Loop(Generic[Batch]):
                 counters.step,
                 steps,
                 counters.loss / max(counters.weight, 1e-9),
-                seconds,
+                self.seconds_left(steps),
                 {name: value for name, value in newest.items() if name not in NO_FIGURES},
             )
         )
+
+    def seconds_left(self, steps: int) -> float:
+        """The seconds until the end of the last epoch; early stopping may end before. NaN while no speed is known."""
+        counters, schedule, now = self.counters, self.schedule, time.monotonic()
+        if self.steps_here == 1:
+            self.second_step_at = now
+        left = steps * (schedule.epochs - counters.epoch) - counters.step
+        if left == 0:
+            return 0.0
+        if self.steps_here <= _ESTIMATE_STEPS or now - self.started < ESTIMATE_SECONDS:
+            return math.nan
+        seconds = (now - self.second_step_at) / (self.steps_here - 1) * left
+        return seconds if schedule.max_seconds is None else min(seconds, max(0.0, schedule.max_seconds - self.spent))
 
 
 def _adamw(parameters: Mapping[str, torch.nn.Parameter], schedule: Schedule) -> torch.optim.AdamW:

@@ -38,6 +38,7 @@ def test_stages_progress_warnings_and_figures_are_events() -> None:
     stage, progress, warning, night = objects(file.getvalue())
     assert (stage["event"], stage["stage"], stage["level"]) == ("stage", "recommendations", "info")
     assert (progress["event"], progress["done"], progress["total"]) == ("progress", 2000, 2000)
+    assert progress["message"].startswith("scoring: 2,000 of 2,000 customers")  # `at` has the time
     assert (warning["level"], warning["message"]) == ("warning", "Warning: no [searches] table")
     assert (night["message"], night["run_date"], night["rows"]) == ("published", "2026-03-01", {"runs": 1})
     assert abs((datetime.fromisoformat(night["at"]) - datetime.now(UTC)).total_seconds()) < 60

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -235,10 +236,12 @@ def test_parts_are_eight_one_one():
 
 
 def test_the_time_left_is_that_of_the_parts_that_are_not_done(monkeypatch):
-    clock = iter([100.0, 110.0, 130.0])
+    clock = iter([100.0, 109.0, 110.0, 130.0])
     monkeypatch.setattr("lm.sentiment.train_sentiment.time.monotonic", lambda: next(clock))
     heard = []
     told = _counted("head", heard.append)
+    told(1, 8)
     told(2, 8)
     told(6, 8)
-    assert [(progress.step, progress.steps, progress.seconds_left) for progress in heard] == [(2, 8, 30), (6, 8, 10)]
+    assert math.isnan(heard[0].seconds_left)  # too early
+    assert [(one.step, one.steps, one.seconds_left) for one in heard[1:]] == [(2, 8, 30), (6, 8, 10)]

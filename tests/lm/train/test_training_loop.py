@@ -124,7 +124,47 @@ def test_progress_counts_down(tmp_path):
     fit(parabola(), Schedule("finetune", 3, learning_rate=0.1), tmp_path, heard.append)
     assert [(p.epoch, p.step, p.steps, p.epochs) for p in heard] == [(e, s, 2, 3) for e in range(3) for s in (1, 2)]
     assert heard[-1].seconds_left == 0
-    assert all(math.isfinite(p.loss) and p.seconds_left >= 0 for p in heard)
+    assert all(math.isfinite(p.loss) for p in heard)
+
+
+@pytest.mark.parametrize(
+    ("first", "each", "unknown"),
+    [
+        (100.0, 3.0, 5),  # ten seconds are over after the first step, five more steps are needed
+        (1.0, 1.0, 9),  # ten seconds
+    ],
+)
+def test_the_end_is_told_once_the_speed_is_known_and_the_first_step_does_not_count(
+    first, each, unknown, tmp_path, monkeypatch
+):
+    now, durations = [0.0], itertools.chain([first], itertools.repeat(each))
+    monkeypatch.setattr(training_loop.time, "monotonic", lambda: now[0])
+    task = parabola()
+
+    def slow(batch):
+        now[0] += next(durations)
+        return task.loss(batch)
+
+    heard: list[TrainingProgress] = []
+    fit(replace(task, loss=slow), Schedule("finetune", 10, learning_rate=0.1), tmp_path, heard.append)
+    left = [one.seconds_left for one in heard]
+    assert all(map(math.isnan, left[:unknown]))
+    assert left[unknown:] == [each * steps for steps in range(19 - unknown, -1, -1)]
+
+
+def test_the_time_limit_bounds_the_expected_end(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(training_loop.time, "monotonic", lambda: now[0])
+    task = parabola()
+
+    def slow(batch):
+        now[0] += 4.0
+        return task.loss(batch)
+
+    heard: list[TrainingProgress] = []
+    schedule = Schedule("finetune", 99, learning_rate=0.1, max_seconds=80.0)
+    fit(replace(task, loss=slow), schedule, tmp_path, heard.append)
+    assert heard[5].seconds_left == 80.0 - 5 * 4.0  # as it was before the sixth step
 
 
 def test_a_loss_that_is_not_finite_ends_with_the_mend(tmp_path):
