@@ -27,7 +27,7 @@ def usual_seconds(spark: SparkSession, store: Store, *, by_change: bool = False)
         days = published_dates(spark, store, "runs")[-_DATES:]
         read = files.each(lambda day: parquet.small_rows(spark, store.date_folder("runs", day)), days)
         runs = {day: run_of(row) for day, rows in zip(days, read, strict=True) for row in rows}
-    except (OSError, pa.ArrowException, KeyError):  # KeyError: the table of something else
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):  # the last three: columns of another table
         return None
     of_kind = [day for day, run in runs.items() if (run.rows.get("customers_copied", 0) > 0) == by_change]
     return UsualSeconds(of_kind[-1], runs[of_kind[-1]].seconds) if of_kind else None
