@@ -129,7 +129,7 @@ class RuleSettings(Section):
             "pin": f"puts its products on {f'rank {self.rank}' if self.rank else f'the first {self.within} ranks'}",
             "share": f"lists at least {self.products} of its products",
             "diversity": "prefers products that differ from those above them",
-            "disliked": f"takes up to {self.weight} from the score of products like badly rated ones",
+            "disliked": f"leaves badly rated products out, and takes up to {self.weight} from those like them",
         }
         return effects[self.kind]
 
