@@ -6,7 +6,7 @@ rank. The result is that of `lm.recommend.arrange_list`, which arranges all othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +77,20 @@ def weights_and_names(request: Ints, row: Ints, rules: Sequence[Resolved]) -> tu
         for entry in _found(rows, request, row, rules)[1].tolist():
             names[entry] = (*names[entry], rules[request[entry]].similar[slot][0])
     return weight.astype(np.float64), names
+
+
+def names_below(request: Ints, score: Floats, names: Sequence[Names], left_out: Mapping[str, Floats]) -> list[Names]:
+    """The names of entries, with each rule added that left out a better product than the entry's.
+
+    `left_out` has the best score (requests,) that each rule left out of the list of each request.
+    """
+    found = list(names)
+    for name, better in left_out.items():
+        for entry in np.flatnonzero(score < better[request]).tolist():
+            known = found[entry]
+            if name not in known:
+                found[entry] = (*known, name)
+    return found
 
 
 def _of_requests(rows: Sequence[Ints]) -> tuple[Ints, Ints]:

@@ -57,8 +57,8 @@ class TokenRankings:
     def __init__(self, scores: torch.Tensor, listable_rows: Ints, column: Ints, rules: Sequence[Resolved]) -> None:
         """`column` is the place of each catalogue row in `listable_rows`, -1 for others."""
         self._scores, self._rows, self._column = scores, listable_rows, column
-        #: Of each request, the rules that never list some products, each with the best score that it left out.
-        self.left_out: list[dict[str, float]] = [{} for _ in rules]
+        #: By rule that never lists some products, the best score (n,) that it left out of each request's ranking.
+        self.left_out: dict[str, Floats] = {}
         groups: dict[int, list[int]] = {}
         for i, one in enumerate(rules):
             groups.setdefault(id(one.weights), []).append(i)
@@ -72,7 +72,8 @@ class TokenRankings:
             if len(columns := torch.from_numpy(np.flatnonzero(never[listable_rows])).to(scores.device))
         ]
         for same, name, columns in masks:
-            self._leave_out(same, [name] * len(same), self._part(same)[:, columns].amax(dim=1).tolist())
+            best = self._part(same)[:, columns].amax(dim=1).cpu().numpy()
+            self._leave_out(name, np.array(same, np.int64), best.astype(np.float64))
         denied = self._denied(rules)
         scores[near_places] = near_scores
         scores[denied] = -torch.inf
@@ -104,12 +105,11 @@ class TokenRankings:
         denied = [(request, name, rows) for request, one in enumerate(rules) for name, rows in one.denied]
         entry, column = self._listable([rows for _, _, rows in denied])
         places = self._places(np.array([request for request, _, _ in denied], np.int64)[entry], column)
-        entry = entry[column >= 0]
-        if len(entry):
-            first = np.flatnonzero(np.diff(entry, prepend=-1))
-            best = np.maximum.reduceat(self._scores[places].cpu().numpy().astype(np.float64), first)
-            requests, names, _ = zip(*(denied[one] for one in entry[first].tolist()), strict=True)
-            self._leave_out(requests, names, best.tolist())
+        entry, score = entry[column >= 0], self._scores[places].cpu().numpy().astype(np.float64)
+        of_request, names = np.array([request for request, _, _ in denied], np.int64), [name for _, name, _ in denied]
+        for name in set(names):
+            chosen = np.array([one == name for one in names])[entry]
+            self._leave_out(name, of_request[entry[chosen]], score[chosen])
         return places
 
     def _listable(self, rows: Sequence[Ints]) -> tuple[Ints, Ints]:
@@ -122,10 +122,9 @@ class TokenRankings:
         device, known = self._scores.device, column >= 0
         return torch.from_numpy(request[known]).to(device), torch.from_numpy(column[known]).to(device)
 
-    def _leave_out(self, requests: Sequence[int], names: Sequence[str], best: Sequence[float]) -> None:
-        for request, name, score in zip(requests, names, best, strict=True):
-            known = self.left_out[request]
-            known[name] = max(score, known.get(name, -np.inf))
+    def _leave_out(self, name: str, requests: Ints, scores: Floats) -> None:
+        best = self.left_out.setdefault(name, np.full(len(self._scores), -np.inf))
+        np.maximum.at(best, requests, scores)
 
     def _part(self, requests: Sequence[int]) -> torch.Tensor:
         return self._scores if len(requests) == len(self._scores) else self._scores[list(requests)]

@@ -26,7 +26,7 @@ from lm.engine.kv_tree import Floats, Ints
 from lm.recommend.beam_search import Search
 from lm.recommend.catalogue import Catalogue
 from lm.recommend.co_purchase import purchases_in_prompt
-from lm.recommend.flat_lists import Names, flat_lists, is_flat
+from lm.recommend.flat_lists import Names, flat_lists, is_flat, names_below
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.list_rules import Binding, Cap, Resolved, RuleTable
 from lm.recommend.place_weights import PlaceWeights
@@ -260,8 +260,8 @@ class Recommender:
             hit = (scores >= at_kth) & (scores > -torch.inf)
             prompt, place = (index.cpu().numpy() for index in hit.nonzero(as_tuple=True))
             score = scores[hit].cpu().numpy().astype(np.float64)
-            found = self._lists(len(scores), prompt, self._listable_rows[place], score, k)
-            lists += _named_below(found, [{SAME_TITLE: better} for better in left_out])
+            rows = self._listable_rows[place]
+            lists += self._lists(len(scores), prompt, rows, score, k, left_out={SAME_TITLE: left_out})
         return lists
 
     def _token_scores(self, prompts: list[list[int]], excluded: list[Ints]) -> Iterator[tuple[int, torch.Tensor]]:
@@ -298,7 +298,7 @@ class Recommender:
         """The lists of n requests from their scores (n, listable items)."""
         rankings = TokenRankings(scores, self._listable_rows, self._column, rules)  # changes `scores`
         best_twins = self._twins.keep_best(scores, [one.constraints for one in rules])
-        left_out = [{**of, SAME_TITLE: twin} for of, twin in zip(rankings.left_out, best_twins, strict=True)]
+        left_out = {**rankings.left_out, SAME_TITLE: best_twins}
         lists: list[list[ScoredItem] | None] = [None] * len(rules)
         for size, flat in (
             (k, [i for i, one in enumerate(rules) if is_flat(one) and not one.caps]),
@@ -309,7 +309,8 @@ class Recommender:
                 listed, names, weight = flat_lists(request, row, [rules[i] for i in flat])
                 keep = np.flatnonzero(listed)
                 kept = [names[entry] for entry in keep.tolist()], weight[keep]
-                found = self._lists(len(flat), request[keep], row[keep], score[keep], k, kept)
+                of_flat = {name: better[flat] for name, better in left_out.items()}
+                found = self._lists(len(flat), request[keep], row[keep], score[keep], k, kept, of_flat)
                 ranked = np.bincount(request, minlength=len(flat))
                 for i, one, known in zip(flat, found, ranked.tolist(), strict=True):
                     if len(one) == k or known < size:  # otherwise the cap needs more than the best `size`
@@ -317,9 +318,11 @@ class Recommender:
         rest = [i for i, one in enumerate(lists) if one is None]
         if rest:
             ruled = ruled_lists(partial(rankings.tops, requests=rest), [rules[i] for i in rest], k, self.rules)
+            of_rest = {name: better[rest] for name, better in left_out.items()}
+            ruled = ruled._replace(names=names_below(ruled.request, ruled.score, ruled.names, of_rest))
             for i, one in zip(rest, self._scored(len(rest), ruled), strict=True):
                 lists[i] = one
-        return _named_below([one or [] for one in lists], left_out)
+        return [one or [] for one in lists]
 
     def _scored(self, requests: int, ruled: Ruled) -> list[list[ScoredItem]]:
         """The products of arranged lists."""
@@ -362,10 +365,11 @@ class Recommender:
         score: Floats,
         k: int,
         ruled: tuple[Sequence[Names], Floats] | None = None,
+        left_out: Mapping[str, Floats] | None = None,
     ) -> list[list[ScoredItem]]:
         """The best k of the found rows of each prompt; ties go to the lower row, which is the lower item_id.
 
-        `ruled` are the names of each row's rules and what they added to its score.
+        `ruled` are the names of each row's rules and what they added to its score, `left_out` as in `names_below`.
         """
         order = np.lexsort((row, -score, prompt))
         first = np.searchsorted(prompt[order], np.arange(prompts + 1))
@@ -373,20 +377,5 @@ class Recommender:
         order = order[is_best]
         names = [ruled[0][entry] for entry in order.tolist()] if ruled else [()] * len(order)
         weight = ruled[1][order] if ruled else np.zeros(len(order))
+        names = names_below(prompt[order], score[order], names, left_out or {})
         return self._scored(prompts, Ruled(prompt[order], row[order], score[order], names, weight))
-
-
-def _named_below(lists: list[list[ScoredItem]], left_out: Sequence[Mapping[str, float]]) -> list[list[ScoredItem]]:
-    """Name rules at the products below a better one, of the score in `left_out`, that the rule left out of the list."""
-    found = []
-    for products, by_rule in zip(lists, left_out, strict=True):
-        worst = min((one.score for one in products), default=np.inf)  # pins stand above better ones
-        names = [(name, better) for name, better in by_rule.items() if better > worst]
-        if names:
-            products = [_named(one, tuple(name for name, better in names if one.score < better)) for one in products]
-        found.append(products)
-    return found
-
-
-def _named(product: ScoredItem, names: tuple[str, ...]) -> ScoredItem:
-    return product._replace(rules=tuple(dict.fromkeys((*product.rules, *names)))) if names else product

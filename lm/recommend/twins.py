@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lm.recommend.list_rules import Ints, ListConstraint
+from lm.recommend.list_rules import Floats, Ints, ListConstraint
 from lm.recommend.same_titles import SameTitles
 
 
@@ -31,13 +31,13 @@ class Twins:
         rows = rows[size[group] > 1]
         return cls(column[rows], np.unique(same_titles.group[rows], return_inverse=True)[1], rows)
 
-    def keep_best(self, scores: torch.Tensor, wanted: Sequence[Sequence[ListConstraint]] | None = None) -> list[float]:
+    def keep_best(self, scores: torch.Tensor, wanted: Sequence[Sequence[ListConstraint]] | None = None) -> Floats:
         """Set the scores (n, L) of all but each group's best product to -inf; ties go to the first column.
 
         The products that pins and shares of a request want come first. Returns the best score that was set, (n,).
         """
         if not len(self.columns):
-            return [-np.inf] * len(scores)
+            return np.full(len(scores), -np.inf)
         device = scores.device
         columns = torch.from_numpy(self.columns).to(device)
         found = scores[:, columns]  # (n, C)
@@ -50,7 +50,8 @@ class Twins:
                 has_wanted = self._any(best)
                 keep[request] = torch.where(has_wanted, best, keep[request : request + 1])[0]
         scores[:, columns] = found.masked_fill(~keep, -torch.inf)
-        return found.masked_fill(keep, -torch.inf).amax(dim=1).tolist()
+        left_out: Floats = found.masked_fill(keep, -torch.inf).amax(dim=1).cpu().numpy().astype(np.float64)
+        return left_out
 
     def _best(self, scores: torch.Tensor) -> torch.Tensor:
         """(n, C) whether a product is the first of its group with the group's best score."""
