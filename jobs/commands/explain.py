@@ -18,9 +18,9 @@ from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.table import Table
 
-import schemas
 from jobs.config.config import Config
 from jobs.config.privacy import privacy_key
+from jobs.inputs.customer_lookup import might_be_customer
 from jobs.inputs.reader import read_inputs
 from jobs.scoring import models
 from jobs.spark import files
@@ -40,8 +40,9 @@ from lm.recommend.same_titles import SAME_TITLE
 if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender, ScoredItem
 
-#: Input tables that a list depends on.
-_INPUTS = ("purchases", "searches", "reviews", "events", "customers", "items", "optouts")
+#: Input tables that a list depends on, and those of them with one customer in each row.
+_OF_CUSTOMERS = ("purchases", "searches", "reviews", "events", "customers")
+_INPUTS = (*_OF_CUSTOMERS, "items", "optouts")
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,27 @@ def explain(
 ) -> ExplainedList:
     """Explain the list of customer `user` on `run_date`, and print it.
 
-    Raises UsageError where the customer has no event up to the date or opted out, or the list has no such `rank`.
+    Raises UsageError where the customer has no event up to the date or opted out, or the list has no such `rank`. An
+    unknown customer without a published list is told before all inputs are read.
     """
     store = Store(config.store)
     stages = Stages(console, usual=usual_seconds(spark, store))
-    model = models.shipped(spark, recommend.find_model(config, config_file))
+    chosen = recommend.find_model(config, config_file)
     ids = {user}
     if config.privacy.pseudonyms:
         ids.add(keyed_hash(privacy_key(spark, config), user))
+    published = _published(spark, store, run_date, ids)
+    if published is None:
+        with stages.stage("looking for the customer in the inputs"):
+            is_known = might_be_customer(spark, config, run_date, _OF_CUSTOMERS, ids)
+        if not is_known:
+            raise _unknown_customer(run_date)
+    model = models.shipped(spark, chosen)
     with scratch_folder(spark, store, "explain") as work:
         with stages.stage(f"reading the inputs up to {run_date}", like="inputs", is_part=True):
             used = read_inputs(spark, config, run_date, work, _INPUTS).used
         of_user = {
-            table: rows_with(rows, "user_id", ids) if "user_id" in schemas.contract(table).column_names else rows
-            for table, rows in used.items()
+            table: rows_with(rows, "user_id", ids) if table in _OF_CUSTOMERS else rows for table, rows in used.items()
         }
         context = TaskContext(spark, config, store, f"explain-{run_date}", run_date, of_user, model)
         night = NightRules.of(config, run_date)
@@ -93,10 +101,7 @@ def explain(
         with stages.stage("the customer's history"):
             asked = recommend.requests(context, night, items, with_events=True).collect()
         if not asked:
-            raise UsageError(
-                f"there is no customer with this id and an event up to {run_date}, or they opted out. Ids are compared "
-                "as text: see the user_id of the table recommendations"
-            )
+            raise _unknown_customer(run_date)
         request = asked[0].asDict()
         load = recommend.load_once(context, catalogue)()
         with stages.stage("the model makes the list with all events and without some of them"):
@@ -105,7 +110,6 @@ def explain(
             raise UsageError(f"the customer's list has no rank {rank}: give a smaller --rank")
         titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
         products = [{**one, "title": titles[one["item_id"]]} for one in answer["products"]]
-        published = _published(spark, store, run_date, ids)
     events = [
         ExplainedEvent(event["at"], event["kind"], event["text"], weight)
         for event, weight in zip(request["events"], answer["weights"], strict=True)
@@ -116,6 +120,13 @@ def explain(
     result = ExplainedList(products, events, answer["without"], answer["is_verified"], same, effects)
     _print(console, result, run_date, rank)
     return result
+
+
+def _unknown_customer(run_date: date) -> UsageError:
+    return UsageError(
+        f"there is no customer with this id and an event up to {run_date}, or they opted out. Ids are compared as "
+        "text: see the user_id of the table recommendations"
+    )
 
 
 def ask_worker(

@@ -203,6 +203,13 @@ def _refuse_wrong_type(table: str, column: schemas.Column, found: DataType) -> N
     )
 
 
+def cast_column(raw: DataFrame, table: str, column: schemas.Column) -> Column:
+    """Return one column in the contract's type, as `validate_rows` casts it. Raises InputError as that does."""
+    found = raw.schema[column.name].dataType
+    _refuse_wrong_type(table, column, found)
+    return _with_default(column, found)
+
+
 def _with_default(column: schemas.Column, found: DataType) -> Column:
     value = _cast(column, found)
     if column.default is None:

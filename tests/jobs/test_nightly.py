@@ -359,7 +359,7 @@ def test_the_control_group_is_computed_but_not_published(first, shop, spark):
         night_of(spark, shop, shop.run_date, *experiment(shop), "loyalty.key=another")
 
 
-def test_lists_say_why_and_explain_repeats_them(first, shop, spark):
+def test_lists_say_why_and_explain_repeats_them(first, shop, spark, monkeypatch):
     lists = table(shop, "recommendations")
     parts = pd.DataFrame(list(lists.parts))
     assert (parts.sum(axis=1) - lists.score).abs().max() < 1e-4
@@ -379,8 +379,10 @@ def test_lists_say_why_and_explain_repeats_them(first, shop, spark):
     assert found.is_published
     assert found.is_verified == (found.without is not None)
     assert f"What the model read, up to {shop.run_date}" in log.getvalue()
-    with pytest.raises(UsageError, match="no customer with this id"):
-        explain(spark, config, "nobody", shop.run_date, 1, Console(file=log), str(shop.config))
+    with monkeypatch.context() as patched:
+        patched.delattr("jobs.commands.explain.read_inputs")  # told before
+        with pytest.raises(UsageError, match="no customer with this id"):
+            explain(spark, config, "nobody", shop.run_date, 1, Console(file=log), str(shop.config))
     with pytest.raises(UsageError, match="has no rank 99"):
         explain(spark, config, row.user_id, shop.run_date, 99, Console(file=log), str(shop.config))
 
