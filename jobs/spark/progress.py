@@ -81,8 +81,9 @@ class Stages:
         """Measure one stage, also where it fails. Seconds of stages with the same name add up.
 
         `like` is the stage of a night that does the same, by default the one of this name; `is_part` says that this
-        stage does a part of it. `model` names the model's seconds in the stage: they do not count, because the number
-        of requests differs from night to night and their progress is shown.
+        stage does a part of it, so it tells the seconds of all and no estimate. `model` names the model's seconds in
+        the stage: they do not count, because the number of requests differs from night to night and their progress is
+        shown.
         """
         started, clock = time.monotonic(), time.strftime("%H:%M:%S")
         about, night = self._estimate(like or name, model, is_part=is_part)
@@ -109,9 +110,10 @@ class Stages:
         seconds = self.usual.seconds.get(like, 0.0) - of_model
         if seconds < _LEAST_ESTIMATE:
             return "", ""
-        about = f"at most about {duration(seconds)}" if is_part else f"about {duration(seconds)}"
-        whole = f"all {like} " if is_part else ""
-        return about + (" without the model" if of_model else ""), f"as {whole}in the night of {self.usual.run_date}"
+        night = f"in the night of {self.usual.run_date}"
+        if is_part:
+            return f"all {like} took {duration(seconds)}", night
+        return f"about {duration(seconds)}" + (" without the model" if of_model else ""), f"as {night}"
 
     def _keep_line(self, line: str, *, at_once: bool = False) -> None:
         now = time.monotonic()
