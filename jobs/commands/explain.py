@@ -184,7 +184,8 @@ def _published(spark: SparkSession, store: Store, run_date: date, ids: set[str])
     folder = store.date_folder(recommend.TABLE, run_date)
     if not files.exists(spark, folder):
         return None
-    rows = rows_with(spark.read.parquet(files.for_reading(folder)), "user_id", ids).orderBy("rank")
+    lists = spark.read.schema("user_id string, rank int, item_id string").parquet(files.for_reading(folder))
+    rows = rows_with(lists, "user_id", ids).orderBy("rank")
     return [row["item_id"] for row in rows.select("item_id").collect()] or None
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import ExitStack
 from datetime import date
+from functools import reduce
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 import schemas
 from jobs.config.config import Config
@@ -33,15 +36,18 @@ def might_be_customer(
     named = {name: source.for_date(run_date) for name, source in config.sources.items()}
     try:
         with named_sources(spark, named, sources):
-            return any(_has_row(spark, config, table, source, ids) for table, source in sources.items())
+            found = [_user_ids(spark, table, source) for table, source in sources.items()]
+            users = reduce(DataFrame.union, found)
+            if config.privacy.pseudonyms:
+                users = users.select(keyed_hashes(privacy_key(spark, config))(F.col("user_id")).alias("user_id"))
+            with ExitStack() as reading:
+                for table, source in sources.items():
+                    reading.enter_context(translating_errors(table, source, f"inputs.{table}", scan=True))
+                return not rows_with(users, "user_id", ids).isEmpty()
     except UserError:
         return True
 
 
-def _has_row(spark: SparkSession, config: Config, table: str, source: InputSettings, ids: Collection[str]) -> bool:
+def _user_ids(spark: SparkSession, table: str, source: InputSettings) -> DataFrame:
     rows = map_columns(open_source(spark, table, source).rows, table, source)
-    user = cast_column(rows, table, schemas.contract(table).column("user_id"))
-    if config.privacy.pseudonyms:
-        user = keyed_hashes(privacy_key(spark, config))(user)
-    with translating_errors(table, source, f"inputs.{table}", scan=True):
-        return not rows_with(rows.select(user.alias("user_id")), "user_id", ids).isEmpty()
+    return rows.select(cast_column(rows, table, schemas.contract(table).column("user_id")).alias("user_id"))
