@@ -165,7 +165,9 @@ class TrainAnswers(TrainSection):
     vocab_size: int = Field(
         default=4000, ge=400, description="size of the tokenizer that is trained on the shop's answers and articles"
     )
-    dropout: Share = Field(default=0.1, description="dropout of embeddings and residuals")
+    dropout: Share = Field(
+        default=0.3, description="dropout of embeddings and residuals; with less, the model remembers single answers"
+    )
     learning_rate: float = Field(
         default=3e-3, gt=0, description="peak learning rate of AdamW; with `init` by default 3e-4"
     )

@@ -3,26 +3,26 @@
     python -m tests.bench.publishing [--rows 2000000] [--files 10] [--json]
 
 The rows are lists of ten products a customer, in files of another order, as a night leaves them. The share of single
-tasks is the part of the tasks' time in stages of one task, while other cores idle.
+tasks is the part of the time in which stages of one task ran alone, while other cores idled.
 """
 
 from __future__ import annotations
 
 import tempfile
+import time
 from datetime import date
 from functools import partial
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs.spark import files, parquet
 from jobs.spark.contracts import struct_type
-from jobs.spark.session import create_session
 from jobs.store.publish import stage_tables
 from jobs.store.store import Store
 from schemas import contract
 from tests.bench.measure import arguments, in_turn, report
+from tests.bench.single_tasks import logged_session, single_tasks
 
 TABLE, LISTED = "recommendations", 10
 DAY = date(2026, 3, 1)
@@ -47,34 +47,19 @@ def lists(spark: SparkSession, rows: int) -> DataFrame:
     return frame.select(*wanted)
 
 
-def single_share(spark: SparkSession, known: set[int]) -> float:
-    """The share of stages of one task in the tasks' time, of the stages that are not `known`."""
-    stages = [stage for stage in stages_of(spark) if stage.stageId() not in known]
-    spent = [(stage.numTasks(), int(stage.executorRunTime())) for stage in stages]
-    return sum(time for tasks, time in spent if tasks == 1) / max(1, sum(time for _, time in spent))
-
-
-def stages_of(spark: SparkSession) -> list[Any]:
-    """The stages so far, as Spark's status store has them."""
-    context: Any = spark.sparkContext._jsc
-    found = context.sc().statusStore().stageList(None, False, False, [], None)
-    return [found.apply(number) for number in range(found.size())]
-
-
 def main() -> None:
     options = arguments(__doc__ or "", rows=2_000_000, files=10)
-    spark = create_session("bench")
-    with tempfile.TemporaryDirectory() as folder:
+    with logged_session() as (spark, events), tempfile.TemporaryDirectory() as folder:
         store = Store(f"{folder}/store")
         parquet.write(spark, lists(spark, options.rows), f"{folder}/lists")
         rows = spark.read.parquet(f"{folder}/lists")
         shares: dict[str, float] = {}
 
         def stage(name: str, per_file: int) -> None:
-            known = {one.stageId() for one in stages_of(spark)}
+            begun = time.time()
             staged = stage_tables(spark, store, "bench", DAY, {TABLE: rows}, per_file)
             assert staged[TABLE].rows == options.rows
-            shares[name] = single_share(spark, known)
+            shares[name] = single_tasks(events, (begun, time.time()))[0]
             files.delete(spark, store.staging("bench"))
 
         per_file = -(-options.rows // options.files)
@@ -82,7 +67,6 @@ def main() -> None:
         seconds = in_turn(
             {name: partial(stage, name, rows_of_file) for name, rows_of_file in contenders.items()}, options.rounds
         )
-    spark.stop()
     table = {
         name: {"seconds": f"{seconds[name]:.1f}", "share of single tasks": f"{shares[name]:.1%}"} for name in seconds
     }

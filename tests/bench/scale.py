@@ -21,7 +21,6 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -39,8 +38,8 @@ from pyspark.sql import SparkSession
 from jobs.config.config import load
 from jobs.nightly import run_night
 from jobs.sample import write_sample
-from jobs.spark.session import create_session
 from tests.bench.measure import console
+from tests.bench.single_tasks import logged_session, single_tasks
 from tests.models import save_causal
 from tests.nights import without_inputs
 
@@ -171,36 +170,6 @@ def differing_rows(one: Path, other: Path) -> dict[str, int]:
     return found
 
 
-def single_tasks(events: Path, within: tuple[float, float]) -> tuple[float, list[tuple[str, float]]]:
-    """Share of a time in which only tasks of stages of one task ran, and seconds of the five longest such stages.
-
-    `events` is Spark's event log, `within` the start and end in seconds since 1970.
-    """
-    count: dict[int, int] = {}
-    names: dict[int, str] = {}
-    moments: list[tuple[float, int, int]] = []
-    for line in events.read_text(encoding="utf-8").split("\n")[:-1]:  # what follows the last one is half written
-        event = json.loads(line)
-        if event["Event"] == "SparkListenerStageSubmitted":
-            stage = event["Stage Info"]
-            count[stage["Stage ID"]], names[stage["Stage ID"]] = stage["Number of Tasks"], stage["Stage Name"]
-        elif event["Event"] == "SparkListenerTaskEnd":
-            task = event["Task Info"]
-            moments += [(task["Launch Time"] / 1e3, 1, event["Stage ID"])]
-            moments += [(task["Finish Time"] / 1e3, -1, event["Stage ID"])]
-    running: Counter[int] = Counter()
-    alone: Counter[str] = Counter()
-    before = within[0]
-    for moment, change, stage in sorted(moments):
-        if within[0] <= moment <= within[1]:
-            active = [number for number, tasks in running.items() if tasks]
-            if active and all(count[number] == 1 for number in active):
-                alone[names[active[0]]] += moment - before
-            before = moment
-        running[stage] += change
-    return sum(alone.values()) / (within[1] - within[0]), [(n, round(s, 1)) for n, s in alone.most_common(5)]
-
-
 def second_night(spark: SparkSession, folder: Path, customers: int, changed: int, events: Path) -> dict[str, object]:
     """Run the nights of one shop and return their figures; `events` is the event log of the session."""
     warm_up = Shop(folder / "warm-up", 200)
@@ -248,15 +217,10 @@ def main() -> None:
     changed = options.changed or customers // 50
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     found = []
-    with tempfile.TemporaryDirectory() as logs:
-        log = {"enabled": "true", "dir": f"file://{logs}", "rolling.enabled": "false", "compress": "false"}
-        conf = {f"spark.eventLog.{name}": value for name, value in log.items()}
-        spark = create_session("bench", timezone="Europe/London", conf=conf)
-        events = Path(logs) / f"{spark.sparkContext.applicationId}.inprogress"
+    with logged_session(timezone="Europe/London") as (spark, events):
         for times in dict.fromkeys([1, options.times]):
             with tempfile.TemporaryDirectory() as folder:
                 found.append(second_night(spark, Path(folder), customers * times, changed, events))
-        spark.stop()
     if len(found) > 1:
         small, large = found
         for name in ("first night, seconds", "second night by change, seconds", "most memory, GB: first night"):
