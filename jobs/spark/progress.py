@@ -128,17 +128,21 @@ class RequestCounter:
     def __init__(self, bars: ProgressBars, unit: str, keep: Callable[[str], None] = lambda line: None) -> None:
         self._bars, self._unit, self._keep = bars, unit, keep
         self._started = time.monotonic()
+        #: The first scored requests and when they were seen: loading the model is no part of the speed.
+        self._first: tuple[float, int] | None = None
 
     def update(self, done: int, total: int) -> None:
-        """Show `done` of `total` requests. The expected end assumes a constant speed."""
-        seconds = time.monotonic() - self._started
+        """Show `done` of `total` requests. The expected end assumes the speed since the first scored requests."""
+        now, is_last = time.monotonic(), done == total
         line = f"{done:,} of {total:,} {self._unit}"
-        if done:
-            line += f", {done / max(seconds, 1e-3):,.1f} a second"
-        is_last = done == total
-        if done and not is_last:
-            end = datetime.now() + timedelta(seconds=seconds / done * (total - done))
-            line += f", ends about {end:%H:%M:%S}"
+        if done and self._first is None:
+            self._first = now, done
+        since, before = (self._started, 0) if is_last or self._first is None else self._first
+        if done > before:
+            speed = (done - before) / max(now - since, 1e-3)
+            line += f", {speed:,.1f} a second"
+            if not is_last:
+                line += f", ends about {datetime.now() + timedelta(seconds=(total - done) / speed):%H:%M:%S}"
         self._bars.update("scoring", done, total, line, is_last=is_last)
         self._keep(line)
 

@@ -117,6 +117,8 @@ def test_a_running_night_shows_its_stage_customers_rate_and_end(store: Store, mo
             assert re.search(estimate, shown())
         with stages.stage("recommendations"), stages.counter("customers") as counter:
             stages._kept_at = float("-inf")  # the last line is five seconds old
+            counter.update(100, 1200)
+            stages._kept_at = float("-inf")
             counter.update(300, 1200)
             line = shown()
     assert re.search(

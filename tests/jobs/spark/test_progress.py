@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from datetime import date
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -33,11 +34,25 @@ def test_what_is_kept_names_stage_requests_rate_and_end(monkeypatch):
     monkeypatch.setattr(progress, "_KEEP_EVERY", 0.0)
     stages = run(Console(file=io.StringIO()), kept)
     assert kept[:3] == ["inputs", "recommendations", "recommendations: 0 of 2,000 customers"]
+    assert kept[3] == "recommendations: 500 of 2,000 customers"  # the model was loaded before them: no speed is known
     assert re.fullmatch(
-        r"recommendations: 500 of 2,000 customers, [\d,.]+ a second, ends about \d\d:\d\d:\d\d", kept[3]
+        r"recommendations: 1,500 of 2,000 customers, [\d,.]+ a second, ends about \d\d:\d\d:\d\d", kept[4]
     )
     assert re.fullmatch(r"recommendations: 2,000 of 2,000 customers, [\d,.]+ a second", kept[5])
     assert list(stages.seconds) == ["inputs", "recommendations"]
+
+
+def test_loading_the_model_is_no_part_of_the_speed_until_the_end(monkeypatch):
+    kept: list[str] = []
+    clock = iter([0.0, 60.0, 70.0, 80.0])
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    bars = SimpleNamespace(update=lambda *args, **kwargs: None)
+    counter = progress.RequestCounter(bars, "customers", kept.append)
+    for done in (100, 300, 500):
+        counter.update(done, 500)
+    assert kept[0] == "100 of 500 customers"
+    assert kept[1].startswith("300 of 500 customers, 20.0 a second, ends about ")
+    assert kept[2] == "500 of 500 customers, 6.2 a second"
 
 
 def test_few_lines_are_kept_between_stages():
