@@ -76,7 +76,7 @@ _ANSWERS = """
 # For a training of minutes: one round of epochs for the lists, and a small model of answers. Leave these lines out for
 # a shop of your own.
 answers: {prompt_tokens: 160, max_answer_tokens: 96}
-train: {recommend: {max_epochs: 12}, answers: {n_embd: 128, n_head: 4, min_steps: 700}}
+train: {recommend: {max_epochs: 12}, answers: {n_embd: 128, n_head: 4, min_steps: 700, dropout: 0.1}}
 """
 
 
