@@ -107,7 +107,7 @@ class TokenRankings:
         places = self._places(np.array([request for request, _, _ in denied], np.int64)[entry], column)
         entry, score = entry[column >= 0], self._scores[places].cpu().numpy().astype(np.float64)
         of_request, names = np.array([request for request, _, _ in denied], np.int64), [name for _, name, _ in denied]
-        for name in set(names):
+        for name in dict.fromkeys(names):
             chosen = np.array([one == name for one in names])[entry]
             self._leave_out(name, of_request[entry[chosen]], score[chosen])
         return places

@@ -298,7 +298,7 @@ class Recommender:
         """The lists of n requests from their scores (n, listable items)."""
         rankings = TokenRankings(scores, self._listable_rows, self._column, rules)  # changes `scores`
         best_twins = self._twins.keep_best(scores, [one.constraints for one in rules])
-        left_out = {**rankings.left_out, SAME_TITLE: best_twins}
+        left_out = {**dict(sorted(rankings.left_out.items())), SAME_TITLE: best_twins}  # the same order in any batch
         lists: list[list[ScoredItem] | None] = [None] * len(rules)
         for size, flat in (
             (k, [i for i, one in enumerate(rules) if is_flat(one) and not one.caps]),

@@ -231,6 +231,32 @@ def test_products_of_one_value_are_like_a_disliked_one(coding: str, disliked: Pr
     assert [one.rules for one in found] == [("brand",) if item in alike else () for item in wanted]
 
 
+def test_the_names_of_rules_do_not_depend_on_the_batch(root: Path) -> None:
+    """Two rules deny products to single customers, two to all; each customer meets them in another order."""
+    rules = [
+        ShopRule(ListRule("b", "repeat"), frozenset(BY_ID)),
+        ShopRule(ListRule("a", "disliked", weight=1.0), frozenset()),
+        ShopRule(ListRule("c", "deny"), frozenset(sorted(BY_ID)[::3])),
+        ShopRule(ListRule("d", "deny"), frozenset(sorted(BY_ID)[1::3])),
+    ]
+    model = shop_model("item_tokens", root)
+    model.rules = table_of(rules, model.catalogue)
+    recent = {"b": frozenset(["ink"])}
+    told = [
+        binding_of(rules, [0, 3], Customer(recent=recent)),
+        binding_of(rules, [1], Customer(disliked=tuple(sorted(BY_ID)[1:9]))),
+        binding_of(rules, [0, 1, 2, 3], Customer(disliked=tuple(sorted(BY_ID)[1:9]), recent=recent)),
+    ]
+
+    def named(order: list[int]) -> dict[int, list[tuple[str, tuple[str, ...]]]]:
+        lists = model.recommend([PROMPTS[0]] * len(order), [[]] * len(order), K, [told[n] for n in order])
+        return {n: [(one.item_id, one.rules) for one in found] for n, found in zip(order, lists, strict=True)}
+
+    together = named([0, 1, 2])
+    assert {name for found in together.values() for _, names in found for name in names} == {"a", "b", "c", "d"}
+    assert together == named([2, 1, 0]) == named([0]) | named([1]) | named([2])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("coding", ["item_tokens", "titles"])
 def test_two_thousand_customers_under_twenty_sets_of_rules(coding: str, root: Path) -> None:
