@@ -8,9 +8,8 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from jobs.spark import files, parquet
 from jobs.spark.progress import Stages, UsualSeconds
-from jobs.store.dates import run_of
+from jobs.store.dates import published_runs
 from jobs.store.store import Store, published_dates
 
 #: Newest dates among which a night of the wanted kind is looked for.
@@ -24,9 +23,7 @@ def usual_seconds(spark: SparkSession, store: Store, *, by_change: bool = False)
     an estimate. Starts no Spark job.
     """
     try:
-        days = published_dates(spark, store, "runs")[-_DATES:]
-        read = files.each(lambda day: parquet.small_rows(spark, store.date_folder("runs", day)), days)
-        runs = {day: run_of(row) for day, rows in zip(days, read, strict=True) for row in rows}
+        runs = published_runs(spark, store, published_dates(spark, store, "runs")[-_DATES:])
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):  # the last three: columns of another table
         return None
     of_kind = [day for day, run in runs.items() if (run.rows.get("customers_copied", 0) > 0) == by_change]

@@ -47,7 +47,7 @@ def test_a_table_of_runs_that_cannot_be_read_gives_no_estimate(store: Store, con
 
 def test_other_errors_are_not_hidden(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, DAY)
-    monkeypatch.setattr("jobs.store.usual_seconds.run_of", lambda row: row.missing)
+    monkeypatch.setattr("jobs.store.dates.run_of", lambda row: row.missing)
     with pytest.raises(AttributeError):
         usual_seconds(NO_SPARK, store)
 
