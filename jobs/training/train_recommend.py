@@ -41,6 +41,7 @@ def train(context: TrainingContext) -> Figures:
     GPT-2 learns from at most `train.max_customers`; what all others bought is counted.
     """
     from lm.recommend_training.promotion import promote
+    from lm.recommend_training.repeats import repeats_note
     from lm.recommend_training.train_recommender import train_recommend
     from lm.recommend_training.training_figures import verdict
 
@@ -55,8 +56,11 @@ def train(context: TrainingContext) -> Figures:
         window = joined_window(window, written.window)
     further = written and written.customers
     items = training_data.collect_titles(context.used)
-    if note := untold_note(items):
-        warn(context.console, note)
+    chosen = "exclude_purchased" in config.recommend.model_fields_set
+    titles_from = "items" if "items" in config.inputs else "purchases"
+    for note in (untold_note(items, titles_from), None if chosen else repeats_note(collected.customers)):
+        if note:
+            warn(context.console, note)
     processes = config.train.recommend.processes
     into = out.with_name(out.name + ".candidate") if options.promote else out
     if processes > 1:

@@ -36,14 +36,18 @@ def title_or_nothing(item_id: str, title: str) -> str:
     return "" if _without_id(_words(title), _words(item_id)) in MISSING_TITLES else title
 
 
-def untold_note(titles: Mapping[str, str]) -> str | None:
-    """A note for who trains on these products (item_id -> title); None where nearly all titles say something."""
+def untold_note(titles: Mapping[str, str], table: str = "items") -> str | None:
+    """A note for who trains on these products (item_id -> title); None where nearly all titles say something.
+
+    `table` is the input that the titles come from.
+    """
     untold = len(titles) - len(telling_titles(titles))
     if untold <= NOTED_SHARE * len(titles):
         return None
     return (
-        f"items.title: {untold:,} of {len(titles):,} titles say nothing of their product (the id, a number, or one "
-        "text for most products). Lists do not read them. Name the column of real titles in inputs.items.columns.title."
+        f"{table}.title: {untold:,} of {len(titles):,} titles repeat the id, are a number, or are one text for most "
+        "products. So lists show them, and the model learns nothing from their words. If another column has other "
+        f"titles, name it in inputs.{table}.columns.title."
     )
 
 

@@ -75,10 +75,7 @@ def verdict(figures: Mapping[str, float]) -> str:
         for name, prefix in BASELINES.items()
         if f"{prefix}lead_ndcg@{K}" in figures
     }
-    told = [
-        f"{_compared(name, low, high)} {value:+.3f} ({low:+.3f} to {high:+.3f})"
-        for name, (value, low, high) in sorted(leads.items(), key=lambda one: one[1][0])
-    ]
+    told = [_compared(name, *lead) for name, lead in sorted(leads.items(), key=lambda one: one[1][0])]
     found = f"NDCG@{K} of held-out purchases: {', '.join(told)}."
     weight = figures.get(GPT2_WEIGHT)
     if MOVED in figures:
@@ -96,7 +93,10 @@ def verdict(figures: Mapping[str, float]) -> str:
     return found
 
 
-def _compared(name: str, low: float, high: float) -> str:
-    if low > 0:
-        return f"better than {name} by"
-    return f"worse than {name} by" if high < 0 else f"not shown to differ from {name}:"
+def _compared(name: str, lead: float, low: float, high: float) -> str:
+    if lead == low == high == 0:
+        return f"as good as {name} for every customer"
+    compared = f"better than {name} by" if low > 0 else f"not shown to differ from {name}:"
+    if high < 0:
+        compared = f"worse than {name} by"
+    return f"{compared} {lead:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -37,7 +37,8 @@ def test_names_with_numbers_and_few_products_are_kept():
 
 def test_the_note_counts_them():
     assert untold_note(REAL) is None
-    note = untold_note({item: item for item in REAL})
+    note = untold_note({item: item for item in REAL}, "purchases")
     assert note is not None
-    assert note.startswith("items.title: 25 of 25 titles say nothing")
+    assert note.startswith("purchases.title: 25 of 25 titles repeat the id")
+    assert note.endswith("name it in inputs.purchases.columns.title.")
     assert "B001" not in note
