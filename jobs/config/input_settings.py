@@ -102,6 +102,12 @@ class SourceSettings(Section):
         description="options of Spark's reader for the format or for jdbc; for delta and iceberg: storage "
         "options of deltalake and pyiceberg; none may hold a secret",
     )
+    json_fields: str | None = Field(
+        default=None,
+        min_length=1,
+        description="fields of JSON files as Spark writes a schema, such as 'user_id string, at string, lines "
+        "array<struct<sku string, pieces string>>'; without it a pass over all files finds them",
+    )
     version: int | None = Field(
         default=None,
         ge=0,
@@ -131,6 +137,8 @@ class SourceSettings(Section):
         if len(given) != 1:
             what = f"not {' and '.join(given)}" if given else "the place of its rows"
             raise ValueError(f"name exactly one of {', '.join(self.KINDS[:-1])} and {self.KINDS[-1]}, {what}")
+        if self.json_fields is not None and self.format.lower() != "json":
+            raise ValueError("json_fields goes with format: json; remove json_fields, or write format: json")
         in_lake = self.format.lower() in ("delta", "iceberg")
         place = of_database if given == ["jdbc"] else of_storage if in_lake else of_files
         refuse_secrets(self.options, place, "options.")

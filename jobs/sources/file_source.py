@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from py4j.java_gateway import is_instance_of
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, ParseException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.types import StringType, StructField, StructType
 
@@ -132,8 +132,11 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
         infers["multiLine"] = False
     if skip_bad_files:
         infers["ignoreCorruptFiles"] = True
+    reader = spark.read.format(source.format).options(**infers)
+    if source.json_fields is not None:
+        reader = reader.schema(_given_fields(source.json_fields, key))
     try:
-        df = spark.read.format(source.format).options(**infers).load(paths)
+        df = reader.load(paths)
         uris = df.inputFiles() if source.format.lower() == "parquet" else []
         found = schema_drift.distinct_schemas(spark, uris) if 1 < len(uris) <= schema_drift.MAX_FILES else {}
     except AnalysisException as error:
@@ -161,6 +164,17 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
     # Corrupt files are skipped for the schema alone: the scan must never lose their rows silently.
     rows = spark.read.format(source.format).options(**options, **marks).schema(schema).load(paths)
     return OpenedSource(rows, found if len(found) > 1 else {})
+
+
+def _given_fields(text: str, key: str) -> StructType:
+    """Return the fields of JSON files that the configuration gives. Raises InputError where Spark cannot read them."""
+    try:
+        return StructType.fromDDL(text)
+    except ParseException as error:
+        raise InputError(
+            f"{key}.json_fields: Spark cannot read it. Write a name and a type for each field, such as user_id string, "
+            "at string. Then run the command again."
+        ) from error
 
 
 def _partition_columns(spark: SparkSession, df: DataFrame) -> set[str]:

@@ -53,7 +53,7 @@ QUICK_JVM = {
 KILLED = """
 import sys
 from datetime import date
-from jobs import waves
+from jobs.scoring import waves
 from tests.bench.nights import load, run_night, session, console
 waves.FIRST_WAVE, waves._GROWTH = int(sys.argv[3]), 1
 config = load(sys.argv[1], sys.argv[5:])

@@ -1,6 +1,6 @@
 """What a night costs that computes only what changed, beside a night from nothing.
 
-    python -m tests.bench.scale second_night [--customers 100000] [--changed 2000] [--times 1] [--quick] [--json]
+    python -m tests.bench.scale second_night [--customers 100000] [--changed 2000] [--times 1] [--days 120] [--json]
 
 A sample shop with a model of item tokens (random weights, two blocks of width 128). Its first night starts from
 nothing. The next date, `--changed` customers buy one product each, in a new file. That date is run twice: with what the
@@ -43,7 +43,7 @@ from tests.bench.single_tasks import logged_session, single_tasks
 from tests.models import save_causal
 from tests.nights import without_inputs
 
-PRODUCTS, DAYS = 2_000, 120
+PRODUCTS = 2_000
 SHAPE = {"n_embd": 128, "n_layer": 2, "n_head": 4, "n_positions": 512}
 SETTINGS = ("gate.min_dates=1000", "models.sentiment=null", "report.write=false", "recommend.reasons=none")
 
@@ -51,9 +51,9 @@ SETTINGS = ("gate.min_dates=1000", "models.sentiment=null", "report.write=false"
 class Shop:
     """A sample shop whose purchases come as one file a night."""
 
-    def __init__(self, folder: Path, customers: int) -> None:
+    def __init__(self, folder: Path, customers: int, days: int) -> None:
         self.folder = folder
-        info = write_sample(folder, customers=customers, products=PRODUCTS, days=DAYS)
+        info = write_sample(folder, customers=customers, products=PRODUCTS, days=days)
         without_inputs(info.config, "questions", "articles")
         self.config_file, self.first = str(info.config), info.run_date
         ids = sorted(pd.read_parquet(folder / "data/items").item_id.dropna().unique())
@@ -170,12 +170,14 @@ def differing_rows(one: Path, other: Path) -> dict[str, int]:
     return found
 
 
-def second_night(spark: SparkSession, folder: Path, customers: int, changed: int, events: Path) -> dict[str, object]:
+def second_night(
+    spark: SparkSession, folder: Path, customers: int, days: int, changed: int, events: Path
+) -> dict[str, object]:
     """Run the nights of one shop and return their figures; `events` is the event log of the session."""
-    warm_up = Shop(folder / "warm-up", 200)
+    warm_up = Shop(folder / "warm-up", 200, days)
     for number in range(2):
         night(spark, warm_up, "store", warm_up.first + timedelta(days=number), by_change=True)
-    shop = Shop(folder / "shop", customers)
+    shop = Shop(folder / "shop", customers, days)
     first = night(spark, shop, "by-change", shop.first, by_change=True)
     shutil.copytree(shop.folder / "by-change", shop.folder / "from-nothing", ignore=shutil.ignore_patterns("state"))
     day = shop.first + timedelta(days=1)
@@ -210,6 +212,7 @@ def main() -> None:
     parser.add_argument("--customers", type=int, help="default 100,000, quick 2,000")
     parser.add_argument("--changed", type=int, help="default a fiftieth of the customers")
     parser.add_argument("--times", type=int, default=1, help="also with so many times the customers")
+    parser.add_argument("--days", type=int, default=120, help="days of events: about 0.6 events a customer and day")
     parser.add_argument("--quick", action="store_true", help="shows that it runs, not how fast")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
@@ -220,7 +223,7 @@ def main() -> None:
     with logged_session(timezone="Europe/London") as (spark, events):
         for times in dict.fromkeys([1, options.times]):
             with tempfile.TemporaryDirectory() as folder:
-                found.append(second_night(spark, Path(folder), customers * times, changed, events))
+                found.append(second_night(spark, Path(folder), customers * times, options.days, changed, events))
     if len(found) > 1:
         small, large = found
         for name in ("first night, seconds", "second night by change, seconds", "most memory, GB: first night"):

@@ -211,6 +211,10 @@ def test_scalars_in_columns_are_sql_literals(tmp_path: Path) -> None:
             {"inputs": RIGHT["inputs"] | {"reviews": {"query": "SELECT 1", "max_bad_files": 1}}},
             "inputs.reviews: max_bad_files goes with path, not with query",
         ),
+        (
+            {"inputs": RIGHT["inputs"] | {"reviews": {"path": "a", "json_fields": "text string"}}},
+            "inputs.reviews: json_fields goes with format: json",
+        ),
         ({"inputs": RIGHT["inputs"] | {"reviews": {"path": "a/{date}"}}}, "reviews.path: {date} is not a placeholder"),
         ({"inputs": RIGHT["inputs"] | {"reviews": {"path": "a/{run_date:%H}"}}}, "{run_date:%H} has an unknown format"),
         (

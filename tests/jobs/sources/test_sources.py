@@ -123,6 +123,27 @@ def test_orc_and_json(spark: SparkSession, tmp_path: Path) -> None:
     assert sorted(((r.user_id, r.query) for r in rows), key=str) == [("7", "a"), ("u", "1.50"), (None, None)]
 
 
+def test_given_fields_of_json_need_no_pass_over_the_files(spark: SparkSession, tmp_path: Path) -> None:
+    for store in ("007", "8"):
+        (tmp_path / f"store={store}").mkdir()
+        (tmp_path / f"store={store}/s.json").write_text(
+            '{"user": {"id": 7}, "query": 1.50, "searched_at": "2026-03-01"}\n{"user": {"id": "u"}, "more": 1}\n-'
+        )
+    settings: dict[str, Any] = {"path": str(tmp_path), "format": "json"}
+    settings["columns"] = SEARCHES | {"user_id": "user.id", "clicked_item_id": "store"}
+    found, passes = [], []
+    for fields in (None, "user struct<id string>, query string, searched_at string"):
+        group = f"fields {fields}"
+        spark.sparkContext.setJobGroup(group, "")
+        opened = open_source(spark, "searches", InputSettings(**settings, json_fields=fields))
+        passes.append(len(spark.sparkContext.statusTracker().getJobIdsForGroup(group)))
+        found.append(sorted(map(str, map_columns(opened.rows, "searches", InputSettings(**settings)).collect())))
+    spark.sparkContext.setJobGroup("", "")
+    assert found[0] == found[1]
+    assert len(found[0]) == 6
+    assert passes == [1, 0]
+
+
 def truncated(folder: Path) -> None:
     pq.write_table(searches(), folder / "a.parquet")
     (folder / "a.parquet").write_bytes((folder / "a.parquet").read_bytes()[:300])
@@ -210,6 +231,7 @@ def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str
         ({"where": "user_id >"}, "inputs.searches.where: Syntax error at or near end of input"),
         ({"where": "url_decode(concat('%zz', query)) IS NOT NULL"}, "an expression fails on some row (CANNOT_DECODE"),
         ({"format": "parkett"}, "inputs.searches.path: Spark knows no format parkett; use parquet, csv, json, orc"),
+        ({"format": "json", "json_fields": "user_id strong"}, "inputs.searches.json_fields: Spark cannot read it"),
         ({"format": "orc"}, "/a.parquet cannot be read as orc, and its name says parquet. Write inputs.searches"),
     ],
 )  # fmt: skip
