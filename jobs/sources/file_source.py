@@ -169,12 +169,15 @@ def _load(spark: SparkSession, source: SourceSettings, key: str, skip_bad_files:
 def _given_fields(text: str, key: str) -> StructType:
     """Return the fields of JSON files that the configuration gives. Raises InputError where Spark cannot read them."""
     try:
-        return StructType.fromDDL(text)
-    except ParseException as error:
+        fields = StructType.fromDDL(text)
+    except ParseException:
+        fields = None
+    if not isinstance(fields, StructType):  # "string" alone is a type
         raise InputError(
             f"{key}.json_fields: Spark cannot read it. Write a name and a type for each field, such as user_id string, "
             "at string. Then run the command again."
-        ) from error
+        )
+    return fields
 
 
 def _partition_columns(spark: SparkSession, df: DataFrame) -> set[str]:

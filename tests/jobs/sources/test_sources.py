@@ -231,6 +231,7 @@ def error_of(spark: SparkSession, tmp_path: Path, source: dict[str, Any]) -> str
         ({"where": "user_id >"}, "inputs.searches.where: Syntax error at or near end of input"),
         ({"where": "url_decode(concat('%zz', query)) IS NOT NULL"}, "an expression fails on some row (CANNOT_DECODE"),
         ({"format": "parkett"}, "inputs.searches.path: Spark knows no format parkett; use parquet, csv, json, orc"),
+        ({"format": "json", "json_fields": "string"}, "json_fields: Spark cannot read it. Write a name and a type"),
         ({"format": "json", "json_fields": "user_id strong"}, "inputs.searches.json_fields: Spark cannot read it"),
         ({"format": "orc"}, "/a.parquet cannot be read as orc, and its name says parquet. Write inputs.searches"),
     ],
