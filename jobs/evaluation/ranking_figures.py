@@ -161,7 +161,8 @@ def print_figures(console: Console, title: str, figures: Mapping[str, Any], k: i
 def warn_of_few_customers(console: Console, customers: int) -> None:
     """Warn where so few customers are judged that chance decides."""
     if customers < FEW_CUSTOMERS:
-        warn(console, f"only {customers:,} customers are judged: chance may decide, so look at the intervals")
+        are = "is" if customers == 1 else "are"
+        warn(console, f"only {_customers(customers)} {are} judged: chance may decide, so look at the intervals")
 
 
 def write_json(console: Console, figures: Mapping[str, Any], json_file: Path | None) -> None:
@@ -199,7 +200,7 @@ def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
     shown = [f"{name}@{k}" for name in ("recall", "ndcg")]
     leads = ("ndcg",)  # paired by customer, which removes the differences between customers
     headers = [*shown, *(f"model's lead in {name}@{k}" for name in leads)]
-    table = Table("", *headers, title=f"{title}: {figures['customers']:,} customers", title_justify="left")
+    table = Table("", *headers, title=f"{title}: {_customers(figures['customers'])}", title_justify="left")
     for ranker, of_ranker in figures.items():
         if ranker in RANKERS:
             cells = [cell(of_ranker[name], figures["customers"]) for name in shown]
@@ -209,7 +210,15 @@ def _table(title: str, figures: Mapping[str, Any], k: int) -> Table:
 
 
 def cell(figure: Mapping[str, float], customers: int) -> str:
-    """Return `value (low–high)` of a figure of so many customers, or `too few` in place of an interval."""
+    """Return `value (low–high)` of a figure of so many customers, or `too few` in place of an interval.
+
+    An interval with a negative bound is written with `to`.
+    """
     if customers < 2 or (customers < _TOO_FEW_EQUAL and figure["low"] == figure["high"]):
         return f"{figure['value']:.3f} (too few)"
-    return f"{figure['value']:.3f} ({figure['low']:.3f}–{figure['high']:.3f})"
+    low, high = f"{figure['low']:.3f}", f"{figure['high']:.3f}"
+    return f"{figure['value']:.3f} ({low}{' to ' if low.startswith('-') else '–'}{high})"
+
+
+def _customers(number: int) -> str:
+    return "1 customer" if number == 1 else f"{number:,} customers"

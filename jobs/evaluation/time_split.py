@@ -38,6 +38,11 @@ MAX_BASELINE_CUSTOMERS = 200_000
 #: The most purchases of one customer that the baselines learn from: the newest ones.
 MAX_PURCHASES_PER_CUSTOMER = 200
 
+LISTS_ARE_OF_NEW_ITEMS = (
+    "The lists leave out what a customer bought before (recommend.exclude_purchased), and the baselines of the last "
+    "table do not. So the table of new items says how good the lists are."
+)
+
 
 class NobodyToJudge(InputError):
     """The date has no published lists, or nobody with a list bought anything after it."""
@@ -60,6 +65,8 @@ def evaluate_time_split(
     for items in ("new_items", "all_items"):
         title = f"{items.replace('_', ' ')}, {days} days after {run_date}"
         ranking_figures.print_figures(console, title, figures[items], _shown(ks, config)[-1])
+    if config.recommend.exclude_purchased and figures["all_items"]["customers"]:
+        console.print(LISTS_ARE_OF_NEW_ITEMS, highlight=False)
     ranking_figures.write_json(console, figures, json_file)
     return figures
 

@@ -43,7 +43,7 @@ def train(context: TrainingContext) -> Figures:
     from lm.recommend_training.promotion import promote
     from lm.recommend_training.repeats import repeats_note
     from lm.recommend_training.train_recommender import train_recommend
-    from lm.recommend_training.training_figures import verdict
+    from lm.recommend_training.training_figures import cut_histories_note, verdict
 
     config, options, out = context.config, context.options, context.out
     settings = _settings(config, options)
@@ -72,6 +72,8 @@ def train(context: TrainingContext) -> Figures:
     if read_manifest(into).training.get("out_of_time"):
         warn(context.console, "train.max_minutes ended the training. Raise it, and the lists may become better.")
     context.console.print(verdict(figures), highlight=False)
+    if note := cut_histories_note(figures, collected.customers, settings.history_events):
+        warn(context.console, note)
     if options.promote:
         if config.rules:
             warn(context.console, "Both models are compared without the rules of the configuration.")

@@ -12,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from lm.metrics import baselines, metrics
 from lm.recommend_training.held_out import Split
 from lm.recommend_training.settings import RecommendTrainSettings
-from lm.recommend_training.training_examples import BOUGHT
+from lm.recommend_training.training_examples import BOUGHT, CustomerEvents
 
 K = 10
 #: What is printed of each baseline, and what its keys begin with.
 BASELINES = {"co-purchase": "co_purchase_", "popularity": "popularity_", "buy again": "buy_again_"}
 #: GPT-2's weight in the lists, and the NDCG@10 of the mixture that counting alone replaced.
 GPT2_WEIGHT, MOVED = "gpt2_weight", "mixture_ndcg@10"
+#: Share of the customers with longer histories than lists read, from which on a note may say so.
+CUT_SHARE = 0.1
 
 Lists = Sequence[Sequence[str]]
 
@@ -79,9 +81,10 @@ def verdict(figures: Mapping[str, float]) -> str:
     found = f"NDCG@{K} of held-out purchases: {', '.join(told)}."
     weight = figures.get(GPT2_WEIGHT)
     if MOVED in figures:
+        still = " They are better, and still worse than a baseline." if is_worse(figures) else ""
         return (
             f"{found} A baseline was better than the mixture with GPT-2 ({figures[MOVED]:.3f}), so counting alone "
-            "makes the lists."
+            f"makes the lists.{still}"
         )
     if is_worse(figures):
         return (
@@ -96,7 +99,23 @@ def verdict(figures: Mapping[str, float]) -> str:
 def _compared(name: str, lead: float, low: float, high: float) -> str:
     if lead == low == high == 0:
         return f"as good as {name} for every customer"
-    compared = f"better than {name} by" if low > 0 else f"not shown to differ from {name}:"
     if high < 0:
-        compared = f"worse than {name} by"
+        return f"worse than {name} by {-lead:.3f} ({-high:.3f} to {-low:.3f})"
+    compared = f"better than {name} by" if low > 0 else f"not shown to differ from {name}:"
     return f"{compared} {lead:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def cut_histories_note(figures: Mapping[str, float], customers: Sequence[CustomerEvents], most: int) -> str | None:
+    """A note where buy again is ahead, and it counts purchases that lists do not read; None elsewhere.
+
+    `most` is the number of a customer's newest events that lists read.
+    """
+    longer = sum(len(one.events) > most for one in customers)
+    if figures.get(f"buy_again_lead_ndcg@{K}", 0.0) >= 0 or longer < CUT_SHARE * len(customers):
+        return None
+    return (
+        f"Lists read the newest {most:,} events of a customer (recommend.history_events), and "
+        f"{longer / len(customers):.0%} of the customers have more, which buy again counts. A larger number, such as "
+        f"{4 * most:,}, may lift the lists above it. recommend.prompt_tokens and train.recommend.max_tokens must leave "
+        "room for one token an event."
+    )

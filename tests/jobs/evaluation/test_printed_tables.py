@@ -38,6 +38,7 @@ def test_ranking_figures(customers, is_told):
         (1.0, 1.0, 9, "1.000 (too few)"),
         (1.0, 1.0, 10, "1.000 (1.000–1.000)"),
         (0.5, 1.0, 2, "1.000 (0.500–1.000)"),
+        (-0.5, 1.5, 2, "1.000 (-0.500 to 1.500)"),
     ],
 )
 def test_a_figure_of_too_few_customers_has_no_interval(low, high, customers, shown):

@@ -146,7 +146,9 @@ def test_time_split_end_to_end(spark, shop):
     assert new["model"]["ndcg@2"]["value"] == pytest.approx(1 / math.log2(3))
     # Up to 2 March only tea was ever bought, and u has it: the baselines know nothing new.
     assert new["popularity"]["hit@2"]["value"] == 0
-    assert "new items, 7 days after 2026-03-02: 1 customers" in log.getvalue()
+    told = " ".join(log.getvalue().split())
+    assert "new items, 7 days after 2026-03-02: 1 customer ┏" in told
+    assert "the table of new items says how good the lists are" in told
     assert "up to 2026-03-09 is of 2026-03-03: 1 of the 7 days are judged" in log.getvalue()
     assert not list((shop / "store/scratch").iterdir())
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lm.recommend_training.training_figures import is_worse, verdict
+from lm.recommend_training.training_examples import CustomerEvents
+from lm.recommend_training.training_figures import cut_histories_note, is_worse, verdict
+from lm.text.template import Event
 
 
 def figures(**leads: tuple[float, float, float]) -> dict[str, float]:
@@ -30,6 +32,8 @@ def test_a_lead_over_each_baseline_needs_no_more_words():
         ((0.001, -0.004, 0.006), {"gpt2_weight": 0.12}, "not shown to differ from popularity: +0.001"),
         ((0.001, -0.004, 0.006), {"gpt2_weight": 0.12}, "gave GPT-2 the weight 0.12, and counting the rest"),
         ((0.0, 0.0, 0.0), {"mixture_ndcg@10": 0.25}, "purchases: as good as popularity for every customer."),
+        ((-0.02, -0.03, -0.01), {"gpt2_weight": 0.9}, "purchases: worse than popularity by 0.020 (0.010 to 0.030)."),
+        ((-0.02, -0.03, -0.01), {"mixture_ndcg@10": 0.25}, "They are better, and still worse than a baseline."),
         ((-0.02, -0.03, -0.01), {"gpt2_weight": 0.9}, "Counting alone makes no better lists, so the mixture stays"),
         ((0.0, 0.0, 0.0), {"mixture_ndcg@10": 0.25}, "better than the mixture with GPT-2 (0.250), so counting alone"),
     ],
@@ -38,3 +42,12 @@ def test_what_was_done_without_a_lead(lead, more, says):
     found = figures(popularity=lead) | more
     assert says in verdict(found)
     assert is_worse(found) == (lead[2] < 0)
+
+
+@pytest.mark.parametrize(("lead", "most", "is_told"), [(-0.01, 2, True), (-0.01, 3, False), (0.01, 2, False)])
+def test_a_shop_whose_histories_are_cut_is_told(lead, most, is_told):
+    customers = [CustomerEvents([Event("bought", "a", "a")] * events, range(events)) for events in (1, 3)]
+    note = cut_histories_note({"buy_again_lead_ndcg@10": lead}, customers, most)
+    assert (note is not None) == is_told
+    if note is not None:
+        assert "(recommend.history_events), and 50% of the customers have more" in note
