@@ -30,9 +30,11 @@ class Rated:
         rated = cls(labels, parts_of(texts))
         counts = {part: len(rated.rows(part)) for part in ("train", "validation", "test")}
         if sum(counts.values()) < _FEWEST or not all(counts.values()):
+            texts_differ = len(np.unique(rated.parts.wording[labels != UNRATED]))
             raise TooFewExamples(
-                f"{sum(counts.values())} rated reviews are too few to learn sentiment from: at least {_FEWEST} "
-                "with different texts are needed; give more days, or set models.sentiment to a trained checkpoint"
+                f"{sum(counts.values()):,} rated reviews with {texts_differ:,} different texts are too few to learn "
+                f"sentiment from: about {_FEWEST} with different texts are needed. Give more days, or set "
+                "models.sentiment to a trained checkpoint, or to null for a shop without labels"
             )
         if len(np.unique(labels[rated.rows("train")])) < 2:
             raise TrainingError(

@@ -216,8 +216,10 @@ def test_a_step_sees_a_part_of_a_review_and_always_its_end():
 
 
 def test_too_little_to_learn_from_is_said(tmp_path):
-    with pytest.raises(TrainingError, match="20 rated reviews are too few"):
+    with pytest.raises(TrainingError, match="20 rated reviews with 20 different texts are too few"):
         train_sentiment(*reviews(20), TINY, tmp_path / "model")
+    with pytest.raises(TrainingError, match="300 rated reviews with 2 different texts are too few"):
+        train_sentiment(["good", "bad"] * 150, [2, 0] * 150, TINY, tmp_path / "model")
     texts, _ = reviews(200)
     with pytest.raises(TrainingError, match="same sentiment"):
         train_sentiment(texts, [2] * 200, TINY, tmp_path / "model")
