@@ -92,6 +92,8 @@ def verdict(figures: Mapping[str, float]) -> str:
             "may help."
         )
     if weight is not None and any(low <= 0 for _, low, _ in leads.values()):
+        if round(weight, 2) == 0:
+            return f"{found} Validation purchases gave GPT-2 no weight, so counting makes the lists."
         return f"{found} Validation purchases gave GPT-2 the weight {weight:.2f}, and counting the rest."
     return found
 

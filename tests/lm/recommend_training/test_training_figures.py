@@ -31,6 +31,7 @@ def test_a_lead_over_each_baseline_needs_no_more_words():
     [
         ((0.001, -0.004, 0.006), {"gpt2_weight": 0.12}, "not shown to differ from popularity: +0.001"),
         ((0.001, -0.004, 0.006), {"gpt2_weight": 0.12}, "gave GPT-2 the weight 0.12, and counting the rest"),
+        ((0.001, -0.004, 0.006), {"gpt2_weight": -0.002}, "gave GPT-2 no weight, so counting makes the lists."),
         ((0.0, 0.0, 0.0), {"mixture_ndcg@10": 0.25}, "purchases: as good as popularity for every customer."),
         ((-0.02, -0.03, -0.01), {"gpt2_weight": 0.9}, "purchases: worse than popularity by 0.020 (0.010 to 0.030)."),
         ((-0.02, -0.03, -0.01), {"mixture_ndcg@10": 0.25}, "They are better, and still worse than a baseline."),
