@@ -121,14 +121,14 @@ def ctranslate2_int8(path: Path, prompts: list[list[int]], threads: int, sampler
 
 def vllm_seconds(interpreter: str, path: Path, prompts: list[list[int]], rounds: int, threads: int) -> float:
     """Median seconds of vLLM's five texts of each prompt, in a process of its own on as many threads."""
-    file = path.parent / "prompts.json"
-    file.write_text(json.dumps(prompts))
-    script = str(Path(__file__).with_name("vllm_texts.py"))
-    command = [interpreter, script, str(path), str(file), *map(str, (SAMPLES, NEW, TOP_K, rounds))]
+    asked, result = path.parent / "prompts.json", path.parent / "seconds.json"
+    asked.write_text(json.dumps(prompts))
+    script = Path(__file__).with_name("vllm_texts.py")
+    command = [interpreter, *map(str, (script, path, asked, result, SAMPLES, NEW, TOP_K, rounds))]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return statistics.median(json.loads(ended.stdout.splitlines()[-1]))
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return statistics.median(json.loads(result.read_text()))
 
 
 def ratio(rates: dict[str, float], peer: str) -> float | None:

@@ -1,9 +1,9 @@
 """Five texts of each prompt by vLLM, run by an interpreter that has vLLM: it asks for another torch than ours.
 
-    PYTHON tests/bench/vllm_texts.py MODEL PROMPTS SAMPLES NEW TOP_K ROUNDS
+    PYTHON tests/bench/vllm_texts.py MODEL PROMPTS RESULT SAMPLES NEW TOP_K ROUNDS
 
-PROMPTS is a JSON file of lists of token ids. Prints the seconds of each round as one JSON list, the last line. Imports
-nothing of this project.
+PROMPTS is a JSON file of lists of token ids. RESULT gets the seconds of each round as a JSON list. Imports nothing of
+this project.
 """
 
 import json
@@ -14,7 +14,8 @@ from pathlib import Path
 
 
 def main() -> None:
-    model, prompts, samples, tokens, top_k, rounds = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    model, prompts, result = sys.argv[1:4]
+    samples, tokens, top_k, rounds = map(int, sys.argv[4:])
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
     from vllm import LLM, SamplingParams
 
@@ -27,7 +28,7 @@ def main() -> None:
         started = time.perf_counter()
         engine.generate(asked, drawn, use_tqdm=False)
         seconds.append(time.perf_counter() - started)
-    print(json.dumps(seconds))
+    Path(result).write_text(json.dumps(seconds))
 
 
 if __name__ == "__main__":
