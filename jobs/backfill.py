@@ -7,6 +7,7 @@ backfill is going to run; `--reprocess failed` resumes with those that it did no
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,6 +22,7 @@ from jobs.spark.deadline import Deadline, DeadlinePassed
 from jobs.spark.errors import StoreBusy, UsageError
 from jobs.spark.fault_points import point
 from jobs.spark.log_console import tell
+from jobs.spark.progress import dates_done
 from jobs.store.attempts import record_waiting
 from jobs.store.dates import DateState, Reprocess, date_states, dates_to_run, days_between
 from jobs.store.store import Store
@@ -65,6 +67,7 @@ def run_backfill(
         record_waiting(spark, store, backfill_id, day)
     nights: list[Night] = []
     failures: list[Exception] = []
+    begun = time.monotonic()
     try:
         for number, (day, (state, reason)) in enumerate(due.items(), start=1):
             if deadline and deadline.seconds_left() <= 0:
@@ -81,6 +84,8 @@ def run_backfill(
             else:
                 tell(console, _night_line(nights[-1]), "night", **figures(nights[-1]))
                 point("date-done")
+            if number < len(due):
+                console.print(dates_done(number, len(due), begun), highlight=False)
     finally:  # also after an interrupt
         _print_resume_command(console, config.options(config_file), set(due), nights)
     if failures:

@@ -85,6 +85,7 @@ def test_only_what_is_asked_for_runs(shop: Shop) -> None:
     put(shop.store, day(5), versions=VERSIONS)
     assert shop.backfill(0, 3, reprocess="stale") == [2]
     assert shop.backfill(0, 3) == [0, 3]
+    assert re.findall(r"(\d) of 2 dates, ends about \d\d:\d\d", shop.printed) == ["1"]
     assert shop.backfill(0, 3) == []
     assert "Nothing to do: no date from 2026-03-01 to 2026-03-04 is missing" in shop.printed
     assert shop.backfill(1, 2, reprocess="all", order="newest") == [2, 1]
