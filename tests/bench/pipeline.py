@@ -1,6 +1,6 @@
 """Events to prompts against DuckDB, Spark's overhead around the engine, and the memory of two workers, local[2].
 
-    python -m tests.bench.pipeline [--data FOLDER] [--quick] [--json]
+    python -m tests.bench.pipeline [--data FOLDER] [--events 10000000] [--quick] [--json]
 
 10 million events of 500,000 customers become the `prompts` table, by our jobs and by DuckDB on the same files. DuckDB
 is given our renderer for each different event, so that its rows are the same to the last character (`rows_differing`
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 BUDGET, HISTORY, LINES = 256, 50, 20
-EVENTS, CUSTOMERS = 10_000_000, 500_000
+EVENTS, OF_A_CUSTOMER = 10_000_000, 20
 
 
 def main() -> None:
     from jobs.spark.session import create_session
 
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # DuckDB's lines are counted with both threads
-    options = arguments(__doc__ or "")
-    share = 20 if options.quick else 1
+    options = arguments(__doc__ or "", events=EVENTS)
+    asked = options.events // OF_A_CUSTOMER
     customers = 16 if options.quick else 128
     with tempfile.TemporaryDirectory() as folder:
         spark = create_session("bench", conf={"spark.master": "local[2]"})
-        prompts = to_prompts(spark, Path(folder), options, EVENTS // share, CUSTOMERS // share)
+        prompts = to_prompts(spark, Path(folder), options, options.events, asked)
         spark.stop()
         spark = create_session("bench", conf={"spark.master": "local[2]"})
         job = spark_job.Job(spark, Path(folder) / "job", options.data, customers)
@@ -50,8 +50,8 @@ def main() -> None:
         "spark_overhead": around["spark"] / around["alone"],
         "memory_vs_weights": (memory["held"] - memory["activations"]) / memory["weights"],
         **prompts,
-        "events": EVENTS // share,
-        "customers": CUSTOMERS // share,
+        "events": options.events,
+        "customers": asked,
         "scored_customers": customers,
         "scoring_seconds": around,
         "memory_bytes": memory,
