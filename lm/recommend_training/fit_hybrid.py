@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
+from scipy.special import expit, logsumexp
 
 from lm.recommend.co_purchase import CoPurchaseFeatures, Ints
 from lm.recommend.cold_items import NEVER, ColdItems
@@ -29,6 +31,8 @@ COLD_CUSTOMERS = 1500
 COLD_DRAWN = 500
 #: Known products are treated as cold in so many parts, one part after the other.
 COLD_FOLDS = 20
+#: Expected purchases of products that nobody has bought, from which on validation outweighs the fit on known products.
+COLD_PRIOR = 2.0
 
 
 class Customers(NamedTuple):
@@ -102,7 +106,8 @@ def fit_cold_items(
 
     One fold of the known products with titles after the other counts as cold. A product that the customer bought
     before is not new to them and is left out. Every customer has the same weight. The constant is one standard error
-    below its estimate: few purchases say little of cold items, and known products are the safer choice. Cold items
+    below its estimate: few purchases say little of cold items, and known products are the safer choice. It is then
+    moved towards what these customers bought of products that nobody had bought before (`_shift_to_seen`). Cold items
     stay out of all lists if the slope is not above its standard error: then titles do not tell which to list. If not
     `exact`, COLD_CUSTOMERS see the wanted items of each fold and COLD_DRAWN others, which stand for the rest of it.
     """
@@ -136,8 +141,34 @@ def fit_cold_items(
     slope_error, constant_error = covariance.diagonal().sqrt().tolist()
     if slope <= slope_error:
         return replace(cold, weights=(0.0, NEVER))
-    lowered = constant - constant_error
+    lowered = constant - constant_error + _shift_to_seen(cold, (slope, constant - constant_error), purchases, wanted)
     return replace(cold, weights=(round(slope, 6), round(lowered, 6)))
+
+
+def _shift_to_seen(
+    cold: ColdItems, weights: tuple[float, float], purchases: Sequence[Ints], wanted: Sequence[Ints]
+) -> float:
+    """What to add to the constant, so that products that nobody has bought are expected as often as they are wanted.
+
+    Known products that count as cold sell better than products that never sold. The ratio of wanted to expected
+    purchases has a Gamma prior with mean 1 that weighs as much as COLD_PRIOR expected ones. 0 where all products sold.
+    """
+    is_cold = ~cold.bought & (np.diff(cold.title_vectors.indptr) > 0)
+    if not is_cold.any():
+        return 0.0
+    vectors, at_once = cold.title_vectors[is_cold], max(1, CELLS // int(is_cold.sum()))
+    odds = np.concatenate(
+        [
+            logsumexp(
+                weights[0] * cold.log_similarity(purchases[first : first + at_once], vectors) + weights[1], axis=1
+            )
+            for first in range(0, len(purchases), at_once)
+        ]
+    )
+    seen = sum(float(is_cold[after].mean()) for after in wanted if len(after))
+    expected = float(expit(odds).sum())
+    share = (seen + COLD_PRIOR) / (expected + COLD_PRIOR)
+    return float(brentq(lambda shift: expit(odds + shift).sum() - share * expected, -100.0, 100.0))
 
 
 @dataclass(frozen=True)

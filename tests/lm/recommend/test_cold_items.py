@@ -174,6 +174,24 @@ def test_baskets_say_of_new_products_what_single_purchases_say(again, expected):
     assert alike == pytest.approx(expected, rel=0.2)
 
 
+@pytest.mark.parametrize(("customers", "wanting"), [(2000, 0), (2000, 200), (2000, 1000), (30, 0), (30, 10)])
+def test_products_that_never_sold_are_expected_as_often_as_they_are_wanted(customers, wanting, monkeypatch):
+    counted = ColdItems.of([f"word{n % 10}" for n in range(120)], np.arange(120) < 100)
+    purchases, wanted = customers_who_go_on_with_a_word(customers, likely=0.9)
+    wanted[:wanting] = [codes(100 + of[0] % 10) for of in wanted[:wanting]]
+
+    def expected() -> float:
+        fitted = fit_cold_items(counted, purchases, wanted, seed=0)
+        log_p = fitted.log_probs(torch.zeros(customers, 120), purchases, fitted.title_vectors[100:])
+        return log_p[:, 120:].exp().sum().item()
+
+    found = expected()
+    monkeypatch.setattr("lm.recommend_training.fit_hybrid.COLD_PRIOR", 1e9)  # what known products alone say
+    by_known = expected()
+    assert by_known > 2
+    assert found == pytest.approx(by_known * (wanting + 2) / (by_known + 2), rel=1e-3)
+
+
 def test_without_anything_to_learn_from_new_products_stay_out():
     counted = ColdItems.of(TITLES, BOUGHT)
     fitted = fit_cold_items(counted, [codes(0)], [codes(0)], seed=0)  # bought again: not new
