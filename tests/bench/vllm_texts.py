@@ -17,6 +17,7 @@ def main() -> None:
     model, prompts, result = sys.argv[1:4]
     samples, tokens, top_k, rounds = map(int, sys.argv[4:])
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")  # by default it computes on all cores but one
     from vllm import LLM, SamplingParams
 
     engine = LLM(model, dtype="bfloat16", seed=0, skip_tokenizer_init=True)
