@@ -111,6 +111,8 @@ def test_no_phone_or_card_survives(before, number, after):
 
 
 @given(WORDS, ibans(), st.sampled_from(["", " thanks", "，谢谢", ". Bye"]))
+@example("我的电话", "GB42AAVX00000000000000", "")  # VX is also short for WeChat
+@example("我的电话", "GB96AAQQ00000000000000", "")
 @settings(max_examples=200, deadline=None)
 def test_no_iban_survives(before, code, after):
     text = f"{before} {code}{after}"
