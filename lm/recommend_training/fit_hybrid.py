@@ -141,8 +141,9 @@ def fit_cold_items(
     slope_error, constant_error = covariance.diagonal().sqrt().tolist()
     if slope <= slope_error:
         return replace(cold, weights=(0.0, NEVER))
-    lowered = constant - constant_error + _shift_to_seen(cold, (slope, constant - constant_error), purchases, wanted)
-    return replace(cold, weights=(round(slope, 6), round(lowered, 6)))
+    lowered = constant - constant_error
+    shifted = lowered + _shift_to_seen(cold, (slope, lowered), purchases, wanted)
+    return replace(cold, weights=(round(slope, 6), round(shifted, 6)))
 
 
 def _shift_to_seen(

