@@ -50,8 +50,12 @@ class RecommendSettings(Section):
         default=5, ge=0, description="candidates kept besides k; they replace products that are sold out later"
     )
     prompt_tokens: int = Field(default=256, ge=16, description="longest prompt, in the model's tokens")
-    history_events: int = Field(
-        default=50, ge=1, le=100_000, description="newest events of a customer that the prompt may use"
+    history_events: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="newest events of a customer that the prompt may use; by default as many as the model's training "
+        "chose: 50, or 100 or 200 where buy again finds more of the validation purchases with them",
     )
     exclude_purchased: bool = Field(default=True, description="never list a product that the customer bought before")
     same_title: bool = Field(

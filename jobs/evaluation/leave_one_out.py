@@ -121,6 +121,7 @@ def _recommend(
 
     settings = config.recommend
     encoder = PromptEncoder.load(path)
+    most = settings.history_events or encoder.manifest.history_events
     catalogue = Catalogue.build(list(sellable), [titles[item] for item in sellable], encoder)
     same = None
     if title_keys:
@@ -133,7 +134,7 @@ def _recommend(
     with Progress(console=console, transient=True) as progress:
         for start in progress.track(range(0, len(held), _CUSTOMERS_PER_CALL), description="  ranking"):
             part = held[start : start + _CUSTOMERS_PER_CALL]
-            events = [newest_events(one.events, settings.history_events) for one in part]
+            events = [newest_events(one.events, most) for one in part]
             prompts = [rendered.prompt for rendered in encoder.render_many(events, settings.prompt_tokens)]
             excluded = [
                 one.not_listed(exclude_purchased=settings.exclude_purchased, disliked_stars=settings.disliked_stars)

@@ -19,7 +19,7 @@ from jobs.spark.errors import ConfigurationError, ModelChanged
 from jobs.spark.executor_files import local_folder
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
-from lm.checkpoint.manifest import MANIFEST_FILE, read_manifest
+from lm.checkpoint.manifest import HISTORY_EVENTS, MANIFEST_FILE, read_manifest
 from lm.text.prompt import PromptEncoder
 
 Language = Literal["en", "zh"]
@@ -35,6 +35,7 @@ class Model:
     language: Language = "en"  # of the prompt's template
     dtype: Dtype = "auto"  # after `find` in a session: the format that every worker computes in
     reads_category: bool = False  # the category of a review's product, besides its text
+    history_events: int = HISTORY_EVENTS  # newest events of a customer that its prompts have
     reads_browsing: bool = True  # its prompts may name views, carts and wishes
     trained_as_of: date | None = None  # the last day whose events its training read; None for a stock model
 
@@ -77,6 +78,7 @@ def find(
         language or trained,
         dtype,
         reads_category,
+        manifest.history_events,
         manifest.reads_browsing,
         manifest.trained_as_of,
     )

@@ -207,7 +207,7 @@ def requests(
 def customer_events(context: TaskContext) -> DataFrame:
     """The histories of all customers who get a list."""
     settings, used = context.config.recommend, context.used
-    events = histories(used, settings.history_events)
+    events = histories(used, settings.history_events or context.model.history_events)
     return with_all_customers(events, used["customers"]) if "customers" in used and settings.all_customers else events
 
 

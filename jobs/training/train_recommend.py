@@ -16,7 +16,7 @@ from jobs.training import training_data
 from jobs.training.differential_privacy import private_settings
 from jobs.training.further_customers import joined_window, write_further_customers
 from jobs.training.trainer import Figures, FiguresTable, TrainingContext, TrainingOptions
-from lm.checkpoint.manifest import read_manifest
+from lm.checkpoint.manifest import HISTORY_EVENTS, read_manifest
 from lm.recommend.plain_titles import untold_note
 
 if TYPE_CHECKING:
@@ -69,10 +69,17 @@ def train(context: TrainingContext) -> Figures:
         figures = train_recommend(
             collected.customers, items, settings, into, report=context.report, window=window, further=further
         )
-    if read_manifest(into).training.get("out_of_time"):
+    manifest = read_manifest(into)
+    if manifest.training.get("out_of_time"):
         warn(context.console, "train.max_minutes ended the training. Raise it, and the lists may become better.")
     context.console.print(verdict(figures), highlight=False)
-    if note := cut_histories_note(figures, collected.customers, settings.history_events):
+    if settings.history_events is None and manifest.history_events > HISTORY_EVENTS:
+        context.console.print(
+            f"Prompts have the newest {manifest.history_events} events of a customer: with {HISTORY_EVENTS}, buy again "
+            "finds fewer of the validation purchases. recommend.history_events sets another number.",
+            highlight=False,
+        )
+    if note := cut_histories_note(figures, collected.customers, manifest.history_events):
         warn(context.console, note)
     if options.promote:
         if config.rules:

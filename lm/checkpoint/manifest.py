@@ -17,6 +17,8 @@ from lm.checkpoint.item_ids import ITEM_IDS_FILE, ItemIds
 MANIFEST_FILE = "regulars.json"
 MANIFEST_VERSION = 1
 TEMPLATE_VERSION = 1
+#: The newest events of a customer that prompts have, where no training has chosen.
+HISTORY_EVENTS = 50
 #: Most item ids that `regulars.json` holds itself.
 IDS_IN_JSON = 10_000
 #: Key of `training.window`: how many views, carts and wishes the training read.
@@ -28,6 +30,7 @@ FORMER_FIELDS = {"ngram_weights": [], "length_power": 0.0, "usual_lengths": [1.0
 class Manifest(BaseModel):
     """What the product adds to a Hugging Face directory, kept in its `regulars.json`.
 
+    `history_events` is how many of a customer's newest events a prompt has, where the configuration has no number.
     `item_ids[i]` is the product with the token id `first_item_token + i` (coding item_tokens). More than IDS_IN_JSON
     ids lie in a file of their own, and `item_ids` in `regulars.json` is their number.
     A field that is empty or at its default has no effect.
@@ -43,6 +46,7 @@ class Manifest(BaseModel):
     manifest_version: int = MANIFEST_VERSION
     template_version: int = Field(default=TEMPLATE_VERSION, ge=1)
     language: Literal["en", "zh"] = "en"
+    history_events: int = Field(default=HISTORY_EVENTS, ge=1)
     task: Literal["recommend", "sentiment", "answers"] = "recommend"
     coding: Literal["titles", "item_tokens"] = "titles"
     item_ids: list[str] | ItemIds = Field(default_factory=list)

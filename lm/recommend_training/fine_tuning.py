@@ -152,7 +152,7 @@ class ItemTokenTuning:
         def batches(epoch: int) -> list[list[PurchaseExample]]:
             part = part_of(epoch)
             rng = np.random.default_rng((settings.seed, epoch))
-            bounds = settings.max_tokens, settings.history_events
+            bounds = settings.max_tokens, self.encoder.manifest.history_events
             among = self._learned(further.part(part)) if further and part else learned
             drawn = item_examples(among, self.encoder, self.token_of, *bounds, rng)
             if private is not None:
@@ -188,7 +188,7 @@ class ItemTokenTuning:
 
     def newest(self, held: Sequence[HeldOut]) -> list[Sequence[Event]]:
         """The events of each customer that a night would read."""
-        return [newest_events(one.events, self.settings.history_events) for one in held]
+        return [newest_events(one.events, self.encoder.manifest.history_events) for one in held]
 
     def _loss(self, batch: list[PurchaseExample], sampling: SampledSoftmax | None) -> tuple[torch.Tensor, float]:
         examples = ExampleBatch.of(batch, self.first)

@@ -88,7 +88,8 @@ def _ndcg(
     bought = bought_items(counted, encoder.item_tokens, manifest.first_item_token, timed=timed)
     engine.hybrid = recounted(engine.hybrid, bought, manifest.item_ids)
     longest = min(settings.max_tokens, int(read_manifest(path).training.get("settings", {}).get("max_tokens", 10**6)))
-    events = [newest_events(one.events, settings.history_events) for one in held]
+    most = settings.history_events or manifest.history_events
+    events = [newest_events(one.events, most) for one in held]
     prompts = [rendered.prompt for rendered in encoder.render_many(events, longest)]
     lists = [[scored.item_id for scored in best] for best in engine.recommend(prompts, barred, K)]
     return metrics.ndcg_at_k(lists, [one.items for one in held], K)

@@ -20,7 +20,7 @@ class RecommendTrainSettings(TrainingSettings):
     protocol: Literal["time-split", "leave-one-out"] = "time-split"
     held_out_share: float = 0.2
     held_out_customers: int = 5_000  # most that are held out
-    history_events: int = 50  # newest events of a customer that a prompt may use
+    history_events: int | None = None  # newest events of a customer that a prompt may use; None: validation chooses
     round_epochs: int = 12  # in which the learning rate falls; another round follows while validation rises
     max_minutes: float | None = None  # of fine-tuning; the refit repeats its epochs
     refit: bool = False

@@ -19,12 +19,13 @@ from transformers import PreTrainedModel
 
 from lm.checkpoint import checkpoint
 from lm.checkpoint.fingerprint import model_fingerprint
-from lm.checkpoint.manifest import Manifest, read_manifest
+from lm.checkpoint.manifest import HISTORY_EVENTS, Manifest, read_manifest
 from lm.checkpoint.tokenizer import train_bpe
 from lm.recommend.plain_titles import telling_titles
 from lm.recommend_training.fine_tuning import ItemTokenTuning, K, TitleTuning
 from lm.recommend_training.further_customers import FurtherCustomers
 from lm.recommend_training.held_out import Split, split_of
+from lm.recommend_training.history_events import chosen_history_events
 from lm.recommend_training.item_embeddings import add_items
 from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.training_examples import BOUGHT, CustomerEvents, windows
@@ -100,7 +101,7 @@ def train_recommend(
             pretrain = stage_schedule("pretrain", settings, settings.pretrain_epochs)
             fit(pretraining(model, documents, settings), pretrain, work, report)
         before = Manifest() if start is None else read_manifest(start)
-        tuning = _coding(model, tokenizer, items, settings, before)
+        tuning = _coding(model, tokenizer, items, settings, before, split)
         outcome, figures, private = _fine_tune(tuning, split, items, work, report, further)
         if distributed.rank():
             return figures
@@ -125,15 +126,18 @@ def _coding(
     items: Mapping[str, str],
     settings: RecommendTrainSettings,
     before: Manifest,
+    split: Split,
 ) -> ItemTokenTuning | TitleTuning:
     """The fine-tuning of the configured coding, for the items of the manifest `before` and the new ones."""
     positions = model.config.max_position_embeddings
     if settings.coding == "titles":
-        encoder = PromptEncoder(tokenizer, Manifest(language=settings.language), context_tokens=positions)
-        return TitleTuning(model, encoder, items, settings)
+        manifest = Manifest(language=settings.language, history_events=settings.history_events or HISTORY_EVENTS)
+        return TitleTuning(model, PromptEncoder(tokenizer, manifest, context_tokens=positions), items, settings)
     language, seed, titled = settings.language, settings.seed, settings.titled
     manifest = add_items(model, tokenizer, items, before, language=language, seed=seed, titled=titled)
     encoder = PromptEncoder(tokenizer, manifest, context_tokens=positions)
+    most = settings.history_events or chosen_history_events(encoder, split, settings)
+    encoder = PromptEncoder(tokenizer, manifest.model_copy(update={"history_events": most}), context_tokens=positions)
     known = len(before.item_ids) if before.coding == "item_tokens" else 0
     return ItemTokenTuning(model, encoder, items, settings, known)
 
