@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,11 +11,13 @@ import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from jobs.config.settings import RecommendSettings
 from jobs.scoring import models
 from jobs.spark.errors import ModelChanged
 from jobs.tasks import answers, recommend, sentiment
 from jobs.tasks.task import TaskContext
 from lm.checkpoint.fingerprint import model_fingerprint
+from lm.checkpoint.manifest import Manifest, write_manifest
 from tests.models import save_causal, save_classifier
 from tests.rows import frame
 
@@ -70,6 +73,23 @@ def test_answers_of_another_number_format_or_code_are_other_answers(
     assert key("bfloat16") != before == key("float32")
     monkeypatch.setattr(sentiment, "CODE_VERSION", sentiment.CODE_VERSION + 1)
     assert key("float32") != before
+
+
+def test_prompts_have_as_many_events_as_the_training_chose(spark: SparkSession, tmp_path: Path) -> None:
+    folder = save_causal(tmp_path / "m")
+    write_manifest(folder, Manifest(history_events=2))
+    model = models.find("recommend", str(folder), "regulars.yaml")
+    days = [datetime(2036, 1, day, tzinfo=UTC) for day in range(1, 6)]
+    bought = [{"user_id": "u", "item_id": f"i{day.day}", "purchased_at": day} for day in days]
+    used = {"purchases": frame(spark, "purchases", bought), "items": frame(spark, "items", [])}
+
+    def events(configured: int | None) -> list[str]:
+        config = SimpleNamespace(recommend=RecommendSettings(history_events=configured, all_customers=False))
+        context = TaskContext(spark, config, None, "run", days[-1].date(), used, model)
+        return [event.item_id for event in recommend.customer_events(context).first()["events"]]
+
+    assert events(None) == ["i4", "i5"]
+    assert events(3) == ["i3", "i4", "i5"]
 
 
 def test_every_task_says_what_decides_its_answers(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from lm.checkpoint.manifest import Manifest, read_manifest
-from lm.recommend_training.history_events import chosen_history_events
 from lm.recommend_training.held_out import HeldOut, Split
+from lm.recommend_training.history_events import chosen_history_events
 from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.train_recommender import train_recommend
 from lm.recommend_training.training_examples import CustomerEvents
