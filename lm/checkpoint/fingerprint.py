@@ -16,13 +16,15 @@ from lm.checkpoint.checkpoint import (
     weight_files,
 )
 from lm.checkpoint.item_ids import ITEM_IDS_FILE, ItemIds
-from lm.checkpoint.manifest import FORMER_FIELDS, read_manifest
+from lm.checkpoint.manifest import FORMER_FIELDS, Manifest, read_manifest
 
 #: Files that a task may add: answers and retrieval, n-grams, co-purchase, new items and many item ids.
 TASK_FILES = ("answers.json", "ranker.safetensors", NGRAMS_FILE, CO_PURCHASE_FILE, COLD_ITEMS_FILE, ITEM_IDS_FILE)
 #: Keys that do not change an answer.
 IGNORED_CONFIG_KEYS = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 IGNORED_MANIFEST_KEYS = {"manifest_version", "training", "metrics"}
+#: Keys that earlier releases did not have. At its default such a key is left out.
+NEWER_KEYS = ("lexicon_weight", "ngram_weight", "history_events")
 
 _digests: dict[tuple[str, int, int], str] = {}
 
@@ -54,8 +56,8 @@ def model_fingerprint(path: Path) -> str:
     ignored = IGNORED_MANIFEST_KEYS | ({"item_ids"} if isinstance(found.item_ids, ItemIds) else set())
     manifest = found.model_dump(mode="json", exclude=ignored)
     # Models that are older than a key, and those of a release with more keys, keep their fingerprints.
-    for key in ("lexicon_weight", "ngram_weight"):
-        if not manifest[key]:
+    for key in NEWER_KEYS:
+        if manifest[key] == Manifest.model_fields[key].default:
             del manifest[key]
     manifest |= FORMER_FIELDS
     files = [*tokenizer_files(path), *weight_files(path), *_task_files(path)]

@@ -285,12 +285,21 @@ def test_resolve_prefers_the_cached_hub_copy(model, tmp_path, monkeypatch):
         checkpoint.resolve("gpt2")
 
 
-def test_a_lexicon_without_weight_does_not_change_the_fingerprint(model, monkeypatch):
-    before = model_fingerprint(model)
+#: What all releases hash of a manifest: keys of today, and those that only earlier releases had.
+HASHED_KEYS = {"template_version", "language", "task", "coding", "item_ids", "first_item_token", "labels"}
+HASHED_KEYS |= {"temperature", "offsets", "lapses", "label_weights", "neighbour_weights", "newcomer_weights"}
+HASHED_KEYS |= set(manifest.FORMER_FIELDS)
+
+
+def test_keys_without_effect_do_not_change_the_fingerprints_of_earlier_models(model, monkeypatch):
     hashed = []
     monkeypatch.setattr(fingerprint.json, "dumps", lambda parts, **_: hashed.append(parts["manifest"]) or "")
     model_fingerprint(model)
-    assert "lexicon_weight" not in hashed[0]  # as in the releases that had none: their models keep their names
-    monkeypatch.undo()
-    write_manifest(model, read_manifest(model).model_copy(update={"lexicon_weight": 0.5}))
+    assert set(hashed[0]) == HASHED_KEYS  # another name would throw away the ledger's answers
+
+
+@pytest.mark.parametrize("change", [{"lexicon_weight": 0.5}, {"ngram_weight": 0.5}, {"history_events": 100}])
+def test_fingerprint_follows_newer_keys_that_have_an_effect(model, change):
+    before = model_fingerprint(model)
+    write_manifest(model, read_manifest(model).model_copy(update=change))
     assert model_fingerprint(model) != before
