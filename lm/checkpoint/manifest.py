@@ -46,7 +46,7 @@ class Manifest(BaseModel):
     manifest_version: int = MANIFEST_VERSION
     template_version: int = Field(default=TEMPLATE_VERSION, ge=1)
     language: Literal["en", "zh"] = "en"
-    history_events: int = Field(default=HISTORY_EVENTS, ge=1)
+    history_events: int = Field(default=HISTORY_EVENTS, ge=1, le=100_000)
     task: Literal["recommend", "sentiment", "answers"] = "recommend"
     coding: Literal["titles", "item_tokens"] = "titles"
     item_ids: list[str] | ItemIds = Field(default_factory=list)

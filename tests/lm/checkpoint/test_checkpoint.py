@@ -63,6 +63,8 @@ def test_directory_without_manifest_is_a_stock_gpt2(model):
     [
         ({"colour": "red"}, "colour"),
         ({"temperature": 0}, "temperature"),
+        ({"history_events": 0}, "history_events"),
+        ({"history_events": 100_001}, "history_events"),
         ({"usual_lengths": [9, 20]}, "usual_lengths.*train again"),
         ({"ngram_weights": [0.5, 1.0]}, "ngram_weights.*train again"),
         ({"lapses": [[1, 0], [0, 1]]}, "lapses"),
