@@ -1,10 +1,12 @@
 """Lists less the best of counting, on shops where there is much and little to learn, by the product's own commands.
 
     python -m tests.bench.counting --data ../shared/data [--shops groceries ...] [--seeds 0 1 2] [--quick] [--json]
+    python -m tests.bench.counting --drawn                           # the shops of tests/bench/drawn_shops.py
 
 Each shop is trained as of one date (`regulars train`), gets its lists (`regulars nightly`) and is judged by the
 purchases of the days after it (`regulars evaluate`). Nothing is chosen on these. The last columns are the model's
-NDCG@10 and recall@10 less those of the baseline that is best by NDCG@10, customer by customer, with 95% intervals.
+NDCG@10 and recall@10 less those of the baseline that is best by NDCG@10, customer by customer, with 95% intervals. The
+seed of a drawn shop also draws it.
 """
 
 from __future__ import annotations
@@ -16,12 +18,14 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.bench.beauty import regulars
+from tests.bench.drawn_shops import DAYS, DRAWN, FIRST, JUDGED, write_drawn
 from tests.bench.measure import report
 
 BASELINES = ("co-purchase", "popularity", "buy again")
@@ -37,6 +41,7 @@ class Shop:
     inputs: dict[str, Any] = field(default_factory=dict)
     exclude_purchased: bool = True
     customers: int = 0  # of a sample shop
+    drawn: str = ""  # name of a drawn shop
     timezone: str = "UTC"
 
 
@@ -107,13 +112,23 @@ SHOPS = {
         "2011-11-10", 14, str(RETAIL["path"]), {"purchases": RETAIL}, exclude_purchased=False, timezone="Europe/London"
     ),
 }
+DRAWN_AT = (FIRST + timedelta(days=DAYS - 1)).date().isoformat()
+DRAWN_SHOPS = {name: Shop(DRAWN_AT, JUDGED, drawn=name, exclude_purchased=new) for name, (_, new) in DRAWN.items()}
+DRAWN_COLUMNS = {"user_id": "customer", "item_id": "product", "title": "title", "purchased_at": "bought_at"}
 
 
-def prepare(shop: Shop, data: Path, folder: Path) -> None:
-    """Write the shop's `regulars.yaml` into `folder`; a sample shop also its tables."""
+def prepare(shop: Shop, data: Path, folder: Path, seed: int) -> None:
+    """Write the shop's `regulars.yaml` into `folder`; a sample shop and one that `seed` draws also their tables."""
     if shop.customers:
         regulars("sample", "--out", str(folder), "--customers", str(shop.customers), "--force")
         settings = yaml.safe_load((folder / "regulars.yaml").read_text())
+    elif shop.drawn:
+        write_drawn(shop.drawn, seed, folder / "purchases.csv")
+        settings = {
+            "store": "./store",
+            "timezone": "UTC",
+            "inputs": {"purchases": csv("./purchases.csv", DRAWN_COLUMNS)},
+        }
     else:
         inputs = {name: table | {"path": str(data / table["path"])} for name, table in shop.inputs.items()}
         settings = {"store": "./store", "timezone": shop.timezone, "inputs": inputs}
@@ -157,24 +172,27 @@ def interval(figure: dict[str, float]) -> str:
 def main() -> None:
     """Run the shops and seeds and print one row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
-    parser.add_argument("--shops", nargs="+", choices=list(SHOPS), default=list(SHOPS))
+    parser.add_argument("--data", type=Path, default=Path(), help="folder with the data sets")
+    parser.add_argument("--shops", nargs="+", choices=[*SHOPS, *DRAWN_SHOPS])
+    parser.add_argument("--drawn", action="store_true", help="all drawn shops")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a key of the YAML")
     parser.add_argument("--quick", action="store_true", help="the sample of 60 with one seed: a minute")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    names, seeds = (["sample of 60"], options.seeds[:1]) if options.quick else (options.shops, options.seeds)
+    names, seeds = options.shops or list(DRAWN_SHOPS if options.drawn else SHOPS), options.seeds
+    if options.quick:
+        names, seeds = ["sample of 60"], seeds[:1]
     rows: dict[str, dict[str, str]] = {}
     figures: dict[str, Any] = {}
     for name in names:
-        shop = SHOPS[name]
+        shop = (SHOPS | DRAWN_SHOPS)[name]
         if shop.file and not (options.data / shop.file).exists():
             print(f"{options.data / shop.file} is absent: {name} is left out", file=sys.stderr)
             continue
         for seed in seeds:
             with tempfile.TemporaryDirectory() as temporary:
-                prepare(shop, options.data.resolve(), Path(temporary))
+                prepare(shop, options.data.resolve(), Path(temporary), seed)
                 found = judge(shop, Path(temporary), seed, options.set)
             figures[f"{name}, seed {seed}"] = found
             rows[f"{name}, seed {seed}"] = {
