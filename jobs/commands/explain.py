@@ -107,7 +107,7 @@ def explain(
         with stages.stage("the model makes the list with all events and without some of them"):
             answer = ask_worker(spark, request, load, config.recommend.k, rank)
         if answer is None:
-            raise UsageError(f"the customer's list has no rank {rank}: give a smaller --rank")
+            raise UsageError(_no_rank(rank))
         titles = dict(zip(catalogue.item_ids, catalogue.titles, strict=True))
         products = [{**one, "title": titles[one["item_id"]]} for one in answer["products"]]
     events = [
@@ -120,6 +120,12 @@ def explain(
     result = ExplainedList(products, events, answer["without"], answer["is_verified"], same, effects)
     _print(console, result, run_date, rank)
     return result
+
+
+def _no_rank(rank: int) -> str:
+    if rank == 1:
+        return "the customer's list is empty: no product on sale is left that the rules and the exclusions allow"
+    return f"the customer's list has no rank {rank}: give a smaller --rank"
 
 
 def _unknown_customer(run_date: date) -> UsageError:

@@ -22,8 +22,6 @@ from lm.metrics import baselines, metrics
 HISTORY_LENGTHS = (0, 3, 10, 30)
 #: Below so many customers an interval is wide, and a warning says so.
 FEW_CUSTOMERS = 100
-#: A bootstrap draws only from the values it has: of fewer equal values than this it knows no interval.
-_TOO_FEW_EQUAL = 10
 RANKERS = ("model", "co-purchase", "popularity", "buy again")
 
 
@@ -214,7 +212,7 @@ def cell(figure: Mapping[str, float], customers: int) -> str:
 
     An interval with a negative bound is written with `to`.
     """
-    if customers < 2 or (customers < _TOO_FEW_EQUAL and figure["low"] == figure["high"]):
+    if not metrics.has_interval(customers, figure["low"], figure["high"]):
         return f"{figure['value']:.3f} (too few)"
     low, high = f"{figure['low']:.3f}", f"{figure['high']:.3f}"
     return f"{figure['value']:.3f} ({low}{' to ' if low.startswith('-') else '–'}{high})"

@@ -9,6 +9,7 @@ A training that was killed goes on where it was with the same command. Until it 
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -101,8 +102,9 @@ def train(
                 continue
             figures[task] = found
             console.print(_table(trainers[task].figures_table(found), found))
-            _draw_curves(task, out)
-            console.print(f"Wrote {out}", highlight=False, markup=False)
+            if _is_written(out, found):
+                _draw_curves(task, out)
+                console.print(f"Wrote {out}", highlight=False, markup=False)
     return figures
 
 
@@ -138,9 +140,14 @@ def _train_one(task: str, trainer: Trainer, context: TrainingContext) -> Figures
         warn(context.console, _not_promoted(context.out, len(leaks), least))
         return None
     figures = trainer.train(context)
-    if read_manifest(context.out).metrics == figures:  # else an earlier model stays
+    if _is_written(context.out, figures):
         write_audit(context.out, audit, least)
     return figures
+
+
+def _is_written(out: Path, figures: Figures) -> bool:
+    """Whether the folder has the model of these figures; with `promote` an earlier one may have stayed."""
+    return json.dumps(read_manifest(out).metrics, sort_keys=True) == json.dumps(figures, sort_keys=True)
 
 
 def _not_promoted(out: Path, leaks: int, min_customers: int) -> str:

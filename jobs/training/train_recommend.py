@@ -79,7 +79,8 @@ def train(context: TrainingContext) -> Figures:
             "finds fewer of the validation purchases. recommend.history_events sets another number.",
             highlight=False,
         )
-    if note := cut_histories_note(figures, collected.customers, manifest.history_events):
+    is_chosen = settings.history_events is None and settings.coding == "item_tokens"  # among larger numbers too
+    if not is_chosen and (note := cut_histories_note(figures, collected.customers, manifest.history_events)):
         warn(context.console, note)
     if options.promote:
         if config.rules:

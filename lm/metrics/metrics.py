@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 Lists = Sequence[Sequence[Hashable]]
 #: One non-empty set of relevant items per customer.
 Relevant = Sequence[Collection[Hashable]]
+#: A bootstrap draws only from the values it has: of fewer equal values than this it knows no interval.
+TOO_FEW_EQUAL = 10
 
 
 def _hits(lists: Lists, relevant: Relevant, k: int) -> NDArray[np.bool_]:
@@ -167,6 +169,11 @@ def bootstrap_interval(
     values = [statistic(*(array[draw] for array in arrays)) for draw in draws]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def has_interval(values: int, low: float, high: float) -> bool:
+    """Whether a bootstrap of so many values knows an interval: one value or few equal ones draw no other mean."""
+    return values >= 2 and (values >= TOO_FEW_EQUAL or low != high)
 
 
 def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float, float]:

@@ -186,10 +186,6 @@ class ItemTokenTuning:
             return None
         return torch.from_numpy(seen).to(choose_device())
 
-    def newest(self, held: Sequence[HeldOut]) -> list[Sequence[Event]]:
-        """The events of each customer that a night would read."""
-        return [newest_events(one.events, self.encoder.manifest.history_events) for one in held]
-
     def _loss(self, batch: list[PurchaseExample], sampling: SampledSoftmax | None) -> tuple[torch.Tensor, float]:
         examples = ExampleBatch.of(batch, self.first)
         candidates, bias, labels = self.competitors, None, examples.labels
@@ -231,7 +227,8 @@ class ItemTokenTuning:
 
     def _prompts(self, held: Sequence[HeldOut]) -> list[NDArray[np.int32]]:
         """The tokens of each customer's prompt."""
-        prompts = self.encoder.render_many(self.newest(held), self.settings.max_tokens)
+        read = [_read_at_night(one.events, self.encoder) for one in held]
+        prompts = self.encoder.render_many(read, self.settings.max_tokens)
         return [np.array(ids, dtype=np.int32) for ids in self.encoder.encode_many([p.prompt for p in prompts])]
 
     @torch.inference_mode()
@@ -320,7 +317,8 @@ class TitleTuning:
 
     def examples(self, nights: Sequence[tuple[Sequence[Event], str]]) -> list[PurchaseExample]:
         """One example for each (events, item)."""
-        return title_examples(nights, self.encoder, self.items, self.settings.max_tokens)
+        read = [(_read_at_night(events, self.encoder), item) for events, item in nights]
+        return title_examples(read, self.encoder, self.items, self.settings.max_tokens)
 
     def recommend(self, held: Sequence[HeldOut], k: int) -> list[list[str]]:
         """The k most likely titles for each held-out customer, by the engine of the night."""
@@ -331,10 +329,16 @@ class TitleTuning:
         with tempfile.TemporaryDirectory() as folder:
             write_model_folder(self.model, self.encoder.tokenizer, self.encoder.manifest, Path(folder) / "model")
             engine = Recommender.load(Path(folder) / "model", catalogue, dtype="float32")
-            prompts = self.encoder.render_many([one.events for one in held], self.settings.max_tokens)
+            read = [_read_at_night(one.events, self.encoder) for one in held]
+            prompts = self.encoder.render_many(read, self.settings.max_tokens)
             barred = [sorted(one.purchased) if self.settings.exclude_purchased else [] for one in held]
             lists = engine.recommend([prompt.prompt for prompt in prompts], barred, k)
         return [[scored.item_id for scored in best] for best in lists]
+
+
+def _read_at_night(events: Sequence[Event], encoder: PromptEncoder) -> Sequence[Event]:
+    """The events of a customer that a night reads with this model."""
+    return newest_events(events, encoder.manifest.history_events)
 
 
 def _private_steps(settings: RecommendTrainSettings, customers: int) -> PrivateSteps | None:

@@ -1,9 +1,9 @@
 """Chooses how many of a customer's newest events a prompt has, by what buy again finds with them.
 
 The count of a customer's own purchases is what lists lose with old events: where customers buy again what they bought
-half a year ago, 50 events may hold a few baskets only. More events make nights slower, so fewest are chosen that lose
-no more than one standard error (the one-standard-error rule: Breiman et al., "Classification and Regression Trees",
-1984, section 3.4.3).
+half a year ago, 50 events may hold a few baskets only. More events make nights slower, so the fewest are chosen that
+lose no more than one standard error (the one-standard-error rule: Breiman et al., "Classification and Regression
+Trees", 1984, section 3.4.3).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lm.checkpoint.checkpoint import CheckpointError
 from lm.checkpoint.manifest import read_manifest
 from lm.metrics import metrics
 from lm.recommend.catalogue import Catalogue
@@ -19,7 +20,7 @@ from lm.recommend_training.held_out import HeldOut, split_of
 from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.training_examples import CustomerEvents, newest_events
 from lm.text.prompt import PromptEncoder
-from lm.train.training_state import replace_folder
+from lm.train.training_state import TrainingError, replace_folder
 
 
 def promote(
@@ -38,7 +39,8 @@ def promote(
     split, all purchases after one day. Both count the purchases before these. The difference of NDCG@10 is bootstrapped
     over customers; the candidate is worse where the 95% interval lies below 0. The GPT-2 of a present model of a later
     date was trained on some of these purchases, which favours it. A refit candidate was trained on them too, so promote
-    candidates without refit. A first model needs no comparison.
+    candidates without refit. A first model needs no comparison. Raises TrainingError for a present model that cannot be
+    opened.
     Lists have one product of each key of `title_keys` (item_id -> key), if given, and none whose newest rating by the
     customer is at most `disliked_stars`.
     """
@@ -54,14 +56,20 @@ def promote(
     barred = [
         one.not_listed(exclude_purchased=settings.exclude_purchased, disliked_stars=disliked_stars) for one in held
     ]
-    ours, theirs = (_ndcg(path, held, barred, same, items, settings, split.training) for path in (candidate, present))
+    try:
+        theirs = _ndcg(present, held, barred, same, items, settings, split.training)
+    except CheckpointError as error:
+        raise TrainingError(
+            f"the present model cannot be compared with the new one: {error}. To replace it, train without --promote"
+        ) from None
+    ours = _ndcg(candidate, held, barred, same, items, settings, split.training)
     mean, low, high = metrics.mean_interval(ours - theirs, seed=settings.seed)
     found = (
         f"NDCG@{K} on the held-out {purchases} purchases of {len(held):,} customers: {ours.mean():.4f} new, "
         f"{theirs.mean():.4f} present, "
         f"difference {mean:+.4f} ({low:+.4f} to {high:+.4f})"
     )
-    if high < 0:
+    if high < 0 and metrics.has_interval(len(held), low, high):
         shutil.rmtree(candidate)
         return f"Not promoted, {present} stays. {found}."
     replace_folder(candidate, present)

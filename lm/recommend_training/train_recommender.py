@@ -195,6 +195,9 @@ def _not_covered(settings: RecommendTrainSettings) -> list[str]:
     parts = {
         "the words of the tokenizer": settings.init is None,
         "which products were bought": settings.coding == "item_tokens",
+        "the number of events of a prompt": settings.coding == "item_tokens"
+        and settings.history_events is None
+        and not settings.exclude_purchased,
         "counted purchases": settings.coding == "item_tokens" and settings.neighbours,
         "the weights of the mixture": settings.coding == "item_tokens" and (settings.neighbours or settings.newcomers),
         "the figures": True,

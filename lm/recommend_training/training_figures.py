@@ -8,6 +8,7 @@ baseline also has `lead_ndcg@10`: the model's NDCG@10 less its own, customer by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from lm.metrics import baselines, metrics
 from lm.recommend_training.held_out import Split
@@ -65,19 +66,33 @@ def held_out_figures(
     return figures
 
 
+class _Lead(NamedTuple):
+    """The model's lead on a baseline with its interval, which too few customers do not have."""
+
+    value: float
+    low: float
+    high: float
+    has_interval: bool
+
+
+def _leads(figures: Mapping[str, float]) -> dict[str, _Lead]:
+    found = {}
+    for name, prefix in BASELINES.items():
+        if f"{prefix}lead_ndcg@{K}" in figures:
+            value, low, high = (figures[f"{prefix}lead_ndcg@{K}{end}"] for end in ("", "_low", "_high"))
+            found[name] = _Lead(value, low, high, metrics.has_interval(int(figures["customers"]), low, high))
+    return found
+
+
 def is_worse(figures: Mapping[str, float]) -> bool:
     """Whether a baseline is better beyond the interval."""
-    return any(figures.get(f"{prefix}lead_ndcg@{K}_high", 0.0) < 0 for prefix in BASELINES.values())
+    return any(lead.high < 0 and lead.has_interval for lead in _leads(figures).values())
 
 
 def verdict(figures: Mapping[str, float]) -> str:
     """One paragraph: whether the lists are better than each baseline, and what was done if they are not."""
-    leads = {
-        name: tuple(figures[f"{prefix}lead_ndcg@{K}{end}"] for end in ("", "_low", "_high"))
-        for name, prefix in BASELINES.items()
-        if f"{prefix}lead_ndcg@{K}" in figures
-    }
-    told = [_compared(name, *lead) for name, lead in sorted(leads.items(), key=lambda one: one[1][0])]
+    leads = _leads(figures)
+    told = [_compared(name, lead) for name, lead in sorted(leads.items(), key=lambda one: one[1].value)]
     found = f"NDCG@{K} of held-out purchases: {', '.join(told)}."
     weight = figures.get(GPT2_WEIGHT)
     if MOVED in figures:
@@ -86,21 +101,29 @@ def verdict(figures: Mapping[str, float]) -> str:
             f"{found} A baseline was better than the mixture with GPT-2 ({figures[MOVED]:.3f}), so counting alone "
             f"makes the lists.{still}"
         )
+    if is_worse(figures) and weight is None:
+        return (
+            f"{found} Counting has no part in these lists. It needs train.recommend.coding item_tokens and "
+            "train.recommend.neighbours true."
+        )
     if is_worse(figures):
         return (
             f"{found} Counting alone makes no better lists, so the mixture stays. More customers or days to learn from "
             "may help."
         )
-    if weight is not None and any(low <= 0 for _, low, _ in leads.values()):
+    if weight is not None and any(lead.low <= 0 or not lead.has_interval for lead in leads.values()):
         if round(weight, 2) == 0:
             return f"{found} Validation purchases gave GPT-2 no weight, so counting makes the lists."
         return f"{found} Validation purchases gave GPT-2 the weight {weight:.2f}, and counting the rest."
     return found
 
 
-def _compared(name: str, lead: float, low: float, high: float) -> str:
+def _compared(name: str, of: _Lead) -> str:
+    lead, low, high, has_interval = of
     if lead == low == high == 0:
         return f"as good as {name} for every customer"
+    if not has_interval:
+        return f"{lead:+.3f} beside {name}, of too few customers to tell"
     if high < 0:
         return f"worse than {name} by {-lead:.3f} ({-high:.3f} to {-low:.3f})"
     compared = f"better than {name} by" if low > 0 else f"not shown to differ from {name}:"

@@ -8,7 +8,7 @@ from typing import get_args
 
 from rich.console import Console
 
-from jobs.commands.explain import ExplainedList, _effects, _print
+from jobs.commands.explain import ExplainedList, _effects, _no_rank, _print
 from jobs.config.rule_settings import _KEYS, Kind, RuleSettings
 from jobs.tables.list_rules import NightRules
 
@@ -31,6 +31,11 @@ def test_each_rule_that_a_product_names_says_once_what_it_does() -> None:
         "rule same_title: leaves out products whose title the list or the customer has already; the next ones move up "
         "(recommend.same_title).",
     ]
+
+
+def test_a_smaller_rank_is_asked_for_where_there_is_one() -> None:
+    assert _no_rank(3) == "the customer's list has no rank 3: give a smaller --rank"
+    assert "--rank" not in _no_rank(1)
 
 
 def test_every_kind_of_rule_has_an_effect() -> None:

@@ -345,6 +345,26 @@ class TooFew(FakeTrainer):
         raise TooFewExamples("40 rated reviews are too few; give more days")
 
 
+class Worse(FakeTrainer):
+    """Its new model is worse, so the present one stays."""
+
+    def train(self, context):
+        return {"word_f1": 0.4}
+
+
+def test_a_model_that_was_not_promoted_is_not_told_as_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("jobs.training.train.read_inputs", lambda *_: SimpleNamespace(notes=(), used={}))
+    config = load(configuration(tmp_path, models={"recommend": "./model"}))
+    printed = []
+    for trainer in (FakeTrainer(), Worse()):
+        monkeypatch.setattr("jobs.training.train.trainer_of", {"recommend": trainer}.__getitem__)
+        log = io.StringIO()
+        options = TrainingOptions(promote=True)
+        train(NO_SPARK, config, date(2026, 3, 1), ("recommend",), Console(file=log, width=300), options)
+        printed.append(f"Wrote {tmp_path / 'model'}" in log.getvalue())
+    assert printed == [True, False]
+
+
 def test_lists_alone_are_trained_where_reviews_are_too_few(tmp_path, monkeypatch):
     """The warning and the printed command say how nights go on; a task that is trained alone ends with the error."""
     trainers = {"recommend": FakeTrainer(), "sentiment": TooFew()}

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from lm.checkpoint.manifest import Manifest, read_manifest
+from lm.recommend_training.fine_tuning import TitleTuning
 from lm.recommend_training.held_out import HeldOut, Split
 from lm.recommend_training.history_events import chosen_history_events
 from lm.recommend_training.settings import RecommendTrainSettings
@@ -66,6 +67,14 @@ def test_events_that_no_prompt_holds_are_no_gain(encoder):
     rng = random.Random(2)
     people = split([person(rng, 6, 80) for _ in range(40)])
     assert chosen_history_events(encoder, people, replace(SETTINGS, max_tokens=80)) == 50
+
+
+def test_titles_are_learned_after_as_many_events_as_a_night_reads(encoder):
+    few = PromptEncoder(encoder.tokenizer, Manifest(history_events=2), context_tokens=512)
+    tuning = TitleTuning(None, few, ITEMS, replace(SETTINGS, coding="titles"))
+    events = [bought(item) for item in STAPLES[:5]]
+    (read,) = tuning.examples([(events, "x000")])
+    assert read.tokens.tolist() == [*few.encode(few.render(events[-2:], 260).prompt), *few.answer_tokens(ITEMS["x000"])]
 
 
 def test_a_training_writes_its_choice_and_the_configured_number(tmp_path):

@@ -18,6 +18,7 @@ from lm.recommend_training.promotion import _ndcg, promote
 from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.train_recommender import train_recommend
 from lm.text.prompt import Event, PromptEncoder
+from lm.train.training_state import TrainingError
 from tests.lm.recommend_training.test_train_recommender import ITEMS, TINY, shop
 from tests.models import save_causal
 
@@ -70,6 +71,13 @@ def test_the_first_model_needs_no_comparison(models, tmp_path):
     assert "there was no model" in said
     assert left == model_fingerprint(models / "bad")
     assert read_manifest(tmp_path / "present").training["settings"]["learning_rate"] == 1e-9
+
+
+def test_a_present_model_that_cannot_be_opened_is_named(tmp_path):
+    save_causal(tmp_path / "present", item_ids=list(ITEMS))
+    (tmp_path / "present" / "regulars.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"present model .*regulars\.json cannot be read.* train without --promote"):
+        promote(tmp_path / "candidate", tmp_path / "present", shop(), ITEMS, TINY)
 
 
 @pytest.mark.parametrize(("trained_for", "longest"), [(None, 60), (50, 50), (200, 60)])

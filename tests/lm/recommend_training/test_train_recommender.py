@@ -28,7 +28,7 @@ from lm.recommend_training.fine_tuning import ItemTokenTuning, K
 from lm.recommend_training.held_out import HeldOut, split_of
 from lm.recommend_training.item_embeddings import ItemRows, add_items
 from lm.recommend_training.settings import RecommendTrainSettings
-from lm.recommend_training.train_recommender import train_recommend
+from lm.recommend_training.train_recommender import _not_covered, train_recommend
 from lm.recommend_training.training_examples import CustomerEvents
 from lm.text.prompt import Event, PromptEncoder
 from lm.train.private_steps import PrivacyBudget
@@ -176,6 +176,15 @@ def test_a_training_with_differential_privacy_tells_what_it_covers(tmp_path, cod
     for unprotected in ({"refit": True}, {"pretrain_epochs": 1}):
         with pytest.raises(TrainingError, match="this learns without noise"):
             train_recommend(shop(60), ITEMS, replace(settings, **unprotected), tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("change", "is_chosen"),
+    [({}, True), ({"history_events": 70}, False), ({"exclude_purchased": True}, False), ({"coding": "titles"}, False)],
+)
+def test_a_number_of_events_that_validation_chooses_has_no_noise(change, is_chosen):
+    settings = replace(TINY, **{"exclude_purchased": False} | change)
+    assert ("the number of events of a prompt" in _not_covered(settings)) == is_chosen
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):

@@ -10,7 +10,7 @@ from lm.text.template import Event
 
 
 def figures(**leads: tuple[float, float, float]) -> dict[str, float]:
-    found = {"ndcg@10": 0.3}
+    found = {"ndcg@10": 0.3, "customers": 100.0}
     for name, values in leads.items():
         for end, value in zip(("", "_low", "_high"), values, strict=True):
             found[f"{name}_lead_ndcg@10{end}"] = value
@@ -36,6 +36,7 @@ def test_a_lead_over_each_baseline_needs_no_more_words():
         ((-0.02, -0.03, -0.01), {"gpt2_weight": 0.9}, "purchases: worse than popularity by 0.020 (0.010 to 0.030)."),
         ((-0.02, -0.03, -0.01), {"mixture_ndcg@10": 0.25}, "They are better, and still worse than a baseline."),
         ((-0.02, -0.03, -0.01), {"gpt2_weight": 0.9}, "Counting alone makes no better lists, so the mixture stays"),
+        ((-0.02, -0.03, -0.01), {}, "Counting has no part in these lists. It needs train.recommend.coding"),
         ((0.0, 0.0, 0.0), {"mixture_ndcg@10": 0.25}, "better than the mixture with GPT-2 (0.250), so counting alone"),
     ],
 )
@@ -43,6 +44,13 @@ def test_what_was_done_without_a_lead(lead, more, says):
     found = figures(popularity=lead) | more
     assert says in verdict(found)
     assert is_worse(found) == (lead[2] < 0)
+
+
+@pytest.mark.parametrize(("customers", "lead"), [(1, (-0.3, -0.3, -0.3)), (9, (0.3, 0.3, 0.3))])
+def test_too_few_customers_show_no_lead(customers, lead):
+    found = figures(popularity=lead) | {"customers": float(customers), "gpt2_weight": 0.5}
+    assert not is_worse(found)
+    assert f"{lead[0]:+.3f} beside popularity, of too few customers to tell. Validation purchases" in verdict(found)
 
 
 @pytest.mark.parametrize(("lead", "most", "is_told"), [(-0.01, 2, True), (-0.01, 3, False), (0.01, 2, False)])
