@@ -91,6 +91,7 @@ def train(context: TrainingContext) -> Figures:
             collected.customers,
             items,
             settings,
+            further=further,
             title_keys=training_data.collect_title_keys(context.used, config.recommend),
             disliked_stars=config.recommend.disliked_stars,
         )

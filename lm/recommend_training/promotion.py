@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from lm.recommend.recommender import Recommender
 from lm.recommend.same_titles import SameTitles
 from lm.recommend_training.count_purchases import bought_items, recounted
 from lm.recommend_training.fine_tuning import K
+from lm.recommend_training.further_customers import FurtherCustomers
 from lm.recommend_training.held_out import HeldOut, split_of
 from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.training_examples import CustomerEvents, newest_events
@@ -30,17 +32,18 @@ def promote(
     items: Mapping[str, str],
     settings: RecommendTrainSettings,
     *,
+    further: FurtherCustomers | None = None,
     title_keys: Mapping[str, str] | None = None,
     disliked_stars: int = 0,
 ) -> str:
     """Move the folder `candidate` to `present` unless it is worse; return a sentence on what was found and done.
 
     Both models list products for the purchases that the candidate's training held out to report on: with the time
-    split, all purchases after one day. Both count the purchases before these. The difference of NDCG@10 is bootstrapped
-    over customers; the candidate is worse where the 95% interval lies below 0. The GPT-2 of a present model of a later
-    date was trained on some of these purchases, which favours it. A refit candidate was trained on them too, so promote
-    candidates without refit. A first model needs no comparison. Raises TrainingError for a present model that cannot be
-    opened.
+    split, all purchases after one day. Both count the purchases before these, also those of `further` customers. The
+    difference of NDCG@10 is bootstrapped over customers; the candidate is worse where the 95% interval lies below 0.
+    The GPT-2 of a present model of a later date was trained on some of these purchases, which favours it. A refit
+    candidate was trained on them too, so promote candidates without refit. A first model needs no comparison. Raises
+    TrainingError for a present model that cannot be opened.
     Lists have one product of each key of `title_keys` (item_id -> key), if given, and none whose newest rating by the
     customer is at most `disliked_stars`.
     """
@@ -56,13 +59,14 @@ def promote(
     barred = [
         one.not_listed(exclude_purchased=settings.exclude_purchased, disliked_stars=disliked_stars) for one in held
     ]
+    counted = _Counted(split.training, further and further.upto(split.last_training_day))
     try:
-        theirs = _ndcg(present, held, barred, same, items, settings, split.training)
+        theirs = _ndcg(present, held, barred, same, items, settings, counted)
     except CheckpointError as error:
         raise TrainingError(
             f"the present model cannot be compared with the new one: {error}. To replace it, train without --promote"
         ) from None
-    ours = _ndcg(candidate, held, barred, same, items, settings, split.training)
+    ours = _ndcg(candidate, held, barred, same, items, settings, counted)
     mean, low, high = metrics.mean_interval(ours - theirs, seed=settings.seed)
     found = (
         f"NDCG@{K} on the held-out {purchases} purchases of {len(held):,} customers: {ours.mean():.4f} new, "
@@ -76,6 +80,13 @@ def promote(
     return f"Promoted to {present}. {found}."
 
 
+class _Counted(NamedTuple):
+    """The customers whose purchases a model counts: those in memory, and further ones."""
+
+    customers: Sequence[CustomerEvents]
+    further: FurtherCustomers | None = None
+
+
 def _ndcg(
     path: Path,
     held: Sequence[HeldOut],
@@ -83,7 +94,7 @@ def _ndcg(
     same_titles: SameTitles | None,
     items: Mapping[str, str],
     settings: RecommendTrainSettings,
-    counted: Sequence[CustomerEvents],
+    counted: _Counted,
 ) -> np.ndarray:
     """(customers,) NDCG@10 of the lists that a night would make with one model, without the `barred` items of each.
 
@@ -93,8 +104,8 @@ def _ndcg(
     catalogue = Catalogue.build(list(items), list(items.values()), encoder)
     engine = Recommender.load(path, catalogue, same_titles=same_titles, dtype="float32")
     manifest, timed = encoder.manifest, settings.protocol == "time-split"
-    bought = bought_items(counted, encoder.item_tokens, manifest.first_item_token, timed=timed)
-    engine.hybrid = recounted(engine.hybrid, bought, manifest.item_ids)
+    bought = bought_items(counted.customers, encoder.item_tokens, manifest.first_item_token, timed=timed)
+    engine.hybrid = recounted(engine.hybrid, bought, manifest.item_ids, counted.further)
     longest = min(settings.max_tokens, int(read_manifest(path).training.get("settings", {}).get("max_tokens", 10**6)))
     most = settings.history_events or manifest.history_events
     events = [newest_events(one.events, most) for one in held]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,12 +14,14 @@ from lm.checkpoint.manifest import read_manifest, write_manifest
 from lm.recommend.hybrid import Hybrid
 from lm.recommend.recommender import Recommender
 from lm.recommend.same_titles import SameTitles
+from lm.recommend_training.count_purchases import count_hybrid
 from lm.recommend_training.held_out import HeldOut
-from lm.recommend_training.promotion import _ndcg, promote
+from lm.recommend_training.promotion import _Counted, _ndcg, promote
 from lm.recommend_training.settings import RecommendTrainSettings
 from lm.recommend_training.train_recommender import train_recommend
 from lm.text.prompt import Event, PromptEncoder
 from lm.train.training_state import TrainingError
+from tests.lm.recommend_training.test_further_customers import buys, written
 from tests.lm.recommend_training.test_train_recommender import ITEMS, TINY, shop
 from tests.models import save_causal
 
@@ -80,6 +83,19 @@ def test_a_present_model_that_cannot_be_opened_is_named(tmp_path):
         promote(tmp_path / "candidate", tmp_path / "present", shop(), ITEMS, TINY)
 
 
+def test_a_model_is_judged_with_the_counts_of_customers_beyond_memory_too(tmp_path, monkeypatch):
+    save_causal(tmp_path / "model", item_ids=list(ITEMS))
+    engine = SimpleNamespace(
+        hybrid=count_hybrid([], ITEMS, co_purchase=True, cold_items=False),
+        recommend=lambda prompts, barred, k: [[SimpleNamespace(item_id="i05")] for _ in prompts],
+    )
+    monkeypatch.setattr(Recommender, "load", lambda *_, **__: engine)
+    held = [HeldOut(buys(["i01"]).events, frozenset({"i01"}), frozenset({"i05"}))]
+    counted = _Counted([buys(["i01"])], written(tmp_path / "further", [buys(["i01", "i02"])] * 3).upto(0))
+    assert _ndcg(tmp_path / "model", held, [[]], None, ITEMS, TINY, counted).tolist() == [1.0]
+    assert np.expm1(engine.hybrid.co_purchase.popular[0]).round().astype(int).tolist()[:4] == [0, 4, 0, 0]
+
+
 @pytest.mark.parametrize(("trained_for", "longest"), [(None, 60), (50, 50), (200, 60)])
 @pytest.mark.parametrize("exclude_purchased", [True, False])
 def test_a_model_is_judged_by_the_lists_of_a_night(tmp_path, monkeypatch, trained_for, longest, exclude_purchased):
@@ -108,7 +124,7 @@ def test_a_model_is_judged_by_the_lists_of_a_night(tmp_path, monkeypatch, traine
     held = [HeldOut(events, frozenset(ITEMS), frozenset({"i05"})), HeldOut(events[:1], frozenset(), frozenset({"i07"}))]
     barred = [one.not_listed(exclude_purchased=exclude_purchased, disliked_stars=2) for one in held]
     same = SameTitles.build(list(ITEMS), ["one title"] * len(ITEMS), [], [])
-    assert _ndcg(tmp_path / "model", held, barred, same, ITEMS, settings, []).tolist() == [0.5, 0.0]
+    assert _ndcg(tmp_path / "model", held, barred, same, ITEMS, settings, _Counted([])).tolist() == [0.5, 0.0]
     encoder = PromptEncoder.load(tmp_path / "model")
     histories = [events[-4:], events[:1]]
     shown = {length: [one.prompt for one in encoder.render_many(histories, length)] for length in (50, 60)}
