@@ -9,7 +9,6 @@ A training that was killed goes on where it was with the same command. Until it 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from jobs.tasks.all_tasks import TASKS
 from jobs.training.audit import audit_task, show_audit, write_audit
 from jobs.training.trainer import Figures, FiguresTable, Trainer, TrainingContext, TrainingOptions
 from lm.checkpoint.checkpoint import CheckpointError
-from lm.checkpoint.manifest import read_manifest
+from lm.checkpoint.manifest import Manifest, read_manifest
 
 if TYPE_CHECKING:
     from lm.train import training_loop
@@ -147,7 +146,8 @@ def _train_one(task: str, trainer: Trainer, context: TrainingContext) -> Figures
 
 def _is_written(out: Path, figures: Figures) -> bool:
     """Whether the folder has the model of these figures; with `promote` an earlier one may have stayed."""
-    return json.dumps(read_manifest(out).metrics, sort_keys=True) == json.dumps(figures, sort_keys=True)
+    written = Manifest(metrics=figures).model_dump(mode="json")["metrics"]  # a NaN becomes null
+    return read_manifest(out).metrics == written
 
 
 def _not_promoted(out: Path, leaks: int, min_customers: int) -> str:

@@ -345,6 +345,15 @@ class TooFew(FakeTrainer):
         raise TooFewExamples("40 rated reviews are too few; give more days")
 
 
+class Unjudged(FakeTrainer):
+    """Nothing was there to judge its model by."""
+
+    def train(self, context):
+        super().train(context)
+        write_manifest(context.out, Manifest(task="answers", metrics={"word_f1": math.nan}))
+        return {"word_f1": math.nan}
+
+
 class Worse(FakeTrainer):
     """Its new model is worse, so the present one stays."""
 
@@ -356,13 +365,13 @@ def test_a_model_that_was_not_promoted_is_not_told_as_written(tmp_path, monkeypa
     monkeypatch.setattr("jobs.training.train.read_inputs", lambda *_: SimpleNamespace(notes=(), used={}))
     config = load(configuration(tmp_path, models={"recommend": "./model"}))
     printed = []
-    for trainer in (FakeTrainer(), Worse()):
+    for trainer in (FakeTrainer(), Unjudged(), Worse()):
         monkeypatch.setattr("jobs.training.train.trainer_of", {"recommend": trainer}.__getitem__)
         log = io.StringIO()
         options = TrainingOptions(promote=True)
         train(NO_SPARK, config, date(2026, 3, 1), ("recommend",), Console(file=log, width=300), options)
         printed.append(f"Wrote {tmp_path / 'model'}" in log.getvalue())
-    assert printed == [True, False]
+    assert printed == [True, True, False]
 
 
 def test_lists_alone_are_trained_where_reviews_are_too_few(tmp_path, monkeypatch):
