@@ -73,14 +73,18 @@ def train(context: TrainingContext) -> Figures:
     if manifest.training.get("out_of_time"):
         warn(context.console, "train.max_minutes ended the training. Raise it, and the lists may become better.")
     context.console.print(verdict(figures), highlight=False)
-    if settings.history_events is None and manifest.history_events > HISTORY_EVENTS:
+    events = settings.history_events
+    if events is None and manifest.history_events > HISTORY_EVENTS:
         context.console.print(
             f"Prompts have the newest {manifest.history_events} events of a customer: with {HISTORY_EVENTS}, buy again "
             "finds fewer of the validation purchases. recommend.history_events sets another number.",
             highlight=False,
         )
-    is_chosen = settings.history_events is None and settings.coding == "item_tokens"  # among larger numbers too
-    if not is_chosen and (note := cut_histories_note(figures, collected.customers, manifest.history_events)):
+    # A number that the training chose was compared with larger ones, and titles fill a prompt before the events end.
+    note = None
+    if events is not None and settings.coding == "item_tokens":
+        note = cut_histories_note(figures, collected.customers, events)
+    if note:
         warn(context.console, note)
     if options.promote:
         if config.rules:
