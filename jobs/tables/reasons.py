@@ -80,13 +80,14 @@ def scored_reasons(
 ) -> list[Any]:
     """Add the parts of each score, and the weights of the events for the first or for all products.
 
-    Returns one list a prompt of (item_id, score, parts, weights or None).
+    Older purchases of a long prompt are not weighed. Returns one list a prompt of (item_id, score, parts, weights or
+    None).
     """
-    from lm.recommend.reasons import Reasoner
+    from lm.recommend.reasons import NEWEST_PURCHASES, Reasoner
 
     reasoner = Reasoner(model)
     explained = [[one.item_id for one in (found[:1] if only_first else found)] for found in lists]
-    weights = reasoner.event_weights(prompts, explained)
+    weights = reasoner.event_weights(prompts, explained, NEWEST_PURCHASES)
     items = [[one.item_id for one in found] for found in lists]
     scores = [np.array([one.score - one.weight for one in found]) for found in lists]
     parts = reasoner.parts(prompts, items, scores)

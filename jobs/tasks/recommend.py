@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # torch stays out of the driver
     from lm.recommend.recommender import Recommender
 
 NAME = "recommend"
-CODE_VERSION = 6
+CODE_VERSION = 7
 TABLE = "recommendations"
 REQUESTS = "prompts"
 UNIT = "customers"

@@ -23,6 +23,8 @@ from lm.text.prompt import PromptEncoder
 
 PASS_ROWS = 64
 """About the most rows of one prompt in one pass: the slots of a pass, which its rows may all attend to."""
+NEWEST_PURCHASES = 50
+"""The newest purchases of a prompt that a night weighs: each goes through the model again with all after it."""
 
 
 class _Prompt:
@@ -77,17 +79,35 @@ class Reasoner:
         self.engine, self.encoder = recommender.engine, recommender.encoder
         self._coded = recommender.catalogue.coding == "item_tokens"
 
-    def event_weights(self, prompts: Sequence[str], items: Sequence[Sequence[str]]) -> list[Floats]:
+    def event_weights(
+        self, prompts: Sequence[str], items: Sequence[Sequence[str]], newest: int | None = None
+    ) -> list[Floats]:
         """The weights of the events of each rendered prompt for its `items`, item_ids of the catalogue.
 
-        Returns for each prompt (items, events), the oldest event first. Raises KeyError for an item that is not in
-        the catalogue.
+        Returns for each prompt (items, events), the oldest event first. With `newest`, older purchases than so many at
+        the end of a prompt in item_tokens coding are not weighed: NaN. Raises KeyError for an item that is not in the
+        catalogue.
         """
-        leave_out = [
-            [(event,) for event in range(len(event_lines(self.encoder, prompt)))] if wanted else []
-            for prompt, wanted in zip(prompts, items, strict=True)
+        counts = [len(event_lines(self.encoder, prompt)) for prompt in prompts]
+        weighed = [
+            [event for event in range(count) if event not in self._older(prompt, count, newest)] if wanted else []
+            for prompt, count, wanted in zip(prompts, counts, items, strict=True)
         ]
-        return [(scores[0] - scores[1:]).T for scores in self.scores_without(prompts, items, leave_out)]
+        leave_out = [[(event,) for event in events] for events in weighed]
+        found = []
+        for scores, count, events in zip(self.scores_without(prompts, items, leave_out), counts, weighed, strict=True):
+            weights = np.full((scores.shape[1], count), np.nan)
+            weights[:, events] = (scores[0] - scores[1:]).T
+            found.append(weights)
+        return found
+
+    def _older(self, prompt: str, events: int, newest: int | None) -> range:
+        """The places of the purchases that are older than the `newest` ones of a prompt of so many events."""
+        if newest is None or events <= newest or not self._coded:
+            return range(0)
+        first = self.encoder.manifest.first_item_token
+        purchases = len(purchases_in_prompt(self.encoder.encode(prompt), first))  # the last lines, one token each
+        return range(events - purchases, events - newest)
 
     def scores_without(
         self,

@@ -21,8 +21,8 @@ from tests.models import save_causal, save_classifier
 TITLES = ["Black ink cartridge", "Red cotton T-shirt, size M", "Blue cotton T-shirt, size L", "Argan oil shampoo"]
 WORDS = ["it", "call", "arrives", "within", "days", "costs"]
 GOLDEN_LISTS = {
-    "titles": (6, [("i3", -44.255), ("i2", -57.635), ("i1", -63.97)]),
-    "item_tokens": (6, [("i1", -0.895), ("i3", -0.902), ("i2", -1.721)]),
+    "titles": (7, [("i3", -44.255), ("i2", -57.635), ("i1", -63.97)]),
+    "item_tokens": (7, [("i1", -0.895), ("i3", -0.902), ("i2", -1.721)]),
 }
 GOLDEN_LABELS = (3, [[0.225, 0.423, 0.351], [0.293, 0.425, 0.282]])
 GOLDEN_ANSWERS = (3, [26, 124, 68, 84, 357, 180, 86, 295], [[], ["15"], ["Anna"]])

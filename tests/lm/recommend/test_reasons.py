@@ -112,6 +112,19 @@ def test_long_prompts_take_several_passes(tokens: Recommender, monkeypatch: pyte
     np.testing.assert_allclose(whole, pieces, atol=1e-4)
 
 
+def test_a_night_weighs_the_newest_purchases_and_all_else(tokens: Recommender, titles: Recommender) -> None:
+    lines = ["Searched: ink for my printer", *(f"<|item:{ITEMS[n]}|>" for n in (4, 29, 4, 60, 17))]
+    prompts = ["Customer history\n" + "\n".join(lines) + "\n", *CODED]
+    lists = listed(tokens, prompts)
+    whole, some = (Reasoner(tokens).event_weights(prompts, lists, newest) for newest in (None, 2))
+    assert np.flatnonzero(np.isnan(some[0][0])).tolist() == [1, 2, 3]
+    assert not any(np.isnan(weights).any() for weights in whole)
+    for all_of, some_of in zip(whole, some, strict=True):
+        np.testing.assert_allclose(some_of[~np.isnan(some_of)], all_of[~np.isnan(some_of)], atol=1e-4)
+    (spelled,) = Reasoner(titles).event_weights(TITLED[:1], listed(titles, TITLED[:1]), 1)
+    assert not np.isnan(spelled).any()
+
+
 def test_a_product_that_cannot_be_listed_is_an_error(tokens: Recommender) -> None:
     with pytest.raises(KeyError, match="not in the catalogue"):
         Reasoner(tokens).event_weights(CODED[:1], [["no such product"]])
