@@ -107,7 +107,7 @@ class SentimentSettings(Section):
         default="validated",
         description="likeliest: the most probable label; validated: rare labels are raised, if validation reviews of "
         "the training show a gain of macro-F1 beyond its standard error and no such loss of accuracy; a label of fewer "
-        "than 30 of them is raised mildly unless they show a loss",
+        "than 30 of them is raised unless they show a loss",
     )
     disagree_confidence: float = Field(
         default=0.8, ge=0, le=1, description="smallest probability with which a text contradicts its stars"

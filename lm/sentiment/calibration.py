@@ -18,8 +18,8 @@ _GPT2_WEIGHTS, _WEIGHTS = (0.02, 50.0), (0.0, 20.0)
 _OFFSETS, _LINEAR, _GPT2 = 0.5, 0.01, 50.0
 #: The largest share of random labels. The likelihood has two local optima, so two starts are tried.
 _MOST_NOISE, _NOISE_STARTS = 0.3, (0.01, 0.1)
-#: Powers of the labels' shares that may raise rare labels.
-_RARITY_POWERS = (0.3, 0.15)
+#: Power of the labels' shares that may raise rare labels.
+_RARITY_POWER = 0.15
 #: Fewer validation reviews of a label can hardly show whether raising it pays.
 _FEW_REVIEWS = 30
 _RESAMPLES = 1000
@@ -125,9 +125,9 @@ def with_gpt2(
 def label_weights(p: Floats, labels: Ints, counts: Floats, seed: int = 0) -> Floats:
     """Weights (classes,) of the labels: the label of a text is the argmax of weight * P(observed label).
 
-    The likeliest label is hardly ever a rare one. Shares to the power -0.3 or -0.15 raise rare labels. The power with
-    the larger `worth` on validation is used. Where neither has any, all weights are 1, with one exception: a label of
-    fewer than _FEW_REVIEWS texts can show no gain, so the milder power is used unless its `worth` is negative. A label
+    The likeliest label is hardly ever a rare one. Shares to the power -0.15 raise rare labels where that has `worth` on
+    validation; elsewhere all weights are 1. There is one exception: a label of fewer than _FEW_REVIEWS texts can show
+    no gain, so rare labels are raised there unless the `worth` is negative. A label
     that does not occur has weight 0. `p` (rows, classes) are the probabilities of validation texts, `labels` (rows,)
     their labels, `counts` (rows,) the weights of the rows.
     """
@@ -136,11 +136,10 @@ def label_weights(p: Floats, labels: Ints, counts: Floats, seed: int = 0) -> Flo
     likeliest: Floats = occurs.astype(np.float64)
     before = (likeliest * p).argmax(axis=1)
     shares = np.where(occurs, found, 1.0) / found.max()
-    raised = [np.where(occurs, shares**-power, 0.0) for power in _RARITY_POWERS]
-    gains = [worth(labels, before, (of * p).argmax(axis=1), counts, p.shape[1], seed) for of in raised]
-    if max(gains) > 0:
-        return raised[int(np.argmax(gains))]
-    return raised[-1] if found[occurs].min() < _FEW_REVIEWS and gains[-1] == 0 else likeliest
+    raised = np.where(occurs, shares**-_RARITY_POWER, 0.0)
+    gain = worth(labels, before, (raised * p).argmax(axis=1), counts, p.shape[1], seed)
+    is_unknown = gain == 0 and found[occurs].min() < _FEW_REVIEWS
+    return raised if gain > 0 or is_unknown else likeliest
 
 
 def worth(labels: Ints, before: Ints, after: Ints, counts: Floats, classes: int, seed: int = 0) -> float:

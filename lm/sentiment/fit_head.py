@@ -16,6 +16,8 @@ from lm.sentiment.sentiment_head import Floats, Ints, SentimentHead
 
 #: A lexicon that knows words of a smaller share of the texts, such as emoticons in Chinese, is not worth its time.
 _LEXICON_COVERAGE = 0.1
+#: From fewer reviews the log-count ratios of n-grams are noisy, so a TF-IDF model joins the linear model.
+_FEW_REVIEWS = 2000
 
 
 def fit_head(
@@ -40,6 +42,7 @@ def fit_head(
     """
     folds = rated.folds() if ngrams else [0]
     validation = [rated.rows("validation", fold) for fold in folds]
+    with_tfidf = len(rated.rows("known")) < _FEW_REVIEWS
     rows = np.concatenate(validation)
     labels, counts = rated.labels[rows], rated.counts(rows)
 
@@ -52,7 +55,15 @@ def fit_head(
         order = order[: affordable(*of(order))]
         seen, about = of(order)
         wrote = writers and [writers[i] for i in order]
-        return fit_ngrams(seen, rated.labels[order], len(LABELS), about, writers=wrote, min_writers=min_customers)
+        return fit_ngrams(
+            seen,
+            rated.labels[order],
+            len(LABELS),
+            about,
+            writers=wrote,
+            min_writers=min_customers,
+            with_tfidf=with_tfidf,
+        )
 
     words = english_lexicon.logits([texts[i] for i in rows]) if lexicon else None
     if words is not None and words.any(axis=1).mean() < _LEXICON_COVERAGE:

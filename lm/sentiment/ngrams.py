@@ -46,12 +46,13 @@ class Ngrams:
     """Logistic regression over the F n-grams that two training texts share.
 
     There are four kinds of features: n-grams of characters and of words, and both again for the category of the text.
+    A model of few texts has them twice, with two scales: its logits are the mean of two models'.
     The model learns from all texts what they have in common, and from each category what is particular to it (Daumé
     III, "Frustratingly Easy Domain Adaptation", ACL 2007): "cold" is bad for a shower and good for milk.
     """
 
     buckets: Ints  # (F,) those of each kind, ascending
-    ends: Ints  # (4,) where each kind ends among the features
+    ends: Ints  # (4,) or (8,) where each kind ends among the features
     scale: NDArray[np.float32]  # (F,) how much the presence of each tells about the label
     weight: NDArray[np.float32]  # (F, labels)
     bias: NDArray[np.float32]  # (labels,)
@@ -66,7 +67,7 @@ class Ngrams:
         kept = np.split(self.buckets, self.ends[:-1])
         start = 0
         for block in count_ngrams(texts, category_hashes(categories, len(texts)), self.categories):
-            counts = [select_columns(*of) for of in zip(block, kept, strict=True)]
+            counts = [select_columns(*of) for of in zip(block * (len(kept) // len(block)), kept, strict=True)]
             rows = slice(start, start := start + counts[0].shape[0])
             found[rows] = weigh_features(counts, self.scale, self.ends) @ self.weight.astype(np.float64) + self.bias
         return found

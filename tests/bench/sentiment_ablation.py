@@ -210,7 +210,6 @@ class Material:
             mock.patch.object(sentiment_head, "Ngrams", KeptNgrams(self)),
             mock.patch.object(Rated, "folds", return_value=folds),
             mock.patch.object(calibration, "_MOST_NOISE", calibration._MOST_NOISE if stack.lapses else 0.0),
-            mock.patch.object(calibration, "_RARITY_POWERS", calibration._RARITY_POWERS if stack.rare_labels else ()),
         ):
             head = fit_head(
                 self.texts[: self.known],
@@ -222,7 +221,7 @@ class Material:
             )
         of_text = head.of_text(test, texts, about if stack.categories else None)
         p = head.mixture.observed(of_text)
-        return Said(p, of_text, head.choose(p))
+        return Said(p, of_text, head.choose(p, likeliest=not stack.rare_labels))
 
 
 class KeptNgrams:

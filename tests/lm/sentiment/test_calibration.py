@@ -138,20 +138,20 @@ def test_gpt2_alone_is_calibrated_too():
 
 
 def test_rare_labels_are_raised_by_a_power_of_their_share_where_that_pays():
-    """24 of 100 rare texts lie between 1/4 and 1/2: raising them finds them all, and hurts no frequent text."""
+    """24 of 100 rare texts have just less than 1/2: raising them finds them all, and hurts no frequent text."""
     labels = np.array([2] * 800 + [0] * 100)
-    p = np.array([[0.1, 0.0, 0.9]] * 800 + [[0.9, 0.0, 0.1]] * 76 + [[0.4, 0.0, 0.6]] * 24)
+    p = np.array([[0.1, 0.0, 0.9]] * 800 + [[0.9, 0.0, 0.1]] * 76 + [[0.45, 0.0, 0.55]] * 24)
     weights = label_weights(p, labels, np.ones(900))
-    assert weights == pytest.approx([8**0.3, 0, 1])
+    assert weights == pytest.approx([8**0.15, 0, 1])
     assert ((weights * p).argmax(axis=1) == labels).all()
     halved = label_weights(p, labels, np.where(np.arange(900) < 400, 0.0, 1.0))
-    assert halved == pytest.approx([4**0.3, 0, 1])
+    assert halved == pytest.approx([4**0.15, 0, 1])
 
 
 def test_the_likeliest_label_stays_where_raising_rare_labels_costs_accuracy_or_gains_nothing():
     """Between the two labels the frequent one is right in 100 texts, and the rare one in 40."""
     labels = np.array([2] * 800 + [0] * 60 + [2] * 100 + [0] * 40)
-    p = np.array([[0.1, 0.0, 0.9]] * 800 + [[0.9, 0.0, 0.1]] * 60 + [[0.4, 0.0, 0.6]] * 140)
+    p = np.array([[0.1, 0.0, 0.9]] * 800 + [[0.9, 0.0, 0.1]] * 60 + [[0.45, 0.0, 0.55]] * 140)
     assert label_weights(p, labels, np.ones(1000)).tolist() == [1, 0, 1]
     sure = np.array([[0.1, 0.0, 0.9]] * 900 + [[0.9, 0.0, 0.1]] * 100)
     assert label_weights(sure, sure.argmax(axis=1), np.ones(1000)).tolist() == [1, 0, 1]
@@ -171,19 +171,10 @@ def test_one_more_right_label_is_within_the_standard_error():
 
 
 @pytest.mark.parametrize(("rare", "unlucky", "raised"), [(5, 0, True), (40, 0, False), (5, 20, False)])
-def test_a_label_of_few_reviews_is_raised_mildly_unless_it_shows_a_loss(rare, unlucky, raised):
+def test_a_label_of_few_reviews_is_raised_unless_it_shows_a_loss(rare, unlucky, raised):
     """Of `unlucky` texts all are frequent that look hardly more frequent than rare."""
     labels = np.array([2] * 900 + [0] * rare + [2] * unlucky)
     p_rare = np.repeat([0.01, 0.9, 0.45], [900, rare, unlucky])
     p = np.stack([p_rare, np.zeros(len(labels)), 1 - p_rare], axis=1)
     expected = ((900 + unlucky) / rare) ** 0.15 if raised else 1
     assert label_weights(p, labels, np.ones(len(labels))) == pytest.approx([expected, 0, 1])
-
-
-def test_the_milder_power_where_it_gains_more():
-    """The stronger power also calls 100 further texts rare, of which only 20 are."""
-    labels = np.array([2] * 740 + [0] * 60 + [0] * 60 + [2] * 40 + [2] * 80 + [0] * 20)
-    p_rare = np.repeat([0.1, 0.9, 0.45, 0.45, 0.38, 0.38], [740, 60, 60, 40, 80, 20])
-    p = np.stack([p_rare, np.zeros(1000), 1 - p_rare], axis=1)
-    share = 140 / 860
-    assert label_weights(p, labels, np.ones(1000)) == pytest.approx([share**-0.15, 0, 1])

@@ -11,12 +11,13 @@ import scipy.sparse.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
 
 from jobs.scoring import models
 from jobs.spark.errors import ConfigurationError
 from lm.checkpoint.checkpoint import NGRAMS_FILE, NGRAMS_VERSION, CheckpointError
 from lm.sentiment import ngrams
-from lm.sentiment.fit_ngrams import _shared, affordable, fit_ngrams
+from lm.sentiment.fit_ngrams import _inverse_frequencies, _shared, affordable, fit_ngrams
 from lm.sentiment.ngrams import Ngrams, normalise
 from tests.models import save_classifier
 
@@ -35,6 +36,11 @@ def counted(texts, hashes=None, known=NONE):
     """The matrices of all texts, by kind."""
     hashes = np.zeros(len(texts), np.int64) if hashes is None else hashes
     return list(ngrams.count_ngrams(texts, hashes, known))
+
+
+def bucket_of(word):
+    """The bucket of a word among the features of words."""
+    return counted([word])[0][1].indices[0]
 
 
 @given(st.lists(st.text(max_size=30), max_size=4))
@@ -80,12 +86,34 @@ def test_a_word_weighs_by_what_it_says_of_the_label():
     texts = ["good thing"] * 6 + ["bad thing"] * 2 + ["good", "bad"]
     model = fit_ngrams(texts, np.array([2] * 6 + [0] * 2 + [2, 0]), 3)
     _, words, *_ = np.split(model.buckets, model.ends[:-1])
-    at = {
-        word: model.ends[0] + words.tolist().index(counted([word])[0][1].indices[0])
-        for word in ("good", "bad", "thing")
-    }
+    at = {word: model.ends[0] + words.tolist().index(bucket_of(word)) for word in ("good", "bad", "thing")}
     assert model.scale[at["good"]] == pytest.approx(np.log((8 / 9) / (1 / 5)))
     assert model.scale[at["thing"]] == pytest.approx(abs(np.log((7 / 9) / (3 / 5))))
+
+
+def test_with_tfidf_the_logits_are_the_mean_of_two_models(monkeypatch, tmp_path):
+    texts = ["good thing"] * 6 + ["bad thing"] * 2 + ["good", "bad"]
+    labels = np.array([2] * 6 + [0] * 2 + [2, 0])
+    both, ratios = (fit_ngrams(texts, labels, 3, with_tfidf=on) for on in (True, False))
+    second = both.scale[len(ratios.scale) :]
+    words = both.buckets[both.ends[4] : both.ends[5]].tolist()
+    rarity = {word: second[both.ends[0] + words.index(bucket_of(word))] for word in ("good", "thing")}
+    assert rarity == {
+        "good": pytest.approx(1 + np.log((1 + 10) / (1 + 7))),
+        "thing": pytest.approx(1 + np.log((1 + 10) / (1 + 8))),
+    }
+    monkeypatch.setattr("lm.sentiment.fit_ngrams._log_ratios", _inverse_frequencies)
+    monkeypatch.setattr(
+        "lm.sentiment.fit_ngrams.LogisticRegression",
+        lambda **options: LogisticRegression(**options | {"class_weight": "balanced"}),
+    )
+    tfidf = fit_ngrams(texts, labels, 3)
+    asked = ["good", "bad thing", "thing", "neither"]
+    expected = (ratios.logits(asked) + tfidf.logits(asked)) / 2
+    np.testing.assert_allclose(both.logits(asked), expected, rtol=1e-5)
+    assert not np.allclose(ratios.logits(asked), tfidf.logits(asked))
+    both.save(tmp_path)
+    assert (Ngrams.load(tmp_path).logits(asked) == both.logits(asked)).all()
 
 
 def test_each_kind_of_features_has_length_1(model):

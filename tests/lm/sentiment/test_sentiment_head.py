@@ -48,6 +48,15 @@ def test_ngrams_of_every_fold_calibrate_and_one_more_is_kept(fitted):
     assert len(np.unique(p[:, 2])) > 550  # smooth, not in steps
 
 
+def test_a_tfidf_model_joins_the_linear_model_of_few_reviews(fitted, monkeypatch):
+    head, _ = fitted
+    assert len(head.ngrams.ends) == 8
+    texts, labels = opinions(200)
+    rated = Rated.split(texts, labels)
+    monkeypatch.setattr("lm.sentiment.fit_head._FEW_REVIEWS", len(rated.rows("known")))
+    assert len(fit_head(texts, rated, silent(rated)).ngrams.ends) == 4
+
+
 def test_what_a_head_says_of_itself_in_the_manifest_makes_the_same_head(fitted):
     head, _ = fitted
     texts = ["awful", "it was lovely and great in my kitchen", ""]
