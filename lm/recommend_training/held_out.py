@@ -15,6 +15,10 @@ from lm.text.prompt import Event
 from lm.train.training_state import TrainingError
 
 
+#: Fewest customers to stop by and to fit the mixture on, but at most half of all: with fewer, chance decides on GPT-2.
+FEWEST_VALIDATION = 400
+
+
 class HeldOut(NamedTuple):
     """One customer before some held-out purchases, and the items of these purchases."""
 
@@ -72,8 +76,8 @@ def time_split(customers: Sequence[CustomerEvents], known: Collection[str], sett
     """Hold out all events after one day for everybody, as a night does; report on the purchases after it.
 
     The day is the last one with enough customers to report on: half of `held_out_share`, at most half of
-    `held_out_customers`. Of the events before it, a seeded sample of as many customers gives its last day with
-    purchases to stop by.
+    `held_out_customers`. Of the events before it, a seeded sample of as many customers, or FEWEST_VALIDATION, gives its
+    last day with purchases to stop by.
     """
     most = max(1, min(int(len(customers) * settings.held_out_share), settings.held_out_customers) // 2)
     last_day = _last_training_day(customers, known, settings, most)
@@ -92,7 +96,7 @@ def time_split(customers: Sequence[CustomerEvents], known: Collection[str], sett
     drawn = sorted(rng.permutation(len(test))[:most])
     validation: list[HeldOut] = []
     for place in rng.permutation(len(training)):
-        if len(validation) >= most:
+        if len(validation) >= max(most, min(FEWEST_VALIDATION, len(customers) // 2)):
             break
         held_out = hold_out(training[place], known, new_only=settings.exclude_purchased)
         if held_out is not None:
