@@ -14,7 +14,6 @@ from lm.recommend_training.training_examples import BOUGHT, CustomerEvents, pred
 from lm.text.prompt import Event
 from lm.train.training_state import TrainingError
 
-
 #: Fewest customers to stop by and to fit the mixture on, but at most half of all: with fewer, chance decides on GPT-2.
 FEWEST_VALIDATION = 400
 

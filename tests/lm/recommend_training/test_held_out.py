@@ -82,9 +82,17 @@ def test_the_time_split_holds_out_everything_after_one_day_for_everybody():
     assert [one.items for one in split.test] == [frozenset("d")] * 4
     assert all(one.purchased == frozenset("abc") for one in split.test)
     assert max(day for one in split.training for day in one.days) <= 4
-    assert len(split.validation) == 4
+    assert len(split.validation) == 5
     assert all(one.items <= frozenset("bc") for one in split.validation)
     assert split.refit == people
+
+
+@pytest.mark.parametrize(("customers", "validation"), [(30, 15), (790, 395), (900, 400), (4200, 420)])
+def test_small_shops_stop_by_up_to_half_of_their_customers(customers, validation):
+    people = [on_days(a=1, b=2, c=3, d=9 + n % 2) for n in range(customers)]
+    split = split_of(people, "abcd", RecommendTrainSettings())
+    assert len(split.validation) == validation
+    assert len(split.test) == customers // 10
 
 
 def test_the_last_day_with_enough_customers_is_taken():
