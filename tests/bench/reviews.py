@@ -79,11 +79,15 @@ def read_as_text(file: Path) -> pd.DataFrame:
 
 
 def settings_of_small_shop(name: str, file: Path) -> list[str]:
-    """Overrides of the YAML of a set that read the file of `small_shop`: `known` is the first day, others the next."""
+    """Overrides of the YAML of a set that read the file of `small_shop`: `known` is the first day, others the next.
+
+    The lexicon is that of the defaults, also where the YAML leaves it out.
+    """
     first, next_day = COMMANDS["sst2"][0], "2020-01-02"
     of_file = [f"path={file}", "format=parquet", "options={}"]
     tables = ["reviews", "items"] if name in ("zh", "flipkart") else ["reviews"]
     return [
+        "train.sentiment.lexicon=true",
         *(f"inputs.{table}.{key}" for table in tables for key in of_file),
         "inputs.reviews.columns.review_id=CAST(row AS STRING)",
         f"inputs.reviews.columns.reviewed_at=IF(known, timestamp'{first}', timestamp'{next_day}')",
