@@ -176,6 +176,12 @@ def has_interval(values: int, low: float, high: float) -> bool:
     return values >= 2 and (values >= TOO_FEW_EQUAL or low != high)
 
 
+def standard_error(values: ArrayLike) -> float:
+    """The standard error of the mean of two or more values; infinite for one value."""
+    array = np.asarray(values, dtype=np.float64)
+    return float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else float("inf")
+
+
 def mean_interval(values: ArrayLike, seed: int = 0) -> tuple[float, float, float]:
     """(mean, low, high): the mean of one value per customer with its 95% bootstrap interval."""
     array = np.asarray(values, dtype=np.float64)

@@ -8,8 +8,6 @@ Trees", 1984, section 3.4.3).
 
 from __future__ import annotations
 
-import numpy as np
-
 from lm.checkpoint.manifest import HISTORY_EVENTS
 from lm.metrics import baselines, metrics
 from lm.recommend.co_purchase import purchases_in_prompt
@@ -43,7 +41,7 @@ def chosen_history_events(encoder: PromptEncoder, split: Split, settings: Recomm
         found.append(metrics.ndcg_at_k(baselines.recommend_again(own, popular, K), [one.items for one in held], K))
     for most, ndcg in zip(CHOICES, found, strict=True):
         lost = found[-1] - ndcg
-        error = lost.std(ddof=1) / np.sqrt(len(lost))  # equal to the mean, but for rounding, where one customer loses
-        if lost.mean() <= error * (1 + 1e-9):
+        # Both are equal, but for rounding, where one customer alone loses.
+        if lost.mean() <= metrics.standard_error(lost) * (1 + 1e-9):
             return most
     return CHOICES[-1]

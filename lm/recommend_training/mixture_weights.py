@@ -8,7 +8,8 @@ The likelihood is that of a conditional logit (McFadden 1974). Weights have norm
 * With more of them the prior is GPT-2 alone with variance 1, which so many customers outweigh.
 
 Popularity is left out where lists without it are better. A better likelihood is no better list: it also counts what
-stands far below the first ten.
+stands far below the first ten. Counting alone, which makes the lists where a baseline beats the mixture, has popularity
+only where it gains more than a standard error: it may help short histories and harm the longer ones of later nights.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ class MixtureWeights(NamedTuple):
 def fit_mixture(rows: FitRows, folds: Sequence[FitRows]) -> MixtureWeights:
     """The weights for validation customers `rows`; `folds` are earlier customers without GPT-2's logits.
 
-    Of the two fits with and without popularity, the one with the better lists for all of them by NDCG@10 is taken.
+    Of the two fits with and without popularity, the one with the better lists for all of them by NDCG@10 is taken; with
+    few validation customers counting alone is chosen by the folds.
     """
     if len(rows.logits) < FEW:
         fits = [_fit_few(rows, folds, _precision(popular=popular)) for popular in (False, True)]
         judged = [_mean_ndcg(rows, folds, fit) for fit in fits]
-        return fits[int(judged[1] > judged[0])]
+        mixture = fits[int(judged[1] > judged[0])].mixture
+        counted = [np.concatenate([ndcg(fold, fit.counting) for fold in folds or [rows]]) for fit in fits]
+        gain = counted[1] - counted[0]
+        return MixtureWeights(mixture, fits[int(gain.mean() > metrics.standard_error(gain))].counting)
     without, with_it = (fit_weights([rows], GPT2_ALONE, _precision(popular=popular)) for popular in (False, True))
     pays = bool(ndcg(rows, with_it).mean() > ndcg(rows, without).mean())
     return MixtureWeights(with_it if pays else without, _fit_counting([rows], _precision(popular=pays)))

@@ -145,3 +145,8 @@ def test_bootstrap_keeps_rows_together():
 
 def test_nothing_has_no_interval():
     assert all(math.isnan(value) for value in metrics.mean_interval([]))
+
+
+def test_the_standard_error_of_a_mean_by_hand():
+    assert metrics.standard_error([1.0, 3.0]) == pytest.approx(1.0)
+    assert metrics.standard_error([5.0]) == float("inf")

@@ -62,6 +62,18 @@ def test_popularity_is_left_out_where_lists_without_it_are_better(monkeypatch):
     assert left_out["popular"] == left_out["popular_lately"] == 0
 
 
+def test_counting_alone_has_popularity_only_where_it_gains_more_than_a_standard_error(monkeypatch):
+    """The mixture takes any gain; counting alone only the second, which is beyond chance."""
+    few = rows(50, gpt2=1, popular=2, seed=4)
+    folds = [rows(300, gpt2=0, popular=2, seed=5, without_gpt2=True)]
+    for gains, is_in in (([0.5, -0.4] * 4, False), ([0.5, 0.4] * 4, True)):
+        gain = np.array(gains)
+        monkeypatch.setattr(mixture_weights, "ndcg", lambda rows, weights, gain=gain: gain * (weights[-2] != 0))
+        found = fit_mixture(few, folds)
+        assert named(found.mixture)["popular"] > 1
+        assert (named(found.counting)["popular"] > 1) == is_in
+
+
 def test_ndcg_by_hand():
     """The first customer's item has rank 2, the second's is never listed, and the third wants nothing."""
     logits = torch.tensor([[3.0, 2, 1], [3, 2, 1], [3, 2, 1]])
