@@ -9,7 +9,7 @@ The likelihood is that of a conditional logit (McFadden 1974). Weights have norm
 
 Popularity is left out where lists without it are better. A better likelihood is no better list: it also counts what
 stands far below the first ten. Counting alone, which makes the lists where a baseline beats the mixture, has popularity
-only where it gains more than a standard error: it may help short histories and harm the longer ones of later nights.
+only where it gains beyond its interval: it may help short histories and harm the longer ones of later nights.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def fit_mixture(rows: FitRows, folds: Sequence[FitRows]) -> MixtureWeights:
         mixture = fits[int(judged[1] > judged[0])].mixture
         counted = [np.concatenate([ndcg(fold, fit.counting) for fold in folds or [rows]]) for fit in fits]
         gain = counted[1] - counted[0]
-        return MixtureWeights(mixture, fits[int(gain.mean() > metrics.standard_error(gain))].counting)
+        _, low, _ = metrics.mean_interval(gain)
+        return MixtureWeights(mixture, fits[int(low > 0)].counting)
     without, with_it = (fit_weights([rows], GPT2_ALONE, _precision(popular=popular)) for popular in (False, True))
     pays = bool(ndcg(rows, with_it).mean() > ndcg(rows, without).mean())
     return MixtureWeights(with_it if pays else without, _fit_counting([rows], _precision(popular=pays)))

@@ -62,7 +62,7 @@ def test_popularity_is_left_out_where_lists_without_it_are_better(monkeypatch):
     assert left_out["popular"] == left_out["popular_lately"] == 0
 
 
-def test_counting_alone_has_popularity_only_where_it_gains_more_than_a_standard_error(monkeypatch):
+def test_counting_alone_has_popularity_only_where_it_gains_beyond_its_interval(monkeypatch):
     """The mixture takes any gain; counting alone only the second, which is beyond chance."""
     few = rows(50, gpt2=1, popular=2, seed=4)
     folds = [rows(300, gpt2=0, popular=2, seed=5, without_gpt2=True)]
