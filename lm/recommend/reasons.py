@@ -89,9 +89,10 @@ class Reasoner:
         catalogue.
         """
         counts = [len(event_lines(self.encoder, prompt)) for prompt in prompts]
+        older = [self._older(prompt, count, newest) for prompt, count in zip(prompts, counts, strict=True)]
         weighed = [
-            [event for event in range(count) if event not in self._older(prompt, count, newest)] if wanted else []
-            for prompt, count, wanted in zip(prompts, counts, items, strict=True)
+            [event for event in range(count) if event not in left_out] if wanted else []
+            for count, left_out, wanted in zip(counts, older, items, strict=True)
         ]
         leave_out = [[(event,) for event in events] for events in weighed]
         found = []
