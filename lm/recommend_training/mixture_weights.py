@@ -53,10 +53,14 @@ def fit_mixture(rows: FitRows, folds: Sequence[FitRows]) -> MixtureWeights:
     """
     if len(rows.logits) < FEW:
         fits = [_fit_few(rows, folds, _precision(popular=popular)) for popular in (False, True)]
-        judged = [_mean_ndcg(rows, folds, fit) for fit in fits]
+        of_folds = [[ndcg(fold, fit.counting) for fold in folds] for fit in fits]
+        judged = [
+            np.concatenate([ndcg(rows, fit.mixture), *values]).mean()
+            for fit, values in zip(fits, of_folds, strict=True)
+        ]
         mixture = fits[int(judged[1] > judged[0])].mixture
-        counted = [np.concatenate([ndcg(fold, fit.counting) for fold in folds or [rows]]) for fit in fits]
-        gain = counted[1] - counted[0]
+        counted = of_folds if folds else [[ndcg(rows, fit.counting)] for fit in fits]
+        gain = np.concatenate(counted[1]) - np.concatenate(counted[0])
         _, low, _ = metrics.mean_interval(gain)
         return MixtureWeights(mixture, fits[int(low > 0)].counting)
     without, with_it = (fit_weights([rows], GPT2_ALONE, _precision(popular=popular)) for popular in (False, True))
@@ -77,11 +81,6 @@ def _fit_counting(blocks: Sequence[FitRows], precision: Sequence[float]) -> Weig
 def _precision(*, popular: bool) -> list[float]:
     """One over the variance of each weight's prior; infinity leaves popularity out."""
     return [1.0 if popular or place < OWN else math.inf for place in range(len(FEATURES))]
-
-
-def _mean_ndcg(rows: FitRows, folds: Sequence[FitRows], fit: MixtureWeights) -> float:
-    values = [ndcg(rows, fit.mixture), *(ndcg(fold, fit.counting) for fold in folds)]
-    return float(np.concatenate(values).mean())
 
 
 def fit_weights(blocks: Sequence[FitRows], centre: Weights, precision: Sequence[float]) -> Weights:
